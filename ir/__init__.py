@@ -1,0 +1,1 @@
+"""The compiler: graph, gradients, passes, fusion, plan. Imports NumPy and itself only."""

@@ -1,0 +1,365 @@
+"""Which values share one loop nest.
+
+A group has a frame, the extents of its loops; the last axis is the lane axis, walked sixteen elements at a time. Every
+value of a group lives on some of the frame's axes. Reductions along the lane axis alone are ready inside the loops (a
+row's maximum, a row's sum); all others are ready after them, where arithmetic on whole columns or on scalars may
+follow (a bias update after the column sums of its gradient). A matrix product is a group whose frame is its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from graphc.ir import ops
+from graphc.ir.access import Access, is_constant, memory_of, resolve
+from graphc.ir.graph import Graph, Output, Value, reachable
+from graphc.ir.types import Extent, bound
+
+Axes = tuple[int | None, ...]
+
+
+@dataclass(eq=False)
+class Group:
+    """Values computed in one nest; `axes[v]` gives the frame axis of each axis of v."""
+
+    frame: tuple[Extent, ...]
+    axes: dict[Value, Axes] = field(default_factory=dict)
+    after: set[Value] = field(default_factory=set)
+
+    @property
+    def product(self) -> Value | None:
+        """The matrix product whose result this group's frame is, if there is one."""
+        return next((value for value in self.axes if value.op.kind == "contraction"), None)
+
+    @property
+    def lane(self) -> int:
+        return len(self.frame) - 1
+
+    def walked(self, value: Value) -> set[int]:
+        """The frame axes a value varies along."""
+        return {axis for axis in self.axes[value] if axis is not None}
+
+    def reads(self) -> Iterator[tuple[Value, Access]]:
+        """Every operand of every value, as (reader, access)."""
+        for value in self.axes:
+            for operand in value.operands:
+                yield value, resolve(operand)
+
+    def axes_of(self, reader: Value, access: Access) -> Axes:
+        """The frame axis that walks each axis of what a reader of this group reads."""
+        own = self.reader_axes(reader)
+        return tuple(None if axis is None else own[axis] for axis in access.axes)
+
+    def reader_axes(self, reader: Value) -> Axes:
+        """The frame axes of the points a value is computed from: for a reduction, those of its operand."""
+        if reader.op.kind != "reduce":
+            return self.axes[reader]
+        access = resolve(reader.operands[0])
+        if access.root in self.axes:
+            found = dict(zip(access.axes, self.axes[access.root], strict=True))
+            return tuple(found.get(axis) for axis in range(len(reader.operands[0].shape)))
+        kept = iter(range(len(self.frame)))
+        return tuple(None if extent == 1 else next(kept) for extent in reader.operands[0].shape)
+
+
+def is_computed(value: Value) -> bool:
+    """Made by arithmetic: neither a source nor a view."""
+    return value.op.kind in ("elementwise", "reduce", "contraction")
+
+
+def is_inlined(value: Value) -> bool:
+    """One number made from nothing but constants and inputs: cheaper to compute again than to keep."""
+    if is_constant(value) or value.op is ops.input:
+        return True
+    if bound(value.type.count) != 1 or value.op.kind not in ("elementwise", "view"):
+        return False
+    return all(is_inlined(operand) for operand in value.operands)
+
+
+def fuse(graph: Graph) -> tuple[Graph, list[Group]]:
+    """The groups of a graph in the order they run, with the graph they are of (updates that cannot be done in place
+    get a copy of their own)."""
+    while True:
+        groups = Fusion(graph).run()
+        ordered, blocked = schedule(graph, groups)
+        if blocked is None:
+            return graph, ordered
+        outputs = (
+            replace(output, value=ops.copy(output.value)) if output is blocked else output for output in graph.outputs
+        )
+        graph = replace(graph, outputs=tuple(outputs))
+
+
+class Fusion:
+    """One greedy walk over a graph, operands first: each value joins the group of an operand where that is legal."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.groups: list[Group] = []
+        self.group_of: dict[Value, Group] = {}
+        self.before: dict[Group, set[Group]] = {}
+        checked = tuple(output.value for output in graph.of_kind("check"))
+        self.checked = set(reachable(checked))
+        self.updates = {output.value for output in graph.of_kind("update")} if checked else set()
+        self.wanted = {memory_of(output.value) for output in graph.outputs}
+        self.stands_alone = {memory_of(output.value) for output in graph.of_kind("update") if output.value.op is ops.copy}
+
+    def run(self) -> list[Group]:
+        for value in self.graph.values():
+            if is_computed(value) and (value in self.wanted or not is_inlined(value)):
+                self.place(value)
+        self.merge_siblings()
+        return self.groups
+
+    def place(self, value: Value) -> None:
+        roots = [memory_of(resolve(operand).root) for operand in value.operands]
+        candidates = list(dict.fromkeys(self.group_of[root] for root in roots if root in self.group_of))
+        candidates.sort(key=lambda group: (group.product is None, -len(group.frame)))
+        joined = next((group for group in candidates if self.join(value, group)), None)
+        if joined is None:
+            joined = self.start(value)
+        self.group_of[value] = joined
+        self.link(joined, [group for group in candidates if group is not joined])
+        for group in candidates:
+            if group is not joined and group in self.before:
+                joined = self.merge(joined, group) or joined
+
+    def start(self, value: Value) -> Group:
+        shape = value.operands[0].shape if value.op.kind == "reduce" else value.shape
+        kept = iter(range(len(shape)))
+        walked: Axes = tuple(None if extent == 1 else next(kept) for extent in shape)
+        group = Group(tuple(extent for extent in shape if extent != 1))
+        self.enter(value, group, walked)
+        self.groups.append(group)
+        self.before[group] = set()
+        return group
+
+    def enter(self, value: Value, group: Group, walked: Axes) -> None:
+        """Add a value whose points lie at the frame axes `walked`."""
+        group.axes[value] = walked
+        if value.op.kind != "reduce":
+            return
+        reduced = {walked[axis] for axis in value.attrs["axes"]} - {None}
+        group.axes[value] = tuple(None if axis in value.attrs["axes"] else at for axis, at in enumerate(walked))
+        if reduced != {group.lane}:
+            group.after.add(value)
+
+    def join(self, value: Value, group: Group) -> bool:
+        """Add the value to the group if that is legal."""
+        if value.op.kind == "contraction" or value in self.stands_alone or not self.may_mix(value, group):
+            return False
+        if any(group in self.before[other] for other in self.operand_groups(value) if other is not group):
+            return False
+        walked = self.walk(value, group)
+        if walked is None or (value.op.kind == "reduce" and not self.may_reduce(value, group, walked)):
+            return False
+        roots = [access.root for access in map(resolve, value.operands) if access.root in group.axes]
+        late = [root for root in roots if root in group.after]
+        if late and not self.may_follow(value, group, walked, len(late) == len(roots)):
+            return False
+        self.enter(value, group, walked)
+        if late:
+            group.after.add(value)
+        return True
+
+    def may_mix(self, value: Value, group: Group) -> bool:
+        """What is looked at by a check must be done before any update starts."""
+        if value in self.updates and any(member in self.checked for member in group.axes):
+            return False
+        return not (value in self.checked and any(member in self.updates for member in group.axes))
+
+    def may_reduce(self, value: Value, group: Group, walked: Axes) -> bool:
+        """A product's rows come in tiles, so only sums over all its rows fit into its nest."""
+        reduced = {walked[axis] for axis in value.attrs["axes"]}
+        return group.product is None or group.lane not in reduced or reduced >= set(range(len(group.frame)))
+
+    def may_follow(self, value: Value, group: Group, walked: Axes, all_late: bool) -> bool:
+        """After the loops there is room for arithmetic on scalars and on whole lane axes."""
+        return value.op.kind == "elementwise" and all_late and {axis for axis in walked if axis is not None} <= {group.lane}
+
+    def operand_groups(self, value: Value) -> set[Group]:
+        roots = (memory_of(resolve(operand).root) for operand in value.operands)
+        return {self.group_of[root] for root in roots if root in self.group_of}
+
+    def walk(self, value: Value, group: Group) -> Axes | None:
+        """The frame axes of the points `value` is computed at, or None if they do not fit the frame.
+
+        May grow the frame by one lane axis.
+        """
+        shape = value.operands[0].shape if value.op.kind == "reduce" else value.shape
+        found: list[int | None] = [None] * len(shape)
+        for access in map(resolve, value.operands):
+            if access.root not in group.axes:
+                if memory_of(access.root) in group.axes:
+                    return None
+                continue
+            for axis, at in zip(access.axes, group.axes[access.root], strict=True):
+                if axis is None or at is None:
+                    continue
+                if found[axis] not in (None, at):
+                    return None
+                found[axis] = at
+        return self.fill(shape, found, group)
+
+    def fill(self, shape: tuple[Extent, ...], found: list[int | None], group: Group) -> Axes | None:
+        """Give the axes no operand decides a frame axis of the same extent, keeping the order of axes."""
+        last, frame = -1, list(group.frame)
+        for axis, extent in enumerate(shape):
+            if found[axis] is None and extent != 1:
+                limit = next((at for at in found[axis + 1 :] if at is not None), len(frame))
+                free = [at for at in range(last + 1, limit) if frame[at] == extent]
+                if not free and (limit < len(frame) or last != len(frame) - 1 or not self.may_grow(group)):
+                    return None
+                if not free:
+                    frame.append(extent)
+                found[axis] = free[0] if free else len(frame) - 1
+            at = found[axis]
+            if at is not None:
+                if at <= last:
+                    return None
+                last = at
+        group.frame = tuple(frame)
+        return tuple(found)
+
+    def may_grow(self, group: Group) -> bool:
+        return bool(group.frame) and all(value.op.kind == "elementwise" for value in group.axes)
+
+    def link(self, group: Group, others: list[Group]) -> None:
+        """Record that `group` runs after `others`, for all that run after it as well."""
+        earlier = set(others).union(*(self.before[other] for other in others)) - self.before[group]
+        if not earlier:
+            return
+        for other in self.groups:
+            if other is group or group in self.before[other]:
+                self.before[other] |= earlier
+
+    def merge(self, later: Group, earlier: Group) -> Group | None:
+        """One group in place of two, when every value keeps its place."""
+        host, guest = (earlier, later) if earlier.product is not None else (later, earlier)
+        between = any(earlier in self.before[other] for other in self.before[later] if other is not earlier)
+        if between or guest.product is not None or guest.frame != host.frame:
+            return None
+        if host.product is not None and any(value.op.kind == "reduce" for value in guest.axes):
+            return None
+        if not all(self.may_mix(value, host) for value in guest.axes):
+            return None
+        if not self.agree(later, earlier):
+            return None
+        host.axes = {value: axes for group in (earlier, later) for value, axes in group.axes.items()}
+        host.after |= guest.after
+        self.absorb(host, guest)
+        return host
+
+    def agree(self, later: Group, earlier: Group) -> bool:
+        """All that `later` reads of `earlier` is ready in the loops, at the very point where it is read."""
+        for reader, access in later.reads():
+            if memory_of(access.root) in earlier.axes and (
+                access.root in earlier.after
+                or access.root not in earlier.axes
+                or later.axes_of(reader, access) != earlier.axes[access.root]
+            ):
+                return False
+        return True
+
+    def absorb(self, host: Group, guest: Group) -> None:
+        for value in guest.axes:
+            self.group_of[value] = host
+        self.groups.remove(guest)
+        gone = self.before.pop(guest)
+        self.before[host] = (self.before[host] | gone) - {host, guest}
+        for earlier in self.before.values():
+            if guest in earlier:
+                earlier.discard(guest)
+                earlier.add(host)
+        for group in self.groups:
+            if host in self.before[group]:
+                self.before[group] |= self.before[host]
+
+    def merge_siblings(self) -> None:
+        """Groups over one frame that read the same array go over it together."""
+        for group in list(self.groups):
+            for other in list(self.groups):
+                if group not in self.before or other not in self.before or group is other:
+                    continue
+                if self.are_siblings(group, other):
+                    self.merge(group, other)
+
+    def are_siblings(self, group: Group, other: Group) -> bool:
+        if group.frame != other.frame or group.product is not None or other.product is not None:
+            return False
+        if other in self.before[group] or group in self.before[other]:
+            return False
+        if any(value in self.stands_alone for value in (*group.axes, *other.axes)):
+            return False
+        return bool(self.whole_reads(group) & self.whole_reads(other))
+
+    def whole_reads(self, group: Group) -> set[Value]:
+        """What a group reads along every axis of its frame."""
+        everything = set(range(len(group.frame)))
+        return {
+            access.root
+            for reader, access in group.reads()
+            if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
+        } if group.frame else set()
+
+
+def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | None]:
+    """The groups in an order that respects data, checks before updates, and reads of a state before its update.
+
+    Returns the first update that cannot be done in place as the second result, or None.
+    """
+    home = {value: group for group in groups for value in group.axes}
+    readers: dict[Value, list[Group]] = {}
+    after: dict[Group, set[Group]] = {group: set() for group in groups}
+    for group in groups:
+        for _, access in all_reads(group):
+            root = memory_of(access.root)
+            readers.setdefault(root, []).append(group)
+            if root in home and home[root] is not group:
+                after[group].add(home[root])
+    states = {value.attrs["name"]: value for value in graph.of_role("state")}
+    checks = {home[memory_of(output.value)] for output in graph.of_kind("check")}
+    updates = graph.of_kind("update")
+    for output in updates:
+        group = home[memory_of(output.value)]
+        state = states[output.name]
+        if not in_place(group, memory_of(output.value), state):
+            return [], output
+        after[group] |= {reader for reader in readers.get(state, ()) if reader is not group} | (checks - {group})
+    ordered: list[Group] = []
+    while len(ordered) < len(groups):
+        ready = next((group for group in groups if group not in ordered and after[group] <= set(ordered)), None)
+        if ready is None:
+            stuck = (output for output in updates if home[memory_of(output.value)] not in ordered)
+            return [], next(output for output in stuck if output.value.op is not ops.copy)
+        ordered.append(ready)
+    return ordered, None
+
+
+def all_reads(group: Group) -> Iterator[tuple[Value, Access]]:
+    """What a group reads, the inputs of the numbers it computes again included."""
+    seen: set[Value] = set()
+    stack = list(group.reads())
+    while stack:
+        reader, access = stack.pop()
+        yield reader, access
+        root = access.root
+        if root not in group.axes and root not in seen and root.op.kind == "elementwise" and is_inlined(root):
+            seen.add(root)
+            stack.extend((root, resolve(operand)) for operand in root.operands)
+
+
+def in_place(group: Group, update: Value, state: Value) -> bool:
+    """Writing `update` over `state` disturbs no other read of the state in the same nest."""
+    for reader, access in group.reads():
+        if memory_of(access.root) is not state:
+            continue
+        if reader.op.kind == "contraction" or access.root is not state:
+            return False
+        late_read, late_write = reader in group.after, update in group.after
+        if late_read and not late_write:
+            return False
+        if late_read == late_write and group.axes_of(reader, access) != group.axes[update]:
+            return False
+    return True

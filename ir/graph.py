@@ -1,0 +1,198 @@
+"""The tensor graph: immutable values, each the result of one op on earlier values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from graphc.ir.types import Dim, Shape, TensorType
+
+if TYPE_CHECKING:
+    from graphc.ir.ops.record import Op
+
+PACKAGE = __name__.partition(".")[0]
+
+
+class IRError(Exception):
+    """A graph that is not well formed: what is wrong, with both values, and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The user's expression a value comes from, the module path it ran in, and the part it plays.
+
+    role    "forward", "backward" or "update"
+    module  path of the nn.Module that was running, "" outside of one
+    """
+
+    code: CodeType
+    instruction: int
+    module: str = ""
+    role: str = "forward"
+
+    def _positions(self) -> tuple[int | None, int | None, int | None, int | None]:
+        for index, span in enumerate(self.code.co_positions()):
+            if index * 2 == self.instruction:
+                return span
+        return (self.code.co_firstlineno, None, None, None)
+
+    @property
+    def file(self) -> str:
+        return self.code.co_filename
+
+    @property
+    def function(self) -> str:
+        return self.code.co_name
+
+    @property
+    def line(self) -> int:
+        return self._positions()[0] or self.code.co_firstlineno
+
+    @property
+    def column(self) -> int | None:
+        """First column of the expression, counted from 0."""
+        return self._positions()[2]
+
+    @property
+    def end_column(self) -> int | None:
+        """Column after the expression; None when it ends on another line."""
+        first, last, _, end = self._positions()
+        return end if first == last else None
+
+    def __str__(self) -> str:
+        return f"{self.file.rpartition('/')[2]}:{self.line}"
+
+
+# What newly made values are stamped with; None means: look at the stack for the user's line.
+_PLACE: ContextVar[Origin | None] = ContextVar("place", default=None)
+_MODULE: ContextVar[str] = ContextVar("module", default="")
+_ROLE: ContextVar[str] = ContextVar("role", default="forward")
+
+
+def user_origin() -> Origin | None:
+    """The innermost frame outside this package, or None when there is none."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+        frame = frame.f_back  # type: ignore[assignment]
+    return None if frame is None else Origin(frame.f_code, frame.f_lasti, _MODULE.get(), _ROLE.get())
+
+
+def current_origin() -> Origin | None:
+    """The origin a value made now gets."""
+    return _PLACE.get() or user_origin()
+
+
+@contextmanager
+def located(origin: Origin | None, role: str | None = None) -> Iterator[None]:
+    """Values made inside come from `origin`, in the given role if one is named."""
+    if origin is not None and role is not None:
+        origin = replace(origin, role=role)
+    token = _PLACE.set(origin)
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+@contextmanager
+def in_module(path: str) -> Iterator[None]:
+    """Values made inside belong to the module of that path."""
+    token = _MODULE.set(path)
+    try:
+        yield
+    finally:
+        _MODULE.reset(token)
+
+
+@contextmanager
+def in_role(role: str) -> Iterator[None]:
+    """Values made inside play that part ("update" for an optimizer's arithmetic)."""
+    token = _ROLE.set(role)
+    try:
+        yield
+    finally:
+        _ROLE.reset(token)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One tensor of the graph. Identity is equality: two equal values are one value."""
+
+    op: Op
+    operands: tuple[Value, ...]
+    attrs: dict[str, Any]
+    type: TensorType
+    origin: Origin | None = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.type.dtype
+
+    @property
+    def role(self) -> str:
+        return self.origin.role if self.origin else "forward"
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal for two values that compute the same; constants compare by text, so 0.0 is not -0.0."""
+        return (self.op.name, self.operands, repr(sorted(self.attrs.items())), self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a graph hands out.
+
+    kind  "result": returned under `name`; "update": written into the state input called `name`;
+          "check": an i64 scalar that must be 0, else the call fails with `name` as its message
+    """
+
+    kind: str
+    name: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A function from inputs to outputs; what the outputs do not reach is not in it."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Output, ...]
+
+    def values(self) -> Iterator[Value]:
+        """Every value the outputs need, operands before users (iterative: no recursion limit)."""
+        return reachable(tuple(output.value for output in self.outputs))
+
+    def of_role(self, role: str) -> tuple[Value, ...]:
+        """The inputs of one role: "data", "state" or "scalar"."""
+        return tuple(value for value in self.inputs if value.attrs["role"] == role)
+
+    def of_kind(self, kind: str) -> tuple[Output, ...]:
+        return tuple(output for output in self.outputs if output.kind == kind)
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """Every symbolic dim of the inputs, in order of appearance."""
+        return tuple(dict.fromkeys(dim for value in self.inputs for dim in value.type.dims()))
+
+
+def reachable(roots: tuple[Value, ...]) -> Iterator[Value]:
+    """The roots and all they depend on, operands before users."""
+    seen: set[Value] = set()
+    stack = [(value, False) for value in reversed(roots)]
+    while stack:
+        value, operands_done = stack.pop()
+        if operands_done:
+            yield value
+        elif value not in seen:
+            seen.add(value)
+            stack.append((value, True))
+            stack.extend((operand, False) for operand in reversed(value.operands) if operand not in seen)

@@ -1,0 +1,53 @@
+"""Matrix products, and the op that stands for a gradient until the gradient pass expands it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.ir.graph import IRError, Value
+from graphc.ir.ops.record import Sample, define
+from graphc.ir.ops.view import transpose
+from graphc.ir.types import FLOATS, TensorType, bound
+
+
+def dot_type(a: TensorType, b: TensorType) -> TensorType:
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise IRError("needs two matrices")
+    if a.shape[1] != b.shape[0]:
+        raise IRError(f"the inner sizes {a.shape[1]} and {b.shape[0]} differ")
+    if a.dtype != b.dtype or a.dtype not in FLOATS:
+        raise IRError("needs two matrices of one float dtype")
+    return a.with_shape((a.shape[0], b.shape[1]))
+
+
+def swap(x: Value) -> Value:
+    return transpose(x, permutation=(1, 0))
+
+
+dot = define(
+    "dot",
+    "contraction",
+    infer=dot_type,
+    numpy=np.matmul,
+    vjp=lambda ct, out, a, b: (dot(ct, swap(b)), dot(swap(a), ct)),
+    samples=(
+        Sample(("f32[17,33]", "f32[33,40]")),
+        Sample(("f32[30,70]", "f32[70,10]")),
+        Sample(("f32[5,2]", "f32[2,1]")),
+    ),
+)
+
+
+def gradient_type(loss: TensorType, wrt: TensorType) -> TensorType:
+    if bound(loss.count) != 1:
+        raise IRError(f"the loss is {loss} but must have one element; reduce it with .mean() or .sum()")
+    return wrt
+
+
+gradient = define(
+    "gradient",
+    "gradient",
+    infer=gradient_type,
+    numpy=None,
+    samples=(Sample(("f32[]", "f32[3,4]")),),
+)

@@ -1,0 +1,250 @@
+"""Ops of one element at a time. Operands have one shape; broadcast is an op of its own (see view.py).
+
+Gradients use the result instead of the operand where they can, so that the operand need not be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.graph import IRError, Value
+from graphc.ir.ops.record import Op, Sample, define
+from graphc.ir.ops.source import full
+from graphc.ir.types import DTYPES, FLOATS, INTEGERS, TensorType
+
+NUMBERS = (*FLOATS, *INTEGERS)
+
+
+def constant(value: float, like: Value) -> Value:
+    """A constant of the type of `like`."""
+    return full(value=value, type=like.type)
+
+
+def same_type(dtypes: tuple[str, ...], result: str | None = None) -> Callable[..., TensorType]:
+    """All operands of one type with a dtype out of `dtypes`; the result has dtype `result` or the same."""
+
+    def infer(*types: TensorType) -> TensorType:
+        first = types[0]
+        for other in types[1:]:
+            if other != first:
+                raise IRError(f"operands are {first} and {other} but must be of one type")
+        if first.dtype not in dtypes:
+            raise IRError(f"dtype {first.dtype} is not one of {', '.join(dtypes)}")
+        return first if result is None else first.with_dtype(result)
+
+    return infer
+
+
+def samples(count: int, dtypes: tuple[str, ...], low: float, high: float) -> tuple[Sample, ...]:
+    shapes = ("[3,20]", "[5]")
+    return tuple(Sample((dtype + shape,) * count, low, high) for dtype in dtypes for shape in shapes)
+
+
+def unary(
+    name: str, scalar: str, numpy: Any, vjp: Any, low: float = -2.0, high: float = 2.0, dtypes: tuple[str, ...] = FLOATS
+) -> Op:
+    tested = tuple(dtype for dtype in dtypes if dtype in ("f32", "i64", "bool"))
+    return define(
+        name,
+        "elementwise",
+        infer=same_type(dtypes),
+        numpy=numpy,
+        vjp=vjp,
+        scalar=scalar,
+        samples=samples(1, tested, low, high),
+    )
+
+
+def binary(
+    name: str,
+    scalar: str,
+    numpy: Any,
+    vjp: Any = None,
+    low: float = -2.0,
+    high: float = 2.0,
+    dtypes: tuple[str, ...] = NUMBERS,
+    commutes: bool = False,
+    result: str | None = None,
+) -> Op:
+    tested = tuple(dtype for dtype in dtypes if dtype in ("f32", "i64", "bool"))
+    return define(
+        name,
+        "elementwise",
+        infer=same_type(dtypes, result),
+        numpy=numpy,
+        vjp=vjp,
+        scalar=scalar,
+        commutes=commutes,
+        samples=samples(2, tested, low, high),
+    )
+
+
+# -- arithmetic
+
+add = binary("add", "{0} + {1}", np.add, lambda ct, out, a, b: (ct, ct), commutes=True)
+sub = binary("sub", "{0} - {1}", np.subtract, lambda ct, out, a, b: (ct, neg(ct)))
+mul = binary("mul", "{0} * {1}", np.multiply, lambda ct, out, a, b: (mul(ct, b), mul(ct, a)), commutes=True)
+div = binary(
+    "div",
+    "{0} / {1}",
+    np.divide,
+    lambda ct, out, a, b: (div(ct, b), neg(div(mul(ct, out), b))),
+    low=0.5,
+    dtypes=FLOATS,
+)
+neg = unary("neg", "-{0}", np.negative, lambda ct, out, a: (neg(ct),), dtypes=(*FLOATS, "i32", "i64"))
+maximum = binary(
+    "maximum",
+    "maximum({0}, {1})",
+    np.maximum,
+    lambda ct, out, a, b: (share(ct, a, b, less(b, a)), share(ct, a, b, less(a, b))),
+    commutes=True,
+)
+minimum = binary(
+    "minimum",
+    "minimum({0}, {1})",
+    np.minimum,
+    lambda ct, out, a, b: (share(ct, a, b, less(a, b)), share(ct, a, b, less(b, a))),
+    commutes=True,
+)
+
+
+def share(ct: Value, a: Value, b: Value, wins: Value) -> Value:
+    """The cotangent of the operand that won; both get half where they are equal, as in PyTorch."""
+    half = mul(ct, constant(0.5, ct))
+    return where(wins, ct, where(equal(a, b), half, constant(0.0, ct)))
+
+
+# -- functions
+
+exp = unary("exp", "exp({0})", np.exp, lambda ct, out, a: (mul(ct, out),))
+expm1 = unary("expm1", "expm1({0})", np.expm1, lambda ct, out, a: (mul(ct, add(out, constant(1.0, out))),))
+log = unary("log", "log({0})", np.log, lambda ct, out, a: (div(ct, a),), low=0.1)
+log1p = unary("log1p", "log1p({0})", np.log1p, lambda ct, out, a: (div(ct, add(a, constant(1.0, a))),), low=-0.9)
+sqrt = unary("sqrt", "sqrt({0})", np.sqrt, lambda ct, out, a: (div(ct, mul(out, constant(2.0, out))),), low=0.1)
+tanh = unary(
+    "tanh", "tanh({0})", np.tanh, lambda ct, out, a: (mul(ct, sub(constant(1.0, out), mul(out, out))),)
+)
+sin = unary("sin", "sin({0})", np.sin, lambda ct, out, a: (mul(ct, cos(a)),))
+cos = unary("cos", "cos({0})", np.cos, lambda ct, out, a: (neg(mul(ct, sin(a))),))
+relu = unary(
+    "relu",
+    "maximum({0}, {zero})",
+    lambda a: np.maximum(a, a.dtype.type(0)),
+    lambda ct, out, a: (where(less(constant(0.0, out), out), ct, constant(0.0, ct)),),
+)
+absolute = unary(
+    "absolute", "absolute({0})", np.abs, lambda ct, out, a: (mul(ct, sign(a)),), dtypes=(*FLOATS, "i32", "i64")
+)
+sign = unary(
+    "sign",
+    "select({0} > {zero}, {one}, select({0} < {zero}, -{one}, {0}))",
+    np.sign,
+    lambda ct, out, a: (None,),
+    dtypes=(*FLOATS, "i32", "i64"),
+)
+floor = unary("floor", "floor({0})", np.floor, lambda ct, out, a: (None,))
+
+
+def sigmoid_array(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    small = np.exp(-np.abs(a))
+    return np.where(a >= 0, 1, small) / (1 + small)
+
+
+def softplus_array(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
+
+
+sigmoid = unary(
+    "sigmoid",
+    "sigmoid({0})",
+    sigmoid_array,
+    lambda ct, out, a: (mul(ct, mul(out, sub(constant(1.0, out), out))),),
+)
+softplus = unary("softplus", "softplus({0})", softplus_array, lambda ct, out, a: (mul(ct, sigmoid(a)),))
+
+
+def pow_vjp(ct: Value, out: Value, a: Value, b: Value) -> tuple[Value | None, ...]:
+    lower = pow(a, sub(b, constant(1.0, b)))
+    zero = constant(0.0, a)
+    safe = where(less(zero, a), a, constant(1.0, a))  # log of a base <= 0 would poison the masked lanes
+    slope = where(less(zero, a), mul(out, log(safe)), zero)
+    return mul(ct, mul(b, lower)), mul(ct, slope)
+
+
+pow = binary("pow", "pow({0}, {1})", np.power, pow_vjp, low=0.3, dtypes=FLOATS)
+
+# -- comparison, logic, choice
+
+ALL = (*NUMBERS, "bool")
+less = binary("less", "{0} < {1}", np.less, result="bool")
+less_equal = binary("less_equal", "{0} <= {1}", np.less_equal, result="bool")
+equal = binary("equal", "{0} == {1}", np.equal, result="bool", commutes=True)
+not_equal = binary("not_equal", "{0} != {1}", np.not_equal, result="bool", commutes=True)
+logical_and = binary("logical_and", "{0} & {1}", np.logical_and, dtypes=("bool",), commutes=True)
+logical_or = binary("logical_or", "{0} | {1}", np.logical_or, dtypes=("bool",), commutes=True)
+logical_not = unary("logical_not", "~{0}", np.logical_not, None, dtypes=("bool",))
+
+
+def where_type(condition: TensorType, a: TensorType, b: TensorType) -> TensorType:
+    if condition.dtype != "bool" or condition.shape != a.shape or a != b:
+        raise IRError(f"needs bool{list(a.shape)}, {a} and {a}; got {condition}, {a} and {b}")
+    return a
+
+
+where = define(
+    "where",
+    "elementwise",
+    infer=where_type,
+    numpy=np.where,
+    scalar="select({0}, {1}, {2})",
+    vjp=lambda ct, out, c, a, b: (None, where(c, ct, constant(0.0, ct)), where(c, constant(0.0, ct), ct)),
+    samples=(Sample(("bool[3,20]", "f32[3,20]", "f32[3,20]")), Sample(("bool[5]", "i64[5]", "i64[5]"))),
+)
+
+
+def cast_type(x: TensorType, dtype: str) -> TensorType:
+    if dtype not in DTYPES:
+        raise IRError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    return x.with_dtype(dtype)
+
+
+cast = define(
+    "cast",
+    "elementwise",
+    infer=cast_type,
+    numpy=lambda x, dtype: x.astype(DTYPES[dtype]),
+    scalar="as_{dtype}({0})",
+    vjp=lambda ct, out, a: (cast(ct, dtype=a.dtype) if a.dtype in FLOATS else None,),
+    samples=(
+        Sample(("i64[3,20]",), attrs={"dtype": "f32"}),
+        Sample(("u8[5]",), 0, 255, attrs={"dtype": "f32"}),
+        Sample(("bool[5]",), attrs={"dtype": "f32"}),
+        Sample(("f32[5]",), -9, 9, attrs={"dtype": "i64"}),
+        Sample(("i32[5]",), attrs={"dtype": "i64"}),
+    ),
+)
+
+# -- identities that say something to the compiler
+
+copy = unary("copy", "{0}", np.copy, lambda ct, out, a: (ct,), dtypes=ALL)
+stop_gradient = unary("stop_gradient", "{0}", lambda a: a, lambda ct, out, a: (None,))
+
+
+def require_type(x: TensorType, low: int, high: int, message: str) -> TensorType:
+    if x.dtype not in INTEGERS:
+        raise IRError(f"only integers can be required to lie in a range, got {x}")
+    return x
+
+
+require_range = define(
+    "require_range",
+    "elementwise",
+    infer=require_type,
+    numpy=lambda x, low, high, message: x,
+    scalar="{0}",
+    samples=(Sample(("i64[5]",), 0, 3, attrs={"low": 0, "high": 4, "message": "labels"}),),
+)

@@ -1,0 +1,60 @@
+"""Ops that combine the elements along some axes; reduced axes stay, with size 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.graph import IRError, Value
+from graphc.ir.ops.elementwise import constant, div, equal, mul, where
+from graphc.ir.ops.record import Op, Sample, define
+from graphc.ir.ops.view import broadcast
+from graphc.ir.types import FLOATS, INTEGERS, TensorType
+
+
+def reduced_type(x: TensorType, axes: tuple[int, ...]) -> TensorType:
+    if any(not 0 <= axis < len(x.shape) for axis in axes) or len(set(axes)) != len(axes):
+        raise IRError(f"axes {list(axes)} do not fit {x}")
+    if x.dtype not in (*FLOATS, *INTEGERS):
+        raise IRError(f"cannot reduce {x.dtype}; cast it first")
+    return x.with_shape(tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape)))
+
+
+def reduction(name: str, numpy: Any, scalar: str, vjp: Any) -> Op:
+    """`scalar` combines a running result {0} with one more element {1}."""
+    return define(
+        name,
+        "reduce",
+        infer=reduced_type,
+        numpy=lambda x, axes: numpy(x, axis=axes, keepdims=True, dtype=x.dtype)
+        if name in ("sum", "prod")
+        else numpy(x, axis=axes, keepdims=True),
+        scalar=scalar,
+        vjp=vjp,
+        samples=(
+            Sample(("f32[3,20]",), attrs={"axes": (1,)}),
+            Sample(("f32[5,7]",), attrs={"axes": (0,)}),
+            Sample(("f32[4,40]",), attrs={"axes": (0, 1)}),
+            Sample(("i64[3,20]",), attrs={"axes": (1,)}),
+        ),
+    )
+
+
+def pick_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    """Equal shares to all elements that attain the extreme, as PyTorch's amax does."""
+    attained = equal(x, broadcast(out, shape=x.shape))
+    ones = where(attained, constant(1.0, x), constant(0.0, x))
+    axes = tuple(axis for axis, (a, b) in enumerate(zip(out.shape, x.shape, strict=True)) if a != b)
+    each = div(ct, sum(ones, axes=axes))
+    return (mul(broadcast(each, shape=x.shape), ones),)
+
+
+def prod_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    return (div(broadcast(mul(ct, out), shape=x.shape), x),)
+
+
+sum = reduction("sum", np.sum, "{0} + {1}", lambda ct, out, x: (broadcast(ct, shape=x.shape),))
+prod = reduction("prod", np.prod, "{0} * {1}", prod_vjp)
+max = reduction("max", np.max, "maximum({0}, {1})", pick_vjp)
+min = reduction("min", np.min, "minimum({0}, {1})", pick_vjp)

@@ -1,0 +1,214 @@
+"""The pass pipeline, in order: read the list at the end and you have read the compiler's front half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from graphc.ir import ops
+from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
+from graphc.ir.autodiff import expand_gradients
+from graphc.ir.graph import Graph, Output, Value, located
+from graphc.ir.rewrite import rebuild, rewriter, with_operands
+from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
+from graphc.ir.types import DTYPES, Shape
+from graphc.ir.verify import verify
+
+Pass = Callable[[Graph], Graph]
+Watch = Callable[[str, Graph], None]
+
+
+def merge(graph: Graph) -> Graph:
+    """Common subexpressions become one value."""
+    return rebuild(graph, lambda value: None)
+
+
+def stabilise(graph: Graph) -> Graph:
+    """Naive formulas become safe ones, before their gradients are taken."""
+    return rebuild(graph, rewriter(STABILISE, GUARDS, MACROS))
+
+
+def simplify(graph: Graph) -> Graph:
+    """Algebraic identities."""
+    return rebuild(graph, rewriter(SIMPLIFY, GUARDS, MACROS))
+
+
+def fold(graph: Graph) -> Graph:
+    """Arithmetic on constants is done now."""
+    return rebuild(graph, fold_value)
+
+
+def fold_value(value: Value) -> Value | None:
+    if not value.operands or any(operand.op is not ops.full for operand in value.operands):
+        return None
+    if value.op.kind == "view":
+        return ops.full(value=value.operands[0].attrs["value"], type=value.type)
+    if value.op.kind != "elementwise":
+        return None
+    constants = (DTYPES[operand.dtype].type(operand.attrs["value"]) for operand in value.operands)
+    with np.errstate(all="ignore"):
+        result = value.op.numpy(*constants, **value.attrs)
+    return ops.full(value=result.item(), type=value.type)
+
+
+def push_views(graph: Graph) -> Graph:
+    """Views meet and cancel; arithmetic moves below broadcasts; transposes move into products."""
+    return rebuild(graph, push_view)
+
+
+def push_view(value: Value) -> Value | None:
+    with located(value.origin):
+        if value.op.kind == "view":
+            return merge_view(value)
+        if value.op.kind == "elementwise":
+            return below_broadcast(value)
+        if value.op.kind == "reduce" and value.shape == value.operands[0].shape:
+            return value.operands[0]
+    return None
+
+
+def merge_view(value: Value) -> Value | None:
+    (x,) = value.operands
+    if value.op is not ops.transpose and value.shape == x.shape:
+        return x
+    if value.op is ops.transpose:
+        return merge_transpose(value.attrs["permutation"], x)
+    if x.op is value.op:
+        return value.op(x.operands[0], shape=value.shape)
+    return None
+
+
+def merge_transpose(permutation: tuple[int, ...], x: Value) -> Value | None:
+    if permutation == tuple(range(len(permutation))):
+        return x
+    if x.op is ops.transpose:
+        inner = x.attrs["permutation"]
+        return ops.transpose(x.operands[0], permutation=tuple(inner[axis] for axis in permutation))
+    if x.op is ops.dot:
+        a, b = x.operands
+        return ops.dot(ops.transpose(b, permutation=(1, 0)), ops.transpose(a, permutation=(1, 0)))
+    return None
+
+
+def below_broadcast(value: Value) -> Value | None:
+    """f(broadcast(a), broadcast(b)) is broadcast(f(a, b)) when a and b have one shape; constants take any."""
+    sources = {operand.operands[0].shape for operand in value.operands if operand.op is ops.broadcast}
+    others = [operand for operand in value.operands if operand.op not in (ops.broadcast, ops.full)]
+    if len(sources) != 1 or others:
+        return None
+    small = value.op(*(shrink(operand, *sources) for operand in value.operands), **value.attrs)
+    return ops.broadcast(small, shape=value.shape)
+
+
+def shrink(operand: Value, shape: Shape) -> Value:
+    if operand.op is ops.broadcast:
+        return operand.operands[0]
+    return ops.full(value=operand.attrs["value"], type=operand.type.with_shape(shape))
+
+
+def expand_vector_products(graph: Graph) -> Graph:
+    """Products with a vector become a multiplication and a sum, which fuse with what is around them."""
+    return rebuild(graph, expand_vector_product)
+
+
+def expand_vector_product(value: Value) -> Value | None:
+    if value.op is not ops.dot:
+        return None
+    a, b = value.operands
+    (rows, depth), columns = a.shape, b.shape[1]
+    with located(value.origin):
+        if depth == 1:
+            return ops.mul(ops.broadcast(a, shape=value.shape), ops.broadcast(b, shape=value.shape))
+        if columns == 1:
+            return ops.reshape(product_with_column(a, b), shape=value.shape)
+        if rows == 1:
+            flipped = product_with_column(
+                ops.transpose(b, permutation=(1, 0)), ops.reshape(a, shape=(depth, 1))
+            )
+            return ops.reshape(flipped, shape=value.shape)
+    return None
+
+
+def product_with_column(a: Value, column: Value) -> Value:
+    """a[m,k] @ column[k,1], summed along the axis that keeps a's own memory order."""
+    a = merge_view(a) or a if a.op is ops.transpose else a
+    if a.op is ops.transpose:
+        x = a.operands[0]
+        return ops.sum(ops.mul(x, ops.broadcast(column, shape=x.shape)), axes=(0,))
+    row = ops.reshape(column, shape=(1, a.shape[1]))
+    return ops.sum(ops.mul(a, ops.broadcast(row, shape=a.shape)), axes=(1,))
+
+
+def collect_checks(graph: Graph) -> Graph:
+    """Every `require_range` becomes a count of violations that is looked at before anything is updated."""
+    checks = {
+        value.attrs["message"]: violations(value) for value in graph.values() if value.op is ops.require_range
+    }
+    outputs = [*graph.outputs, *(Output("check", message, count) for message, count in checks.items())]
+    return rebuild(
+        replace(graph, outputs=tuple(outputs)),
+        lambda value: value.operands[0] if value.op is ops.require_range else None,
+    )
+
+
+def violations(value: Value) -> Value:
+    """How many elements are outside of the range, as i64[]."""
+    (x,) = value.operands
+    with located(value.origin):
+        low, high = (ops.full(value=value.attrs[name], type=x.type) for name in ("low", "high"))
+        outside = ops.cast(ops.logical_or(ops.less(x, low), ops.less_equal(high, x)), dtype="i64")
+        return ops.reshape(ops.sum(outside, axes=tuple(range(len(x.shape)))), shape=())
+
+
+def place_copies(graph: Graph) -> Graph:
+    """Whatever needs memory of its own and has none gets a copy: outputs, and what reshapes or products read."""
+
+    def visit(value: Value) -> Value | None:
+        copied = tuple(with_memory(value, operand) for operand in value.operands)
+        return None if copied == value.operands else with_operands(value, copied)
+
+    graph = rebuild(graph, visit)
+    outputs = [replace(output, value=own_memory(output.value)) for output in graph.outputs]
+    return replace(graph, outputs=tuple(outputs))
+
+
+def with_memory(reader: Value, operand: Value) -> Value:
+    """The operand, or a copy of it where the reader walks it in a way that only real memory allows."""
+    if reader.op is ops.reshape and not is_squeeze(operand.shape, reader.shape):
+        return ops.copy(operand) if operand.op.kind == "view" or is_constant(operand) else operand
+    if reader.op.kind == "contraction" and is_constant(resolve(operand).root):
+        return ops.copy(operand)
+    return operand
+
+
+def own_memory(value: Value) -> Value:
+    source = memory_of(value)
+    return ops.copy(value) if source.op.kind in ("view", "source") else value
+
+
+PIPELINE: tuple[Pass, ...] = (
+    merge,
+    stabilise,
+    expand_gradients,
+    collect_checks,
+    fold,
+    push_views,
+    expand_vector_products,
+    simplify,
+    push_views,
+    fold,
+    simplify,
+    merge,
+    place_copies,
+)
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass] = PIPELINE, watch: Watch = lambda name, graph: None) -> Graph:
+    """The graph after all passes, verified after each; `watch(name, graph)` sees every stage."""
+    watch("trace", verify(graph))
+    for step in passes:
+        graph = verify(step(graph))
+        watch(step.__name__, graph)
+    return graph

@@ -1,0 +1,169 @@
+"""Rewrite rules as text, and the copy of a graph that applies them.
+
+A rule is one line, `pattern => replacement`, with an optional ` if guard(x)`. Single names stand for values, numbers
+for constants of any shape, calls for ops, keywords (`axes=a`) for attributes bound by name. A commutative op matches
+in either order. A rule keeps the type of what it replaces, which is checked whenever one fires.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphc.ir import ops
+from graphc.ir.graph import Graph, IRError, Value, located
+
+BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+Bindings = dict[str, Any]
+Macros = Mapping[str, Callable[..., Value]]
+Guards = Mapping[str, Callable[..., bool]]
+Visit = Callable[[Value], Value | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a rule table; `guard` and `guarded` are the name after `if` and its arguments."""
+
+    text: str
+    pattern: ast.expr
+    replacement: ast.expr
+    root: str
+    guard: str = ""
+    guarded: tuple[str, ...] = ()
+
+
+def parts(expression: ast.expr) -> tuple[str, list[ast.expr], list[ast.keyword]]:
+    """The op name, operand expressions and attribute keywords of one pattern node."""
+    match expression:
+        case ast.BinOp(left, operator, right):
+            return BINARY[type(operator)], [left, right], []
+        case ast.UnaryOp(ast.USub(), operand):
+            return "neg", [operand], []
+        case ast.Call(ast.Name(name), arguments, keywords):
+            return name, arguments, keywords
+    raise IRError(f"not a pattern: {ast.unparse(expression)}")
+
+
+def number(expression: ast.expr) -> float | None:
+    """The value of a literal number, signed or not."""
+    match expression:
+        case ast.Constant(int() | float() as value):
+            return float(value)
+        case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as value)):
+            return -float(value)
+    return None
+
+
+def rules(table: str) -> list[Rule]:
+    """The rules of a table: one a line, `#` starts a comment."""
+    return [parse_rule(line) for line in (line.split("#")[0].strip() for line in table.splitlines()) if line]
+
+
+def parse_rule(line: str) -> Rule:
+    body, _, condition = line.partition(" if ")
+    left, right = (ast.parse(side.strip(), mode="eval").body for side in body.split("=>"))
+    if not condition:
+        return Rule(line, left, right, parts(left)[0])
+    guard, arguments, _ = parts(ast.parse(condition.strip(), mode="eval").body)
+    return Rule(line, left, right, parts(left)[0], guard, tuple(ast.unparse(argument) for argument in arguments))
+
+
+def match(pattern: ast.expr, value: Value, bound: Bindings) -> Iterator[Bindings]:
+    """Every way the pattern fits the value, as bindings of its names."""
+    if isinstance(pattern, ast.Name):
+        if bound.get(pattern.id, value) is value:
+            yield {**bound, pattern.id: value}
+        return
+    wanted = number(pattern)
+    if wanted is not None:
+        if value.op is ops.full and float(value.attrs["value"]) == wanted:
+            yield bound
+        return
+    name, arguments, keywords = parts(pattern)
+    if value.op.name != name or len(arguments) != len(value.operands):
+        return
+    for keyword in keywords:
+        assert isinstance(keyword.arg, str) and isinstance(keyword.value, ast.Name)
+        if bound.setdefault(keyword.value.id, value.attrs[keyword.arg]) != value.attrs[keyword.arg]:
+            return
+    orders = [value.operands, value.operands[::-1]] if value.op.commutes else [value.operands]
+    for operands in orders:
+        yield from match_all(arguments, operands, dict(bound))
+
+
+def match_all(patterns: list[ast.expr], values: tuple[Value, ...], bound: Bindings) -> Iterator[Bindings]:
+    if not patterns:
+        yield bound
+        return
+    for found in match(patterns[0], values[0], dict(bound)):
+        yield from match_all(patterns[1:], values[1:], found)
+
+
+def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) -> Value:
+    """The value an expression stands for; a bare number takes the type of `like`, a macro expands."""
+    if isinstance(expression, ast.Name):
+        found: Value = bound[expression.id]
+        return found
+    constant = number(expression)
+    if constant is not None:
+        return ops.full(value=constant, type=like.type)
+    name, arguments, keywords = parts(expression)
+    made = [None if number(argument) is not None else build(argument, bound, like, macros) for argument in arguments]
+    model = next((value for value in reversed(made) if value is not None), like)
+    operands = [
+        value if value is not None else build(argument, bound, model, macros)
+        for value, argument in zip(made, arguments, strict=True)
+    ]
+    attrs = {str(keyword.arg): bound[ast.unparse(keyword.value)] for keyword in keywords}
+    return (macros.get(name) or ops.OPS[name])(*operands, **attrs)
+
+
+def with_operands(value: Value, operands: tuple[Value, ...]) -> Value:
+    """The value over other operands of the same types; itself when they are its own."""
+    return value if operands == value.operands else replace(value, operands=operands)
+
+
+def rebuild(graph: Graph, visit: Visit) -> Graph:
+    """Copy the graph operands first, offering each value to `visit`; values that compute the same become one."""
+    new: dict[Value, Value] = {}
+    known: dict[Any, Value] = {}
+
+    def settle(value: Value) -> Value:
+        """The value after all rewriting, its freshly made operands included."""
+        if value in new:
+            return new[value]
+        settled = with_operands(value, tuple(settle(operand) for operand in value.operands))
+        better = visit(settled)
+        if better is None:
+            found = settled if settled.op is ops.input else known.setdefault(settled.key(), settled)
+            new[value] = new[settled] = new[found] = found
+            return found
+        if better.type != settled.type:
+            raise IRError(f"rewriting changed {settled.op.name} from {settled.type} to {better.type}")
+        new[value] = new[settled] = settle(better)
+        return new[value]
+
+    for value in graph.values():
+        settle(value)
+    outputs = tuple(replace(output, value=new[output.value]) for output in graph.outputs)
+    return Graph(graph.name, graph.inputs, outputs)
+
+
+def rewriter(table: list[Rule], guards: Guards, macros: Macros) -> Visit:
+    """A visit function that applies the first rule of the table that fits."""
+    by_root: dict[str, list[Rule]] = {}
+    for rule in table:
+        by_root.setdefault(rule.root, []).append(rule)
+
+    def visit(value: Value) -> Value | None:
+        for rule in by_root.get(value.op.name, ()):
+            for bound in match(rule.pattern, value, {}):
+                if rule.guard and not guards[rule.guard](*(bound[name] for name in rule.guarded)):
+                    continue
+                with located(value.origin):
+                    return build(rule.replacement, bound, value, macros)
+        return None
+
+    return visit
