@@ -21,10 +21,16 @@ Axes = tuple[int | None, ...]
 
 @dataclass(eq=False)
 class Group:
-    """Values computed in one nest; `axes[v]` gives the frame axis of each axis of v."""
+    """Values computed in one nest.
+
+    axes[v]    the frame axis of each axis of v
+    points[v]  the same for the points v is computed from: a reduction's operand has more axes than its result
+    after      values complete only after the loops
+    """
 
     frame: tuple[Extent, ...]
     axes: dict[Value, Axes] = field(default_factory=dict)
+    points: dict[Value, Axes] = field(default_factory=dict)
     after: set[Value] = field(default_factory=set)
 
     @property
@@ -48,19 +54,8 @@ class Group:
 
     def axes_of(self, reader: Value, access: Access) -> Axes:
         """The frame axis that walks each axis of what a reader of this group reads."""
-        own = self.reader_axes(reader)
+        own = self.points[reader]
         return tuple(None if axis is None else own[axis] for axis in access.axes)
-
-    def reader_axes(self, reader: Value) -> Axes:
-        """The frame axes of the points a value is computed from: for a reduction, those of its operand."""
-        if reader.op.kind != "reduce":
-            return self.axes[reader]
-        access = resolve(reader.operands[0])
-        if access.root in self.axes:
-            found = dict(zip(access.axes, self.axes[access.root], strict=True))
-            return tuple(found.get(axis) for axis in range(len(reader.operands[0].shape)))
-        kept = iter(range(len(self.frame)))
-        return tuple(None if extent == 1 else next(kept) for extent in reader.operands[0].shape)
 
 
 def is_computed(value: Value) -> bool:
@@ -137,7 +132,7 @@ class Fusion:
 
     def enter(self, value: Value, group: Group, walked: Axes) -> None:
         """Add a value whose points lie at the frame axes `walked`."""
-        group.axes[value] = walked
+        group.axes[value] = group.points[value] = walked
         if value.op.kind != "reduce":
             return
         reduced = {walked[axis] for axis in value.attrs["axes"]} - {None}
@@ -156,6 +151,8 @@ class Fusion:
             return False
         roots = [access.root for access in map(resolve, value.operands) if access.root in group.axes]
         late = [root for root in roots if root in group.after]
+        if not late and group.product is not None and not self.fits_tile(value, group, walked):
+            return False
         if late and not self.may_follow(value, group, walked, len(late) == len(roots)):
             return False
         self.enter(value, group, walked)
@@ -170,9 +167,18 @@ class Fusion:
         return not (value in self.checked and any(member in self.updates for member in group.axes))
 
     def may_reduce(self, value: Value, group: Group, walked: Axes) -> bool:
-        """A product's rows come in tiles, so only sums over all its rows fit into its nest."""
-        reduced = {walked[axis] for axis in value.attrs["axes"]}
+        """A product's rows come in tiles, so only sums over all its rows fit into its nest.
+
+        What does not vary along an outer axis would be counted once for every step along it.
+        """
+        reduced = {walked[axis] for axis in value.attrs["axes"]} - {None}
+        if reduced != {group.lane} and not set(range(group.lane)) <= set(walked):
+            return False
         return group.product is None or group.lane not in reduced or reduced >= set(range(len(group.frame)))
+
+    def fits_tile(self, value: Value, group: Group, walked: Axes) -> bool:
+        """A product's result passes by tile after tile, so what is computed with it must be of its shape."""
+        return {axis for axis in walked if axis is not None} == set(range(len(group.frame)))
 
     def may_follow(self, value: Value, group: Group, walked: Axes, all_late: bool) -> bool:
         """After the loops there is room for arithmetic on scalars and on whole lane axes."""
@@ -246,7 +252,7 @@ class Fusion:
             return None
         if not self.agree(later, earlier):
             return None
-        host.axes = {value: axes for group in (earlier, later) for value, axes in group.axes.items()}
+        host.axes, host.points = {**earlier.axes, **later.axes}, {**earlier.points, **later.points}
         host.after |= guest.after
         self.absorb(host, guest)
         return host
@@ -351,7 +357,9 @@ def all_reads(group: Group) -> Iterator[tuple[Value, Access]]:
 
 
 def in_place(group: Group, update: Value, state: Value) -> bool:
-    """Writing `update` over `state` disturbs no other read of the state in the same nest."""
+    """Writing `update` over `state` happens once a place and disturbs no other read of the state in the same nest."""
+    if update not in group.after and group.walked(update) != set(range(len(group.frame))):
+        return False
     for reader, access in group.reads():
         if memory_of(access.root) is not state:
             continue

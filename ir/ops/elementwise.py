@@ -44,7 +44,14 @@ def samples(count: int, dtypes: tuple[str, ...], low: float, high: float) -> tup
 
 
 def unary(
-    name: str, scalar: str, numpy: Any, vjp: Any, low: float = -2.0, high: float = 2.0, dtypes: tuple[str, ...] = FLOATS
+    name: str,
+    scalar: str,
+    numpy: Any,
+    vjp: Any,
+    low: float = -2.0,
+    high: float = 2.0,
+    dtypes: tuple[str, ...] = FLOATS,
+    cost: int = 1,
 ) -> Op:
     tested = tuple(dtype for dtype in dtypes if dtype in ("f32", "i64", "bool"))
     return define(
@@ -54,6 +61,7 @@ def unary(
         numpy=numpy,
         vjp=vjp,
         scalar=scalar,
+        cost=cost,
         samples=samples(1, tested, low, high),
     )
 
@@ -120,16 +128,15 @@ def share(ct: Value, a: Value, b: Value, wins: Value) -> Value:
 
 # -- functions
 
-exp = unary("exp", "exp({0})", np.exp, lambda ct, out, a: (mul(ct, out),))
-expm1 = unary("expm1", "expm1({0})", np.expm1, lambda ct, out, a: (mul(ct, add(out, constant(1.0, out))),))
-log = unary("log", "log({0})", np.log, lambda ct, out, a: (div(ct, a),), low=0.1)
-log1p = unary("log1p", "log1p({0})", np.log1p, lambda ct, out, a: (div(ct, add(a, constant(1.0, a))),), low=-0.9)
+exp = unary("exp", "exp({0})", np.exp, lambda ct, out, a: (mul(ct, out),), cost=10)
+expm1 = unary("expm1", "expm1({0})", np.expm1, lambda ct, out, a: (mul(ct, add(out, constant(1.0, out))),), cost=10)
+log = unary("log", "log({0})", np.log, lambda ct, out, a: (div(ct, a),), low=0.1, cost=10)
+log1p = unary("log1p", "log1p({0})", np.log1p, lambda ct, out, a: (div(ct, add(a, constant(1.0, a))),), low=-0.9, cost=10)
 sqrt = unary("sqrt", "sqrt({0})", np.sqrt, lambda ct, out, a: (div(ct, mul(out, constant(2.0, out))),), low=0.1)
 tanh = unary(
-    "tanh", "tanh({0})", np.tanh, lambda ct, out, a: (mul(ct, sub(constant(1.0, out), mul(out, out))),)
-)
-sin = unary("sin", "sin({0})", np.sin, lambda ct, out, a: (mul(ct, cos(a)),))
-cos = unary("cos", "cos({0})", np.cos, lambda ct, out, a: (neg(mul(ct, sin(a))),))
+    "tanh", "tanh({0})", np.tanh, lambda ct, out, a: (mul(ct, sub(constant(1.0, out), mul(out, out))),), cost=10)
+sin = unary("sin", "sin({0})", np.sin, lambda ct, out, a: (mul(ct, cos(a)),), cost=10)
+cos = unary("cos", "cos({0})", np.cos, lambda ct, out, a: (neg(mul(ct, sin(a))),), cost=10)
 relu = unary(
     "relu",
     "maximum({0}, {zero})",
@@ -162,9 +169,8 @@ sigmoid = unary(
     "sigmoid",
     "sigmoid({0})",
     sigmoid_array,
-    lambda ct, out, a: (mul(ct, mul(out, sub(constant(1.0, out), out))),),
-)
-softplus = unary("softplus", "softplus({0})", softplus_array, lambda ct, out, a: (mul(ct, sigmoid(a)),))
+    lambda ct, out, a: (mul(ct, mul(out, sub(constant(1.0, out), out))),), cost=10)
+softplus = unary("softplus", "softplus({0})", softplus_array, lambda ct, out, a: (mul(ct, sigmoid(a)),), cost=10)
 
 
 def pow_vjp(ct: Value, out: Value, a: Value, b: Value) -> tuple[Value | None, ...]:

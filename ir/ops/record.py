@@ -30,6 +30,7 @@ class Op:
     numpy     (*arrays, **attrs) -> array: what the op means
     vjp       (cotangent, out, *operands) -> one cotangent or None (zero) per operand; no vjp: not differentiable
     scalar    kernel-language expression of one element, `{0}` `{1}` for the operands
+    cost      of one element, in additions
     commutes  the two operands may be swapped (rewrite rules match either order)
     """
 
@@ -41,6 +42,7 @@ class Op:
     vjp: Callable[..., tuple[Value | None, ...]] | None = None
     scalar: str = ""
     commutes: bool = False
+    cost: int = 1
 
     def __call__(self, *operands: Value, **attrs: Any) -> Value:
         try:

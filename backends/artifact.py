@@ -1,0 +1,122 @@
+"""From a finished graph to machine code that is remembered on disk.
+
+An artifact is one object with the functions `step` and `epoch` (see entry.py). Its key covers the kernel texts, the
+calls between them, this machine's instruction set and the versions of everything that had a hand in it, so a second
+process with the same model loads a file and imports neither numba nor LLVM.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache as remember
+from pathlib import Path
+
+from graphc.backends import source
+from graphc.backends.cache import Cache
+from graphc.backends.contraction import TileShape
+from graphc.backends.entry import EpochLayout, epoch_dim, epoch_layout, write_entry
+from graphc.backends.primitives import Kernel
+from graphc.backends.source import Source
+from graphc.backends.target import host_signature, host_tile
+from graphc.ir.graph import Graph
+from graphc.ir.program import Program, plan
+
+FORMAT = "1"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
+LINKED = sys.platform == "linux"  # we write shared libraries for Linux; elsewhere LLVM loads the object
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Machine code and all that is needed to call and to explain it.
+
+    layout   None when the inputs allow no `epoch`
+    fresh    it was compiled now, in `seconds`; otherwise it came from disk
+    """
+
+    program: Program
+    sources: tuple[Source, ...]
+    entry: str
+    kernels: tuple[Kernel, ...]
+    layout: EpochLayout | None
+    key: str
+    path: Path
+    fresh: bool
+    seconds: float
+
+    @property
+    def work_bytes(self) -> int:
+        return self.program.work_bytes if self.layout is None else self.layout.size
+
+
+def build(graph: Graph, store: Cache) -> Artifact:
+    """The artifact of a graph that went through the passes, for this machine."""
+    start = time.perf_counter()
+    shape = TileShape(*host_tile())
+    program = plan(graph, shape.width)
+    sources = tuple(source.write(nest, shape) for nest in program.nests)
+    entry, extra = write_entry(program, sources)
+    kernels = tuple(closure([*(each.kernel for each in sources), *extra]))
+    name = Cache.key(FORMAT, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels))
+    path = store.path("artifact", name)
+    fresh = path is None
+    if path is None:
+        path = store.put("artifact", name, compile_kernels(entry, kernels, layout_exports(program), store))
+    layout = epoch_layout(program) if epoch_dim(program) is not None else None
+    return Artifact(program, sources, entry, kernels, layout, name, path, fresh, time.perf_counter() - start)
+
+
+def layout_exports(program: Program) -> tuple[str, ...]:
+    return ("step",) if epoch_dim(program) is None else ("step", "epoch")
+
+
+def closure(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """Every kernel and all it calls, each once."""
+    found: dict[str, Kernel] = {}
+    stack = list(kernels)
+    while stack:
+        kernel = stack.pop()
+        if kernel.name not in found:
+            found[kernel.name] = kernel
+            stack.extend(kernel.calls)
+    return sorted(found.values(), key=lambda kernel: kernel.name)
+
+
+def describe(kernel: Kernel) -> str:
+    return f"{kernel.name} {kernel.parameters} {kernel.returns} {kernel.inline}\n{kernel.text}"
+
+
+@remember
+def versions() -> tuple[str, ...]:
+    """Of the packages that make code, without importing them."""
+    return tuple(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
+
+
+def compile_kernels(entry: str, kernels: Iterable[Kernel], exports: tuple[str, ...], store: Cache) -> bytes:
+    """Object code of the entry functions with all kernels inside."""
+    from graphc.backends import target
+
+    modules = [entry, *(lowered(kernel, store) for kernel in kernels)]
+    code = target.build(modules, exports, target.host())
+    if not LINKED:
+        return code
+    from graphc.backends.link import link_shared_object
+
+    return link_shared_object([code], exports, "graphc-step.so")
+
+
+def lowered(kernel: Kernel, store: Cache) -> str:
+    """Unoptimised LLVM IR of a kernel; each text goes through numba once and is kept."""
+    calls = sorted(f"{called.name} {called.parameters} {called.returns}" for called in kernel.calls)
+    name = Cache.key(FORMAT, *versions(), describe(kernel), *calls)
+    known = store.get("ir", name)
+    if known is not None:
+        return known.decode()
+    from graphc.backends.lower import lower
+
+    text = lower(kernel)
+    store.put("ir", name, text.encode())
+    return text

@@ -1,0 +1,314 @@
+"""What was compiled once, kept on disk: a store of payloads under content hashes.
+
+An entry is one plain file, `<key>.<kind>`: the payload, then a trailer of 40 bytes with its sha256. A loader of shared
+objects ignores what follows them, so the file of a library can be loaded as it is. And because it is one file, an entry
+appears, is replaced and vanishes at once, for any number of processes and without locks.
+
+Trouble with the disk is logged and never raised: what the folder does not take goes to a private temporary folder that
+lasts as long as the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import logging
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+TRAILER_MAGIC = b"graphc\0\1"  # the last byte is the version of the trailer
+TRAILER_SIZE = len(TRAILER_MAGIC) + hashlib.sha256().digest_size
+KEY, KIND = re.compile(r"[0-9a-f]{64}"), re.compile(r"[a-z0-9_-]+")
+UNFINISHED_PREFIX = ".unfinished-"
+UNFINISHED_LIFETIME = 3600.0  # seconds; an unfinished file that old was left by a writer that died
+DEFAULT_LIMIT = 1 << 30  # bytes
+EVICTION_TARGET = 0.9  # of the limit, so that evicting is rare
+
+log = logging.getLogger("graphc.cache")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache: `size` in bytes on disk, last `used` in seconds since the epoch."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    used: float
+
+
+class Cache:
+    """A content-addressed store of at most `limit` bytes in `folder`; with None, it lasts as long as the process.
+
+    The folder is made if need be, for its owner only. One that others can write to is not used, since a payload may be
+    code that will run. When a put makes the store too large, the entries unused for longest are removed.
+    """
+
+    def __init__(self, folder: Path | None, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self.folder = folder if folder and _prepare(folder) else None
+        self._private_folder: Path | None = (
+            None  # made when `folder` does not take a payload, and written to from then on
+        )
+        self._written_size: int | None = None  # bytes in the folder that is written to, None before the first look
+
+    @staticmethod
+    def key(*parts: str | bytes) -> str:
+        """The sha256, in hexadecimal, of the sequence of parts; parts that are split or shifted give another key."""
+        digest = hashlib.sha256()
+        for part in parts:
+            tag, content = (b"s", part.encode("utf-8", "surrogatepass")) if isinstance(part, str) else (b"b", part)
+            digest.update(b"%s%d:" % (tag, len(content)))
+            digest.update(content)
+        return digest.hexdigest()
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        """The payload put under `kind` and `key`; None when there is none, or it is damaged."""
+        found = self._find(kind, key)
+        return found[1] if found else None
+
+    def path(self, kind: str, key: str) -> Path | None:
+        """The file of an entry, just verified, which begins with the payload; None when there is none."""
+        found = self._find(kind, key)
+        return found[0] if found else None
+
+    def put(self, kind: str, key: str, payload: bytes) -> Path:
+        """Keep `payload` in place of what was there, and return its file; it does not exist if no disk takes it."""
+        name = _file_name(kind, key)
+        for folder in self._writable_folders():
+            if _write(folder / name, payload):
+                self._bound(folder / name, len(payload) + TRAILER_SIZE)
+                return folder / name
+        return (self.folder or Path(os.devnull)) / name
+
+    def entries(self) -> list[Entry]:
+        """All entries, those unused for longest first."""
+        return sorted((entry for folder in self._folders() for entry in _entries(folder)), key=lambda entry: entry.used)
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(entry.size for entry in self.entries())
+
+    def clear(self) -> None:
+        """Remove all entries. Libraries that are loaded stay usable."""
+        for entry in self.entries():
+            _remove(entry.path)
+        self._written_size = None
+
+    def _folders(self) -> list[Path]:
+        return [folder for folder in (self.folder, self._private_folder) if folder]
+
+    def _writable_folders(self) -> Iterator[Path]:
+        """The folder; then, if the caller asks for another one, a private one that is the only one from then on."""
+        if self.folder and not self._private_folder and _prepare(self.folder):
+            yield self.folder
+        if not self._private_folder:
+            self._private_folder, self._written_size = _make_private_folder(), None
+        if self._private_folder:
+            yield self._private_folder
+
+    def _find(self, kind: str, key: str) -> tuple[Path, bytes] | None:
+        name = _file_name(kind, key)
+        for folder in self._folders():
+            payload = _read(folder / name)
+            if payload is not None:
+                return folder / name, payload
+        return None
+
+    def _bound(self, written: Path, size: int) -> None:
+        """Evict if `written`, of `size` bytes, makes its folder too large.
+
+        The folder is listed at the first put and when the running total says that it is full. What other processes put
+        meanwhile is seen only then, so for a while the limit can be passed by as much as they write.
+        """
+        if self._written_size is None:
+            _remove_abandoned(written.parent)
+            self._written_size = sum(entry.size for entry in _entries(written.parent))
+        else:
+            self._written_size += size
+        if self._written_size > self.limit:
+            self._written_size = _evict(written, int(self.limit * EVICTION_TARGET))
+
+
+def default_cache() -> Cache:
+    """The cache of this user, one object per folder and process.
+
+    Its folder is the value of GRAPHC_CACHE_DIR, else `graphc` in the platform's folder for caches. With the value `off`,
+    or where there is no folder to write to, nothing is kept beyond the process.
+    """
+    setting = os.environ.get("GRAPHC_CACHE_DIR", "")
+    if setting.lower() == "off":
+        return _cache_in(None)
+    try:
+        return _cache_in(Path(setting).expanduser().absolute() if setting else _user_cache_folder())
+    except RuntimeError as error:  # no home folder
+        log.warning("nothing is kept beyond this process: %s; set GRAPHC_CACHE_DIR to a folder", error)
+        return _cache_in(None)
+
+
+@functools.cache
+def _cache_in(folder: Path | None) -> Cache:
+    return Cache(folder)
+
+
+def _user_cache_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "graphc" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "graphc"
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (configured if configured.is_absolute() else Path.home() / ".cache") / "graphc"
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------------
+
+
+def _prepare(folder: Path) -> bool:
+    """Make `folder` if need be; whether it can be trusted."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        danger = _danger(folder)
+    except OSError as error:
+        danger = str(error)
+    if danger:
+        log.warning("cache folder %s is not used: %s; mend this or set GRAPHC_CACHE_DIR", folder, danger)
+    return not danger
+
+
+def _danger(folder: Path) -> str:
+    """Why someone else could place files in `folder`; empty if nobody can."""
+    if os.name != "posix":
+        return ""  # access lists guard the user's own folders
+    status = folder.stat()
+    if {status.st_uid, folder.lstat().st_uid} - {os.geteuid(), 0}:
+        return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others can write to it (mode {stat.S_IMODE(status.st_mode):o}, at most 755 is safe)"
+    for parent in folder.resolve().parents:
+        mode = parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return f"anyone can replace it, since {parent} has mode {stat.S_IMODE(mode):o}"
+    return ""
+
+
+def _make_private_folder() -> Path | None:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="graphc-"))
+    except OSError as error:
+        log.warning("nothing can be cached, not even in a temporary folder: %s", error)
+        return None
+    atexit.register(_remove_folder, folder, os.getpid())
+    return folder
+
+
+def _remove_folder(folder: Path, owner: int) -> None:
+    """Remove the temporary folder of process `owner`; its forked children also get here and must leave it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    for path, status in _files(folder):
+        key, _, kind = path.name.partition(".")
+        if KEY.fullmatch(key) and KIND.fullmatch(kind):
+            yield Entry(kind, key, path, status.st_size, status.st_mtime)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    try:
+        with os.scandir(folder) as found:
+            names = [item.name for item in found]
+    except OSError as error:
+        log.warning("cannot list the cache folder: %s", error)
+        return
+    for name in names:
+        with suppress(OSError):  # another process may have removed it
+            yield folder / name, (folder / name).lstat()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path, status in _files(folder):
+        if path.name.startswith(UNFINISHED_PREFIX) and time.time() - status.st_mtime > UNFINISHED_LIFETIME:
+            _remove(path)
+
+
+def _evict(written: Path, target: int) -> int:
+    """Remove entries beside `written`, those unused for longest first, down to `target` bytes; return the bytes left."""
+    entries = sorted(_entries(written.parent), key=lambda entry: entry.used)
+    size = sum(entry.size for entry in entries)
+    for entry in entries:
+        if size <= target:
+            break
+        if entry.path != written and _remove(entry.path):
+            size -= entry.size
+    return size
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def _file_name(kind: str, key: str) -> str:
+    if not KIND.fullmatch(kind) or not KEY.fullmatch(key):
+        raise ValueError(
+            f"kind {kind!r} and key {key!r} name no cache entry: a kind is made of a-z, 0-9, _ and -, "
+            "a key is what Cache.key() returns"
+        )
+    return f"{key}.{kind}"
+
+
+def _write(path: Path, payload: bytes) -> bool:
+    """Write an entry so that others see all of it or nothing; whether that succeeded."""
+    unfinished = None
+    try:
+        descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=path.parent)
+        with open(descriptor, "wb") as file:
+            file.write(payload)
+            file.write(TRAILER_MAGIC + hashlib.sha256(payload).digest())
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(unfinished, path)
+    except OSError as error:
+        log.warning("cannot write to the cache: %s", error)
+        if unfinished:
+            _remove(Path(unfinished))
+        return False
+    return True
+
+
+def _read(path: Path) -> bytes | None:
+    """The payload in `path`, None when it is missing, unreadable, or damaged: then the file is removed."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("cannot read from the cache: %s", error)
+        return None
+    payload = content[:-TRAILER_SIZE]
+    if content[len(payload) :] != TRAILER_MAGIC + hashlib.sha256(payload).digest():
+        log.warning("damaged cache entry %s is dropped", path)
+        _remove(path)
+        return None
+    with suppress(OSError):
+        os.utime(path)  # for eviction; access times are often off
+    return payload
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot remove from the cache: %s", error)
+        return False
+    return True

@@ -1,0 +1,360 @@
+"""The two functions of an artifact, as LLVM IR that calls the kernels: `step` for one batch and `epoch` for many.
+
+    i32 step(states, work, inputs, sizes, scalars, results)
+    i32 epoch(states, work, data, kinds, order, shuffle, seed, epoch, samples, batch, first, last, scalars, totals)
+
+`states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph; `sizes` to one i64 a dim,
+`scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated.
+`epoch` runs the steps first <= s < last: it gathers the rows order[s * batch ...] of `data` into the arena, the last
+batch as small as it is, and adds every result times the batch's size to `totals` (f64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphc.backends.primitives import LANES, Kernel
+from graphc.backends.source import Source
+from graphc.ir.loops import Buffer, LoopNest
+from graphc.ir.program import Program, round_up
+from graphc.ir.types import Dim, Extent, TensorType, bound, factors, multiply
+
+LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
+ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
+PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLayout:
+    """Where `epoch` keeps what it gathers and what `step` returns, as offsets into the arena; `size` is the total."""
+
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+    size: int
+
+
+def epoch_dim(program: Program) -> Dim | None:
+    """The dim every data input has as its first axis and nowhere else; without one there is no epoch."""
+    firsts = {value.shape[0] if value.shape else None for value in program.graph.of_role("data")}
+    dims = program.graph.dims
+    if len(dims) != 1 or firsts != {dims[0]}:
+        return None
+    if any(dim in value.type.with_shape(value.shape[1:]).dims() for value in program.graph.of_role("data") for dim in dims):
+        return None
+    return dims[0]
+
+
+def epoch_layout(program: Program) -> EpochLayout:
+    offset = round_up(program.work_bytes)
+    places: list[list[int]] = [[], []]
+    inputs = [value.type for value in program.graph.of_role("data")]
+    results = [output.value.type for output in program.graph.of_kind("result")]
+    for found, types in zip(places, (inputs, results), strict=True):
+        for tensor_type in types:
+            found.append(offset)
+            offset += round_up(tensor_type.max_bytes)
+    return EpochLayout(tuple(places[0]), tuple(places[1]), offset)
+
+
+def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
+    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels `epoch` needs on top."""
+    kernels = {source.kernel.name: source.kernel for source in sources}
+    parts = [declare(kernel) for kernel in kernels.values()]
+    parts += [write_call(number, source, program) for number, source in enumerate(sources)]
+    parts.append(write_step(program, sources))
+    helpers: dict[str, Kernel] = {}
+    if epoch_dim(program) is not None:
+        helpers = {kernel.name: kernel for kernel in epoch_kernels(program)}
+        parts += [declare(kernel) for kernel in helpers.values()]
+        parts.append(write_epoch(program))
+    return "\n".join(parts), tuple(helpers.values())
+
+
+def llvm_type(kind: str) -> str:
+    return "ptr" if kind.endswith("*") else LLVM_TYPES[kind]
+
+
+def declare(kernel: Kernel) -> str:
+    kinds = ", ".join(llvm_type(kind) for _, kind in kernel.parameters)
+    return f"declare void @{kernel.name}({kinds})"
+
+
+# -- step
+
+
+def write_call(number: int, source: Source, program: Program) -> str:
+    """A function of its own for each nest, in which the extents are constants or products of the dims."""
+    dims = program.graph.dims
+    pointers = [name for name, kind in source.kernel.parameters if kind.endswith("*")]
+    head = ", ".join([f"ptr noalias %{name}" for name in pointers] + [f"i64 %d{k}" for k in range(len(dims))])
+    lines = [f"define internal void @nest_{number}({head}) noinline {ATTRIBUTES} {{"]
+    arguments = []
+    for (name, kind), argument in zip(source.kernel.parameters, source.arguments, strict=True):
+        if isinstance(argument, Buffer):
+            arguments.append(f"ptr %{name}")
+        else:
+            arguments.append(f"{llvm_type(kind)} {extent_operand(argument, name, dims, lines)}")
+    lines += [f"  call void @{source.kernel.name}({', '.join(arguments)})", "  ret void", "}"]
+    return "\n".join(lines) + "\n"
+
+
+def extent_operand(extent: Extent, name: str, dims: tuple[Dim, ...], lines: list[str]) -> str:
+    """A constant, or the name of the product of a constant and dims, computed in `lines`."""
+    factor, names = factors(extent)
+    if not names:
+        return str(factor)
+    operand = str(factor)
+    for step, dim in enumerate(names):
+        lines.append(f"  %{name}.{step} = mul nsw i64 {operand}, %d{dims.index(dim)}")
+        operand = f"%{name}.{step}"
+    return operand
+
+
+def write_step(program: Program, sources: tuple[Source, ...]) -> str:
+    graph = program.graph
+    lines = [
+        "define i32 @step(ptr noalias %states, ptr noalias %work, ptr noalias %inputs, ptr noalias %sizes, "
+        f"ptr noalias %scalars, ptr noalias %results) {ATTRIBUTES} {{",
+        "entry:",
+    ]
+    for number, _ in enumerate(graph.dims):
+        lines += [
+            f"  %size.{number} = getelementptr inbounds i64, ptr %sizes, i64 {number}",
+            f"  %d{number} = load i64, ptr %size.{number}, align 8",
+        ]
+    pointers = dict(load_pointers(program, lines))
+    for number, (nest, source) in enumerate(zip(program.nests, sources, strict=True)):
+        lines += call_nest(number, nest, source, program, pointers)
+        for index, check in enumerate(program.checks):
+            if check.nest == number:
+                lines += run_check(index, check.buffer, program)
+    lines += ["  ret i32 0", "}"]
+    return "\n".join(lines) + "\n"
+
+
+def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[str, str], str]]:
+    """The address of every state, data input, scalar and result, by (kind, name)."""
+    graph = program.graph
+    tables = {
+        "states": [value.attrs["name"] for value in graph.of_role("state")],
+        "inputs": [value.attrs["name"] for value in graph.of_role("data")],
+        "results": [output.name for output in graph.of_kind("result")],
+    }
+    for table, names in tables.items():
+        for number, name in enumerate(names):
+            slot, pointer = f"%{table}.slot.{number}", f"%{table}.{number}"
+            lines += [
+                f"  {slot} = getelementptr inbounds ptr, ptr %{table}, i64 {number}",
+                f"  {pointer} = load ptr, ptr {slot}, align 8",
+            ]
+            yield ("result" if table == "results" else "input", name), pointer
+    for number, value in enumerate(graph.of_role("scalar")):
+        lines.append(f"  %scalar.{number} = getelementptr inbounds i64, ptr %scalars, i64 {number}")
+        yield ("input", value.attrs["name"]), f"%scalar.{number}"
+
+
+def call_nest(
+    number: int, nest: LoopNest, source: Source, program: Program, pointers: dict[tuple[str, str], str]
+) -> Iterator[str]:
+    arguments = []
+    for argument in source.arguments:
+        if not isinstance(argument, Buffer):
+            continue
+        if argument.kind in ("input", "result"):
+            name = argument.name or argument.value.attrs["name"]
+            arguments.append(f"ptr {pointers[argument.kind, name]}")
+            continue
+        offset = program.region(number, argument).offset
+        pointer = f"%work.{number}.{len(arguments)}"
+        yield f"  {pointer} = getelementptr inbounds i8, ptr %work, i64 {offset}"
+        arguments.append(f"ptr {pointer}")
+    arguments += [f"i64 %d{index}" for index, _ in enumerate(program.graph.dims)]
+    yield f"  call void @nest_{number}({', '.join(arguments)})"
+
+
+def run_check(index: int, buffer: Buffer, program: Program) -> Iterator[str]:
+    offset = program.region(-1, buffer).offset
+    yield f"  %check.{index} = getelementptr inbounds i8, ptr %work, i64 {offset}"
+    yield f"  %count.{index} = load i64, ptr %check.{index}, align 8"
+    yield f"  %bad.{index} = icmp ne i64 %count.{index}, 0"
+    yield f"  br i1 %bad.{index}, label %fail.{index}, label %pass.{index}"
+    yield f"fail.{index}:"
+    yield f"  ret i32 {index + 1}"
+    yield f"pass.{index}:"
+
+
+# -- epoch
+
+
+def gather(source: str, dtype: str) -> Kernel:
+    """Rows of a data array, in a given order; uint8 for a float input is an image and comes out in [0, 1]."""
+    name = f"gather_{source}_{dtype}"
+    scaled = f"as_{dtype}({{}}) * {{}}" if source != dtype else "{}"
+    lanes = scaled.format("load_lanes(data, row + j)", f"spread({dtype}({1 / 255!r}))")
+    single = scaled.format("load(data, row + j)", f"{dtype}({1 / 255!r})")
+    text = f"""def {name}(out, data, order, start, rows, columns):
+    whole = columns - columns % {LANES}
+    for i in range(rows):
+        row = load(order, start + i) * columns
+        for j in range(0, whole, {LANES}):
+            store_lanes(out, i * columns + j, {lanes})
+        for j in range(whole, columns):
+            store(out, i * columns + j, {single})
+"""
+    parameters = (
+        ("out", f"{dtype}*"), ("data", f"{source}*"), ("order", "i64*"),
+        ("start", "i64"), ("rows", "i64"), ("columns", "i64"),
+    )  # fmt: skip
+    return Kernel(name, text, parameters, inline=False)
+
+
+def shuffle() -> Kernel:
+    """Fisher-Yates with one Philox 4x32-10 draw a step (Salmon et al. 2011); data.py computes the same order."""
+    text = """def shuffle(order, count, seed, epoch):
+    low = (1 << 32) - 1
+    for i in range(count):
+        store(order, i, i)
+    for step in range(count - 1):
+        last = count - 1 - step
+        a = last & low
+        b = (last >> 32) & low
+        c = epoch & low
+        d = (epoch >> 32) & low
+        key_a = seed & low
+        key_b = (seed >> 32) & low
+        for turn in range(10):
+            first = a * 3528531795
+            second = c * 3449720151
+            a = ((second >> 32) & low) ^ b ^ key_a
+            b = second & low
+            c = ((first >> 32) & low) ^ d ^ key_b
+            d = first & low
+            key_a = (key_a + 2654435769) & low
+            key_b = (key_b + 3144134277) & low
+        chosen = (a * (last + 1)) >> 32
+        kept = load(order, last)
+        store(order, last, load(order, chosen))
+        store(order, chosen, kept)
+"""
+    parameters = (("order", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64"))
+    return Kernel("shuffle", text, parameters, inline=False)
+
+
+def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:
+    """The gather kernels of one input, by kind."""
+    dtype = tensor_type.dtype
+    plain = gather(dtype, dtype)
+    return (plain, gather("u8", dtype)) if dtype in ("f32", "f64") else (plain,)
+
+
+def epoch_kernels(program: Program) -> Iterator[Kernel]:
+    yield shuffle()
+    for value in program.graph.of_role("data"):
+        yield from gathers(value.type)
+
+
+def write_epoch(program: Program) -> str:
+    graph, layout = program.graph, epoch_layout(program)
+    data, results = graph.of_role("data"), graph.of_kind("result")
+    lines = [
+        "define i32 @epoch(ptr noalias %states, ptr noalias %work, ptr noalias %data, ptr noalias %kinds, "
+        "ptr noalias %order, i64 %shuffled, i64 %seed, i64 %number, i64 %samples, i64 %batch, i64 %first, i64 %last, "
+        f"ptr noalias %scalars, ptr noalias %totals) {ATTRIBUTES} {{",
+        "entry:",
+        f"  %inputs = alloca [{max(len(data), 1)} x ptr], align 8",
+        f"  %results = alloca [{max(len(results), 1)} x ptr], align 8",
+        "  %sizes = alloca i64, align 8",
+    ]
+    for number, offset in enumerate(layout.inputs):
+        lines += point_into_work("inputs", number, offset)
+    for number, offset in enumerate(layout.results):
+        lines += point_into_work("results", number, offset)
+    lines += [
+        "  %wanted = icmp ne i64 %shuffled, 0",
+        "  br i1 %wanted, label %mix, label %loop.entry",
+        "mix:",
+        "  call void @shuffle(ptr %order, i64 %samples, i64 %seed, i64 %number)",
+        "  br label %loop.entry",
+        "loop.entry:",
+        "  br label %loop",
+        "loop:",
+        "  %s = phi i64 [ %first, %loop.entry ], [ %next, %counted ]",
+        "  %more = icmp slt i64 %s, %last",
+        "  br i1 %more, label %body, label %done",
+        "body:",
+        "  %start = mul i64 %s, %batch",
+        "  %left = sub i64 %samples, %start",
+        "  %rows = call i64 @llvm.smin.i64(i64 %left, i64 %batch)",
+        "  store i64 %rows, ptr %sizes, align 8",
+    ]
+    for number, value in enumerate(data):
+        lines += gather_rows(number, value.type)
+    lines += [
+        "  %status = call i32 @step(ptr %states, ptr %work, ptr %inputs, ptr %sizes, ptr %scalars, ptr %results)",
+        "  %ok = icmp eq i32 %status, 0",
+        "  br i1 %ok, label %counted, label %failed",
+        "counted:",
+        "  %weight = sitofp i64 %rows to double",
+    ]
+    for number, output in enumerate(results):
+        lines += add_to_total(number, output.value.type, layout.results[number])
+    lines += [
+        "  %next = add nsw i64 %s, 1",
+        "  br label %loop",
+        "failed:",
+        "  ret i32 %status",
+        "done:",
+        "  ret i32 0",
+        "}",
+        "declare i64 @llvm.smin.i64(i64, i64)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def point_into_work(table: str, number: int, offset: int) -> list[str]:
+    return [
+        f"  %{table}.at.{number} = getelementptr inbounds i8, ptr %work, i64 {offset}",
+        f"  %{table}.slot.{number} = getelementptr inbounds ptr, ptr %{table}, i64 {number}",
+        f"  store ptr %{table}.at.{number}, ptr %{table}.slot.{number}, align 8",
+    ]
+
+
+def gather_rows(number: int, tensor_type: TensorType) -> Iterator[str]:
+    """One input's rows, by the kernel for the kind of array it comes from."""
+    columns = bound(multiply(*tensor_type.shape[1:]))
+    kernels = gathers(tensor_type)
+    yield f"  %data.slot.{number} = getelementptr inbounds ptr, ptr %data, i64 {number}"
+    yield f"  %data.{number} = load ptr, ptr %data.slot.{number}, align 8"
+    call = f"(ptr %inputs.at.{number}, ptr %data.{number}, ptr %order, i64 %start, i64 %rows, i64 {columns})"
+    if len(kernels) == 1:
+        yield f"  call void @{kernels[PLAIN].name}{call}"
+        return
+    yield f"  %kind.slot.{number} = getelementptr inbounds i64, ptr %kinds, i64 {number}"
+    yield f"  %kind.{number} = load i64, ptr %kind.slot.{number}, align 8"
+    yield f"  %plain.{number} = icmp eq i64 %kind.{number}, {PLAIN}"
+    yield f"  br i1 %plain.{number}, label %plain.go.{number}, label %image.go.{number}"
+    for label, kind in (("plain", PLAIN), ("image", BYTES_AS_IMAGE)):
+        yield f"{label}.go.{number}:"
+        yield f"  call void @{kernels[kind].name}{call}"
+        yield f"  br label %gathered.{number}"
+    yield f"gathered.{number}:"
+
+
+def add_to_total(number: int, tensor_type: TensorType, offset: int) -> Iterator[str]:
+    """totals[number] += result * rows; only one-number results have a mean."""
+    if bound(tensor_type.count) != 1:
+        return
+    kind = LLVM_TYPES[tensor_type.dtype]
+    yield f"  %result.at.{number} = getelementptr inbounds i8, ptr %work, i64 {offset}"
+    yield f"  %result.{number} = load {kind}, ptr %result.at.{number}, align 1"
+    convert = {"f32": "fpext", "f64": "", "bool": "uitofp", "u8": "uitofp"}.get(tensor_type.dtype, "sitofp")
+    operand = f"%result.{number}"
+    if convert:
+        yield f"  %wide.{number} = {convert} {kind} {operand} to double"
+        operand = f"%wide.{number}"
+    yield f"  %total.at.{number} = getelementptr inbounds double, ptr %totals, i64 {number}"
+    yield f"  %total.{number} = load double, ptr %total.at.{number}, align 8"
+    yield f"  %weighed.{number} = fmul double {operand}, %weight"
+    yield f"  %sum.{number} = fadd double %total.{number}, %weighed.{number}"
+    yield f"  store double %sum.{number}, ptr %total.at.{number}, align 8"

@@ -1,0 +1,156 @@
+"""Loads, stores and pointers; making, counting and reducing lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from graphc.backends.lower.arithmetic import FUNCTIONS, OPERATORS
+from graphc.backends.lower.emission import (
+    I1,
+    I32,
+    I64,
+    MASK,
+    SCALARS,
+    Emit,
+    Kinds,
+    Operation,
+    address,
+    call_declared,
+    call_intrinsic,
+    from_memory,
+    lanes,
+    like,
+    load,
+    memory_type,
+    spread,
+    store,
+    suffix,
+    to_memory,
+)
+from graphc.backends.primitives import LANES, element_of, is_pointer, is_vector, vector_of
+
+
+def _element_behind(kinds: Kinds) -> str:
+    return element_of(kinds[0])
+
+
+def _vector_behind(kinds: Kinds) -> str:
+    return vector_of(element_of(kinds[0]))
+
+
+def _nothing_if_elements_agree(kinds: Kinds) -> str | None:
+    return "" if element_of(kinds[0]) == element_of(kinds[2]) else None
+
+
+def _is_scalar(kind: str) -> bool:
+    return kind in SCALARS
+
+
+def _is_number_vector(kind: str) -> bool:
+    return is_vector(kind) and kind != MASK
+
+
+def _load_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, m: ir.Value) -> ir.Value:
+    kind = _vector_behind(kinds)
+    place, alignment = address(b, p, i, kind)
+    zeros = ir.Constant(memory_type(kind), None)
+    call = call_declared(b, f"llvm.masked.load.{suffix(zeros.type)}.p0", zeros.type, [place, m, zeros])
+    return from_memory(b, _aligned(call, 0, alignment), kind)
+
+
+def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, m: ir.Value) -> None:
+    place, alignment = address(b, p, i, kinds[2])
+    value = to_memory(b, v, kinds[2])
+    call = call_declared(b, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), [value, place, m])
+    _aligned(call, 1, alignment)
+
+
+def _aligned(call: ir.CallInstr, argument: int, alignment: int) -> ir.CallInstr:
+    """The call, telling that its pointer argument is aligned to so many bytes."""
+    call.arg_attributes[argument] = ir.values.ArgumentAttributes()
+    call.arg_attributes[argument].align = alignment
+    return call
+
+
+def _live(b: ir.IRBuilder, kinds: Kinds, count: ir.Value) -> ir.Value:
+    # Held between 0 and 16 the count fits i32, whose lanes compare in half the registers of i64.
+    held = call_intrinsic(b, "smin", call_intrinsic(b, "smax", count, I64(0)), I64(LANES))
+    return b.icmp_signed("<", lanes(I32, range(LANES)), spread(b, b.trunc(held, I32)))
+
+
+def _indices(b: ir.IRBuilder, kinds: Kinds, start: ir.Value) -> ir.Value:
+    return b.add(spread(b, start), lanes(I64, range(LANES)))
+
+
+def _reduce(combine: Operation) -> Emit:
+    def emit(b: ir.IRBuilder, kinds: Kinds, v: ir.Value) -> ir.Value:
+        half = LANES // 2
+        while half:
+            v = combine.emit(b, kinds, _pick(b, v, range(half)), _pick(b, v, range(half, 2 * half)))
+            half //= 2
+        return b.extract_element(v, I32(0))
+
+    return emit
+
+
+def _pick(b: ir.IRBuilder, v: ir.Value, numbers: Sequence[int]) -> ir.Value:
+    return b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), lanes(I32, numbers))
+
+
+_POINTER_AND_INDEX = "a pointer and an i64"
+
+MEMORY = {
+    "load": Operation(
+        _POINTER_AND_INDEX,
+        like([is_pointer, "i64"], _element_behind),
+        lambda b, kinds, p, i: load(b, p, i, _element_behind(kinds)),
+    ),
+    "store": Operation(
+        "a pointer, an i64 and a value of the element type",
+        like([is_pointer, "i64", _is_scalar], _nothing_if_elements_agree),
+        lambda b, kinds, p, i, v: store(b, p, i, v, kinds[2]),
+    ),
+    "shift": Operation(
+        _POINTER_AND_INDEX, like([is_pointer, "i64"], lambda kinds: kinds[0]), lambda b, kinds, p, i: b.gep(p, [i])
+    ),
+    "load_lanes": Operation(
+        _POINTER_AND_INDEX,
+        like([is_pointer, "i64"], _vector_behind),
+        lambda b, kinds, p, i: load(b, p, i, _vector_behind(kinds)),
+    ),
+    "store_lanes": Operation(
+        "a pointer, an i64 and a vector of its elements",
+        like([is_pointer, "i64", is_vector], _nothing_if_elements_agree),
+        lambda b, kinds, p, i, v: store(b, p, i, v, kinds[2]),
+    ),
+    "load_live": Operation("a pointer, an i64 and a mask", like([is_pointer, "i64", MASK], _vector_behind), _load_live),
+    "store_live": Operation(
+        "a pointer, an i64, a vector of its elements and a mask",
+        like([is_pointer, "i64", is_vector, MASK], _nothing_if_elements_agree),
+        _store_live,
+    ),
+}
+
+LANE_OPERATIONS = {
+    "spread": Operation(
+        "a scalar", like([_is_scalar], lambda kinds: vector_of(kinds[0])), lambda b, kinds, s: spread(b, s)
+    ),
+    "live": Operation("an i64", like(["i64"], lambda _: MASK), _live),
+    "indices": Operation("an i64", like(["i64"], lambda _: vector_of("i64")), _indices),
+    **{
+        f"{name}_lanes": Operation(
+            "a vector of floats or integers", like([_is_number_vector], _element_behind), _reduce(combine)
+        )
+        for name, combine in {
+            "sum": OPERATORS["+"], "prod": OPERATORS["*"], "max": FUNCTIONS["maximum"], "min": FUNCTIONS["minimum"],
+        }.items()
+    },
+    "any_lanes": Operation(
+        "a mask", like([MASK], lambda _: "bool"), lambda b, _, m: call_intrinsic(b, "vector.reduce.or", m, result=I1)
+    ),
+    "all_lanes": Operation(
+        "a mask", like([MASK], lambda _: "bool"), lambda b, _, m: call_intrinsic(b, "vector.reduce.and", m, result=I1)
+    ),
+}  # fmt: skip

@@ -1,0 +1,111 @@
+"""Register tiles of f32 and the transpose of a block: operations on many vector registers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llvmlite import ir
+
+from graphc.backends.lower.emission import (
+    I32,
+    I64,
+    Kinds,
+    Operation,
+    call_intrinsic,
+    lanes,
+    like,
+    llvm_type,
+    load,
+    spread,
+    store,
+)
+from graphc.backends.primitives import LANES, tile_extents, vector_of
+
+_ROW = vector_of("f32")
+
+
+def tile_operation(form: str, rows: int, vectors: int) -> Operation:
+    """The primitive tile_zeros_{rows}x{vectors} or tile_load_{rows}x{vectors}."""
+    kind = f"tile{rows}x{vectors}"
+    if form == "tile_zeros":
+        return Operation("nothing", like([], lambda _: kind), lambda b, kinds: ir.Constant(llvm_type(kind), None))
+
+    def tile_load(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, stride: ir.Value) -> ir.Value:
+        tile = ir.Constant(llvm_type(kind), ir.Undefined)
+        for position, index in enumerate(_places(b, rows, vectors, stride)):
+            tile = b.insert_value(tile, load(b, p, index, _ROW), position)
+        return tile
+
+    return Operation("an f32* and an i64", like(["f32*", "i64"], lambda _: kind), tile_load)
+
+
+def _places(b: ir.IRBuilder, rows: int, vectors: int, stride: ir.Value) -> Iterator[ir.Value]:
+    """The index in memory of every vector of a tile, row by row."""
+    for r in range(rows):
+        row = b.mul(stride, I64(r))
+        for v in range(vectors):
+            yield b.add(row, I64(LANES * v))
+
+
+def _is_tile(kind: str) -> bool:
+    return tile_extents(kind) is not None
+
+
+def _extents(kind: str) -> tuple[int, int]:
+    extents = tile_extents(kind)
+    assert extents is not None
+    return extents
+
+
+def _tile_store(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, stride: ir.Value) -> None:
+    for position, index in enumerate(_places(b, *_extents(kinds[0]), stride)):
+        store(b, p, index, b.extract_value(t, position), _ROW)
+
+
+def _tile_multiply_add(
+    b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, p_row: ir.Value, p_base: ir.Value, q: ir.Value, q_base: ir.Value
+) -> ir.Value:  # fmt: skip
+    rows, vectors = _extents(kinds[0])
+    row = [load(b, q, b.add(q_base, I64(LANES * v)), _ROW) for v in range(vectors)]
+    for r in range(rows):
+        factor = spread(b, load(b, p, b.add(p_base, b.mul(p_row, I64(r))), "f32"))
+        for v in range(vectors):
+            position = r * vectors + v
+            t = b.insert_value(t, call_intrinsic(b, "fma", factor, row[v], b.extract_value(t, position)), position)
+    return t
+
+
+def _transpose_block(
+    b: ir.IRBuilder, kinds: Kinds, src: ir.Value, src_stride: ir.Value, dst: ir.Value, dst_stride: ir.Value
+) -> None:
+    rows = [load(b, src, b.mul(src_stride, I64(r)), _ROW) for r in range(LANES)]
+    for c, column in enumerate(_transpose(b, rows)):
+        store(b, dst, b.mul(dst_stride, I64(c)), column, _ROW)
+
+
+def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Swap ever smaller off-diagonal blocks: rows r and r + half exchange every other run of `half` lanes."""
+    half = LANES // 2
+    while half:
+        upper = [lane + LANES - half if lane & half else lane for lane in range(LANES)]
+        lower = [lane + LANES if lane & half else lane + half for lane in range(LANES)]
+        for r in range(LANES):
+            if not r & half:
+                pair = rows[r], rows[r + half]
+                rows[r] = b.shuffle_vector(*pair, lanes(I32, upper))
+                rows[r + half] = b.shuffle_vector(*pair, lanes(I32, lower))
+        half //= 2
+    return rows
+
+
+TILES = {
+    "tile_store": Operation("a tile, an f32* and an i64", like([_is_tile, "f32*", "i64"], lambda _: ""), _tile_store),
+    "tile_multiply_add": Operation(
+        "a tile, an f32*, two i64, an f32* and an i64",
+        like([_is_tile, "f32*", "i64", "i64", "f32*", "i64"], lambda kinds: kinds[0]),
+        _tile_multiply_add,
+    ),
+    "transpose_block": Operation(
+        "an f32*, an i64, an f32* and an i64", like(["f32*", "i64", "f32*", "i64"], lambda _: ""), _transpose_block
+    ),
+}

@@ -1,0 +1,450 @@
+"""The kernel language: what a kernel text may say, and what it means in NumPy.
+
+A kernel is Python text: one `def` over flat pointers and scalars. It may contain
+
+- assignments to local names (`x += y` is `x = x + y`), expressions, comparisons, `and` and `or` in conditions,
+- `for i in range(stop)`, `range(start, stop)`, `range(start, stop, step)` with step > 0, `while`, and `if`,
+- calls of the primitives below and of the kernels listed in `Kernel.calls`, by the name in their `def` line,
+- one `return value` at the end if `Kernel.returns` names a type; otherwise no return.
+
+Types are strings:
+
+- scalars "f32" "f64" "i32" "i64" "u8" "bool";
+- pointers "f32*" "f64*" "i32*" "i64*" "u8*" "bool*" (a bool in memory is one byte, 0 or 1), never aliasing each other;
+- vectors of LANES = 16 elements "f32x16" "f64x16" "i32x16" "i64x16" "u8x16", and masks "boolx16";
+- register tiles "tile{R}x{V}": R <= 14 rows of V <= 3 vectors "f32x16".
+
+Nothing converts by itself: both operands of an operator have the same type, a vector never meets a scalar (`spread`
+it first). A Python integer is an i64 and a Python float an f64; other constants are written f32(1.5), i32(3), u8(1),
+true, false; `inf` and `nan` are f64. A name has one type throughout.
+
+Operators:
+
+- `+ - *` on floats and integers, `/` on floats (IEEE division), unary `-`; integers wrap around;
+- `//` and `%` on integers that are not negative (the result is undefined when one is);
+- `< <= > >= ==` are false on NaN and `!=` is true on it, so `x != x` finds NaN; they give a bool or a mask;
+- `& | ^ ~` on integers, bools and masks; `<< >>` on i32 and i64, `>>` keeps the sign, 0 <= count < width.
+
+No operation carries fast-math flags and nothing is contracted: a multiply and an add round twice, `fma` rounds once.
+Every name below that has a meaning in NumPy here has one in LLVM in `backends/lower`; tests compare the two.
+In NumPy a pointer is a one-dimensional array, a vector an array of 16, a tile an array of (R, V, 16).
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+LANES = 16
+TILE_ROWS_LIMIT = 14
+TILE_VECTORS_LIMIT = 3
+ELEMENTS: dict[str, type[np.generic]] = {
+    "f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "bool": np.bool_,
+}  # fmt: skip
+
+_DEF = re.compile(r"def\s+(\w+)\s*\(")
+_TILE_TYPE = re.compile(r"tile(\d+)x(\d+)")
+_TILE_NAME = re.compile(r"(tile_zeros|tile_load)_(\d+)x(\d+)")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel text with its types.
+
+    name: the symbol of the compiled function; unique for (text, parameter types).
+    parameters: (name, type) in the order of the text's `def`.
+    returns: type of the returned value, "" for none.
+    inline: copied into every caller, or never.
+    calls: the kernels this one calls; those whose `def` lines share a name are told apart by argument types.
+    """
+
+    name: str
+    text: str
+    parameters: tuple[tuple[str, str], ...]
+    returns: str = ""
+    inline: bool = True
+    calls: tuple[Kernel, ...] = ()
+
+    @property
+    def plain_name(self) -> str:
+        """The name in the text's `def` line: the one callers write."""
+        found = _DEF.search(self.text)
+        if found is None:
+            raise ValueError(f"the text of kernel {self.name} has no `def` line:\n{self.text}")
+        return found[1]
+
+    @property
+    def parameter_types(self) -> tuple[str, ...]:
+        return tuple(kind for _, kind in self.parameters)
+
+
+def is_pointer(kind: str) -> bool:
+    return kind.endswith("*")
+
+
+def is_vector(kind: str) -> bool:
+    return kind.endswith(f"x{LANES}") and kind[: -len(f"x{LANES}")] in ELEMENTS
+
+
+def element_of(kind: str) -> str:
+    """The scalar type of a pointer or vector; a scalar type itself."""
+    return kind.removesuffix("*").removesuffix(f"x{LANES}")
+
+
+def vector_of(scalar: str) -> str:
+    return f"{scalar}x{LANES}"
+
+
+def tile_extents(kind: str) -> tuple[int, int] | None:
+    """(rows, vectors) of a tile type "tile{R}x{V}", None for every other type."""
+    found = _TILE_TYPE.fullmatch(kind)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def tile_primitive(name: str) -> tuple[str, int, int] | None:
+    """("tile_zeros" or "tile_load", rows, vectors) of a primitive whose name carries the extents, else None."""
+    found = _TILE_NAME.fullmatch(name)
+    if found is None:
+        return None
+    rows, vectors = int(found[2]), int(found[3])
+    if not (1 <= rows <= TILE_ROWS_LIMIT and 1 <= vectors <= TILE_VECTORS_LIMIT):
+        limit = f"{TILE_ROWS_LIMIT}x{TILE_VECTORS_LIMIT}"
+        raise ValueError(f"{name}: a tile has at least 1x1 and at most {limit} vectors")
+    return found[1], rows, vectors
+
+
+def define(kernel: Kernel, resolve: Callable[[str], object]) -> FunctionType:
+    """The Python function of a kernel's text; `resolve` gives the object behind each global name the text uses.
+
+    Raises ValueError where text and `kernel.parameters` disagree.
+    """
+    tree = ast.fix_missing_locations(_AugmentedAssignments().visit(ast.parse(kernel.text)))
+    space: dict[str, Any] = {}
+    exec(compile(tree, f"<kernel {kernel.name}>", "exec"), space)
+    code = space.pop(kernel.plain_name).__code__
+    written = code.co_varnames[: code.co_argcount]
+    declared = tuple(name for name, _ in kernel.parameters)
+    if written != declared:
+        raise ValueError(f"kernel {kernel.name}: its text takes {written}, its parameters are {declared}")
+    space.update({name: resolve(name) for name in code.co_names})
+    return FunctionType(code, space, kernel.plain_name)
+
+
+class _AugmentedAssignments(ast.NodeTransformer):
+    """`x += y` means `x = x + y`: a value under another name stays as it is, which NumPy would not promise."""
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.Assign:
+        name = node.target
+        if not isinstance(name, ast.Name):
+            raise ValueError(f"line {node.lineno}: only names can be assigned to")
+        total = ast.BinOp(ast.Name(name.id, ast.Load()), node.op, node.value)
+        return ast.copy_location(ast.Assign([name], total), node)
+
+
+def run(kernel: Kernel, *args: Any) -> Any:
+    """Run a kernel uncompiled. Pointers are one-dimensional NumPy arrays and are written in place.
+
+    Raises TypeError for a wrong argument or stored value, IndexError for an access outside an array: views given for
+    pointers are the only memory a kernel may touch, so this is also the check of a kernel's bounds.
+    """
+    if len(args) != len(kernel.parameters):
+        raise TypeError(f"kernel {kernel.name} takes {len(kernel.parameters)} arguments, got {len(args)}")
+    accepted = [_accept(kernel, name, kind, value) for (name, kind), value in zip(kernel.parameters, args, strict=True)]
+    with np.errstate(all="ignore"):
+        return _uncompiled(kernel)(*accepted)
+
+
+@lru_cache(maxsize=256)
+def _uncompiled(kernel: Kernel) -> FunctionType:
+    return define(kernel, lambda name: _meaning(kernel, name))
+
+
+def _accept(kernel: Kernel, name: str, kind: str, value: Any) -> Any:
+    if kind == "bool*" and isinstance(value, np.ndarray) and value.dtype == np.uint8:
+        value = value.view(np.bool_)
+    if not (is_pointer(kind) or is_vector(kind) or tile_extents(kind)):
+        return ELEMENTS[kind](value)
+    if not _has_type(value, kind):
+        given = f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"kernel {kernel.name}: {name} is {kind}, got {given}")
+    return value
+
+
+def _has_type(value: Any, kind: str) -> bool:
+    extents = tile_extents(kind)
+    if extents is not None:
+        return isinstance(value, np.ndarray) and value.shape == (*extents, LANES) and value.dtype == np.float32
+    if kind == "i64" and type(value) is int:
+        return True
+    if is_pointer(kind):
+        return isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == ELEMENTS[element_of(kind)]
+    if is_vector(kind):
+        return isinstance(value, np.ndarray) and value.shape == (LANES,) and value.dtype == ELEMENTS[element_of(kind)]
+    return isinstance(value, ELEMENTS[kind])
+
+
+def _meaning(kernel: Kernel, name: str) -> object:
+    instances = [called for called in kernel.calls if called.plain_name == name]
+    if instances:
+        return lambda *args: _call(name, instances, args)
+    tile = tile_primitive(name)
+    if tile is not None:
+        form, rows, vectors = tile
+        return _tile_zeros(rows, vectors) if form == "tile_zeros" else _tile_load(rows, vectors)
+    if name not in MEANINGS:
+        raise ValueError(f"kernel {kernel.name}: {name} is neither a primitive nor among the kernel's calls")
+    return MEANINGS[name]
+
+
+def _call(name: str, instances: list[Kernel], args: tuple[Any, ...]) -> Any:
+    for called in instances:
+        kinds = called.parameter_types
+        if len(kinds) == len(args) and all(_has_type(value, kind) for value, kind in zip(args, kinds, strict=True)):
+            return run(called, *args)
+    known = ", ".join(f"{called.name}{called.parameter_types}" for called in instances)
+    raise TypeError(f"no instance of {name} takes these arguments; known: {known}")
+
+
+def _counted(*bounds: Any) -> Iterator[np.int64]:
+    return (np.int64(i) for i in range(*map(int, bounds)))
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def _check_bounds(p: np.ndarray, first: int, last: int) -> None:
+    if first < 0 or last >= p.size:
+        raise IndexError(f"elements {first} to {last} of a pointer to {p.size} {p.dtype}")
+
+
+def _check_element(p: np.ndarray, v: Any) -> None:
+    if np.asarray(v).dtype != p.dtype:
+        raise TypeError(f"a value of {np.asarray(v).dtype} stored through a pointer to {p.dtype}")
+
+
+def load(p: np.ndarray, i: int) -> Any:
+    """p[i]."""
+    _check_bounds(p, i, i)
+    return p[i]
+
+
+def store(p: np.ndarray, i: int, v: Any) -> None:
+    """p[i] = v."""
+    _check_bounds(p, i, i)
+    _check_element(p, v)
+    p[i] = v
+
+
+def shift(p: np.ndarray, i: int) -> np.ndarray:
+    """The pointer moved by i elements. Uncompiled, only forwards: a view does not know what lies before it."""
+    if i < 0:
+        raise IndexError(f"shift by {i}: only forward shifts can be run uncompiled")
+    return p[i:]
+
+
+def load_lanes(p: np.ndarray, i: int) -> np.ndarray:
+    """The vector p[i : i + 16], aligned as one element is."""
+    _check_bounds(p, i, i + LANES - 1)
+    return p[i : i + LANES].copy()
+
+
+def store_lanes(p: np.ndarray, i: int, v: np.ndarray) -> None:
+    """p[i : i + 16] = v."""
+    _check_bounds(p, i, i + LANES - 1)
+    _check_element(p, v)
+    p[i : i + LANES] = v
+
+
+def load_live(p: np.ndarray, i: int, m: np.ndarray) -> np.ndarray:
+    """Like load_lanes where the mask is on; dead lanes are not read and are 0."""
+    lanes = np.flatnonzero(m)
+    result = np.zeros(LANES, p.dtype)
+    if lanes.size:
+        _check_bounds(p, i + lanes[0], i + lanes[-1])
+        result[lanes] = p[i + lanes]
+    return result
+
+
+def store_live(p: np.ndarray, i: int, v: np.ndarray, m: np.ndarray) -> None:
+    """Like store_lanes where the mask is on; dead lanes are not written."""
+    _check_element(p, v)
+    lanes = np.flatnonzero(m)
+    if lanes.size:
+        _check_bounds(p, i + lanes[0], i + lanes[-1])
+        p[i + lanes] = v[lanes]
+
+
+# --- lanes ------------------------------------------------------------------------------------------------------------
+
+
+def spread(s: Any) -> np.ndarray:
+    """A scalar in all 16 lanes."""
+    return np.full(LANES, s, np.int64 if type(s) is int else s.dtype)
+
+
+def live(count: int) -> np.ndarray:
+    """The mask that is on in lane k when k < count; count (i64) may be below 0 or above 16."""
+    return np.arange(LANES) < count
+
+
+def indices(start: int) -> np.ndarray:
+    """start, start + 1, ... start + 15 as i64x16."""
+    return np.int64(start) + np.arange(LANES, dtype=np.int64)
+
+
+def _halve(combine: Callable[[Any, Any], Any]) -> Callable[[np.ndarray], Any]:
+    def reduce(v: np.ndarray) -> Any:
+        while v.size > 1:
+            half = v.size // 2
+            v = combine(v[:half], v[half:])
+        return v[0]
+
+    return reduce
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def _product(a: Any, b: Any) -> Any:
+    return a * b
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once (IEEE 754 fusedMultiplyAdd)."""
+    if np.asarray(a).dtype == np.float32:
+        return _fma_single(a, b, c)
+    fused = np.vectorize(_fma_double, otypes=[np.float64])(a, b, c)
+    return fused if np.ndim(a) else fused[()]
+
+
+def _fma_single(a: Any, b: Any, c: Any) -> Any:
+    """The product of two f32 is exact in f64; the sum is rounded to odd there, so that rounding it to f32 rounds once.
+
+    Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd" (2008).
+    """
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    addend = np.asarray(c, np.float64)
+    total = np.asarray(product + addend)
+    shadow = total - product
+    error = (product - (total - shadow)) + (addend - shadow)
+    bits = total.view(np.int64)
+    inexact = np.isfinite(error) & (error != 0) & (bits & 1 == 0)
+    odd = np.where((error > 0) == (total > 0), bits + 1, bits - 1)
+    return np.where(inexact, odd, bits).view(np.float64).astype(np.float32)[()]
+
+
+def _fma_double(a: float, b: float, c: float) -> float:
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return c if math.isinf(c) and math.isfinite(a) and math.isfinite(b) else a * b + c
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact == 0:
+        return 0.0 if a and b else a * b + c
+    try:
+        return float(exact) or math.copysign(0.0, exact)
+    except OverflowError:
+        return math.copysign(math.inf, exact)
+
+
+def select(m: Any, a: Any, b: Any) -> Any:
+    """a where m is on, b elsewhere; m is a bool, or a mask when a and b are vectors."""
+    return np.where(m, a, b)[()]
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The larger; NaN if either is NaN, and -0 < +0 (IEEE 754-2019 maximum)."""
+    return np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))[()]
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller; NaN if either is NaN, and -0 < +0 (IEEE 754-2019 minimum)."""
+    return np.where((a == 0) & (b == 0), -(-a - b), np.minimum(a, b))[()]
+
+
+def _convert(kind: str) -> Callable[[Any], Any]:
+    scalar = ELEMENTS[kind]
+
+    def convert(x: Any) -> Any:
+        return np.asarray(x).astype(scalar)[()]
+
+    return convert
+
+
+def bits_of(x: Any) -> Any:
+    """The bit pattern of a float: f32 -> i32, f64 -> i64."""
+    x = np.asarray(x)
+    return x.view(np.int32 if x.dtype == np.float32 else np.int64)[()]
+
+
+def float_of(x: Any) -> Any:
+    """The float with this bit pattern: i32 -> f32, i64 -> f64."""
+    x = np.asarray(x)
+    return x.view(np.float32 if x.dtype == np.int32 else np.float64)[()]
+
+
+# --- register tiles ---------------------------------------------------------------------------------------------------
+
+
+def _tile_zeros(rows: int, vectors: int) -> Callable[[], np.ndarray]:
+    return lambda: np.zeros((rows, vectors, LANES), np.float32)
+
+
+def _tile_load(rows: int, vectors: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    def tile_load(p: np.ndarray, stride: int) -> np.ndarray:
+        return np.stack([_lanes_at(p, r * stride, vectors) for r in range(rows)])
+
+    return tile_load
+
+
+def _lanes_at(p: np.ndarray, i: int, vectors: int) -> np.ndarray:
+    return np.stack([load_lanes(p, i + LANES * v) for v in range(vectors)])
+
+
+def tile_store(t: np.ndarray, p: np.ndarray, stride: int) -> None:
+    """p[r * stride + 16 v : +16] = t[r, v]."""
+    rows, vectors, _ = t.shape
+    for r in range(rows):
+        for v in range(vectors):
+            store_lanes(p, r * stride + LANES * v, t[r, v])
+
+
+def tile_multiply_add(
+    t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_base: int
+) -> np.ndarray:  # fmt: skip
+    """t[r, v] = fma(spread(a[a_base + r * a_row]), b[b_base + 16 v : +16], t[r, v]): one step of a matrix product."""
+    rows, vectors, _ = t.shape
+    column = np.stack([spread(load(a, a_base + r * a_row)) for r in range(rows)])
+    return fma(*np.broadcast_arrays(column[:, None, :], _lanes_at(b, b_base, vectors)[None], t))
+
+
+def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_stride: int) -> None:
+    """dst[c * dst_stride + r] = src[r * src_stride + c] for a full block of 16x16 f32."""
+    block = np.stack([load_lanes(src, r * src_stride) for r in range(LANES)])
+    for c in range(LANES):
+        store_lanes(dst, c * dst_stride, block[:, c])
+
+
+MEANINGS: dict[str, Any] = {
+    "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
+    "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
+    "load_live": load_live, "store_live": store_live, "spread": spread, "live": live, "indices": indices,
+    "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
+    "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,
+    "bits_of": bits_of, "float_of": float_of, "sum_lanes": _halve(_sum), "prod_lanes": _halve(_product),
+    "max_lanes": _halve(maximum), "min_lanes": _halve(minimum), "any_lanes": np.any, "all_lanes": np.all,
+    "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "transpose_block": transpose_block,
+    **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
+    **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},
+}  # fmt: skip

@@ -1,0 +1,172 @@
+"""Loading artifacts, the memory they run in, and the calls."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.artifact import LINKED, Artifact
+from graphc.ir.program import ALIGNMENT, round_up
+from graphc.ir.types import DTYPES, TensorType, evaluate
+
+Array = np.ndarray[Any, Any]
+POINTER = ctypes.c_void_p
+NUMBER = ctypes.c_int64
+
+
+def aligned_bytes(size: int) -> Array:
+    """Zeroed bytes at an address that suits every vector, with room for a last whole set of lanes."""
+    block = np.zeros(round_up(max(size, 1)) + ALIGNMENT, np.uint8)
+    start = -address(block) % ALIGNMENT
+    return block[start : start + round_up(max(size, 1))]
+
+
+def address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+class Storage:
+    """The memory of one state tensor: a parameter, a buffer, an optimizer slot.
+
+    It starts on its own and moves into the state block of the first function compiled with it; other functions then
+    work on the same bytes.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self.array = self.place(aligned_bytes(array.nbytes), array)
+        self.in_block = False
+
+    @staticmethod
+    def place(memory: Array, array: Array) -> Array:
+        """A copy of the array in the given bytes."""
+        copy = memory[: array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+    def move(self, memory: Array) -> None:
+        self.array = self.place(memory, self.array)
+        self.in_block = True
+
+
+def join_block(storages: Sequence[Storage]) -> Array:
+    """One state block for all storages that are in none yet."""
+    loose = list(dict.fromkeys(storage for storage in storages if not storage.in_block))
+    block = aligned_bytes(sum(round_up(storage.array.nbytes) for storage in loose))
+    offset = 0
+    for storage in loose:
+        size = round_up(storage.array.nbytes)
+        storage.move(block[offset : offset + size])
+        offset += size
+    return block
+
+
+class Runner:
+    """One artifact with its arena, ready to be called. Calls from several threads wait for each other."""
+
+    def __init__(self, artifact: Artifact, storages: Sequence[Storage]) -> None:
+        self.artifact = artifact
+        self.storages = storages
+        self.block = join_block(storages)
+        self.work = aligned_bytes(artifact.work_bytes)
+        graph = artifact.program.graph
+        self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
+        self.state_table = table(storage.array for storage in storages)
+        self.input_table = np.zeros(max(len(graph.of_role("data")), 1), np.int64)
+        self.result_table = np.zeros(max(len(self.results), 1), np.int64)
+        self.sizes = np.zeros(max(len(graph.dims), 1), np.int64)
+        self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
+        self.numbers = [aligned_bytes(8) for _ in self.results]
+        self.totals = np.zeros(max(len(self.results), 1))
+        self.lock = threading.Lock()
+        self.library, step, epoch = load(artifact)
+        self.call_step = ctypes.CFUNCTYPE(ctypes.c_int32, *[POINTER] * 6)(step)
+        tables = (self.state_table, self.work, self.input_table, self.sizes, self.scalars, self.result_table)
+        self.step_arguments = [POINTER(address(memory)) for memory in tables]
+        if epoch is not None:
+            kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2
+            self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
+
+    def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
+        """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
+        with self.lock:
+            for number, array in enumerate(inputs):
+                self.input_table[number] = address(array)
+            for number, size in enumerate(sizes):
+                self.sizes[number] = size
+            found = [self.result_memory(number, tensor_type) for number, (_, tensor_type) in enumerate(self.results)]
+            for number, array in enumerate(found):
+                self.result_table[number] = address(array)
+            status = self.call_step(*self.step_arguments)
+            return status, [array[()].copy() if array.ndim == 0 else array for array in found]
+
+    def result_memory(self, number: int, tensor_type: TensorType) -> Array:
+        dtype = DTYPES[tensor_type.dtype]
+        if not tensor_type.shape:
+            return self.numbers[number][: dtype.itemsize].view(dtype).reshape(())
+        graph = self.artifact.program.graph
+        sizes = {dim: int(size) for dim, size in zip(graph.dims, self.sizes, strict=False)}
+        shape = tuple(evaluate(extent, sizes) for extent in tensor_type.shape)
+        return np.empty(shape, dtype)
+
+    def epoch(
+        self,
+        data: Sequence[Array],
+        kinds: Sequence[int],
+        order: Array,
+        shuffle: tuple[int, int] | None,
+        batch: int,
+        steps: tuple[int, int],
+    ) -> tuple[int, Array]:
+        """(status, totals): steps first to last over rows `order` of `data`; totals are results times batch sizes.
+
+        shuffle  (seed, epoch): first fill `order` with that permutation
+        """
+        with self.lock:
+            data_table, kind_table = table(data), np.array(kinds, np.int64)
+            self.totals[:] = 0
+            seed, number = shuffle or (0, 0)
+            pointers = (self.state_table, self.work, data_table, kind_table, order)
+            status = self.call_epoch(
+                *(address(memory) for memory in pointers),
+                int(shuffle is not None),
+                seed,
+                number,
+                len(order),
+                batch,
+                *steps,
+                address(self.scalars),
+                address(self.totals),
+            )
+            return status, self.totals[: len(self.results)].copy()
+
+    def set_scalar(self, number: int, dtype: str, value: float) -> None:
+        """Write one run-time scalar."""
+        kind = DTYPES[dtype]
+        self.scalars[8 * number : 8 * number + kind.itemsize].view(kind)[0] = value
+
+
+def table(arrays: Iterable[Array]) -> Array:
+    """The addresses of arrays, as native code reads them."""
+    return np.array([address(array) for array in arrays] or [0], np.int64)
+
+
+def load(artifact: Artifact) -> tuple[Any, int, int | None]:
+    """(what keeps the code alive, address of `step`, address of `epoch` or None)."""
+    has_epoch = artifact.layout is not None
+    if LINKED:
+        library = ctypes.CDLL(str(artifact.path))
+        found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
+        return library, found[0] or 0, found[1] if has_epoch else None
+    from llvmlite import binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(artifact.path.read_bytes()))
+    engine.finalize_object()
+    addresses = [engine.get_function_address(name) for name in ("step", "epoch")[: 1 + has_epoch]]
+    return engine, addresses[0], addresses[1] if has_epoch else None

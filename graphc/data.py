@@ -1,0 +1,283 @@
+"""Data sets and their batches: NumPy arrays under PyTorch's names, in orders that follow from a seed and an epoch."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graphc.errors import BatchError, DatasetError, ShapeError
+from graphc.ir.graph import user_origin
+from graphc.ir.random import permutation
+
+Array = NDArray[Any]
+Batch = tuple[Array, ...]
+
+SPLIT_EPOCH = 2**64 - 1  # an epoch no loader reaches, so a split and a loader of one seed draw different orders
+SEED_BITS = 64
+
+
+class Dataset:
+    """A sequence of samples: subclasses give `__len__` and `__getitem__`, as in PyTorch.
+
+    A sample is a tuple of arrays or numbers, or a single one.
+    """
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __len__(self) -> int")
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __getitem__(self, index)")
+
+    def gather(self, indices: NDArray[np.int64]) -> Batch:
+        """The samples of these indices stacked: one array for each part of a sample, first axis the batch."""
+        return stack([self[int(index)] for index in indices])
+
+
+class TensorDataset(Dataset):
+    """Arrays whose first axes run over the same samples.
+
+    arrays  anything NumPy reads, or objects with `.numpy()`; kept C-contiguous, in their own element type
+
+    Raises ShapeError when their lengths differ.
+    """
+
+    def __init__(self, *arrays: ArrayLike) -> None:
+        self.arrays = tuple(np.asarray(as_array(array), order="C") for array in arrays)
+        if not self.arrays:
+            raise DatasetError("TensorDataset() got no arrays; it needs at least one", user_origin())
+        for position, array in enumerate(self.arrays):
+            self._check(position, array)
+
+    def _check(self, position: int, array: Array) -> None:
+        if array.dtype == object:
+            raise DatasetError(
+                f"array {position} of TensorDataset holds Python objects, not numbers",
+                user_origin(),
+                ["rows of different lengths? make them one length, then np.array(rows, dtype=np.float32)"],
+            )
+        if array.ndim == 0:
+            raise ShapeError(f"array {position} of TensorDataset is one number, not a list of samples", user_origin())
+        if len(array) != len(self.arrays[0]):
+            raise ShapeError(
+                f"TensorDataset got {len(self.arrays[0])} samples in array 0 and {len(array)} in array {position}",
+                user_origin(),
+                [f"their shapes: {self.arrays[0].shape} and {array.shape}; the first axis counts samples"],
+            )
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, index: int) -> Batch:
+        return tuple(array[index] for array in self.arrays)
+
+    def gather(self, indices: NDArray[np.int64]) -> Batch:
+        return tuple(np.take(array, indices, axis=0) for array in self.arrays)
+
+
+class Subset(Dataset):
+    """The samples of another data set at the given indices, in that order."""
+
+    def __init__(self, dataset: Any, indices: ArrayLike) -> None:
+        self.dataset = dataset
+        self.indices: NDArray[np.int64] = np.array(indices, np.int64)
+        count = len(dataset)
+        outside = self.indices[(self.indices < 0) | (self.indices >= count)]
+        if outside.size:
+            raise DatasetError(f"Subset got index {outside[0]} of a data set with {count} samples", user_origin())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[int(self.indices[index])]
+
+    def gather(self, indices: NDArray[np.int64]) -> Batch:
+        return gather(self.dataset, self.indices[indices])
+
+    @cached_property
+    def arrays(self) -> Batch:
+        """The chosen samples of a TensorDataset, copied once; AttributeError when the data set holds no arrays."""
+        return tuple(np.take(array, self.indices, axis=0) for array in self.dataset.arrays)
+
+
+def random_split(dataset: Any, lengths: Sequence[int] | Sequence[float], seed: int | None = None) -> list[Subset]:
+    """Split at random into subsets without common samples.
+
+    lengths  how many samples each gets; or fractions that add up to 1, whose left-over samples go to the first subsets
+
+    Raises DatasetError when the lengths do not add up to the whole.
+    """
+    count = len(dataset)
+    sizes = _sizes(lengths, count)
+    order = permutation(count, checked_seed(seed), SPLIT_EPOCH)
+    ends = np.cumsum(sizes)
+    return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _sizes(lengths: Sequence[int] | Sequence[float], count: int) -> list[int]:
+    if any(isinstance(length, float) for length in lengths):
+        if min(lengths) < 0 or not math.isclose(sum(lengths), 1):
+            raise DatasetError(f"the fractions {list(lengths)} add up to {sum(lengths):g}, not to 1", user_origin())
+        sizes = [math.floor(count * fraction) for fraction in lengths]
+        spare = count - sum(sizes)
+        return [size + (position < spare) for position, size in enumerate(sizes)]
+    sizes = [int(length) for length in lengths]
+    if sum(sizes) != count or min(sizes, default=0) < 0:
+        raise DatasetError(
+            f"the lengths {sizes} add up to {sum(sizes)}; the data set has {count} samples",
+            user_origin(),
+            ["give lengths of all parts, or fractions such as [0.9, 0.1]"],
+        )
+    return sizes
+
+
+class DataLoader:
+    """Batches of a data set, a tuple of NumPy arrays each; every pass over it is the next epoch.
+
+    dataset      a Dataset, or any object with `__len__` and `__getitem__`
+    batch_size   samples in a batch; the last one may be smaller
+    shuffle      take the samples in a random order, another one each epoch
+    seed         what the orders follow from; None chooses one, to be read at `.seed`
+    drop_last    leave out a last batch that is smaller
+    num_workers  accepted for programs written for PyTorch; batches are gathered here, without worker processes
+
+    `epoch` is the number of the next pass and can be set. `state_dict` taken during a pass, or after leaving it early,
+    continues that pass behind its last batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        seed: int | None = None,
+        drop_last: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise DatasetError(
+                f"DataLoader got a {type(dataset).__name__}, which has no length or cannot be indexed",
+                user_origin(),
+                ["for arrays, write DataLoader(TensorDataset(x, y), ...)"],
+            )
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise BatchError(f"DataLoader got batch_size={batch_size!r}; it is a whole number from 1", user_origin())
+        self.dataset = dataset
+        self.batch_size = int(batch_size)
+        self.shuffle = shuffle
+        self.seed = checked_seed(seed)
+        self.drop_last = drop_last
+        self.epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next pass."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        if not 0 <= epoch < SPLIT_EPOCH:
+            raise DatasetError(f"DataLoader got epoch={epoch}; epochs count from 0", user_origin())
+        self._epoch, self._skipped = epoch, 0
+        self._place = (epoch, 0)
+
+    def __len__(self) -> int:
+        """The number of batches in a full pass."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches(*self.take_epoch())
+
+    def take_epoch(self) -> tuple[int, int]:
+        """Claim the next pass: its epoch, and how many samples of its order are already done (0 unless resumed)."""
+        claimed = self._epoch, self._skipped
+        self.epoch = self._epoch + 1
+        return claimed
+
+    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
+        order = self.epoch_order(epoch)
+        end = len(self) * self.batch_size
+        self._place = (epoch, done)
+        for start in range(done, min(end, len(order)), self.batch_size):
+            batch = gather(self.dataset, order[start : start + self.batch_size])
+            self._place = (epoch, start + len(batch[0]))
+            yield batch
+        self._place = (epoch + 1, 0)
+
+    def epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        """The indices of an epoch's samples, int64 (samples,); the same on every machine."""
+        count = len(self.dataset)
+        return permutation(count, self.seed, epoch) if self.shuffle else np.arange(count, dtype=np.int64)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader is: its seed, its epoch, and as position how many of the epoch's samples it handed out."""
+        epoch, position = self._place
+        return {"seed": self.seed, "epoch": epoch, "position": position}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go to a place that `state_dict` gave: the next pass takes up that epoch at that position."""
+        missing = {"seed", "epoch", "position"} - set(state)
+        if missing:
+            raise DatasetError(f"a DataLoader's state lacks {', '.join(sorted(missing))}: {dict(state)}", user_origin())
+        if not 0 <= state["position"] <= len(self.dataset):
+            raise DatasetError(
+                f"the state is {state['position']} samples into an epoch; this data set has {len(self.dataset)}",
+                user_origin(),
+            )
+        self.seed = checked_seed(state["seed"])
+        self.epoch = state["epoch"]
+        self._skipped = state["position"]
+        self._place = (self.epoch, self._skipped)
+
+
+def gather(dataset: Any, indices: NDArray[np.int64]) -> Batch:
+    """The samples of these indices as one batch: a tuple of arrays, first axis the batch."""
+    if isinstance(dataset, Dataset):
+        return dataset.gather(indices)
+    return stack([dataset[int(index)] for index in indices])
+
+
+def stack(samples: Sequence[Any]) -> Batch:
+    """Samples one above the other: for each part of a sample, one array with a new first axis.
+
+    Raises ShapeError when two samples differ in shape or number of parts.
+    """
+    rows = [sample if isinstance(sample, tuple | list) else (sample,) for sample in samples]
+    for row in rows:
+        if len(row) != len(rows[0]):
+            raise ShapeError(f"a batch holds samples of {len(rows[0])} and of {len(row)} parts", user_origin())
+    return tuple(_stack_part(position, column) for position, column in enumerate(zip(*rows, strict=True)))
+
+
+def _stack_part(position: int, column: Sequence[Any]) -> Array:
+    arrays = [as_array(value) for value in column]
+    for array in arrays:
+        if array.shape != arrays[0].shape:
+            raise ShapeError(
+                f"samples of one batch differ in part {position}: shapes {arrays[0].shape} and {array.shape}",
+                user_origin(),
+                ["make them one shape in the data set's __getitem__ (pad, crop or resize)"],
+            )
+    return np.stack(arrays)
+
+
+def as_array(value: Any) -> Array:
+    """A value as a NumPy array, through its own `.numpy()` where it has one (tensors, parameters)."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def checked_seed(seed: int | None) -> int:
+    """A seed of 0 .. 2**64-1; None draws one from the operating system."""
+    if seed is None:
+        return secrets.randbits(32)
+    if not 0 <= seed < 2**SEED_BITS:
+        raise DatasetError(f"got seed={seed}; a seed is a whole number from 0 to 2**{SEED_BITS} - 1", user_origin())
+    return int(seed)

@@ -1,0 +1,408 @@
+"""Loop nests: what one kernel computes, still free of any target.
+
+A nest walks its frame, outer axes one index at a time and the last axis sixteen lanes at a time. Its terms form a
+small graph of their own; the axes a term varies along say where it is computed: once, once a row, or once a lane.
+A reduction along the lane axis splits the work on a row into phases; every other reduction is complete after the loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphc.ir import ops
+from graphc.ir.access import memory_of, resolve, strides
+from graphc.ir.fuse import Axes, Group
+from graphc.ir.graph import IRError, Value
+from graphc.ir.types import Extent, factors, multiply
+
+LANES = 16
+Index = tuple[tuple[int, Extent], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory a nest touches: an input or state, the home of a value, or scratch of the nest's own.
+
+    kind   "input", "value", "result" (a named output), "scratch"
+    value  whose memory it is; for scratch, the value it serves
+    """
+
+    kind: str
+    value: Value
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
+    """One scalar or one set of lanes.
+
+    kind   "load" (detail: buffer, index), "constant" (number), "size" (extent), "iota" (frame axis),
+           "compute" (detail: scalar template), "row" (reduce along the lanes), "total" (reduce to one number; both: detail: op name),
+           "column" (reduce onto the kept axes, into memory; detail: buffer, index, op name),
+           "product" (an element of the matrix product)
+    axes   frame axes it varies along
+    phase  how many lane reductions of the same row come before it
+    late   computed after the loops
+    """
+
+    kind: str
+    dtype: str
+    value: Value
+    axes: frozenset[int]
+    operands: tuple[Term, ...] = ()
+    detail: Any = None
+    phase: int = 0
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One element of `term` goes to `buffer` at `index`."""
+
+    term: Term
+    buffer: Buffer
+    index: Index
+    phase: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A matrix read by a product: its buffer and how many elements to step along rows and columns."""
+
+    buffer: Buffer
+    row_stride: Extent
+    column_stride: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """rows x depth times depth x columns; the nest's frame is (rows, columns)."""
+
+    left: Operand
+    right: Operand
+    depth: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class LoopNest:
+    """for each point of `frame`: compute the terms, store what `stores` names."""
+
+    name: str
+    frame: tuple[Extent, ...]
+    stores: tuple[Store, ...]
+    product: Product | None = None
+    origins: tuple[Any, ...] = ()
+    stash: tuple[Term, ...] = ()
+
+    @property
+    def lane(self) -> int:
+        return len(self.frame) - 1
+
+    @property
+    def lane_extent(self) -> Extent:
+        return self.frame[-1] if self.frame else 1
+
+    def terms(self) -> Iterator[Term]:
+        """Every term, operands first."""
+        seen: set[Term] = set()
+        stack = [(store.term, False) for store in reversed(self.stores)]
+        while stack:
+            term, ready = stack.pop()
+            if ready:
+                yield term
+            elif term not in seen:
+                seen.add(term)
+                stack.append((term, True))
+                stack.extend((operand, False) for operand in reversed(term.operands) if operand not in seen)
+
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Every buffer, each once, in order of first use."""
+        found: list[Buffer] = []
+        if self.product is not None:
+            found += [self.product.left.buffer, self.product.right.buffer]
+        found += [term.detail[0] for term in self.terms() if term.kind in ("load", "column")]
+        return tuple(dict.fromkeys(found + [store.buffer for store in self.stores]))
+
+
+def lane_mode(extent: Extent) -> str:
+    """How a lane axis is walked: "exact" in whole steps, "single" in one masked step, "ragged" with a masked rest."""
+    factor, dims = factors(extent)
+    if factor % LANES == 0:
+        return "exact" if dims or factor != LANES else "one"
+    return "single" if not dims and factor < LANES else "ragged"
+
+
+class Builder:
+    """Turns one group of values into a nest; `places` says which values are stored, and where."""
+
+    def __init__(self, group: Group, places: Mapping[Value, tuple[Buffer, ...]]) -> None:
+        self.group = group
+        self.places = places
+        self.made: dict[tuple[Value, tuple[int | None, ...]], Term] = {}
+
+    def build(self) -> LoopNest:
+        stores = [store for value in self.group.axes for store in self.store(value)]
+        last = max((store.term.phase for store in stores), default=0)
+        # A state is overwritten only once the row has been read for the last time.
+        stores = [replace(store, phase=last) if store.buffer.kind == "input" else store for store in stores]
+        nest = LoopNest(
+            name=nest_name(self.group),
+            frame=self.group.frame,
+            stores=tuple(stores),
+            product=self.product(),
+            origins=tuple(dict.fromkeys(value.origin for value in self.group.axes if value.origin is not None)),
+        )
+        nest = collapse(nest)
+        return replace(nest, stash=tuple(expensive_across_phases(nest)))
+
+    def product(self) -> Product | None:
+        value = self.group.product
+        if value is None:
+            return None
+        left, right = (self.matrix(operand) for operand in value.operands)
+        return Product(left, right, value.operands[0].shape[1])
+
+    def matrix(self, value: Value) -> Operand:
+        access = resolve(value)
+        steps: list[Extent] = [0, 0]
+        for axis, stride in zip(access.axes, strides(access.root.shape), strict=True):
+            if axis is not None:
+                steps[axis] = stride
+        return Operand(home(access.root), steps[0], steps[1])
+
+    def term(self, root: Value, axes: Axes) -> Term:
+        """The value as seen along the given frame axes."""
+        key = (root, axes)
+        if key not in self.made:
+            self.made[key] = self.make(root, axes)
+        return self.made[key]
+
+    def make(self, root: Value, axes: Axes) -> Term:
+        if root.op is ops.full:
+            return Term("constant", root.dtype, root, frozenset(), detail=root.attrs["value"])
+        if root.op is ops.size:
+            return Term("size", root.dtype, root, frozenset(), detail=root.attrs["extent"])
+        if root.op is ops.iota:
+            axis = axes[root.attrs["axis"]]
+            return Term("iota", root.dtype, root, frozenset(walked((axis,))), detail=axis)
+        if root in self.group.axes:
+            return self.compute(root)
+        if memory_of(root) not in self.places and memory_of(root).op is not ops.input:
+            return self.inline(root)
+        detail = (home(root), index_of(root, axes))
+        return Term("load", root.dtype, root, frozenset(walked(axes)), detail=detail)
+
+    def inline(self, root: Value) -> Term:
+        """A number cheap enough to compute again in every nest that reads it."""
+        reads = map(resolve, root.operands)
+        operands = tuple(self.term(access.root, (None,) * len(access.axes)) for access in reads)
+        return Term("compute", root.dtype, root, frozenset(), operands, scalar_source(root))
+
+    def compute(self, value: Value) -> Term:
+        if value.op.kind == "contraction":
+            return Term("product", value.dtype, value, frozenset(self.group.walked(value)))
+        reads = map(resolve, value.operands)
+        operands = tuple(self.term(access.root, self.group.axes_of(value, access)) for access in reads)
+        if value.op.kind == "reduce":
+            return self.reduce(value, operands[0])
+        late = value in self.group.after
+        phase = 0 if late else max(operand.phase for operand in operands)
+        axes = frozenset(self.group.walked(value))
+        return Term("compute", value.dtype, value, axes, operands, scalar_source(value), phase, late)
+
+    def reduce(self, value: Value, operand: Term) -> Term:
+        kept = frozenset(self.group.walked(value))
+        points = frozenset(walked(self.group.points[value]))
+        if not points <= operand.axes:  # a broadcast operand counts once for every point
+            operand = Term("compute", operand.dtype, operand.value, points, (operand,), "{0}", operand.phase)
+        if value not in self.group.after:
+            return Term("row", value.dtype, value, kept, (operand,), value.op.name, operand.phase + 1)
+        if not kept:
+            return Term("total", value.dtype, value, kept, (operand,), value.op.name, operand.phase, late=True)
+        lane = self.group.lane
+        if lane in operand.axes and lane not in kept:  # first along the lanes, then across rows
+            axes, phase = operand.axes - {lane}, operand.phase + 1
+            operand = Term("row", value.dtype, value, axes, (operand,), value.op.name, phase)
+        in_place = next((place for place in self.places.get(value, ()) if place.kind == "value"), None)
+        detail = (in_place or Buffer("scratch", value, "sums"), index_of(value, self.group.axes[value]), value.op.name)
+        return Term("column", value.dtype, value, kept, (operand,), detail, operand.phase, late=True)
+
+    def store(self, value: Value) -> Iterator[Store]:
+        axes = self.group.axes[value]
+        for place in self.places.get(value, ()):
+            term = self.term(value, axes)
+            if term.kind != "column" or term.detail[0] != place or len(self.places[value]) == 1:
+                yield Store(term, place, index_of(value, axes), term.phase)
+
+
+def walked(axes: Axes) -> set[int]:
+    return {axis for axis in axes if axis is not None}
+
+
+def home(root: Value) -> Buffer:
+    """The memory a stored value or input is read from."""
+    owner = memory_of(root)
+    return Buffer("input" if owner.op is ops.input else "value", owner)
+
+
+def index_of(value: Value, axes: Axes) -> Index:
+    """Frame axis and stride, in elements, of every axis of the value that is walked."""
+    pairs = zip(axes, strides(value.shape), strict=True)
+    return tuple((axis, stride) for axis, stride in pairs if axis is not None)
+
+
+def scalar_source(value: Value) -> str:
+    """The op's scalar template with its attributes filled in; operands stay `{0}`, `{1}`."""
+    return value.op.scalar.replace("{dtype}", value.attrs.get("dtype", ""))
+
+
+def nest_name(group: Group) -> str:
+    """The ops of the group in order, each once, no more than four."""
+    names = list(dict.fromkeys(value.op.name for value in group.axes))
+    if len(names) > 4:
+        names = [*names[:2], "to", *names[-2:]]
+    return "_".join(names)
+
+
+# -- collapsing axes
+
+
+def collapse(nest: LoopNest) -> LoopNest:
+    """Neighbouring axes that every access walks as one become one, so that loops get long."""
+    if nest.product is not None:
+        return nest
+    axis = len(nest.frame) - 2
+    while axis >= 0:
+        if can_collapse(nest, axis):
+            nest = collapse_axis(nest, axis)
+        axis -= 1
+    return nest
+
+
+def can_collapse(nest: LoopNest, axis: int) -> bool:
+    pair = {axis, axis + 1}
+    terms = list(nest.terms())
+    if any(term.kind == "iota" and term.detail in pair for term in terms):
+        return False
+    if any(len(term.axes & pair) == 1 for term in terms):
+        return False
+    indices = [term.detail[1] for term in terms if term.kind in ("load", "column")]
+    indices += [store.index for store in nest.stores]
+    return all(is_contiguous(dict(index), axis, nest.frame[axis + 1]) for index in indices)
+
+
+def is_contiguous(steps: dict[int, Extent], axis: int, extent: Extent) -> bool:
+    if axis not in steps and axis + 1 not in steps:
+        return True
+    return axis in steps and axis + 1 in steps and steps[axis] == multiply(steps[axis + 1], extent)
+
+
+def collapse_axis(nest: LoopNest, axis: int) -> LoopNest:
+    """The nest with axes `axis` and `axis + 1` as one."""
+    moved: dict[Term, Term] = {}
+
+    def shift(old: int) -> int:
+        return old if old <= axis else old - 1
+
+    def shift_index(index: Index) -> Index:
+        return tuple((shift(old), stride) for old, stride in index if old != axis)
+
+    for term in nest.terms():
+        detail = term.detail
+        if term.kind in ("load", "column"):
+            detail = (detail[0], shift_index(detail[1]), *detail[2:])
+        if term.kind == "iota":
+            detail = shift(detail)
+        axes = frozenset(shift(old) for old in term.axes)
+        operands = tuple(moved[operand] for operand in term.operands)
+        moved[term] = replace(term, axes=axes, operands=operands, detail=detail)
+    frame = (*nest.frame[:axis], multiply(nest.frame[axis], nest.frame[axis + 1]), *nest.frame[axis + 2 :])
+    stores = tuple(replace(store, term=moved[store.term], index=shift_index(store.index)) for store in nest.stores)
+    return replace(nest, frame=frame, stores=stores)
+
+
+# -- phases
+
+
+def phase_roots(nest: LoopNest, phase: int) -> list[Term]:
+    """The lane terms a lane loop of that phase is there for."""
+    lane = nest.lane
+    consumed = [term.operands[0] for term in nest.terms() if term.kind in ("row", "total", "column")]
+    roots = [term for term in consumed if term.phase == phase]
+    roots += [store.term for store in nest.stores if store.phase == phase and not store.term.late]
+    return [term for term in dict.fromkeys(roots) if lane in term.axes]
+
+
+def phase_count(nest: LoopNest) -> int:
+    """How many lane loops a row takes."""
+    phases = [term.phase for term in nest.terms()] + [store.phase for store in nest.stores]
+    return 1 + max(phases, default=0)
+
+
+def expensive_across_phases(nest: LoopNest) -> Iterator[Term]:
+    """Lane terms that cost too much to compute again in a later phase; they are kept in a row of scratch."""
+    if lane_mode(nest.lane_extent) in ("single", "one"):
+        return
+    found: set[Term] = set()
+    for phase in range(1, phase_count(nest)):
+        stack, seen = phase_roots(nest, phase), set[Term]()
+        while stack:
+            term = stack.pop()
+            if term in seen or nest.lane not in term.axes:
+                continue
+            seen.add(term)
+            if term.phase < phase and term.kind == "compute" and term.value.op.cost > 1:
+                found.add(term)
+            else:
+                stack.extend(term.operands)
+    yield from (term for term in nest.terms() if term in found)
+
+
+# -- text and checks
+
+
+def print_nest(nest: LoopNest) -> str:
+    """The nest as text: frame, one line a term, one a store."""
+    names = {term: f"{term.value.op.name}{number}" for number, term in enumerate(nest.terms())}
+    head = f"nest {nest.name} over [{', '.join(map(str, nest.frame))}]"
+    lines = [head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"]
+    for term, name in names.items():
+        operands = ", ".join(names[operand] for operand in term.operands)
+        level = "after" if term.late else f"axes {sorted(term.axes)} phase {term.phase}"
+        detail = "" if term.detail is None else f" {print_detail(term)}"
+        lines.append(f"  {name}: {term.dtype} = {term.kind}({operands}){detail}  # {level}")
+    lines += [f"  store {names[store.term]} -> {print_buffer(store.buffer)}{list(store.index)}" for store in nest.stores]
+    return "\n".join(lines) + "\n"
+
+
+def print_detail(term: Term) -> str:
+    if term.kind in ("load", "column"):
+        return f"{print_buffer(term.detail[0])}{list(term.detail[1])}"
+    return str(term.detail)
+
+
+def print_buffer(buffer: Buffer) -> str:
+    if buffer.kind == "input":
+        return str(buffer.value.attrs["name"])
+    return buffer.name or f"{buffer.kind} {buffer.value.op.name}"
+
+
+def verify_nest(nest: LoopNest) -> LoopNest:
+    """The nest itself; raises IRError when a term is used before it is ready."""
+    axes = set(range(len(nest.frame)))
+    for term in nest.terms():
+        if not term.axes <= axes:
+            raise IRError(f"{nest.name}: {term.value.op.name} walks axes {set(term.axes)} of a frame of {len(axes)}")
+        for operand in term.operands:
+            if operand.late and not term.late:
+                raise IRError(f"{nest.name}: {term.value.op.name} reads {operand.value.op.name} before it is complete")
+            if not term.late and operand.phase > term.phase:
+                raise IRError(f"{nest.name}: {term.value.op.name} of phase {term.phase} reads phase {operand.phase}")
+            if term.kind == "compute" and not operand.axes <= term.axes:
+                raise IRError(f"{nest.name}: {term.value.op.name} varies along fewer axes than its operand")
+    for store in nest.stores:
+        if {axis for axis, _ in store.index} != set(store.term.axes) and store.term.kind != "compute":
+            raise IRError(f"{nest.name}: store of {store.term.value.op.name} does not walk the axes it varies along")
+    return nest

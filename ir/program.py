@@ -1,0 +1,193 @@
+"""The plan of a whole call: nests in order, checks between them, every buffer at its place in one arena.
+
+The plan holds for the largest size of every dim, so that nothing is allocated while it runs. Buffers whose lives do not
+overlap share bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphc.ir.access import memory_of
+from graphc.ir.fuse import Group, fuse
+from graphc.ir.graph import Graph, IRError, Value
+from graphc.ir.loops import LANES, Buffer, Builder, LoopNest, print_buffer, print_nest, verify_nest
+from graphc.ir.types import DTYPES, bound
+
+ALIGNMENT = 128  # a full set of lanes of the widest dtype, so that whole-lane writes stay inside
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Bytes of the work arena, in use from nest `first` to nest `last`."""
+
+    offset: int
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """After nest `nest`, the i64 in `buffer` must be 0; otherwise the call stops with this check's number."""
+
+    nest: int
+    buffer: Buffer
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one call does.
+
+    work   where each buffer that is neither an input nor a result lies in the arena
+    """
+
+    graph: Graph
+    nests: tuple[LoopNest, ...]
+    checks: tuple[Check, ...]
+    work: dict[tuple[int, Buffer], Region]
+    work_bytes: int
+
+    @property
+    def state_bytes(self) -> int:
+        return sum(round_up(value.type.max_bytes) for value in self.graph.of_role("state"))
+
+    def region(self, nest: int, buffer: Buffer) -> Region:
+        """Where a buffer lies, as seen from a nest: scratch is each nest's own."""
+        return self.work[nest if buffer.kind == "scratch" else -1, buffer]
+
+
+def round_up(size: int, step: int = ALIGNMENT) -> int:
+    return -(-size // step) * step
+
+
+def plan(graph: Graph, panel_width: int) -> Program:
+    """The program of a graph that went through the passes.
+
+    panel_width  columns of a packed panel of the target's matrix products (its scratch depends on it)
+    """
+    graph, groups = fuse(graph)
+    places = stored_places(graph, groups)
+    nests = tuple(verify_nest(Builder(group, places).build()) for group in groups)
+    checks = tuple(find_checks(graph, groups))
+    lives = lifetimes(nests, checks, panel_width)
+    work, work_bytes = allocate(lives)
+    return verify_program(Program(graph, nests, checks, work, work_bytes))
+
+
+def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer, ...]]:
+    """Where every value that outlives its nest is stored."""
+    computed = {value: group for group in groups for value in group.axes}
+    places: dict[Value, list[Buffer]] = {}
+    states = {value.attrs["name"]: value for value in graph.of_role("state")}
+    for output in graph.of_kind("update"):
+        places.setdefault(memory_of(output.value), []).append(Buffer("input", states[output.name]))
+    for output in graph.of_kind("result"):
+        owner = memory_of(output.value)
+        places.setdefault(owner, []).append(Buffer("result", owner, output.name))
+    read = [memory_of(output.value) for output in graph.of_kind("check")]
+    for group in groups:
+        owners = (memory_of(access.root) for _, access in group.reads())
+        read += [owner for owner in owners if computed.get(owner, group) is not group]
+        if group.product is not None:
+            read += [memory_of(operand) for operand in group.product.operands if memory_of(operand) in computed]
+    for owner in dict.fromkeys(read):
+        places.setdefault(owner, []).append(Buffer("value", owner))
+    return {value: tuple(buffers) for value, buffers in places.items()}
+
+
+def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
+    home = {value: number for number, group in enumerate(groups) for value in group.axes}
+    for output in graph.of_kind("check"):
+        owner = memory_of(output.value)
+        yield Check(home[owner], Buffer("value", owner), output.name)
+
+
+def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, int]]:
+    """Scratch of one nest and its size at the dims' maxima."""
+    for term in nest.terms():
+        if term.kind == "column" and term.detail[0].kind == "scratch":
+            yield term.detail[0], term.value.type.max_bytes
+        if term.kind == "product" and nest.product is not None:
+            size = DTYPES[term.dtype].itemsize
+            yield Buffer("scratch", term.value, "panel"), bound(nest.product.depth) * panel_width * size
+            yield Buffer("scratch", term.value, "tile"), LANES * panel_width * size
+    for term in nest.stash:
+        yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
+
+
+Life = tuple[tuple[int, Buffer], int, int, int]
+
+
+def lifetimes(nests: tuple[LoopNest, ...], checks: tuple[Check, ...], panel_width: int) -> list[Life]:
+    """(key, bytes, first nest, last nest) of every buffer of the arena."""
+    first: dict[Buffer, int] = {}
+    last: dict[Buffer, int] = {}
+    lives: list[Life] = []
+    for number, nest in enumerate(nests):
+        for buffer in nest.buffers():
+            if buffer.kind == "value":
+                first.setdefault(buffer, number)
+                last[buffer] = number
+        for buffer, size in scratch_bytes(nest, panel_width):
+            lives.append(((number, buffer), size, number, number))
+    for check in checks:
+        last[check.buffer] = max(last[check.buffer], check.nest)
+    lives += [((-1, buffer), buffer.value.type.max_bytes, first[buffer], last[buffer]) for buffer in first]
+    return lives
+
+
+def allocate(lives: list[Life]) -> tuple[dict[tuple[int, Buffer], Region], int]:
+    """First fit, largest first: each buffer takes the lowest offset free during its life."""
+    placed: dict[tuple[int, Buffer], Region] = {}
+    for key, size, first, last in sorted(lives, key=lambda life: -life[1]):
+        taken = sorted(
+            (region.offset, region.offset + region.size)
+            for region in placed.values()
+            if region.first <= last and first <= region.last
+        )
+        offset = 0
+        for start, end in taken:
+            if offset + round_up(size) <= start:
+                break
+            offset = max(offset, end)
+        placed[key] = Region(offset, round_up(size), first, last)
+    return placed, max((region.offset + region.size for region in placed.values()), default=0)
+
+
+def verify_program(program: Program) -> Program:
+    """The program itself; raises IRError when live buffers share bytes or something is read before it is written."""
+    regions = list(program.work.values())
+    for number, one in enumerate(regions):
+        for other in regions[number + 1 :]:
+            alive_together = one.first <= other.last and other.first <= one.last
+            if alive_together and one.offset < other.offset + other.size and other.offset < one.offset + one.size:
+                raise IRError(f"two live buffers share bytes at {max(one.offset, other.offset)} of the arena")
+    written: set[Buffer] = set()
+    for nest in program.nests:
+        stored = {store.buffer for store in nest.stores}
+        stored |= {term.detail[0] for term in nest.terms() if term.kind == "column"}
+        for buffer in nest.buffers():
+            if buffer.kind == "value" and buffer not in written | stored:
+                raise IRError(f"nest {nest.name} reads {print_buffer(buffer)} before it is written")
+        written |= stored
+    results = {output.name for output in program.graph.of_kind("result")}
+    missing = results - {buffer.name for buffer in written if buffer.kind == "result"}
+    if missing:
+        raise IRError(f"nothing computes the results {sorted(missing)}")
+    return program
+
+
+def print_program(program: Program) -> str:
+    """The plan as text: the arena, then nests and checks in order."""
+    lines = [f"program {program.graph.name}: {len(program.nests)} nests, {program.work_bytes} bytes of work"]
+    for (nest, buffer), region in sorted(program.work.items(), key=lambda item: (item[1].first, item[1].offset)):
+        owner = print_buffer(buffer) if nest < 0 else f"{print_buffer(buffer)} of nest {nest}"
+        span = f"[{region.offset}, {region.offset + region.size})"
+        lines.append(f"  work {span} {buffer.value.type} {owner}, nests {region.first} to {region.last}")
+    for number, nest in enumerate(program.nests):
+        lines += [f"{number}: {line}" if line.startswith("nest") else f"  {line}" for line in print_nest(nest).splitlines()]
+        lines += [f"  check: {check.message}" for check in program.checks if check.nest == number]
+    return "\n".join(lines) + "\n"

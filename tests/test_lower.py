@@ -1,0 +1,490 @@
+"""Every primitive means natively what it means in NumPy; numba is used through names that exist; the text is stable."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphc.backends import primitives
+from graphc.backends.lower import LoweringError, lower
+from graphc.backends.primitives import ELEMENTS, LANES, Kernel, is_pointer
+from graphc.backends.target import TARGETS, BuildError, assembly, build, host
+
+FLOATS = ("f32", "f64")
+INTEGERS = ("i32", "i64")
+ALL = ("f32", "f64", "i32", "i64", "u8", "bool")
+C_TYPES = {"f32": ctypes.c_float, "f64": ctypes.c_double, "i32": ctypes.c_int32, "i64": ctypes.c_int64}
+
+
+# --- running natively -------------------------------------------------------------------------------------------------
+
+
+def with_calls(kernel: Kernel) -> dict[str, Kernel]:
+    found = {kernel.name: kernel}
+    for called in kernel.calls:
+        found |= with_calls(called)
+    return found
+
+
+def run_native(kernel: Kernel, *args: Any) -> Any:
+    """Like primitives.run, by machine code of this machine."""
+    from llvmlite import binding as llvm
+
+    data = build([lower(each) for each in with_calls(kernel).values()], [kernel.name], host())
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+    engine.finalize_object()
+    kinds = [ctypes.c_void_p if is_pointer(kind) else C_TYPES[kind] for kind in kernel.parameter_types]
+    function = ctypes.CFUNCTYPE(C_TYPES.get(kernel.returns), *kinds)(engine.get_function_address(kernel.name))
+    return function(*(arg.ctypes.data if isinstance(arg, np.ndarray) else arg for arg in args))
+
+
+def run_python(program: str, **variables: str) -> str:
+    """What a new Python process prints."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_same(native: np.ndarray, meant: np.ndarray) -> None:
+    np.testing.assert_array_equal(native, meant)
+    if native.dtype.kind == "f":
+        number = ~np.isnan(native)
+        np.testing.assert_array_equal(np.signbit(native[number]), np.signbit(meant[number]))
+
+
+def check(kernel: Kernel, *args: Any) -> None:
+    """Run both ways on copies of the arguments and compare every array afterwards."""
+    native, meant = ([arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args] for _ in range(2))
+    run_native(kernel, *native)
+    primitives.run(kernel, *meant)
+    for left, right in zip(native, meant, strict=True):
+        if isinstance(left, np.ndarray):
+            assert_same(left, right)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 0.5, -0.5, 1.5, 2.5, -2.5, 3.4e38, 1.0, 7.0, -3.75]
+
+
+def numbers(element: str, seed: int) -> np.ndarray:
+    """Three vectors of awkward values."""
+    random = np.random.default_rng(seed)
+    if element in FLOATS:
+        drawn = np.concatenate([random.permutation(SPECIAL), random.permutation(SPECIAL), random.normal(size=LANES)])
+        return drawn.astype(ELEMENTS[element])
+    if element == "bool":
+        return random.integers(0, 2, 3 * LANES).astype(np.bool_)
+    limits = np.iinfo(ELEMENTS[element])
+    drawn = random.integers(limits.min, limits.max, 3 * LANES, ELEMENTS[element], endpoint=True)
+    drawn[:6] = [limits.min, limits.max, 0, 1, 2, 3]
+    return drawn
+
+
+def modest(element: str, seed: int) -> np.ndarray:
+    """Numbers of 0 to 25 with fractions where there are any: they fit every type, as shift counts too."""
+    return (np.random.default_rng(seed).integers(0, 100, 3 * LANES) / 4).astype(ELEMENTS[element])
+
+
+# --- one expression at a time -----------------------------------------------------------------------------------------
+
+SAME = "same"
+OPERATORS = [
+    *((f"a {symbol} b", FLOATS + INTEGERS + ("u8",), SAME, numbers) for symbol in "+-*"),
+    ("a / b", FLOATS, SAME, numbers),
+    *((f"a {symbol} (b + c)", INTEGERS, SAME, modest) for symbol in ("//", "%")),
+    ("-a", FLOATS + INTEGERS, SAME, numbers),
+    *((f"a {symbol} b", FLOATS + INTEGERS + ("u8",), "bool", numbers) for symbol in ("<", "<=", ">", ">=")),
+    *((f"a {symbol} b", ALL, "bool", numbers) for symbol in ("==", "!=")),
+    ("a != a", FLOATS, "bool", numbers),
+    *((f"a {symbol} b", (*INTEGERS, "u8", "bool"), SAME, numbers) for symbol in "&|^"),
+    ("~a", (*INTEGERS, "u8", "bool"), SAME, numbers),
+    *((f"a {symbol} b", INTEGERS, SAME, modest) for symbol in ("<<", ">>")),
+]
+FUNCTIONS = [
+    ("fma(a, b, c)", FLOATS, SAME, numbers),
+    ("select(a < b, b, c)", FLOATS + INTEGERS, SAME, numbers),
+    ("select(a, b, c)", ("bool",), SAME, numbers),
+    *((f"{name}(a, b)", FLOATS + INTEGERS + ("u8",), SAME, numbers) for name in ("maximum", "minimum")),
+    ("absolute(a)", FLOATS + INTEGERS, SAME, numbers),
+    *((f"{name}(a)", FLOATS, SAME, numbers) for name in ("sqrt", "floor", "ceil", "rint", "trunc")),
+    ("copysign(a, b)", FLOATS, SAME, numbers),
+    ("bits_of(a)", ("f32",), "i32", modest),
+    ("bits_of(a)", ("f64",), "i64", modest),
+    ("float_of(a)", ("i32",), "f32", modest),
+    ("float_of(a)", ("i64",), "f64", modest),
+    *((f"as_{kind}(a)", ALL, kind, modest) for kind in ALL),
+    ("as_bool(a)", FLOATS, "bool", numbers),
+    ("as_f32(a)", ("f64", "i64"), "f32", numbers),
+    *((f"as_{kind}(a)", INTEGERS, kind, numbers) for kind in INTEGERS),
+]
+EXPRESSIONS = [
+    pytest.param(expression, element, element if result == SAME else result, draw, id=f"{expression} {element}")
+    for expression, elements, result, draw in (*OPERATORS, *FUNCTIONS)
+    for element in elements
+]
+
+
+def expression_kernel(expression: str, element: str, result: str) -> Kernel:
+    """The expression over the three vectors of p, first with vectors and then element by element."""
+    for_element = re.sub(r"\b([abc])\b", r"\g<1>1", expression)
+    text = f"""def probe(p, lanes, elements):
+    a = load_lanes(p, 0)
+    b = load_lanes(p, 16)
+    c = load_lanes(p, 32)
+    store_lanes(lanes, 0, {expression})
+    for i in range(16):
+        a1 = load(p, i)
+        b1 = load(p, i + 16)
+        c1 = load(p, i + 32)
+        store(elements, i, {for_element})
+"""
+    return Kernel("probe", text, (("p", f"{element}*"), ("lanes", f"{result}*"), ("elements", f"{result}*")))
+
+
+@pytest.mark.parametrize(("expression", "element", "result", "draw"), EXPRESSIONS)
+def test_expression_equals_numpy(expression: str, element: str, result: str, draw: Any) -> None:
+    kernel = expression_kernel(expression, element, result)
+    outputs = (np.zeros(LANES, ELEMENTS[result]) for _ in range(2))
+    check(kernel, draw(element, seed=len(expression)), *outputs)
+
+
+def test_every_meaning_in_numpy_has_one_in_llvm() -> None:
+    from graphc.backends.lower.operations import operation
+
+    constants_and_range = {"range", "true", "false", "inf", "nan"}
+    assert [name for name in primitives.MEANINGS if name not in constants_and_range and operation(name) is None] == []
+
+
+def test_fma_rounds_once() -> None:
+    random = np.random.default_rng(3)
+    for element in FLOATS:
+        a, b = (random.normal(size=4000).astype(ELEMENTS[element]) for _ in range(2))
+        c = (-(a * b) * (1 + random.integers(-2, 3, 4000) * np.finfo(ELEMENTS[element]).eps)).astype(a.dtype)
+        kernel = Kernel(
+            "fused",
+            "def fused(a, b, c, out):\n    for i in range(4000):\n"
+            "        store(out, i, fma(load(a, i), load(b, i), load(c, i)))\n",
+            tuple((name, f"{element}*") for name in ("a", "b", "c", "out")),
+        )
+        native = np.zeros_like(a)
+        run_native(kernel, a, b, c, native)
+        assert_same(native, primitives.fma(a, b, c))
+        assert np.any(native != a * b + c)
+
+
+# --- lanes and memory -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sum_lanes", "prod_lanes", "max_lanes", "min_lanes"])
+@pytest.mark.parametrize("element", [*FLOATS, *INTEGERS, "u8"])
+def test_reductions_follow_one_tree(name: str, element: str) -> None:
+    stores = (f"    store(out, {n}, {name}(load_lanes(p, {32 * n})))\n" for n in range(2))
+    text = "def reduce(p, out):\n" + "".join(stores)
+    kernel = Kernel("reduce", text, (("p", f"{element}*"), ("out", f"{element}*")))
+    check(kernel, numbers(element, seed=5), np.zeros(2, ELEMENTS[element]))
+
+
+@pytest.mark.parametrize("element", ALL)
+@pytest.mark.parametrize("count", [-(2**40), -1, 0, 1, 7, 15, 16, 17, 2**40])
+def test_live_lanes_are_copied_and_dead_ones_left(element: str, count: int) -> None:
+    text = """def copy(source, target, seen, count):
+    m = live(count)
+    v = load_live(source, 1, m)
+    store_live(target, 3, v, m)
+    store_lanes(seen, 0, v)
+"""
+    pointers = ("source", "target", "seen")
+    kernel = Kernel("copy", text, (*((name, f"{element}*") for name in pointers), ("count", "i64")))
+    source, target = numbers(element, seed=1), numbers(element, seed=2)
+    check(kernel, source, target, np.zeros(LANES, ELEMENTS[element]), count)
+
+
+def test_indices_spread_shift_and_mask_reductions() -> None:
+    text = """def fill(out, flags, count):
+    store_lanes(shift(out, 2), 1, indices(count) * spread(count))
+    store_lanes(out, 20, spread(load(out, 3)))
+    store(flags, 0, any_lanes(live(count)))
+    store(flags, 1, all_lanes(live(count)))
+    store(flags, 2, any_lanes(live(count) & ~live(count - 1)))
+    store_lanes(out, 20, select(count == 5, indices(count), load_lanes(out, 20)))
+"""
+    kernel = Kernel("fill", text, (("out", "i64*"), ("flags", "bool*"), ("count", "i64")))
+    for count in (-3, 0, 5, 16, 40):
+        check(kernel, np.zeros(40, np.int64), np.zeros(3, np.bool_), count)
+
+
+def test_constants() -> None:
+    text = """def constants(f, d, i, u, o):
+    store(f, 0, f32(0.1))
+    store(f, 1, f32(3))
+    store(f, 2, f32(-inf))
+    store(f, 3, f32(nan))
+    store(f, 4, sum_lanes(spread(f32(1e-3))))
+    store(d, 0, f64(0.1))
+    store(d, 1, -inf)
+    store(i, 0, i32(-7))
+    store(u, 0, u8(200))
+    store(o, 0, true)
+    store(o, 1, false)
+    store(o, 2, any_lanes(spread(true)))
+"""
+    kinds = {"f": "f32", "d": "f64", "i": "i32", "u": "u8", "o": "bool"}
+    kernel = Kernel("constants", text, tuple((name, f"{kind}*") for name, kind in kinds.items()))
+    check(kernel, *(np.zeros(5, ELEMENTS[kind]) for kind in kinds.values()))
+
+
+def test_control_flow() -> None:
+    text = """def collatz(steps, best, n):
+    longest = 0
+    total = spread(f32(0.0))
+    mask = live(0)
+    for start in range(1, n, 3):
+        value = start
+        count = 0
+        while value != 1 and count < 500:
+            if value % 2 == 0:
+                value = value // 2
+            else:
+                value = 3 * value + 1
+            count += 1
+        if count > longest or start == 1:
+            longest = count
+            mask = mask | live(count % 16)
+        before = total
+        total += spread(as_f32(count))
+        total = total + before * spread(f32(0.5))
+        store(steps, start, count)
+    store(best, 0, longest)
+    store(best, 1, as_i64(sum_lanes(select(mask, total, -total))))
+"""
+    kernel = Kernel("collatz", text, (("steps", "i64*"), ("best", "i64*"), ("n", "i64")))
+    for n in (0, 2, 60):
+        check(kernel, np.zeros(60, np.int64), np.zeros(2, np.int64), n)
+
+
+def test_calls_are_resolved_by_argument_types() -> None:
+    twice = [
+        Kernel(f"twice_{kind}", f"def twice(x):\n    return x + x + {one}\n", (("x", kind),), kind, inline=inline)
+        for kind, one, inline in (("f32", "f32(1.0)", True), ("f32x16", "spread(f32(2.0))", False), ("i64", "3", False))
+    ]
+    fill = Kernel(
+        "fill_f32", "def fill(p, v):\n    store_lanes(p, 0, v)\n", (("p", "f32*"), ("v", "f32x16")), inline=False
+    )
+    text = """def caller(p, q):
+    fill(shift(p, 16), twice(load_lanes(p, 0)))
+    store(p, 0, twice(load(p, 0)))
+    store(q, 0, twice(twice(load(q, 0))))
+"""
+    kernel = Kernel("caller", text, (("p", "f32*"), ("q", "i64*")), calls=(*twice, fill))
+    check(kernel, numbers("f32", seed=4)[:32], np.array([20]))
+    assert len(re.findall(r"^declare .*@(?:twice|fill)_", lower(kernel), re.MULTILINE)) == 4
+
+
+# --- register tiles ---------------------------------------------------------------------------------------------------
+
+
+def product_kernel(rows: int, vectors: int) -> Kernel:
+    """c += aᵀ b for packed panels a (depth, rows) and b (depth, 16 vectors)."""
+    text = f"""def product(a, b, c, depth, stride):
+    t = tile_load_{rows}x{vectors}(c, stride)
+    for k in range(depth):
+        t = tile_multiply_add(t, a, 1, k * {rows}, b, k * {LANES * vectors})
+    tile_store(t, c, stride)
+    if depth == 0:
+        tile_store(tile_zeros_{rows}x{vectors}(), c, stride)
+"""
+    return Kernel("product", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64"), ("stride", "i64")))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (6, 1), (4, 3), (14, 2)])
+@pytest.mark.parametrize("depth", [0, 9])
+def test_tile_product(shape: tuple[int, int], depth: int) -> None:
+    rows, width = shape[0], LANES * shape[1]
+    random = np.random.default_rng(8)
+    a, b, c = (random.normal(size=size).astype("f") for size in ((depth, rows), (depth, width), (rows, width + 3)))
+    check(product_kernel(*shape), a.ravel(), b.ravel(), c.ravel(), depth, width + 3)
+    expected = np.zeros((rows, width)) if depth == 0 else c[:, :width] + a.T @ b
+    run_native(product_kernel(*shape), a, b, c, depth, width + 3)
+    np.testing.assert_allclose(c[:, :width], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_largest_tile_of_a_machine_stays_in_registers() -> None:
+    for target in TARGETS.values():
+        text = assembly([lower(product_kernel(target.tile_rows, target.tile_vectors))], ["product"], target)
+        loops = re.findall(r"^\.LBB\d+_\d+:\n(?:[^.].*\n)*?\s+(?:jn?e|b\.ne|cbnz)\s.*\.LBB", text, re.MULTILINE)
+        multiplying = [loop for loop in loops if re.search(r"fmadd|fmla|mulps", loop)]
+        assert multiplying, text
+        assert not re.search(r"\(%rsp\)|\[sp\b", "".join(multiplying)), text
+    assert "%zmm31" in assembly([lower(product_kernel(14, 2))], ["product"], TARGETS["x86-64-v4"])
+
+
+def test_transpose_block() -> None:
+    kernel = Kernel(
+        "transpose",
+        "def transpose(source, target, m, n):\n    transpose_block(source, m, target, n)\n",
+        (("source", "f32*"), ("target", "f32*"), ("m", "i64"), ("n", "i64")),
+    )
+    check(kernel, np.arange(16 * 20, dtype="f"), np.zeros(16 * 17, "f"), 20, 17)
+
+
+# --- the text ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_function_is_plain_and_attributed() -> None:
+    text = "def scale(p, s, n):\n    for i in range(n):\n        store(p, i, load(p, i) * s + s)\n"
+    kernel = Kernel("scale_f32", text, (("p", "f32*"), ("s", "f32"), ("n", "i64")))
+    lines = lower(kernel).splitlines()
+    assert "define void @scale_f32(ptr noalias %p, float %s, i64 %n) #0 {" in lines
+    assert 'attributes #0 = { alwaysinline nounwind "no-builtins" "prefer-vector-width"="512" }' in lines
+    assert any(re.search(r"= fmul float ", line) for line in lines)
+    assert not any(line.startswith(("target ", "source_filename", "; ModuleID")) for line in lines)
+    apart = Kernel("scale_f32", text, kernel.parameters, inline=False)
+    assert 'attributes #0 = { noinline nounwind "no-builtins" "prefer-vector-width"="512" }' in lower(apart)
+
+
+def test_nothing_carries_fast_math_flags() -> None:
+    flags = re.compile(r"\b(?:fast|nnan|ninf|nsz|arcp|contract|afn|reassoc)\b")
+    for expression, elements, result, _ in (*OPERATORS, *FUNCTIONS):
+        kernel = expression_kernel(expression, elements[0], elements[0] if result == SAME else result)
+        assert not flags.search(lower(kernel)), expression
+
+
+def test_lowering_is_the_same_in_every_process() -> None:
+    program = (
+        "from graphc.backends.lower import lower\nfrom graphc.backends.primitives import Kernel\n"
+        f"first = lower({expression_kernel('a / b', 'f32', 'f32')!r})\n"
+        f"kernel = {product_kernel(3, 2)!r}\nprint(lower(kernel))\nassert lower(kernel) == lower(kernel)\n"
+    )
+    runs = [run_python(program, PYTHONHASHSEED=seed) for seed in ("1", "2")]
+    assert runs[0] == runs[1] == lower(product_kernel(3, 2)) + "\n"
+
+
+WRONG = [
+    ("store(p, 0, load(p, 0) + load(q, 0))", r"\+ takes two floats or integers of one type, got \(f32, i64\)"),
+    (
+        "store(p, 0, load(q, 0))",
+        r"store takes a pointer, an i64 and a value of the element type, got \(f32\*, i64, i64\)",
+    ),
+    ("store(p, 0, load_lanes(p, 0) * load(p, 0))", r"got \(f32x16, f32\)"),
+    ("store(p, 0, sinh(load(p, 0)))", "sinh is neither a primitive nor among the kernel's calls"),
+    ("store(p, 0, helper(load(q, 0)))", r"0 instances of helper take \(i64\); known: helper_f32\(f32\)"),
+    ("p[0] = load(p, 0)", "not part of the kernel language"),
+    ("raise ValueError(3)", "ValueError"),
+    ("x = [1, 2]", "build_list|list"),
+    ("t = tile_zeros_15x2()", "at most 14x3"),
+    ("return load(p, 0)", "f(?:loat)?32"),
+    ("x = load(p, 0) if load(q, 0) > 0 else 1", "x|f32|float32|int64"),
+    ("for i in range(load(p, 0)):\n        store(p, i, load(p, i))", r"range takes one to three i64, got \(f32\)"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG)
+def test_wrong_texts_show_the_kernel_and_the_reason(line: str, message: str) -> None:
+    helper = Kernel("helper_f32", "def helper(x):\n    return x\n", (("x", "f32"),), "f32")
+    kernel = Kernel("wrong", f"def wrong(p, q):\n    {line}\n", (("p", "f32*"), ("q", "i64*")), calls=(helper,))
+    with pytest.raises(LoweringError, match=message) as caught:
+        lower(kernel)
+    assert "kernel wrong cannot be lowered" in str(caught.value)
+    assert f"   2     {line.splitlines()[0]}" in str(caught.value)
+
+
+def test_parameters_and_text_must_agree() -> None:
+    with pytest.raises(LoweringError, match=r"its text takes \('p',\), its parameters are \('q',\)"):
+        lower(Kernel("named", "def named(p):\n    store(p, 0, 1)\n", (("q", "i64*"),)))
+
+
+def test_uncompiled_runs_check_bounds_and_types() -> None:
+    kernel = Kernel(
+        "copy",
+        "def copy(p, q, n):\n    store_lanes(q, n, load_lanes(p, n))\n",
+        (("p", "f32*"), ("q", "f32*"), ("n", "i64")),
+    )
+    with pytest.raises(IndexError, match="elements 1 to 16 of a pointer to 16 float32"):
+        primitives.run(kernel, np.zeros(16, "f"), np.zeros(32, "f"), 1)
+    with pytest.raises(TypeError, match=r"q is f32\*, got float64\[32\]"):
+        primitives.run(kernel, np.zeros(16, "f"), np.zeros(32), 0)
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_objects_for_other_machines_need_nothing(target: Any) -> None:
+    for expression, elements, result, _ in (*OPERATORS, *FUNCTIONS):
+        kernel = expression_kernel(expression, elements[0], elements[0] if result == SAME else result)
+        assert build([lower(kernel)], ["probe"], target)
+
+
+def test_builds_are_equal_and_export_only_what_is_named() -> None:
+    called = Kernel("inner", "def inner(p):\n    store(p, 0, 5)\n", (("p", "i64*"),), inline=False)
+    kernel = Kernel("outer", "def outer(p):\n    inner(p)\n", (("p", "i64*"),), calls=(called,))
+    texts = [lower(kernel), lower(called)]
+    data = build(texts, ["outer"], TARGETS["x86-64-v3"])
+    assert data == build(texts, ["outer"], TARGETS["x86-64-v3"])
+    assert ".globl\touter" in assembly(texts, ["outer"], TARGETS["x86-64-v3"])
+    assert ".globl\tinner" not in assembly(texts, ["outer"], TARGETS["x86-64-v3"])
+    with pytest.raises(BuildError, match="undefined symbols: inner"):
+        build(texts[:1], ["outer"], host())
+    with pytest.raises(BuildError, match="do not define the exports missing"):
+        build(texts, ["missing"], host())
+    with pytest.raises(BuildError, match="LLVM refuses"):
+        build(["define void @f() { ret i32 1 }"], ["f"], host())
+
+
+def test_a_warm_start_imports_no_compiler() -> None:
+    program = (
+        "import sys\nfrom graphc.backends.target import TARGETS, host_signature\nprint(host_signature())\n"
+        "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
+    )
+    assert re.fullmatch(r"\w+-[0-9a-f]{16}\n", run_python(program))
+
+
+# --- the contract with numba ------------------------------------------------------------------------------------------
+
+
+def test_numba_is_the_version_its_internals_were_read_from() -> None:
+    assert version("numba").startswith("0.68."), "read numba_front.py against the new numba, then pin its minor version"
+
+
+def test_numba_internals_have_the_form_this_uses() -> None:
+    from numba.core import base, callconv, compiler, lowering, typing
+
+    from graphc.backends.lower import numba_front as ours
+
+    overridden = {
+        (base.BaseContext, ours.KernelTarget): (
+            "refresh", "mangler", "declare_env_global", "get_constant_generic", "cast", "pair_first", "pair_second",
+            "get_function",
+        ),
+        (callconv.MinimalCallConv, ours.KernelCall): (
+            "_make_call_helper", "get_function_type", "decorate_function", "return_value",
+        ),
+        (callconv.BaseCallConv, ours.KernelCall): ("decode_arguments",),
+        (typing.BaseContext, ours.KernelTyping): ("refresh", "resolve_value_type", "resolve_function_type"),
+        (lowering.Lower, ours.KernelLower): (
+            "_find_singly_assigned_variable", "storevar", "alloca_lltype", "delvar",
+        ),
+        (compiler.CompilerBase, ours.KernelCompiler): ("define_pipelines",),
+    }  # fmt: skip
+    for (theirs, mine), names in overridden.items():
+        for name in names:
+            expected = list(inspect.signature(getattr(theirs, name)).parameters)
+            assert list(inspect.signature(vars(mine)[name]).parameters) == expected, f"{theirs.__name__}.{name}"
+    assert list(inspect.signature(compiler.compile_extra).parameters) == [
+        "typingctx", "targetctx", "func", "args", "return_type", "flags", "locals", "library", "pipeline_class",
+    ]  # fmt: skip
+    set_there = lowering.Lower._find_singly_assigned_variable.__code__.co_names
+    assert {"_singly_assigned_vars", "_blk_local_varmap"} <= set(set_there)
