@@ -28,7 +28,7 @@ from pathlib import Path
 
 TRAILER_MAGIC = b"graphc\0\1"  # the last byte is the version of the trailer
 TRAILER_SIZE = len(TRAILER_MAGIC) + hashlib.sha256().digest_size
-KEY, KIND = re.compile(r"[0-9a-f]{64}"), re.compile(r"[a-z0-9_-]+")
+ENTRY_NAME = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<kind>[a-z0-9_-]+)")
 UNFINISHED_PREFIX = ".unfinished-"
 UNFINISHED_LIFETIME = 3600.0  # seconds; an unfinished file that old was left by a writer that died
 DEFAULT_LIMIT = 1 << 30  # bytes
@@ -107,7 +107,8 @@ class Cache:
         self._written_size = None
 
     def _folders(self) -> list[Path]:
-        return [folder for folder in (self.folder, self._private_folder) if folder]
+        """Where entries are, the latest ones first."""
+        return [folder for folder in (self._private_folder, self.folder) if folder]
 
     def _writable_folders(self) -> Iterator[Path]:
         """The folder; then, if the caller asks for another one, a private one that is the only one from then on."""
@@ -144,8 +145,8 @@ class Cache:
 def default_cache() -> Cache:
     """The cache of this user, one object per folder and process.
 
-    Its folder is the value of GRAPHC_CACHE_DIR, else `graphc` in the platform's folder for caches. With the value `off`,
-    or where there is no folder to write to, nothing is kept beyond the process.
+    Its folder is the value of GRAPHC_CACHE_DIR, else `graphc` in the platform's folder for caches. With the value
+    `off`, or where there is no folder to write to, nothing is kept beyond the process.
     """
     setting = os.environ.get("GRAPHC_CACHE_DIR", "")
     if setting.lower() == "off":
@@ -219,32 +220,36 @@ def _remove_folder(folder: Path, owner: int) -> None:
 
 
 def _entries(folder: Path) -> Iterator[Entry]:
-    for path, status in _files(folder):
-        key, _, kind = path.name.partition(".")
-        if KEY.fullmatch(key) and KIND.fullmatch(kind):
-            yield Entry(kind, key, path, status.st_size, status.st_mtime)
-
-
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    try:
-        with os.scandir(folder) as found:
-            names = [item.name for item in found]
-    except OSError as error:
-        log.warning("cannot list the cache folder: %s", error)
-        return
-    for name in names:
+    for item in _items(folder):
+        name = ENTRY_NAME.fullmatch(item.name)
+        if not name:
+            continue
         with suppress(OSError):  # another process may have removed it
-            yield folder / name, (folder / name).lstat()
+            status = item.stat(follow_symlinks=False)
+            yield Entry(name["kind"], name["key"], folder / item.name, status.st_size, status.st_mtime)
 
 
 def _remove_abandoned(folder: Path) -> None:
-    for path, status in _files(folder):
-        if path.name.startswith(UNFINISHED_PREFIX) and time.time() - status.st_mtime > UNFINISHED_LIFETIME:
-            _remove(path)
+    """Remove what writers that died left behind."""
+    for item in _items(folder):
+        if not item.name.startswith(UNFINISHED_PREFIX):
+            continue
+        with suppress(OSError):
+            if time.time() - item.stat(follow_symlinks=False).st_mtime > UNFINISHED_LIFETIME:
+                _remove(folder / item.name)
+
+
+def _items(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as items:
+            return list(items)
+    except OSError as error:
+        log.warning("cannot list the cache folder: %s", error)
+        return []
 
 
 def _evict(written: Path, target: int) -> int:
-    """Remove entries beside `written`, those unused for longest first, down to `target` bytes; return the bytes left."""
+    """Remove entries beside `written`, those unused for longest first, down to `target` bytes; return what is left."""
     entries = sorted(_entries(written.parent), key=lambda entry: entry.used)
     size = sum(entry.size for entry in entries)
     for entry in entries:
@@ -259,12 +264,13 @@ def _evict(written: Path, target: int) -> int:
 
 
 def _file_name(kind: str, key: str) -> str:
-    if not KIND.fullmatch(kind) or not KEY.fullmatch(key):
+    name = f"{key}.{kind}"
+    if not ENTRY_NAME.fullmatch(name):
         raise ValueError(
             f"kind {kind!r} and key {key!r} name no cache entry: a kind is made of a-z, 0-9, _ and -, "
             "a key is what Cache.key() returns"
         )
-    return f"{key}.{kind}"
+    return name
 
 
 def _write(path: Path, payload: bytes) -> bool:

@@ -4,7 +4,8 @@
     i32 epoch(states, work, data, kinds, order, shuffle, seed, epoch, samples, batch, first, last, scalars, totals)
 
 `states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph; `sizes` to one i64 a dim,
-`scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated.
+`scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
+`epoch` adds CHECKS times the number of the step that failed.
 `epoch` runs the steps first <= s < last: it gathers the rows order[s * batch ...] of `data` into the arena, the last
 batch as small as it is, and adds every result times the batch's size to `totals` (f64).
 """
@@ -22,6 +23,7 @@ from graphc.ir.types import Dim, Extent, TensorType, bound, factors, multiply
 
 LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
 ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
+CHECKS = 64  # more than any program has
 PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
 
 
@@ -303,7 +305,10 @@ def write_epoch(program: Program) -> str:
         "  %next = add nsw i64 %s, 1",
         "  br label %loop",
         "failed:",
-        "  ret i32 %status",
+        "  %where = trunc i64 %s to i32",
+        f"  %scaled = mul i32 %where, {CHECKS}",
+        "  %told = add i32 %scaled, %status",
+        "  ret i32 %told",
         "done:",
         "  ret i32 0",
         "}",

@@ -4,17 +4,21 @@ One text serves the scalar and the 16-lane instance of a function, so a scalar a
 know nothing but IEEE arithmetic: no libm, no branches, no tables, `fma` only where it is written. In a text
 
 - `real(c)` and `integer(c)` are constants of the instance's float type and of the integer type as wide,
-- a name in capitals is one of NUMBERS: what the precision decides,
-- `v = polynomial(NAME, x)` is Horner's rule over the coefficients of that name, lowest power first.
+- a name in capitals is one of NUMBERS,
+- `v = polynomial(NAME, x)` is Horner's rule over POLYNOMIALS[...][NAME].
 
-Methods: arguments are reduced as in Cody and Waite, "Software Manual for the Elementary Functions" (1980), with the
-multiples of ln 2 and pi/2 taken off by fma; numbers are rounded to integers by adding 1.5 * 2^(mantissa bits). The
-coefficients are minimax fits of the error as it reaches the result, found by Lawson's iteration on Chebyshev points in
-180-bit arithmetic; those for f32 were rounded one by one from the lowest power, fitting the others again each time.
+Methods: arguments are reduced as in Cody and Waite, "Software Manual for the Elementary Functions" (1980); numbers are
+rounded to integers by adding 1.5 * 2^(mantissa bits). The coefficients are minimax fits of the error as it reaches the
+result, found by Lawson's iteration on Chebyshev points in 180-bit arithmetic; those for f32 were rounded one by one
+from the lowest power, fitting the others again each time.
 
-Errors stay below 2 ulp (tests/test_maths.py measures them) and special values are those of C's Annex F. Subnormal
-arguments and results count like any others, none is flushed. sin and cos give NaN from 2^50 on, where pi/2 would be
-needed to more than 159 bits.
+Errors stay below 2 ulp in f32 and 2.1 ulp in f64 (tests/test_maths.py measures them), and special values are those of
+C's Annex F. Subnormal arguments and results count like any others: none is flushed. sin and cos give NaN from 2^50 on,
+where pi/2 would be needed to more digits than are kept here.
+
+Without fused multiply-adds (`Target.has_fma`) the f32 bound still holds, for sin and cos below 2^20; in f64 sin and cos
+lose digits near their zeros, and pow is off by up to hundreds of ulp where |y log x| is large, because its sums of two
+numbers live on fma's single rounding.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ def exp_of_sum(x, x_low):
     m = polynomial(EXP, r)
     exponent = bits_of(shifted) << integer(MANTISSA)
     normal = bits_of(m) + exponent
-    # A subnormal has its last bit where 2^126 times it has the last bit of 1.0; no operation has a subnormal result.
+    # Operations with subnormal results are slow, so none has: in f32, 2^126 times one ends at the last bit of 1.0.
     subnormal = bits_of(fma(m, float_of(exponent + integer(FROM_SUBNORMAL)), real(1.0))) - integer(ONE_BITS)
     y = float_of(select(normal < integer(NORMAL_BITS), subnormal, normal))
     return select(x <= real(EXP_LARGEST), y, x + real(inf))
@@ -45,7 +49,7 @@ def exp(x):
     return exp_of_sum(x, real(-0.0))
 """
 
-# one (e^z - 1) for a power of two `one`, as 2^n (e^r - 1) + (2^n - 1): z neither overflows nor is far below -1's end.
+# (e^z - 1) * one for a power of two `one`; from z = n ln 2 + r it is 2^n (e^r - 1) + (2^n - 1).
 EXPM1_TIMES = """\
 def expm1_times(z, one):
     shifted = fma(z, real(LOG2_E), real(ROUNDER))
@@ -56,7 +60,7 @@ def expm1_times(z, one):
     return fma(scale, r * r * p, fma(scale, r, scale - one))
 """
 
-# Large results are reckoned in halves: their 2^n may overflow where they do not.
+# Large results are reckoned in halves, because 2^n may overflow where they do not.
 EXPM1 = """\
 def expm1(x):
     z = select(x < real(EXPM1_LOWEST), real(EXPM1_LOWEST), x)
@@ -84,7 +88,7 @@ def log(x):
     return select(x < real(inf), y, x)
 """
 
-# With 2^k near 1 + x, f = 2^-k x + (2^-k - 1) is free of the rounding of 1 + x.
+# With 2^k near 1 + x, f = 2^-k x + (2^-k - 1) does without the rounding of 1 + x.
 LOG1P = """\
 def log1p(x):
     bits = bits_of(x + real(1.0))
@@ -104,7 +108,7 @@ def tanh(x):
     a = absolute(x)
     b = select(a > real(TANH_ONE), real(TANH_ONE), a)
     t = expm1_times(b + b, real(1.0))
-    near = a < real(0.5)
+    near = a < real(0.55)
     start = select(near, t * real(0.5), real(1.0))
     quotient = select(near, -t, real(-2.0)) / (t + real(2.0))
     return copysign(fma(select(near, start, real(1.0)), quotient, start), x)
@@ -181,9 +185,9 @@ def cos(x):
     return as_f32(cos(as_f64(x)))
 """
 
-# a^y for a >= 0. The error of log a is multiplied by y, so log a = k ln 2 + 2 atanh s, s = (m - 1) / (m + 1), is held as
-# a sum of two numbers (Dekker, "A floating-point technique for extending the available precision", 1971); each
-# name_low is what name lacks. The terms s and s^3 need this, the rest of the series is small enough without.
+# a^y for a >= 0. The error of log a is multiplied by y, so log a = k ln 2 + 2 atanh s, s = (m - 1) / (m + 1), is a sum
+# of two numbers (Dekker, "A floating-point technique for extending the available precision", 1971): x_low is what x
+# lacks. The terms s and s^3 / 3 need this, the rest of the series is small enough without.
 POWER = """\
 def power(a, y):
     small = a < real(NORMAL)
@@ -276,17 +280,13 @@ PARTS: dict[str, dict[str, str]] = {
 }
 
 
-Number = float | int | tuple[float, ...]
-
-
-def _format_numbers(mantissa: int, bias: int) -> dict[str, Number]:
+def _format_numbers(mantissa: int, bias: int) -> dict[str, float]:
     """What follows from the layout of an IEEE binary format with that many mantissa bits and that exponent bias."""
     rounder = 1.5 * 2.0**mantissa
     return {
         "MANTISSA": mantissa,
         "SIGN_PLACE": mantissa + bias.bit_length() + 1,
         "ONE_BITS": bias << mantissa,
-        "HALF_BITS": (bias - 1) << mantissa,
         "FROM_SUBNORMAL": (2 * bias - 1) << mantissa,
         "NORMAL_BITS": 1 << mantissa,
         "NORMAL": 2.0 ** (1 - bias),
@@ -298,8 +298,9 @@ def _format_numbers(mantissa: int, bias: int) -> dict[str, Number]:
     }
 
 
-# What the texts name, by precision. Of a constant in parts, HIGH is the start of its digits and LOW what follows.
-NUMBERS: dict[str, dict[str, Number]] = {
+# What the precision decides. HIGH is the beginning of a number's digits, MIDDLE and LOW are what follows.
+# "short" is f64 where the result will be rounded to f32.
+NUMBERS: dict[str, dict[str, float]] = {
     "f32": {
         **_format_numbers(23, 127),
         "SQRT_HALF_BITS": 0x3F3504F3,
@@ -314,16 +315,6 @@ NUMBERS: dict[str, dict[str, Number]] = {
         "TANH_ONE": 10.0,
         "ERF_SPLIT": 0.93,
         "ERF_ONE": 4.0,
-        "EXP": (1.0, 1.0, 0.5, 0.16666518, 0.041666415, 0.008369002, 0.001393954),
-        "EXPM1": (0.5, 0.16666666, 0.041666493, 0.008333543, 0.0013932387, 0.00019764421),
-        "LOG": (
-            0.33333313, -0.2500001, 0.20002075, -0.16668, 0.1422028, -0.124059126, 0.11883893, -0.11672525,
-            0.067515396,
-        ),
-        "ERF_NEAR": (0.12837917, -0.3761263, 0.11283626, -0.026855731, 0.005192405, -0.00080497697, 7.99665e-05),
-        "ERF_FAR": (
-            0.0002112765, 1.1276114, 0.63729, 0.10383739, -0.022181695, 0.0030319216, -0.00019479118,
-        ),
     },
     "f64": {
         **_format_numbers(52, 1023),
@@ -341,12 +332,36 @@ NUMBERS: dict[str, dict[str, Number]] = {
         "ERF_SPLIT": 1.0,
         "ERF_ONE": 6.0,
         "TWO_OVER_PI": 0.6366197723675814,
-        "HALF_PI_HIGH": 1.5707963267341256,
-        "HALF_PI_MIDDLE": 6.077100506303966e-11,
-        "HALF_PI_LOW": 2.0222662487959506e-21,
+        "HALF_PI_HIGH": 1.5707963267948966,
+        "HALF_PI_MIDDLE": 6.123233995736766e-17,
+        "HALF_PI_LOW": -1.4973849048591698e-33,
         "PHASE_LOST": 2.0**50,
         "TWO_THIRDS": 0.6666666666666666,
         "TWO_THIRDS_LOW": 3.700743415417188e-17,
+    },
+}
+NUMBERS["short"] = {
+    **NUMBERS["f64"],
+    "HALF_PI_HIGH": 1.5707963267341256,
+    "HALF_PI_MIDDLE": 6.077100506303966e-11,
+    "HALF_PI_LOW": 2.0222662487959506e-21,
+}
+
+# Coefficients, lowest power first.
+POLYNOMIALS: dict[str, dict[str, tuple[float, ...]]] = {
+    "f32": {
+        "EXP": (1.0, 1.0, 0.5, 0.16666518, 0.041666415, 0.008369002, 0.001393954),
+        "EXPM1": (0.5, 0.16666666, 0.041666493, 0.008333543, 0.0013932387, 0.00019764421),
+        "LOG": (
+            0.33333313, -0.2500001, 0.20002075, -0.16668, 0.1422028, -0.124059126, 0.11883893, -0.11672525,
+            0.067515396,
+        ),
+        "ERF_NEAR": (0.12837917, -0.3761263, 0.11283626, -0.026855731, 0.005192405, -0.00080497697, 7.99665e-05),
+        "ERF_FAR": (
+            0.0002112765, 1.1276114, 0.63729, 0.10383739, -0.022181695, 0.0030319216, -0.00019479118,
+        ),
+    },
+    "f64": {
         "EXP": (
             1.0, 1.0, 0.5, 0.16666666666666685, 0.04166666666666673, 0.008333333333316609, 0.0013888888888858395,
             0.00019841269897380695, 2.4801587373801614e-05, 2.755723391329388e-06, 2.7557233321267146e-07,
@@ -389,27 +404,26 @@ NUMBERS: dict[str, dict[str, Number]] = {
             0.13256659685327712, 0.13197828883653837,
         ),
     },
-}  # fmt: skip
-# What f64 needs where its results are rounded to f32.
-NUMBERS["short"] = {
-    **NUMBERS["f64"],
-    "EXP": (
-        1.0, 1.0, 0.5000000078903593, 0.16666666837273478, 0.0416662671948845, 0.008333269442783044,
-        0.001394624732706812, 0.0001991573396499035,
-    ),
-    "LOG": (
-        0.33333333392868866, -0.24999997071749055, 0.19999911215520885, -0.16666855401102326, 0.14290175624562512,
-        -0.12498279054706743, 0.11014772211707276, -0.09924623826196305, 0.09988647037147362, -0.09862745769760917,
-        0.053861299097879727,
-    ),
-    "SIN": (-0.16666666641422648, 0.008333329361952144, -0.00019839327052983006, 2.718236615811432e-06),
-    "COS": (0.041666646745975505, -0.0013887361375339278, 2.4437722594225026e-05),
+    "short": {
+        "EXP": (
+            1.0, 1.0, 0.5000000078903593, 0.16666666837273478, 0.0416662671948845, 0.008333269442783044,
+            0.001394624732706812, 0.0001991573396499035,
+        ),
+        "LOG": (
+            0.33333333399213244, -0.2500000112587772, 0.19999989255688785, -0.16666532448059432, 0.14286179344866573,
+            -0.1250571392845686, 0.11105466783566156, -0.09889377783890271, 0.09040235979162872, -0.09287011747739535,
+            0.09115637791634627, -0.04822391066807941,
+        ),
+        "SIN": (-0.16666666641422648, 0.008333329361952144, -0.00019839327052983006, 2.718236615811432e-06),
+        "COS": (0.041666646745975505, -0.0013887361375339278, 2.4437722594225026e-05),
+    },
 }  # fmt: skip
 
 _POLYNOMIAL = re.compile(r"^( *)(\w+) = polynomial\((\w+), (.*)\)$", re.MULTILINE)
 _NAME = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 _CONSTANT = re.compile(r"\b(real|integer|f64)\(([^()]*)\)")
 _CALL = re.compile(r"\b(\w+)\(")
+_TEXTS = FUNCTIONS | PARTS
 
 
 def instance(name: str, type: str) -> Kernel:
@@ -423,14 +437,14 @@ def instance(name: str, type: str) -> Kernel:
 @cache
 def _instance(name: str, type: str, precision: str) -> Kernel:
     """With the numbers of `precision`, which is "short" under an f32 text that widens."""
-    template = (FUNCTIONS | PARTS)[name][element_of(type)]
+    template = _TEXTS[name][element_of(type)]
     widens = "as_f64(" in template
     inner = (type.replace("f32", "f64"), "short") if widens else (type, precision)
     body = template.partition(":\n")[2]
-    called = [each for each in dict.fromkeys(_CALL.findall(body)) if each in FUNCTIONS | PARTS]
+    called = [each for each in dict.fromkeys(_CALL.findall(body)) if each in _TEXTS]
     return Kernel(
         name=f"{name}_{type}" if precision == element_of(type) else f"{name}_{precision}_{type}",
-        text=_fill_in(template, type, NUMBERS[precision]),
+        text=_fill_in(template, type, precision),
         parameters=tuple((parameter, type) for parameter in _parameters(template)),
         returns=type,
         calls=tuple(_instance(each, *inner) for each in called),
@@ -441,14 +455,14 @@ def _parameters(template: str) -> list[str]:
     return template[template.index("(") + 1 : template.index(")")].split(", ")
 
 
-def _fill_in(template: str, type: str, numbers: dict[str, Number]) -> str:
+def _fill_in(template: str, type: str, precision: str) -> str:
     """The kernel text of a template: polynomials as steps, names as numbers, constants in the type's form."""
     real = element_of(type)
     names = {"real": real, "integer": real.replace("f", "i"), "f64": "f64"}
 
     def steps(found: re.Match[str]) -> str:
         indent, target, name, x = found.groups()
-        *rest, last = numbers[name]
+        *rest, last = POLYNOMIALS[precision][name]
         lines = [f"{target} = real({last!r})", *(f"{target} = fma({target}, {x}, real({c!r}))" for c in rest[::-1])]
         return "\n".join(indent + line for line in lines)
 
@@ -457,5 +471,5 @@ def _fill_in(template: str, type: str, numbers: dict[str, Number]) -> str:
         return f"spread({scalar})" if is_vector(type) else scalar
 
     text = _POLYNOMIAL.sub(steps, template)
-    text = _NAME.sub(lambda found: repr(numbers[found[0]]), text)
+    text = _NAME.sub(lambda found: repr(NUMBERS[precision][found[0]]), text)
     return _CONSTANT.sub(constant, text)

@@ -353,9 +353,9 @@ def _fma_double(a: float, b: float, c: float) -> float:
     if exact == 0:
         return 0.0 if a and b else a * b + c
     try:
-        return float(exact) or math.copysign(0.0, exact)
+        return float(exact)
     except OverflowError:
-        return math.copysign(math.inf, exact)
+        return math.inf
 
 
 def select(m: Any, a: Any, b: Any) -> Any:

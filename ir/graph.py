@@ -119,7 +119,7 @@ def in_role(role: str) -> Iterator[None]:
         _ROLE.reset(token)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Value:
     """One tensor of the graph. Identity is equality: two equal values are one value."""
 

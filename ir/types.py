@@ -64,7 +64,8 @@ def factors(extent: Extent) -> tuple[int, tuple[Dim, ...]]:
 
 def multiply(*extents: Extent) -> Extent:
     """The product of extents in its one normal form."""
-    factor, dims = 1, []
+    factor = 1
+    dims: list[Dim] = []
     for extent in extents:
         count, names = factors(extent)
         factor *= count

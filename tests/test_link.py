@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from graphc.backends import elf
+from graphc.backends.cache import Cache
 from graphc.backends.link import LinkError, link_shared_object
 
 X86_64 = "x86_64-unknown-linux-gnu"
@@ -286,6 +287,17 @@ def test_pointer_tables_are_read_only_once_loaded(tmp_path: Path) -> None:
         rights[range(int(first, 16), int(last, 16))] = mode
     modes = {place: next(rights[span] for span in rights if base + place in span) for place in View(image).pointers()}
     assert modes and set(modes.values()) == {"r--p"}
+
+
+@runs_here
+def test_a_library_loads_from_the_cache(tmp_path: Path) -> None:
+    cache, image = Cache(tmp_path), linked_sample()
+    key = Cache.key(image)
+    library = ctypes.CDLL(str(cache.put("so", key, image)))
+    assert library.shape(3) == 33 * 33
+    assert cache.get("so", key) == image
+    cache.clear()
+    assert library.shape(3) == 33 * 33
 
 
 @runs_here

@@ -62,13 +62,12 @@ def _tile_store(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, stride:
         store(b, p, index, b.extract_value(t, position), _ROW)
 
 
-def _tile_multiply_add(
-    b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, p_row: ir.Value, p_base: ir.Value, q: ir.Value, q_base: ir.Value
-) -> ir.Value:  # fmt: skip
+def _tile_multiply_add(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
+    left, left_row, left_base, right, right_base = operands
     rows, vectors = _extents(kinds[0])
-    row = [load(b, q, b.add(q_base, I64(LANES * v)), _ROW) for v in range(vectors)]
+    row = [load(b, right, b.add(right_base, I64(LANES * v)), _ROW) for v in range(vectors)]
     for r in range(rows):
-        factor = spread(b, load(b, p, b.add(p_base, b.mul(p_row, I64(r))), "f32"))
+        factor = spread(b, load(b, left, b.add(left_base, b.mul(left_row, I64(r))), "f32"))
         for v in range(vectors):
             position = r * vectors + v
             t = b.insert_value(t, call_intrinsic(b, "fma", factor, row[v], b.extract_value(t, position)), position)

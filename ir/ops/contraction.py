@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.ir.graph import IRError, Value
-from graphc.ir.ops.record import Sample, define
+from graphc.ir.ops.record import Op, Sample, define
 from graphc.ir.ops.view import transpose
 from graphc.ir.types import FLOATS, TensorType, bound
 
@@ -24,7 +24,7 @@ def swap(x: Value) -> Value:
     return transpose(x, permutation=(1, 0))
 
 
-dot = define(
+dot: Op = define(
     "dot",
     "contraction",
     infer=dot_type,
@@ -41,10 +41,12 @@ dot = define(
 def gradient_type(loss: TensorType, wrt: TensorType) -> TensorType:
     if bound(loss.count) != 1:
         raise IRError(f"the loss is {loss} but must have one element; reduce it with .mean() or .sum()")
+    if loss.dtype not in FLOATS or wrt.dtype not in FLOATS:
+        raise IRError("only floats have gradients; cast before the loss is computed")
     return wrt
 
 
-gradient = define(
+gradient: Op = define(
     "gradient",
     "gradient",
     infer=gradient_type,

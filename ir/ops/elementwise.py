@@ -16,6 +16,7 @@ from graphc.ir.ops.source import full
 from graphc.ir.types import DTYPES, FLOATS, INTEGERS, TensorType
 
 NUMBERS = (*FLOATS, *INTEGERS)
+Array = np.ndarray[Any, Any]
 
 
 def constant(value: float, like: Value) -> Value:
@@ -23,10 +24,12 @@ def constant(value: float, like: Value) -> Value:
     return full(value=value, type=like.type)
 
 
-def same_type(dtypes: tuple[str, ...], result: str | None = None) -> Callable[..., TensorType]:
-    """All operands of one type with a dtype out of `dtypes`; the result has dtype `result` or the same."""
+def same_type(count: int, dtypes: tuple[str, ...], result: str | None = None) -> Callable[..., TensorType]:
+    """`count` operands of one type with a dtype out of `dtypes`; the result has dtype `result` or the same."""
 
     def infer(*types: TensorType) -> TensorType:
+        if len(types) != count:
+            raise IRError(f"got {len(types)} operands but takes {count}")
         first = types[0]
         for other in types[1:]:
             if other != first:
@@ -57,7 +60,7 @@ def unary(
     return define(
         name,
         "elementwise",
-        infer=same_type(dtypes),
+        infer=same_type(1, dtypes),
         numpy=numpy,
         vjp=vjp,
         scalar=scalar,
@@ -81,7 +84,7 @@ def binary(
     return define(
         name,
         "elementwise",
-        infer=same_type(dtypes, result),
+        infer=same_type(2, dtypes, result),
         numpy=numpy,
         vjp=vjp,
         scalar=scalar,
@@ -92,10 +95,10 @@ def binary(
 
 # -- arithmetic
 
-add = binary("add", "{0} + {1}", np.add, lambda ct, out, a, b: (ct, ct), commutes=True)
-sub = binary("sub", "{0} - {1}", np.subtract, lambda ct, out, a, b: (ct, neg(ct)))
-mul = binary("mul", "{0} * {1}", np.multiply, lambda ct, out, a, b: (mul(ct, b), mul(ct, a)), commutes=True)
-div = binary(
+add: Op = binary("add", "{0} + {1}", np.add, lambda ct, out, a, b: (ct, ct), commutes=True)
+sub: Op = binary("sub", "{0} - {1}", np.subtract, lambda ct, out, a, b: (ct, neg(ct)))
+mul: Op = binary("mul", "{0} * {1}", np.multiply, lambda ct, out, a, b: (mul(ct, b), mul(ct, a)), commutes=True)
+div: Op = binary(
     "div",
     "{0} / {1}",
     np.divide,
@@ -103,15 +106,15 @@ div = binary(
     low=0.5,
     dtypes=FLOATS,
 )
-neg = unary("neg", "-{0}", np.negative, lambda ct, out, a: (neg(ct),), dtypes=(*FLOATS, "i32", "i64"))
-maximum = binary(
+neg: Op = unary("neg", "-{0}", np.negative, lambda ct, out, a: (neg(ct),), dtypes=(*FLOATS, "i32", "i64"))
+maximum: Op = binary(
     "maximum",
     "maximum({0}, {1})",
     np.maximum,
     lambda ct, out, a, b: (share(ct, a, b, less(b, a)), share(ct, a, b, less(a, b))),
     commutes=True,
 )
-minimum = binary(
+minimum: Op = binary(
     "minimum",
     "minimum({0}, {1})",
     np.minimum,
@@ -128,71 +131,78 @@ def share(ct: Value, a: Value, b: Value, wins: Value) -> Value:
 
 # -- functions
 
-exp = unary("exp", "exp({0})", np.exp, lambda ct, out, a: (mul(ct, out),), cost=10)
-expm1 = unary("expm1", "expm1({0})", np.expm1, lambda ct, out, a: (mul(ct, add(out, constant(1.0, out))),), cost=10)
-log = unary("log", "log({0})", np.log, lambda ct, out, a: (div(ct, a),), low=0.1, cost=10)
-log1p = unary("log1p", "log1p({0})", np.log1p, lambda ct, out, a: (div(ct, add(a, constant(1.0, a))),), low=-0.9, cost=10)
-sqrt = unary("sqrt", "sqrt({0})", np.sqrt, lambda ct, out, a: (div(ct, mul(out, constant(2.0, out))),), low=0.1)
-tanh = unary(
-    "tanh", "tanh({0})", np.tanh, lambda ct, out, a: (mul(ct, sub(constant(1.0, out), mul(out, out))),), cost=10)
-sin = unary("sin", "sin({0})", np.sin, lambda ct, out, a: (mul(ct, cos(a)),), cost=10)
-cos = unary("cos", "cos({0})", np.cos, lambda ct, out, a: (neg(mul(ct, sin(a))),), cost=10)
-relu = unary(
+exp: Op = unary("exp", "exp({0})", np.exp, lambda ct, out, a: (mul(ct, out),), cost=10)
+expm1: Op = unary("expm1", "expm1({0})", np.expm1, lambda ct, out, a: (mul(ct, add(out, constant(1.0, out))),), cost=10)
+log: Op = unary("log", "log({0})", np.log, lambda ct, out, a: (div(ct, a),), low=0.1, cost=10)
+log1p: Op = unary(
+    "log1p", "log1p({0})", np.log1p, lambda ct, out, a: (div(ct, add(a, constant(1.0, a))),), low=-0.9, cost=10
+)
+sqrt: Op = unary("sqrt", "sqrt({0})", np.sqrt, lambda ct, out, a: (div(ct, mul(out, constant(2.0, out))),), low=0.1)
+tanh: Op = unary(
+    "tanh", "tanh({0})", np.tanh, lambda ct, out, a: (mul(ct, sub(constant(1.0, out), mul(out, out))),), cost=10
+)
+sin: Op = unary("sin", "sin({0})", np.sin, lambda ct, out, a: (mul(ct, cos(a)),), cost=10)
+cos: Op = unary("cos", "cos({0})", np.cos, lambda ct, out, a: (neg(mul(ct, sin(a))),), cost=10)
+relu: Op = unary(
     "relu",
     "maximum({0}, {zero})",
     lambda a: np.maximum(a, a.dtype.type(0)),
     lambda ct, out, a: (where(less(constant(0.0, out), out), ct, constant(0.0, ct)),),
 )
-absolute = unary(
+absolute: Op = unary(
     "absolute", "absolute({0})", np.abs, lambda ct, out, a: (mul(ct, sign(a)),), dtypes=(*FLOATS, "i32", "i64")
 )
-sign = unary(
+sign: Op = unary(
     "sign",
     "select({0} > {zero}, {one}, select({0} < {zero}, -{one}, {0}))",
     np.sign,
     lambda ct, out, a: (None,),
     dtypes=(*FLOATS, "i32", "i64"),
 )
-floor = unary("floor", "floor({0})", np.floor, lambda ct, out, a: (None,))
+floor: Op = unary("floor", "floor({0})", np.floor, lambda ct, out, a: (None,))
 
 
-def sigmoid_array(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    small = np.exp(-np.abs(a))
+def sigmoid_array(a: Array) -> Array:
+    small: Array = np.exp(-np.abs(a))
     return np.where(a >= 0, 1, small) / (1 + small)
 
 
-def softplus_array(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))
+def softplus_array(a: Array) -> Array:
+    tail: Array = np.log1p(np.exp(-np.abs(a)))
+    return np.maximum(a, 0) + tail
 
 
-sigmoid = unary(
+sigmoid: Op = unary(
     "sigmoid",
     "sigmoid({0})",
     sigmoid_array,
-    lambda ct, out, a: (mul(ct, mul(out, sub(constant(1.0, out), out))),), cost=10)
-softplus = unary("softplus", "softplus({0})", softplus_array, lambda ct, out, a: (mul(ct, sigmoid(a)),), cost=10)
+    lambda ct, out, a: (mul(ct, mul(out, sub(constant(1.0, out), out))),),
+    cost=10,
+)
+softplus: Op = unary("softplus", "softplus({0})", softplus_array, lambda ct, out, a: (mul(ct, sigmoid(a)),), cost=10)
 
 
 def pow_vjp(ct: Value, out: Value, a: Value, b: Value) -> tuple[Value | None, ...]:
-    lower = pow(a, sub(b, constant(1.0, b)))
     zero = constant(0.0, a)
+    # 0 to the power 0 has slope 0, but 0 * 0**-1 is no number: the exponent 0 stays as it is.
+    lower = pow(a, where(equal(b, zero), b, sub(b, constant(1.0, b))))
     safe = where(less(zero, a), a, constant(1.0, a))  # log of a base <= 0 would poison the masked lanes
     slope = where(less(zero, a), mul(out, log(safe)), zero)
     return mul(ct, mul(b, lower)), mul(ct, slope)
 
 
-pow = binary("pow", "pow({0}, {1})", np.power, pow_vjp, low=0.3, dtypes=FLOATS)
+pow: Op = binary("pow", "pow({0}, {1})", np.power, pow_vjp, low=0.3, dtypes=FLOATS)
 
 # -- comparison, logic, choice
 
 ALL = (*NUMBERS, "bool")
-less = binary("less", "{0} < {1}", np.less, result="bool")
-less_equal = binary("less_equal", "{0} <= {1}", np.less_equal, result="bool")
-equal = binary("equal", "{0} == {1}", np.equal, result="bool", commutes=True)
-not_equal = binary("not_equal", "{0} != {1}", np.not_equal, result="bool", commutes=True)
-logical_and = binary("logical_and", "{0} & {1}", np.logical_and, dtypes=("bool",), commutes=True)
-logical_or = binary("logical_or", "{0} | {1}", np.logical_or, dtypes=("bool",), commutes=True)
-logical_not = unary("logical_not", "~{0}", np.logical_not, None, dtypes=("bool",))
+less: Op = binary("less", "{0} < {1}", np.less, result="bool")
+less_equal: Op = binary("less_equal", "{0} <= {1}", np.less_equal, result="bool")
+equal: Op = binary("equal", "{0} == {1}", np.equal, result="bool", commutes=True)
+not_equal: Op = binary("not_equal", "{0} != {1}", np.not_equal, result="bool", commutes=True)
+logical_and: Op = binary("logical_and", "{0} & {1}", np.logical_and, dtypes=("bool",), commutes=True)
+logical_or: Op = binary("logical_or", "{0} | {1}", np.logical_or, dtypes=("bool",), commutes=True)
+logical_not: Op = unary("logical_not", "~{0}", np.logical_not, None, dtypes=("bool",))
 
 
 def where_type(condition: TensorType, a: TensorType, b: TensorType) -> TensorType:
@@ -201,7 +211,7 @@ def where_type(condition: TensorType, a: TensorType, b: TensorType) -> TensorTyp
     return a
 
 
-where = define(
+where: Op = define(
     "where",
     "elementwise",
     infer=where_type,
@@ -218,7 +228,7 @@ def cast_type(x: TensorType, dtype: str) -> TensorType:
     return x.with_dtype(dtype)
 
 
-cast = define(
+cast: Op = define(
     "cast",
     "elementwise",
     infer=cast_type,
@@ -236,8 +246,8 @@ cast = define(
 
 # -- identities that say something to the compiler
 
-copy = unary("copy", "{0}", np.copy, lambda ct, out, a: (ct,), dtypes=ALL)
-stop_gradient = unary("stop_gradient", "{0}", lambda a: a, lambda ct, out, a: (None,))
+copy: Op = unary("copy", "{0}", np.copy, lambda ct, out, a: (ct,), dtypes=ALL)
+stop_gradient: Op = unary("stop_gradient", "{0}", lambda a: a, lambda ct, out, a: (None,))
 
 
 def require_type(x: TensorType, low: int, high: int, message: str) -> TensorType:
@@ -246,7 +256,7 @@ def require_type(x: TensorType, low: int, high: int, message: str) -> TensorType
     return x
 
 
-require_range = define(
+require_range: Op = define(
     "require_range",
     "elementwise",
     infer=require_type,

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.ir.graph import IRError, Value
 from graphc.ir.ops.elementwise import constant, div, equal, mul, where
 from graphc.ir.ops.record import Op, Sample, define
-from graphc.ir.ops.view import broadcast
+from graphc.ir.ops.view import broadcast, stretched_axes
 from graphc.ir.types import FLOATS, INTEGERS, TensorType
 
 
@@ -45,16 +45,26 @@ def pick_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
     """Equal shares to all elements that attain the extreme, as PyTorch's amax does."""
     attained = equal(x, broadcast(out, shape=x.shape))
     ones = where(attained, constant(1.0, x), constant(0.0, x))
-    axes = tuple(axis for axis, (a, b) in enumerate(zip(out.shape, x.shape, strict=True)) if a != b)
-    each = div(ct, sum(ones, axes=axes))
+    each = div(ct, sum(ones, axes=stretched_axes(out.shape, x.shape)))
     return (mul(broadcast(each, shape=x.shape), ones),)
 
 
 def prod_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
-    return (div(broadcast(mul(ct, out), shape=x.shape), x),)
+    """The product of the other elements: out / x, but at a zero that is alone among its axes the product of the rest.
+
+    Second derivatives between two zeros of one product come out as 0.
+    """
+    zero, one = constant(0.0, x), constant(1.0, x)
+    is_zero = equal(x, zero)
+    nonzero = where(is_zero, one, x)
+    axes = stretched_axes(out.shape, x.shape)
+    zeros = sum(where(is_zero, one, zero), axes=axes)
+    rest = where(equal(zeros, constant(1.0, zeros)), prod(nonzero, axes=axes), constant(0.0, zeros))
+    others = where(is_zero, broadcast(rest, shape=x.shape), div(broadcast(out, shape=x.shape), nonzero))
+    return (mul(broadcast(ct, shape=x.shape), others),)
 
 
-sum = reduction("sum", np.sum, "{0} + {1}", lambda ct, out, x: (broadcast(ct, shape=x.shape),))
-prod = reduction("prod", np.prod, "{0} * {1}", prod_vjp)
-max = reduction("max", np.max, "maximum({0}, {1})", pick_vjp)
-min = reduction("min", np.min, "minimum({0}, {1})", pick_vjp)
+sum: Op = reduction("sum", np.sum, "{0} + {1}", lambda ct, out, x: (broadcast(ct, shape=x.shape),))
+prod: Op = reduction("prod", np.prod, "{0} * {1}", prod_vjp)
+max: Op = reduction("max", np.max, "maximum({0}, {1})", pick_vjp)
+min: Op = reduction("min", np.min, "minimum({0}, {1})", pick_vjp)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.graph import IRError
-from graphc.ir.ops.record import Sample, define
-from graphc.ir.types import DTYPES, TensorType
+from graphc.ir.ops.record import Op, Sample, define
+from graphc.ir.types import DTYPES, FLOATS, Extent, TensorType, bound
 
 ROLES = ("data", "state", "scalar")
 
@@ -19,6 +19,30 @@ def input_type(name: str, role: str, type: TensorType) -> TensorType:
     return type
 
 
+def full_type(value: float, type: TensorType) -> TensorType:
+    if value.__class__ not in (bool, int, float):
+        raise IRError(f"a constant must be a Python number, got {value!r} of {value.__class__.__name__}; use .item()")
+    if not holds(type.dtype, value):
+        raise IRError(f"{type.dtype} cannot hold the constant {value!r}")
+    return type
+
+
+def holds(dtype: str, value: float) -> bool:
+    """The dtype has that number; floats have all, rounded."""
+    if dtype in FLOATS:
+        return True
+    if dtype == "bool":
+        return value in (0, 1)
+    limits = np.iinfo(DTYPES[dtype])
+    return value // 1 == value and int(limits.min) <= value <= int(limits.max)
+
+
+def size_type(extent: Extent, type: TensorType) -> TensorType:
+    if type.shape:
+        raise IRError(f"a size is one number, not {type}; broadcast it")
+    return type
+
+
 def ramp_type(axis: int, type: TensorType) -> TensorType:
     if not 0 <= axis < len(type.shape):
         raise IRError(f"axis {axis} is outside of {type}")
@@ -26,33 +50,34 @@ def ramp_type(axis: int, type: TensorType) -> TensorType:
 
 
 def ramp(axis: int, type: TensorType) -> np.ndarray[Any, Any]:
-    shape = [1] * len(type.shape)
-    shape[axis] = type.shape[axis]  # type: ignore[call-overload]
-    return np.broadcast_to(np.arange(shape[axis], dtype=DTYPES[type.dtype]).reshape(shape), type.shape)  # type: ignore[arg-type]
+    """0, 1, 2 … along the axis; the type comes with numbers in place of dims."""
+    shape = [bound(extent) for extent in type.shape]
+    line = np.arange(shape[axis], dtype=DTYPES[type.dtype])
+    return np.broadcast_to(np.expand_dims(line, [other for other in range(len(shape)) if other != axis]), shape)
 
 
-input = define(
+input: Op = define(
     "input",
     "source",
     infer=input_type,
     numpy=None,
     samples=(Sample((), attrs={"name": "x", "role": "data", "type": TensorType("f32", (3,))}),),
 )
-full = define(
+full: Op = define(
     "full",
     "source",
-    infer=lambda value, type: type,
+    infer=full_type,
     numpy=lambda value, type: np.full(type.shape, value, DTYPES[type.dtype]),
     samples=(Sample((), attrs={"value": 1.5, "type": TensorType("f32", (3, 4))}),),
 )
-size = define(
+size: Op = define(
     "size",
     "source",
-    infer=lambda extent, type: type,
+    infer=size_type,
     numpy=lambda extent, type: np.asarray(extent, DTYPES[type.dtype]),
     samples=(Sample((), attrs={"extent": 5, "type": TensorType("f32", ())}),),
 )
-iota = define(
+iota: Op = define(
     "iota",
     "source",
     infer=ramp_type,
@@ -62,4 +87,3 @@ iota = define(
         Sample((), attrs={"axis": 0, "type": TensorType("f32", (3, 4))}),
     ),
 )
-

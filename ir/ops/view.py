@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.ir.graph import IRError, Value
-from graphc.ir.ops.record import Sample, define
+from graphc.ir.ops.record import Op, Sample, define
 from graphc.ir.types import Shape, TensorType, multiply
 
 
@@ -41,7 +41,7 @@ def inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
 
 
-broadcast = define(
+broadcast: Op = define(
     "broadcast",
     "view",
     infer=broadcast_type,
@@ -53,7 +53,7 @@ broadcast = define(
         Sample(("i64[1,1]",), attrs={"shape": (3, 5)}),
     ),
 )
-reshape = define(
+reshape: Op = define(
     "reshape",
     "view",
     infer=reshape_type,
@@ -65,7 +65,7 @@ reshape = define(
         Sample(("f32[5]",), attrs={"shape": (1, 5, 1)}),
     ),
 )
-transpose = define(
+transpose: Op = define(
     "transpose",
     "view",
     infer=transpose_type,
