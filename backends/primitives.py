@@ -355,7 +355,7 @@ def _fma_double(a: float, b: float, c: float) -> float:
     try:
         return float(exact)
     except OverflowError:
-        return math.inf
+        return math.inf if exact > 0 else -math.inf
 
 
 def select(m: Any, a: Any, b: Any) -> Any:

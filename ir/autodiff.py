@@ -35,7 +35,8 @@ def gradients(loss: Value, wrt: tuple[Value, ...]) -> tuple[Value, ...]:
     for value in order:
         if value.dtype in FLOATS and any(operand in needed for operand in value.operands):
             needed.add(value)
-    cotangents: dict[Value, Value] = {loss: ops.full(value=1.0, type=loss.type)}
+    with located(loss.origin, role="backward"):
+        cotangents: dict[Value, Value] = {loss: ops.full(value=1.0, type=loss.type)}
     for value in reversed(order):
         if value not in cotangents or value not in needed or not value.operands:
             continue
@@ -48,7 +49,24 @@ def gradients(loss: Value, wrt: tuple[Value, ...]) -> tuple[Value, ...]:
                 if cotangent is not None and operand in needed:
                     known = cotangents.get(operand)
                     cotangents[operand] = cotangent if known is None else ops.add(known, cotangent)
-    return tuple(cotangents.get(w) or ops.full(value=0.0, type=w.type) for w in wrt)
+    with located(loss.origin, role="backward"):
+        return tuple(cotangents.get(w) or ops.full(value=0.0, type=w.type) for w in wrt)
+
+
+def hold_wanted(graph: Graph) -> Graph:
+    """A gradient with respect to a computed value reads a copy of it, and so does all that depends on that value.
+
+    The copy keeps rewriting from looking through it: log(h) for h = sigmoid(x) must still depend on h.
+    """
+    wanted = {value.operands[1] for value in graph.values() if value.op is ops.gradient}
+    new: dict[Value, Value] = {}
+    for value in graph.values():
+        new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+        if value in wanted and value.op is not ops.input:
+            with located(value.origin):
+                new[value] = ops.copy(new[value])
+    outputs = tuple(replace(output, value=new[output.value]) for output in graph.outputs)
+    return Graph(graph.name, graph.inputs, outputs)
 
 
 def expand_gradients(graph: Graph) -> Graph:

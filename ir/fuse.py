@@ -98,7 +98,8 @@ class Fusion:
         self.checked = set(reachable(checked))
         self.updates = {output.value for output in graph.of_kind("update")} if checked else set()
         self.wanted = {memory_of(output.value) for output in graph.outputs}
-        self.stands_alone = {memory_of(output.value) for output in graph.of_kind("update") if output.value.op is ops.copy}
+        copies = (output.value for output in graph.of_kind("update") if output.value.op is ops.copy)
+        self.stands_alone = {memory_of(value) for value in copies}
 
     def run(self) -> list[Group]:
         for value in self.graph.values():
@@ -182,7 +183,8 @@ class Fusion:
 
     def may_follow(self, value: Value, group: Group, walked: Axes, all_late: bool) -> bool:
         """After the loops there is room for arithmetic on scalars and on whole lane axes."""
-        return value.op.kind == "elementwise" and all_late and {axis for axis in walked if axis is not None} <= {group.lane}
+        varies = {axis for axis in walked if axis is not None}
+        return value.op.kind == "elementwise" and all_late and varies <= {group.lane}
 
     def operand_groups(self, value: Value) -> set[Group]:
         roots = (memory_of(resolve(operand).root) for operand in value.operands)

@@ -39,7 +39,8 @@ class Term:
     """One scalar or one set of lanes.
 
     kind   "load" (detail: buffer, index), "constant" (number), "size" (extent), "iota" (frame axis),
-           "compute" (detail: scalar template), "row" (reduce along the lanes), "total" (reduce to one number; both: detail: op name),
+           "compute" (detail: scalar template), "row" (reduce along the lanes; detail: op name),
+           "total" (reduce to one number; detail: op name),
            "column" (reduce onto the kept axes, into memory; detail: buffer, index, op name),
            "product" (an element of the matrix product)
     axes   frame axes it varies along
@@ -373,7 +374,8 @@ def print_nest(nest: LoopNest) -> str:
         level = "after" if term.late else f"axes {sorted(term.axes)} phase {term.phase}"
         detail = "" if term.detail is None else f" {print_detail(term)}"
         lines.append(f"  {name}: {term.dtype} = {term.kind}({operands}){detail}  # {level}")
-    lines += [f"  store {names[store.term]} -> {print_buffer(store.buffer)}{list(store.index)}" for store in nest.stores]
+    for store in nest.stores:
+        lines.append(f"  store {names[store.term]} -> {print_buffer(store.buffer)}{list(store.index)}")
     return "\n".join(lines) + "\n"
 
 

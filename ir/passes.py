@@ -25,6 +25,11 @@ def merge(graph: Graph) -> Graph:
     return rebuild(graph, lambda value: None)
 
 
+def merge_views(graph: Graph) -> Graph:
+    """Views of views become one, so that rules see the formulas behind them."""
+    return rebuild(graph, lambda value: merge_view(value) if value.op.kind == "view" else None)
+
+
 def stabilise(graph: Graph) -> Graph:
     """Naive formulas become safe ones, before their gradients are taken."""
     return rebuild(graph, rewriter(STABILISE, GUARDS, MACROS))
@@ -44,17 +49,43 @@ def fold_value(value: Value) -> Value | None:
     if not value.operands or any(operand.op is not ops.full for operand in value.operands):
         return None
     if value.op.kind == "view":
-        return ops.full(value=value.operands[0].attrs["value"], type=value.type)
+        return constant_in_place_of(value, value.operands[0].attrs["value"])
     if value.op.kind != "elementwise":
         return None
     constants = (DTYPES[operand.dtype].type(operand.attrs["value"]) for operand in value.operands)
     with np.errstate(all="ignore"):
         result = value.op.numpy(*constants, **value.attrs)
-    return ops.full(value=result.item(), type=value.type)
+    return constant_in_place_of(value, result.item())
+
+
+def constant_in_place_of(value: Value, number: float) -> Value:
+    with located(value.origin):
+        return ops.full(value=number, type=value.type)
+
+
+def flip_products(graph: Graph) -> Graph:
+    """A product that is only read transposed is computed that way round: (AB)ᵀ is BᵀAᵀ."""
+    readers: dict[Value, set[Op | None]] = {output.value: {None} for output in graph.outputs}
+    for value in graph.values():
+        for operand in value.operands:
+            readers.setdefault(operand, set()).add(value.op)
+    new: dict[Value, Value] = {}
+    for value in graph.values():
+        if value.op is ops.transpose and value.operands[0].op is ops.dot and readers[value.operands[0]] == {value.op}:
+            new[value] = flipped(value, *(new[matrix] for matrix in value.operands[0].operands))
+        else:
+            new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+    return replace(graph, outputs=tuple(replace(output, value=new[output.value]) for output in graph.outputs))
+
+
+def flipped(value: Value, a: Value, b: Value) -> Value:
+    permutation = value.attrs["permutation"]
+    with located(value.origin):
+        return ops.dot(ops.transpose(b, permutation=permutation), ops.transpose(a, permutation=permutation))
 
 
 def push_views(graph: Graph) -> Graph:
-    """Views meet and cancel; arithmetic moves below broadcasts; transposes move into products."""
+    """Views meet and cancel; arithmetic moves below broadcasts."""
     return rebuild(graph, push_view)
 
 

@@ -183,11 +183,12 @@ def verify_program(program: Program) -> Program:
 def print_program(program: Program) -> str:
     """The plan as text: the arena, then nests and checks in order."""
     lines = [f"program {program.graph.name}: {len(program.nests)} nests, {program.work_bytes} bytes of work"]
-    for (nest, buffer), region in sorted(program.work.items(), key=lambda item: (item[1].first, item[1].offset)):
-        owner = print_buffer(buffer) if nest < 0 else f"{print_buffer(buffer)} of nest {nest}"
+    for (home, buffer), region in sorted(program.work.items(), key=lambda item: (item[1].first, item[1].offset)):
+        owner = print_buffer(buffer) if home < 0 else f"{print_buffer(buffer)} of nest {home}"
         span = f"[{region.offset}, {region.offset + region.size})"
         lines.append(f"  work {span} {buffer.value.type} {owner}, nests {region.first} to {region.last}")
     for number, nest in enumerate(program.nests):
-        lines += [f"{number}: {line}" if line.startswith("nest") else f"  {line}" for line in print_nest(nest).splitlines()]
+        head, *body = print_nest(nest).splitlines()
+        lines += [f"{number}: {head}", *(f"  {line}" for line in body)]
         lines += [f"  check: {check.message}" for check in program.checks if check.nest == number]
     return "\n".join(lines) + "\n"

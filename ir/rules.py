@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from graphc.ir import ops
 from graphc.ir.graph import Value
 from graphc.ir.rewrite import rules
@@ -13,7 +15,6 @@ STABILISE = rules("""
     log(1 + exp(x)) => softplus(x)
     log1p(exp(x)) => softplus(x)
     log(sigmoid(x)) => -softplus(-x)
-    log(1 - sigmoid(x)) => -softplus(x)
     1 - sigmoid(x) => sigmoid(-x)
     log(1 + x) => log1p(x)
     log(1 - x) => log1p(-x)
@@ -22,20 +23,22 @@ STABILISE = rules("""
     log(exp(x) / y) => x - log(y)
     log(sum(exp(x), axes=a)) => logsumexp(x, axes=a) if unshifted(x)
     log(broadcast(x, shape=s)) => broadcast(log(x), shape=s)
-    where(c, sqrt(x), y) => where(c, sqrt(where(c, x, 1)), y) if unguarded(x)
-    where(c, y, sqrt(x)) => where(c, y, sqrt(where(c, 1, x))) if unguarded(x)
-    where(c, log(x), y) => where(c, log(where(c, x, 1)), y) if unguarded(x)
-    where(c, y, log(x)) => where(c, y, log(where(c, 1, x))) if unguarded(x)
-    where(c, x / z, y) => where(c, x / where(c, z, 1), y) if unguarded(z)
-    where(c, y, x / z) => where(c, y, x / where(c, 1, z)) if unguarded(z)
+    log(reshape(x, shape=s)) => reshape(log(x), shape=s)
+    where(c, sqrt(x), y) => where(c, sqrt(where(c, x, 1)), y) if unguarded(x, c)
+    where(c, y, sqrt(x)) => where(c, y, sqrt(where(c, 1, x))) if unguarded(x, c)
+    where(c, log(x), y) => where(c, log(where(c, x, 1)), y) if unguarded(x, c)
+    where(c, y, log(x)) => where(c, y, log(where(c, 1, x))) if unguarded(x, c)
+    where(c, x / z, y) => where(c, x / where(c, z, 1), y) if unguarded(z, c)
+    where(c, y, x / z) => where(c, y, x / where(c, 1, z)) if unguarded(z, c)
 """)
 
 # Equal values computed with less; the result stays the same for every input, but for the sign of a zero.
 SIMPLIFY = rules("""
     stop_gradient(x) => x
+    copy(x) => x
     x + 0 => x
     x - 0 => x
-    0 - x => -x
+    0 - x => -x if signed(x)
     x * 1 => x
     x / 1 => x
     x * -1 => -x
@@ -61,20 +64,27 @@ def unshifted(x: Value) -> bool:
     if x.op is not ops.sub:
         return True
     shift = x.operands[1]
-    while shift.op.kind == "view" or shift.op is ops.stop_gradient:
-        shift = shift.operands[0]
+    while shift.op.kind == "view" or shift.op in (ops.stop_gradient, ops.where):
+        shift = shift.operands[1 if shift.op is ops.where else 0]
     return shift.op is not ops.max
 
 
-def unguarded(x: Value) -> bool:
-    """x is not already kept away from the bad place by a `where`, and is no constant."""
-    return x.op is not ops.where and x.op is not ops.full
+def unguarded(x: Value, c: Value) -> bool:
+    """x is not already kept away from the bad place by a `where` of the same condition, and is no constant."""
+    return x.op is not ops.full and not (x.op is ops.where and x.operands[0] is c)
+
+
+def signed(x: Value) -> bool:
+    """x can be negated."""
+    return x.dtype != "u8"
 
 
 def shifted(x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
-    """The maximum along axes, as a constant for the gradient, and x with it taken off."""
-    top = ops.stop_gradient(ops.max(x, axes=axes))
-    return top, ops.sub(x, ops.broadcast(top, shape=x.shape))
+    """The maximum along axes, as a constant for the gradient, and x with it taken off; an infinite one stays on."""
+    top = ops.max(x, axes=axes)
+    finite = ops.less(ops.absolute(top), ops.constant(math.inf, top))
+    shift = ops.stop_gradient(ops.where(finite, top, ops.constant(0.0, top)))
+    return shift, ops.sub(x, ops.broadcast(shift, shape=x.shape))
 
 
 def softmax(x: Value, axes: tuple[int, ...]) -> Value:
@@ -85,9 +95,9 @@ def softmax(x: Value, axes: tuple[int, ...]) -> Value:
 
 def logsumexp(x: Value, axes: tuple[int, ...]) -> Value:
     """log(sum(exp(x))) that cannot overflow."""
-    top, rest = shifted(x, axes)
-    return ops.add(top, ops.log(ops.sum(ops.exp(rest), axes=axes)))
+    shift, rest = shifted(x, axes)
+    return ops.add(shift, ops.log(ops.sum(ops.exp(rest), axes=axes)))
 
 
 MACROS = {"softmax": softmax, "logsumexp": logsumexp}
-GUARDS = {"unshifted": unshifted, "unguarded": unguarded}
+GUARDS = {"unshifted": unshifted, "unguarded": unguarded, "signed": signed}

@@ -101,17 +101,17 @@ def native() -> Native:
 
 def sigmoid(x: Array) -> Array:
     t = np.exp(-np.abs(x))
-    return np.where(x < 0, t, 1) / (1 + t)
+    return np.asarray(np.where(x < 0, t, 1) / (1 + t))
 
 
 def softplus(x: Array) -> Array:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
 def erf(x: Array) -> Array:
     """2 / sqrt(pi) e^-x^2 sum of 2^n x^(2n+1) / (1 3 5 ... (2n+1)): all terms of one sign."""
     if x.dtype == np.float64:
-        return np.vectorize(math.erf, otypes=[np.float64])(x)
+        return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
     inside = np.clip(x, -7, 7)
     term = total = inside
     for n in range(1, 220):

@@ -167,11 +167,6 @@ def sigmoid_array(a: Array) -> Array:
     return np.where(a >= 0, 1, small) / (1 + small)
 
 
-def softplus_array(a: Array) -> Array:
-    tail: Array = np.log1p(np.exp(-np.abs(a)))
-    return np.maximum(a, 0) + tail
-
-
 sigmoid: Op = unary(
     "sigmoid",
     "sigmoid({0})",
@@ -179,7 +174,13 @@ sigmoid: Op = unary(
     lambda ct, out, a: (mul(ct, mul(out, sub(constant(1.0, out), out))),),
     cost=10,
 )
-softplus: Op = unary("softplus", "softplus({0})", softplus_array, lambda ct, out, a: (mul(ct, sigmoid(a)),), cost=10)
+softplus: Op = unary(
+    "softplus",
+    "softplus({0})",
+    lambda a: np.logaddexp(a, a.dtype.type(0)),
+    lambda ct, out, a: (mul(ct, sigmoid(a)),),
+    cost=10,
+)
 
 
 def pow_vjp(ct: Value, out: Value, a: Value, b: Value) -> tuple[Value | None, ...]:

@@ -1,0 +1,163 @@
+"""Looking at a compiled function: summary, text at every level, kernel source, pictures, machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import TraceError
+from graphc.ir.graph import Origin, user_origin
+from graphc.ir.loops import Buffer, LoopNest, print_buffer, print_nest
+from graphc.ir.program import print_program
+from graphc.ir.text import print_graph
+from graphc.ir.types import Extent
+
+if TYPE_CHECKING:
+    from graphc.step import Function
+
+DOT_LEVELS = ("graph", "kernels")
+
+
+def text(function: Function, level: str) -> str:
+    """The function as text at one level."""
+    program = function.artifact.program
+    if level == "graph":
+        return print_graph(program.graph)
+    if level == "program":
+        return print_program(program)
+    if level == "kernels":
+        return "".join(print_nest(nest) for nest in program.nests)
+    if level in function.stages:
+        return print_graph(function.stages[level])
+    raise unknown_level(level, ("graph", "program", "kernels", *function.stages))
+
+
+def unknown_level(level: str, known: Iterable[str]) -> TraceError:
+    return TraceError(f"no level {level!r}; levels are {', '.join(known)}", user_origin())
+
+
+# -- kernel source
+
+
+def source(function: Function) -> str:
+    """Every kernel text once, then the calls in order, each under the user's lines it comes from."""
+    seen: dict[str, str] = {}
+    for each in function.artifact.kernels:
+        seen.setdefault(each.name, each.text)
+    return "\n\n".join([*seen.values(), "\n".join(calls(function))]) + "\n"
+
+
+def calls(function: Function) -> Iterator[str]:
+    program = function.artifact.program
+    yield f"def {function.name}({', '.join(buffer.attrs['name'].replace('.', '_') for buffer in program.graph.inputs)}):"
+    for number, (nest, each) in enumerate(zip(program.nests, function.artifact.sources, strict=True)):
+        for line in user_lines(nest):
+            yield f"    # {line}"
+        arguments = ", ".join(argument_text(argument) for argument in each.arguments)
+        yield f"    {each.kernel.name}({arguments})"
+        for check in program.checks:
+            if check.nest == number:
+                yield f"    # stop here unless: {check.message}"
+
+
+def argument_text(argument: Buffer | Extent) -> str:
+    if not isinstance(argument, Buffer):
+        return str(argument)
+    return print_buffer(argument).replace(" ", "_").replace(".", "_")
+
+
+def user_lines(nest: LoopNest) -> list[str]:
+    """`file:line source` of the user's lines a nest computes, each once."""
+    import linecache
+
+    origins = (origin for origin in nest.origins if isinstance(origin, Origin))
+    places = dict.fromkeys((origin.file, origin.line, origin.role) for origin in origins)
+    return [
+        f"{Path(file).name}:{line} {linecache.getline(file, line).strip()}" + ("" if role == "forward" else f"  ({role})")
+        for file, line, role in places
+    ]
+
+
+# -- summary
+
+
+def summary(function: Function) -> str:
+    """A table of kernels with what they compute, and the memory of the whole."""
+    program = function.artifact.program
+    rows = [("kernel", "over", "lines of yours")]
+    for nest in program.nests:
+        lines = dict.fromkeys(line.split(" ")[0] for line in user_lines(nest))
+        rows.append((nest.name, f"[{', '.join(map(str, nest.frame))}]", ", ".join(lines)))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    inputs = ", ".join(f"{value.attrs['name']}: {value.type}" for value in function.inputs)
+    return "\n".join([f"{function.name}({inputs})", *table, function.compiled]) + "\n"
+
+
+# -- pictures
+
+
+def to_dot(function: Function, path: Any, level: str) -> str:
+    from graphc.ir.dot import graph_dot, kernels_dot
+
+    if level not in DOT_LEVELS:
+        raise unknown_level(level, DOT_LEVELS)
+    program = function.artifact.program
+    return written(graph_dot(program.graph) if level == "graph" else kernels_dot(program), path)
+
+
+def to_svg(function: Function, path: Any) -> str:
+    from graphc.picture import kernels_svg
+
+    return written(kernels_svg(function.artifact.program), path)
+
+
+def written(content: str, path: Any) -> str:
+    """The content, after writing it to a file if one is named."""
+    if path is not None:
+        Path(path).write_text(content, encoding="utf-8")
+    return content
+
+
+def to_networkx(function: Function) -> Any:
+    """The finished graph as a networkx.DiGraph: one node a value with op, type, role and line, edges to its users."""
+    import networkx
+
+    names = {value: number for number, value in enumerate(function.artifact.program.graph.values())}
+    found = networkx.DiGraph(name=function.name)
+    for value, number in names.items():
+        label = value.attrs.get("name", value.op.name)
+        line = str(value.origin) if value.origin else ""
+        found.add_node(number, op=value.op.name, label=label, type=str(value.type), role=value.role, line=line)
+        found.add_edges_from((names[operand], number) for operand in value.operands)
+    return found
+
+
+# -- machine code
+
+
+def modules(function: Function) -> list[str]:
+    from graphc.backends.artifact import lowered
+    from graphc.backends.cache import default_cache
+
+    artifact = function.artifact
+    return [artifact.entry, *(lowered(kernel, default_cache()) for kernel in artifact.kernels)]
+
+
+def llvm(function: Function) -> str:
+    from graphc.backends import target
+
+    return target.optimised_llvm(modules(function), exports(function), target.host())
+
+
+def assembly(function: Function) -> str:
+    from graphc.backends import target
+
+    return target.assembly(modules(function), exports(function), target.host())
+
+
+def exports(function: Function) -> tuple[str, ...]:
+    from graphc.backends.artifact import layout_exports
+
+    return layout_exports(function.artifact.program)

@@ -1,0 +1,181 @@
+"""The training loop: `fit`, `evaluate`, `predict`, and callbacks."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import numpy as np
+
+from graphc.checkpoint import save
+from graphc.errors import NumericsError, TraceError
+from graphc.ir.graph import user_origin
+from graphc.step import Function
+
+SLOW = 0.5  # seconds an epoch may take before its progress is drawn within the epoch
+WIDTH = 24
+
+
+@dataclass
+class History:
+    """One row an epoch: `history.rows[0]["loss"]`, or `history["loss"]` for a column."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return [row[name] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Callback:
+    """What `fit` calls after each epoch; a true result of `after_epoch` ends the training."""
+
+    def before_training(self, step: Function) -> None:
+        """Called once, before the first epoch."""
+
+    def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
+        """`row` holds this epoch's means; validation figures have the prefix `val_`."""
+        return False
+
+
+class EarlyStopping(Callback):
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
+
+    mode  "min", "max", or "auto": losses are to fall, everything else is to rise
+    """
+
+    def __init__(self, monitor: str = "", patience: int = 3, min_delta: float = 0.0, mode: str = "auto") -> None:
+        self.monitor, self.patience, self.min_delta, self.mode = monitor, patience, min_delta, mode
+        self.before_training(None)
+
+    def before_training(self, step: Function | None) -> None:
+        self.best, self.waited = math.inf, 0
+
+    def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
+        name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
+        rising = self.mode == "max" or (self.mode == "auto" and not name.endswith("loss"))
+        cost = -watched(row, name) if rising else watched(row, name)
+        if cost < self.best - self.min_delta:
+            self.best, self.waited = cost, 0
+            return False
+        self.waited += 1
+        return self.waited >= self.patience
+
+
+class Checkpoint(Callback):
+    """Save everything the step holds after each epoch, or only after the best one.
+
+    monitor  with `best_only`, the column to be smallest (losses) or largest (all others)
+    """
+
+    def __init__(self, path: str, monitor: str = "", best_only: bool = False) -> None:
+        self.path, self.monitor, self.best_only = path, monitor, best_only
+        self.best = math.inf
+
+    def before_training(self, step: Function) -> None:
+        self.step, self.best = step, math.inf
+
+    def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
+        name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
+        cost = watched(row, name) * (1 if name.endswith("loss") else -1)
+        if not self.best_only or cost < self.best:
+            self.best = cost
+            save(self.step.state_dict(), self.path, {"epoch": str(epoch)})
+        return False
+
+
+def watched(row: Mapping[str, float], name: str) -> float:
+    if name not in row:
+        raise TraceError(f"nothing called {name!r} to watch; there is {', '.join(row)}", user_origin())
+    return row[name]
+
+
+def fit(
+    step: Function,
+    loader: Any,
+    epochs: int,
+    *,
+    validate: tuple[Function, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool | None = None,
+) -> History:
+    """Train for some epochs; one native call each.
+
+    validate  (eval step, loader): figures with the prefix `val_` after every epoch
+    verbose   print a line an epoch; None: only when standard error is a terminal or GRAPHC_SHOW is set
+    """
+    history, bar = History(), Progress(epochs, verbose)
+    for callback in callbacks:
+        callback.before_training(step)
+    for epoch in range(1, epochs + 1):
+        row = as_row(step.epoch(loader, bar.start(epoch), slices=bar.slices))
+        if validate is not None:
+            tested = as_row(validate[0].epoch(validate[1]))
+            row |= {f"val_{name}": number for name, number in tested.items()}
+        history.rows.append(row)
+        bar.finish(epoch, row)
+        if not math.isfinite(row.get("loss", 0.0)):
+            raise NumericsError(f"the loss became {row['loss']} in epoch {epoch}", user_origin(), ["lower the learning rate"])
+        if any([callback.after_epoch(epoch, row) for callback in callbacks]):
+            break
+    return history
+
+
+def evaluate(step: Function, loader: Any) -> Any:
+    """The means over a loader's samples of what an eval step returns."""
+    return step.epoch(loader)
+
+
+def predict(step: Function, batches: Iterable[Any] | np.ndarray[Any, Any], batch_size: int | None = None) -> np.ndarray[Any, Any]:
+    """The outputs of a predict step for an array or for a loader's batches (their first part), joined."""
+    if isinstance(batches, np.ndarray):
+        size = batch_size or step.artifact.program.graph.dims[0].max
+        parts: Iterable[Any] = (batches[start : start + size] for start in range(0, len(batches), size))
+    else:
+        parts = (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batches)
+    return np.concatenate([step(part) for part in parts])
+
+
+def as_row(record: Any) -> dict[str, float]:
+    return {name: float(number) for name, number in record._asdict().items()}
+
+
+class Progress:
+    """A line an epoch, and a bar within epochs that take long; on a terminal the bar is drawn over itself."""
+
+    def __init__(self, epochs: int, verbose: bool | None, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.terminal = self.stream.isatty()
+        self.shown = bool(os.environ.get("GRAPHC_SHOW")) or self.terminal if verbose is None else verbose
+        self.digits = len(str(epochs))
+        self.epochs = epochs
+        self.slices = 1
+        self.began = time.perf_counter()
+
+    def start(self, epoch: int) -> Any:
+        self.began = time.perf_counter()
+        return (lambda done, total: self.draw(epoch, done, total)) if self.shown and self.terminal else None
+
+    def draw(self, epoch: int, done: int, total: int) -> None:
+        filled = WIDTH * done // max(total, 1)
+        self.stream.write(f"\r{self.label(epoch)} [{'=' * filled}{' ' * (WIDTH - filled)}] {done}/{total}")
+        self.stream.flush()
+
+    def label(self, epoch: int) -> str:
+        return f"epoch {epoch:>{self.digits}}/{self.epochs}"
+
+    def finish(self, epoch: int, row: Mapping[str, float]) -> None:
+        seconds = time.perf_counter() - self.began
+        self.slices = 20 if seconds > SLOW else 1
+        if not self.shown:
+            return
+        figures = "  ".join(f"{name} {number:.4f}" for name, number in row.items())
+        self.stream.write(f"{chr(13) if self.terminal else ''}{self.label(epoch)}  {figures}  {seconds:.2f} s".ljust(WIDTH + 40) + "\n")
+        self.stream.flush()
