@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Value, located, reachable
-from graphc.ir.rewrite import with_operands
+from graphc.ir.rewrite import hand_out, with_operands
 from graphc.ir.types import FLOATS
 
 
@@ -65,8 +63,7 @@ def hold_wanted(graph: Graph) -> Graph:
         if value in wanted and value.op is not ops.input:
             with located(value.origin):
                 new[value] = ops.copy(new[value])
-    outputs = tuple(replace(output, value=new[output.value]) for output in graph.outputs)
-    return Graph(graph.name, graph.inputs, outputs)
+    return hand_out(graph, new)
 
 
 def expand_gradients(graph: Graph) -> Graph:
@@ -88,5 +85,4 @@ def expand_gradients(graph: Graph) -> Graph:
             found = gradients(new[loss], tuple(new[w] for w in wanted))
             swept.update(zip(((loss, w) for w in wanted), found, strict=True))
         new[value] = swept[loss, wrt]
-    outputs = tuple(replace(output, value=new[output.value]) for output in graph.outputs)
-    return Graph(graph.name, graph.inputs, outputs)
+    return hand_out(graph, new)

@@ -9,9 +9,10 @@ import numpy as np
 
 from graphc.ir import ops
 from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
-from graphc.ir.autodiff import expand_gradients
+from graphc.ir.autodiff import expand_gradients, hold_wanted
 from graphc.ir.graph import Graph, Output, Value, located
-from graphc.ir.rewrite import rebuild, rewriter, with_operands
+from graphc.ir.ops.record import Op
+from graphc.ir.rewrite import hand_out, rebuild, rewriter, with_operands
 from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
 from graphc.ir.types import DTYPES, Shape
 from graphc.ir.verify import verify
@@ -71,17 +72,15 @@ def flip_products(graph: Graph) -> Graph:
             readers.setdefault(operand, set()).add(value.op)
     new: dict[Value, Value] = {}
     for value in graph.values():
-        if value.op is ops.transpose and value.operands[0].op is ops.dot and readers[value.operands[0]] == {value.op}:
-            new[value] = flipped(value, *(new[matrix] for matrix in value.operands[0].operands))
-        else:
-            new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
-    return replace(graph, outputs=tuple(replace(output, value=new[output.value]) for output in graph.outputs))
-
-
-def flipped(value: Value, a: Value, b: Value) -> Value:
-    permutation = value.attrs["permutation"]
-    with located(value.origin):
-        return ops.dot(ops.transpose(b, permutation=permutation), ops.transpose(a, permutation=permutation))
+        new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+        if value.attrs.get("permutation") != (1, 0):
+            continue
+        (x,) = value.operands
+        if x.op is ops.dot and readers[x] == {ops.transpose}:
+            a, b = (new[matrix] for matrix in x.operands)
+            with located(value.origin):
+                new[value] = ops.dot(ops.transpose(b, permutation=(1, 0)), ops.transpose(a, permutation=(1, 0)))
+    return hand_out(graph, new)
 
 
 def push_views(graph: Graph) -> Graph:
@@ -116,11 +115,13 @@ def merge_transpose(permutation: tuple[int, ...], x: Value) -> Value | None:
         return x
     if x.op is ops.transpose:
         inner = x.attrs["permutation"]
-        return ops.transpose(x.operands[0], permutation=tuple(inner[axis] for axis in permutation))
-    if x.op is ops.dot:
-        a, b = x.operands
-        return ops.dot(ops.transpose(b, permutation=(1, 0)), ops.transpose(a, permutation=(1, 0)))
+        return transposed(x.operands[0], tuple(inner[axis] for axis in permutation))
     return None
+
+
+def transposed(x: Value, permutation: tuple[int, ...]) -> Value:
+    """The transpose, without one of a transpose or one that changes nothing."""
+    return merge_transpose(permutation, x) or ops.transpose(x, permutation=permutation)
 
 
 def below_broadcast(value: Value) -> Value | None:
@@ -155,16 +156,13 @@ def expand_vector_product(value: Value) -> Value | None:
         if columns == 1:
             return ops.reshape(product_with_column(a, b), shape=value.shape)
         if rows == 1:
-            flipped = product_with_column(
-                ops.transpose(b, permutation=(1, 0)), ops.reshape(a, shape=(depth, 1))
-            )
+            flipped = product_with_column(transposed(b, (1, 0)), ops.reshape(a, shape=(depth, 1)))
             return ops.reshape(flipped, shape=value.shape)
     return None
 
 
 def product_with_column(a: Value, column: Value) -> Value:
     """a[m,k] @ column[k,1], summed along the axis that keeps a's own memory order."""
-    a = merge_view(a) or a if a.op is ops.transpose else a
     if a.op is ops.transpose:
         x = a.operands[0]
         return ops.sum(ops.mul(x, ops.broadcast(column, shape=x.shape)), axes=(0,))
@@ -174,14 +172,21 @@ def product_with_column(a: Value, column: Value) -> Value:
 
 def collect_checks(graph: Graph) -> Graph:
     """Every `require_range` becomes a count of violations that is looked at before anything is updated."""
-    checks = {
-        value.attrs["message"]: violations(value) for value in graph.values() if value.op is ops.require_range
-    }
+    checks: dict[str, Value] = {}
+    for value in graph.values():
+        if value.op is ops.require_range:
+            message, count = value.attrs["message"], violations(value)
+            checks[message] = count if message not in checks else counted_together(checks[message], count)
     outputs = [*graph.outputs, *(Output("check", message, count) for message, count in checks.items())]
     return rebuild(
         replace(graph, outputs=tuple(outputs)),
         lambda value: value.operands[0] if value.op is ops.require_range else None,
     )
+
+
+def counted_together(count: Value, other: Value) -> Value:
+    with located(other.origin):
+        return ops.add(count, other)
 
 
 def violations(value: Value) -> Value:
@@ -197,8 +202,8 @@ def place_copies(graph: Graph) -> Graph:
     """Whatever needs memory of its own and has none gets a copy: outputs, and what reshapes or products read."""
 
     def visit(value: Value) -> Value | None:
-        copied = tuple(with_memory(value, operand) for operand in value.operands)
-        return None if copied == value.operands else with_operands(value, copied)
+        operands = tuple(with_memory(value, operand) for operand in value.operands)
+        return None if operands == value.operands else with_operands(value, operands)
 
     graph = rebuild(graph, visit)
     outputs = [replace(output, value=own_memory(output.value)) for output in graph.outputs]
@@ -208,23 +213,31 @@ def place_copies(graph: Graph) -> Graph:
 def with_memory(reader: Value, operand: Value) -> Value:
     """The operand, or a copy of it where the reader walks it in a way that only real memory allows."""
     if reader.op is ops.reshape and not is_squeeze(operand.shape, reader.shape):
-        return ops.copy(operand) if operand.op.kind == "view" or is_constant(operand) else operand
+        return copied(operand) if operand.op.kind == "view" or is_constant(operand) else operand
     if reader.op.kind == "contraction" and is_constant(resolve(operand).root):
-        return ops.copy(operand)
+        return copied(operand)
     return operand
 
 
 def own_memory(value: Value) -> Value:
     source = memory_of(value)
-    return ops.copy(value) if source.op.kind in ("view", "source") else value
+    return copied(value) if source.op.kind in ("view", "source") else value
+
+
+def copied(value: Value) -> Value:
+    with located(value.origin):
+        return ops.copy(value)
 
 
 PIPELINE: tuple[Pass, ...] = (
+    hold_wanted,
     merge,
+    merge_views,
     stabilise,
     expand_gradients,
     collect_checks,
     fold,
+    flip_products,
     push_views,
     expand_vector_products,
     simplify,

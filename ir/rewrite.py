@@ -125,6 +125,11 @@ def with_operands(value: Value, operands: tuple[Value, ...]) -> Value:
     return value if operands == value.operands else replace(value, operands=operands)
 
 
+def hand_out(graph: Graph, new: Mapping[Value, Value]) -> Graph:
+    """The graph with the new value of every output in place of the old."""
+    return replace(graph, outputs=tuple(replace(output, value=new[output.value]) for output in graph.outputs))
+
+
 def rebuild(graph: Graph, visit: Visit) -> Graph:
     """Copy the graph operands first, offering each value to `visit`; values that compute the same become one."""
     new: dict[Value, Value] = {}
@@ -147,8 +152,7 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
 
     for value in graph.values():
         settle(value)
-    outputs = tuple(replace(output, value=new[output.value]) for output in graph.outputs)
-    return Graph(graph.name, graph.inputs, outputs)
+    return hand_out(graph, new)
 
 
 def rewriter(table: list[Rule], guards: Guards, macros: Macros) -> Visit:

@@ -6,7 +6,7 @@ import math
 
 from graphc.ir import ops
 from graphc.ir.graph import Value
-from graphc.ir.rewrite import rules
+from graphc.ir.rewrite import Guards, Macros, rules
 
 # Formulas that overflow or lose all digits become equal ones that do not, before gradients are taken.
 STABILISE = rules("""
@@ -99,5 +99,5 @@ def logsumexp(x: Value, axes: tuple[int, ...]) -> Value:
     return ops.add(shift, ops.log(ops.sum(ops.exp(rest), axes=axes)))
 
 
-MACROS = {"softmax": softmax, "logsumexp": logsumexp}
-GUARDS = {"unshifted": unshifted, "unguarded": unguarded, "signed": signed}
+MACROS: Macros = {"softmax": softmax, "logsumexp": logsumexp}
+GUARDS: Guards = {"unshifted": unshifted, "unguarded": unguarded, "signed": signed}

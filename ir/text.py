@@ -58,11 +58,16 @@ def parse_graph(text: str) -> Graph:
         raise IRError(f"expected `graph name(...) {{` and a closing brace, got {lines[0]!r} and {lines[-1]!r}")
     dims_text, *inputs_text = opening[2].split("; ")
     dims = parse_dims(dims_text)
-    env = {name: value for name, value in (parse_input(part, dims) for part in inputs_text)}
+    env = dict(parse_input(part, dims) for part in inputs_text)
     inputs = tuple(env.values())
     outputs: list[Output] = []
     for number, line in enumerate(lines[1:-1], 2):
-        parse_line(line, number, env, dims, outputs)
+        try:
+            parse_line(line, env, dims, outputs)
+        except KeyError as error:
+            raise IRError(f"line {number}: nothing is called {error} in {line!r}") from None
+        except (IRError, TypeError, ValueError, SyntaxError) as error:
+            raise IRError(f"line {number}: {error} in {line!r}") from None
     return Graph(opening[1], inputs, tuple(outputs))
 
 
@@ -79,14 +84,14 @@ def parse_input(text: str, dims: dict[str, Dim]) -> tuple[str, Value]:
     return name, ops.input(name=name, role=role, type=parse_type(type_text, dims))
 
 
-def parse_line(line: str, number: int, env: dict[str, Value], dims: dict[str, Dim], outputs: list[Output]) -> None:
+def parse_line(line: str, env: dict[str, Value], dims: dict[str, Dim], outputs: list[Output]) -> None:
     output = OUTPUT.match(line)
     if output is not None:
         outputs.append(Output(output[1], output[2], env[output[3]]))
         return
     found = VALUE.match(line)
     if found is None:
-        raise IRError(f"line {number}: expected `%name: type = op(...)`, got {line!r}")
+        raise IRError("expected `%name: type = op(...)`")
     target, type_text, op_name, arguments = found.groups()
     written = parse_type(type_text, dims)
     operands, attrs = parse_arguments(arguments, env, dims)
@@ -94,16 +99,17 @@ def parse_line(line: str, number: int, env: dict[str, Value], dims: dict[str, Di
         attrs["type"] = written
     value = ops.OPS[op_name](*operands, **attrs)
     if value.type != written:
-        raise IRError(f"line {number}: %{target} is written {written} but {op_name} gives {value.type}")
+        raise IRError(f"%{target} is written {written} but {op_name} gives {value.type}")
     env[target] = value
 
 
 def parse_arguments(text: str, env: dict[str, Value], dims: dict[str, Dim]) -> tuple[list[Value], dict[str, Any]]:
-    names = re.findall(rf"(?:^|, )%({NAME})", text)
-    rest = re.sub(rf"(?:^|, )%{NAME}", "", text).removeprefix(", ")
-    call = ast.parse(f"attributes({rest})", mode="eval").body
+    operands = re.match(rf"(%{NAME}(, |$))*", text)
+    assert operands is not None
+    call = ast.parse(f"attributes({text[operands.end():]})", mode="eval").body
     assert isinstance(call, ast.Call)
-    return [env[name] for name in names], {str(word.arg): parse_attr(word.value, dims) for word in call.keywords}
+    attrs = {str(word.arg): parse_attr(word.value, dims) for word in call.keywords}
+    return [env[name] for name in re.findall(rf"%({NAME})", operands[0])], attrs
 
 
 def parse_attr(node: ast.expr, dims: dict[str, Dim]) -> Any:

@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
-from graphc.ir.graph import Graph, IRError
+from collections import Counter
+from collections.abc import Iterable
+
+from graphc.ir.graph import Graph, IRError, Output, Value
+from graphc.ir.types import Dim, factors
+
+OUTPUT_KINDS = ("result", "update", "check")
 
 
 def verify(graph: Graph) -> Graph:
     """The graph itself; raises IRError naming the first value that breaks an invariant."""
+    refuse_twins((value.attrs["name"] for value in graph.inputs), f"inputs of graph {graph.name!r}")
+    refuse_twins((dim.name for dim in graph.dims), f"dims of graph {graph.name!r}")
+    refuse_twins((f"{output.kind} {output.name}" for output in graph.outputs), f"outputs of graph {graph.name!r}")
     declared = set(graph.inputs)
-    names = [value.attrs["name"] for value in graph.inputs]
-    if len(set(names)) != len(names):
-        raise IRError(f"inputs of {graph.name} share a name: {sorted(names)}")
+    dims = set(graph.dims)
     for value in graph.values():
-        expected = value.op.infer(*(operand.type for operand in value.operands), **value.attrs)
-        if value.type != expected:
-            raise IRError(f"{value.op.name} is typed {value.type} but its rule gives {expected}")
+        verify_value(value)
         if value.op.name == "input" and value not in declared:
             raise IRError(f"input {value.attrs['name']!r} is used but not declared by graph {graph.name!r}")
+        unknown = {*value.type.dims(), *attribute_dims(value)} - dims
+        if unknown:
+            raise IRError(f"{value.op.name} is sized by {unknown.pop()}, which no input of {graph.name!r} carries")
     states = {value.attrs["name"]: value for value in graph.of_role("state")}
-    for output in graph.of_kind("update"):
-        state = states.get(output.name)
-        if state is None or state.type != output.value.type:
-            wanted = "no such state" if state is None else state.type
-            raise IRError(f"update of {output.name!r} has type {output.value.type} but the state is {wanted}")
-    for output in graph.of_kind("check"):
-        if str(output.value.type) != "i64[]":
-            raise IRError(f"check {output.name!r} must count violations as i64[], got {output.value.type}")
+    for output in graph.outputs:
+        verify_output(output, states)
     return graph
+
+
+def refuse_twins(names: Iterable[str], where: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise IRError(f"{where} share a name: {', '.join(twice)}")
+
+
+def verify_value(value: Value) -> None:
+    try:
+        expected = value.op.infer(*(operand.type for operand in value.operands), **value.attrs)
+    except IRError as error:
+        raise IRError(f"{value.op.name}: {error}") from None
+    if value.type != expected:
+        raise IRError(f"{value.op.name} is typed {value.type} but its rule gives {expected}")
+
+
+def attribute_dims(value: Value) -> tuple[Dim, ...]:
+    """The dims of the one attribute that is an extent and shows in no type."""
+    return factors(value.attrs["extent"])[1] if value.op.name == "size" else ()
+
+
+def verify_output(output: Output, states: dict[str, Value]) -> None:
+    if output.kind not in OUTPUT_KINDS:
+        raise IRError(f"output {output.name!r} is of kind {output.kind!r}; kinds are {', '.join(OUTPUT_KINDS)}")
+    if output.kind == "check" and str(output.value.type) != "i64[]":
+        raise IRError(f"check {output.name!r} must count violations as i64[], got {output.value.type}")
+    if output.kind != "update":
+        return
+    state = states.get(output.name)
+    if state is None or state.type != output.value.type:
+        wanted = "no such state" if state is None else state.type
+        raise IRError(f"update of {output.name!r} has type {output.value.type} but the state is {wanted}")

@@ -163,8 +163,9 @@ floor: Op = unary("floor", "floor({0})", np.floor, lambda ct, out, a: (None,))
 
 
 def sigmoid_array(a: Array) -> Array:
-    small: Array = np.exp(-np.abs(a))
-    return np.where(a >= 0, 1, small) / (1 + small)
+    small = np.exp(-np.abs(a))
+    result: Array = np.where(a >= 0, 1, small) / (1 + small)
+    return result
 
 
 sigmoid: Op = unary(

@@ -4,112 +4,19 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NoReturn
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from graphc.backends.runtime import Storage
-from graphc.errors import DTypeError, GradientError, ShapeError, TraceError
+from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.ir import ops
-from graphc.ir.autodiff import depends_on
-from graphc.ir.graph import IRError, Value, in_role, reachable, user_origin
+from graphc.ir.graph import IRError, Value, user_origin
 from graphc.ir.ops.record import Op
-from graphc.ir.types import DTYPES, FLOATS, INTEGERS, NAMES, Dim, Extent, Shape, TensorType, bound, divide, multiply
+from graphc.ir.types import DTYPES, FLOATS, NAMES, Extent, Shape, TensorType, bound, divide, multiply
+from graphc.tensor.dtypes import DType, as_extent, f32, i64
+from graphc.tensor.tracing import gradients_stop
 
 RANK = ("bool", "u8", "i32", "i64", "f32", "f64")
-DEFAULT_BOUND = 1024
-
-
-class DType:
-    """An element type; subscripted it is a tensor type: `gx.f32["batch", 784]`, `gx.f32[()]`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.numpy = DTYPES[name]
-
-    def __getitem__(self, shape: Any) -> TensorType:
-        extents = shape if isinstance(shape, tuple) else (shape,)
-        return TensorType(self.name, tuple(as_extent(extent) for extent in extents))
-
-    def __repr__(self) -> str:
-        return f"gx.{self.name}"
-
-
-f32, f64, i32, i64, u8, bool_ = (DType(name) for name in ("f32", "f64", "i32", "i64", "u8", "bool"))
-
-
-def dim(name: str, max: int = DEFAULT_BOUND) -> Dim:
-    """A symbolic extent of 1 to `max`; one compiled function serves them all."""
-    if max < 1:
-        raise ShapeError(f"dim {name!r} has max={max}; it must be at least 1", user_origin())
-    return Dim(name, max)
-
-
-def as_extent(extent: Any) -> Extent:
-    if isinstance(extent, Size):
-        return extent.extent
-    if isinstance(extent, str):
-        return Dim(extent, DEFAULT_BOUND)
-    if isinstance(extent, (int, np.integer)) and extent < 1:
-        raise ShapeError(f"an extent of {extent} is not possible; extents are at least 1", user_origin())
-    return int(extent) if isinstance(extent, (int, np.integer)) else extent
-
-
-# -- what is going on while a step is traced
-
-
-class Trace:
-    """What a traced function did to parameters: their current values, their gradients."""
-
-    def __init__(self) -> None:
-        self.current: dict[Parameter, Tensor] = {}
-        self.gradients: dict[Parameter, Tensor] = {}
-
-
-_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
-_NO_GRAD: ContextVar[bool] = ContextVar("no_grad", default=False)
-_OWNERS: WeakKeyDictionary[Value, Parameter | Scalar] = WeakKeyDictionary()
-
-
-@contextmanager
-def tracing() -> Iterator[Trace]:
-    """Inside, in-place changes of parameters are recorded as updates of the returned trace."""
-    trace = Trace()
-    token = _TRACE.set(trace)
-    try:
-        yield trace
-    finally:
-        _TRACE.reset(token)
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """No gradient flows through what is computed inside; updates are written in it, as in PyTorch."""
-    token = _NO_GRAD.set(True)
-    try:
-        with in_role("update"):
-            yield
-    finally:
-        _NO_GRAD.reset(token)
-
-
-def active_trace(action: str) -> Trace:
-    trace = _TRACE.get()
-    if trace is None:
-        raise TraceError(
-            f"{action} outside of a traced step has nothing to act on",
-            user_origin(),
-            ["write it inside a function under @gx.step, or give gx.function(updates={...}) the new value"],
-        )
-    return trace
-
-
-def owner(value: Value) -> Parameter | Scalar | None:
-    """The parameter or scalar whose input a graph value is."""
-    return _OWNERS.get(value)
 
 
 # -- building values
@@ -121,7 +28,7 @@ def apply(op: Op, *operands: Value, **attrs: Any) -> Tensor:
         value = op(*operands, **attrs)
     except IRError as error:
         raise ShapeError(str(error), user_origin()) from None
-    if _NO_GRAD.get() and value.dtype in FLOATS:
+    if gradients_stop() and value.dtype in FLOATS:
         value = ops.stop_gradient(value)
     return Tensor(value)
 
@@ -137,6 +44,8 @@ def lift(x: Any) -> Value:
         raise DTypeError(f"cannot use {type(x).__name__} of dtype {array.dtype} in a graph", user_origin())
     if array.ndim == 0:
         return ops.full(value=array.item(), type=TensorType(NAMES[array.dtype], ()))
+    from graphc.tensor.parameter import Parameter  # parameters are tensors, so they import this file
+
     return Parameter(array, name="constant", requires_grad=False).value
 
 
@@ -602,16 +511,9 @@ class Tensor:
 
     def backward(self) -> None:
         """Give every parameter this scalar depends on its `.grad`, as an expression of the traced step."""
-        trace = active_trace("backward()")
-        check_scalar(self)
-        sources = [source for value in reachable((self.value,)) if isinstance(source := owner(value), Parameter)]
-        wanted = [source for source in sources if source.requires_grad]
-        reached = depends_on(self.value, tuple(source.input for source in wanted))
-        for source in wanted:
-            if source.input in reached:
-                gradient = apply(ops.gradient, self.value, source.input)
-                known = trace.gradients.get(source)
-                trace.gradients[source] = Gradient((gradient if known is None else known + gradient).value)
+        from graphc.tensor.parameter import record_gradients  # parameters are tensors, so they import this file
+
+        record_gradients(self)
 
     # -- what a symbolic value cannot do
 
@@ -657,138 +559,6 @@ class Tensor:
         return floating(op, *inputs) if floats else elementwise(op, *inputs)
 
 
-class Gradient(Tensor):
-    """A parameter's gradient inside a traced step."""
-
-    def zero_(self) -> Gradient:
-        """Nothing to do: every call of a compiled step starts with fresh gradients."""
-        return self
-
-
-class Parameter(Tensor):
-    """A tensor with memory: concrete numbers outside, a symbol inside a graph.
-
-    data  array of any supported dtype; float64 becomes float32 unless `dtype` says otherwise
-    """
-
-    def __init__(
-        self, data: Any, name: str = "", requires_grad: bool = True, dtype: DType | None = None
-    ) -> None:
-        array = np.asarray(data)
-        wanted = dtype.numpy if dtype else DTYPES["f32"] if array.dtype == DTYPES["f64"] else array.dtype
-        if wanted not in NAMES:
-            raise DTypeError(f"a parameter cannot have dtype {array.dtype}", user_origin())
-        self.storage = Storage(array.astype(wanted, copy=False))
-        self.name = name
-        self.requires_grad = requires_grad and NAMES[wanted] in FLOATS
-        kind = TensorType(NAMES[wanted], tuple(int(extent) for extent in array.shape))
-        self.input = ops.input(name=name or "parameter", role="state", type=kind)
-        _OWNERS[self.input] = self
-        super().__init__(self.input)
-
-    @property
-    def value(self) -> Value:
-        """Its value at this point of the trace: the input, or what the last update made of it."""
-        trace = _TRACE.get()
-        return trace.current[self].value if trace is not None and self in trace.current else self.input
-
-    @property
-    def grad(self) -> Gradient | None:
-        """Its gradient, after backward() in the same traced step."""
-        trace = _TRACE.get()
-        found = None if trace is None else trace.gradients.get(self)
-        return found  # type: ignore[return-value]
-
-    @grad.setter
-    def grad(self, new: Tensor | None) -> None:
-        trace = active_trace("setting .grad")
-        if new is None:
-            trace.gradients.pop(self, None)
-        else:
-            trace.gradients[self] = new
-
-    def needed_grad(self) -> Tensor:
-        """Its gradient; GradientError when there is none."""
-        if self.grad is None:
-            raise GradientError(
-                f"parameter {self.name or self.type} has no gradient here",
-                user_origin(),
-                ["call backward() on a loss that depends on it first"],
-            )
-        return self.grad
-
-    def numpy(self) -> np.ndarray[Any, Any]:
-        """A copy of its numbers."""
-        return self.storage.array.copy()
-
-    def item(self) -> Any:
-        return self.storage.array.item()
-
-    def copy_(self, data: Any) -> Parameter:
-        """New numbers, of the same shape; inside a traced step, a recorded update."""
-        if _TRACE.get() is not None:
-            return self._record(as_tensor(data))
-        array = np.asarray(data.numpy() if isinstance(data, Parameter) else data)
-        if array.shape != self.storage.array.shape:
-            raise ShapeError(f"{self.name or 'parameter'} is {self.type}, the new data has shape {array.shape}", user_origin())
-        self.storage.array[...] = array
-        return self
-
-    def zero_(self) -> Parameter:
-        return self.copy_(np.zeros(self.storage.array.shape, self.storage.array.dtype))
-
-    @property
-    def data(self) -> Parameter:
-        """Itself: there is no tape that an in-place change could disturb."""
-        return self
-
-    def _record(self, new: Tensor) -> Parameter:
-        trace = active_trace("an in-place update")
-        value = cast_value(new.value, self.input.dtype)
-        if common_shape([value, self.input]) != self.input.shape:
-            raise ShapeError(f"an update of {new.type} does not fit {self.name or 'a parameter'} of {self.type}", user_origin())
-        trace.current[self] = Tensor(stretch(value, self.input.shape))
-        return self
-
-    def __iadd__(self, other: Any) -> Parameter:  # type: ignore[misc]
-        return self._record(self + other)
-
-    def __isub__(self, other: Any) -> Parameter:  # type: ignore[misc]
-        return self._record(self - other)
-
-    def __imul__(self, other: Any) -> Parameter:  # type: ignore[misc]
-        return self._record(self * other)
-
-    def __itruediv__(self, other: Any) -> Parameter:  # type: ignore[misc]
-        return self._record(self / other)
-
-    def add_(self, other: Any, alpha: Any = 1) -> Parameter:
-        return self._record(self + other * alpha)
-
-    def sub_(self, other: Any, alpha: Any = 1) -> Parameter:
-        return self._record(self - other * alpha)
-
-    def mul_(self, other: Any) -> Parameter:
-        return self._record(self * other)
-
-
-class Scalar(Tensor):
-    """A run-time number of a step: changing it never recompiles."""
-
-    def __init__(self, name: str, number: builtins.float, dtype: DType = f32) -> None:
-        self.name = name
-        self.number = number
-        self.input = ops.input(name=name, role="scalar", type=TensorType(dtype.name, ()))
-        _OWNERS[self.input] = self
-        super().__init__(self.input)
-
-    def set(self, number: builtins.float) -> None:
-        self.number = number
-
-    def item(self) -> Any:
-        return self.number
-
-
 # -- functions the class needs
 
 
@@ -819,48 +589,3 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     values = [cast_value(value, dtype) for value in values]
     shape = common_shape([chosen, *values])
     return apply(ops.where, *(stretch(value, shape) for value in (cast_value(chosen, "bool"), *values)))
-
-
-def check_scalar(loss: Tensor) -> None:
-    if bound(loss.type.count) != 1:
-        raise GradientError(
-            f"a gradient needs a loss of one number, this one is {loss.type}",
-            user_origin(),
-            ["reduce it first: loss.mean() or loss.sum()"],
-        )
-
-
-def grad(loss: Tensor, wrt: Any) -> Any:
-    """d loss / d wrt as more graph: one tensor, or a list for a list of them.
-
-    Raises GradientError when the loss is not one number or does not depend on a wrt through differentiable operations.
-    """
-    check_scalar(loss)
-    many = isinstance(wrt, (list, tuple))
-    targets = list(wrt) if many else [wrt]
-    reached = depends_on(loss.value, tuple(target.value for target in targets))
-    for target in targets:
-        if target.value not in reached:
-            name = getattr(target, "name", "") or str(target.type)
-            raise GradientError(
-                f"the loss does not depend on {name} through differentiable operations",
-                user_origin(),
-                ["leave it out, or check for comparisons, integer casts and stop_gradient on the way"],
-            )
-    found = [apply(ops.gradient, loss.value, target.value) for target in targets]
-    return found if many else found[0]
-
-
-def input(name: str, type: TensorType) -> Tensor:
-    """A data input of a function."""
-    return Tensor(ops.input(name=name, role="data", type=type))
-
-
-def parameter(name: str, data: Any) -> Parameter:
-    """Concrete storage that is a symbol in a graph."""
-    return Parameter(data, name)
-
-
-def scalar(name: str, number: builtins.float) -> Scalar:
-    """A run-time input with a value, f32[]."""
-    return Scalar(name, number)

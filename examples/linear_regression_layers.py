@@ -1,0 +1,27 @@
+"""Linear regression with layers: nn.Linear, MSELoss, SGD, and one native call an epoch."""
+
+import numpy as np
+
+import graphc as gx
+from graphc import data, nn, optim
+
+gx.manual_seed(1)
+random = np.random.default_rng(1)
+features = random.standard_normal((1000, 2), np.float32)
+labels = features @ np.array([[2.0], [-3.4]], np.float32) + np.float32(4.2)
+labels += 0.01 * random.standard_normal((1000, 1), np.float32)
+
+net = nn.Sequential(nn.Linear(2, 1))
+optimizer = optim.SGD(net.parameters(), lr=0.03)
+step = gx.train_step(net, nn.MSELoss(), optimizer, x=gx.f32["batch", 2], y=gx.f32["batch", 1])
+
+
+def main() -> None:
+    loader = data.DataLoader(data.TensorDataset(features, labels), batch_size=10, shuffle=True, seed=1)
+    for epoch in range(3):
+        print(f"epoch {epoch + 1}, loss {step.epoch(loader).loss:.6f}")
+    print("w", net[0].weight.numpy().ravel(), "b", net[0].bias.numpy())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a card says and how much room that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphc.ir.dot.cards import Card
+from graphc.ir.dot.style import bytes_text, printable, shape_text, shorten, user_lines, wrap
+from graphc.ir.graph import Value
+
+LONGEST = 40  # characters of a line
+TITLE_LONGEST = 32
+OPS_LINES = 3
+NARROW, WIDE = set("ijltfrI.,:;|!'()[]{} /·-"), set("mwMW@%→⟳◆∂▪×Σ…—")
+PADDING = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a card.
+
+    kind  "title", "ops", "gradient", "note", "parameter", "scalar", "update", "result", "check"
+    end   what stands at the right-hand side
+    """
+
+    kind: str
+    text: str
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The lines of a card, the style it is drawn in and its tooltip."""
+
+    lines: tuple[Line, ...]
+    style: str
+    tooltip: str
+
+    @property
+    def width(self) -> float:
+        return max(line_width(line) for line in self.lines) + 2 * PADDING
+
+    @property
+    def height(self) -> float:
+        return sum(HEIGHT.get(line.kind, 16.0) for line in self.lines) + 10
+
+
+HEIGHT = {"title": 20.0}
+SIZE = {"title": 13.0, "note": 10.5, "ops": 11.0, "gradient": 11.0}
+
+
+def text_width(text: str, size: float, bold: bool = False) -> float:
+    """Pixels the text takes, measured generously: which font a viewer picks is not known here."""
+    units = sum(0.40 if sign in NARROW else 0.98 if sign in WIDE else 0.72 if sign.isupper() else 0.63 for sign in text)
+    return units * size * (1.1 if bold else 1.0)
+
+
+def line_size(line: Line) -> float:
+    return SIZE.get(line.kind, 11.0)
+
+
+def line_width(line: Line) -> float:
+    gap = 16 if line.end else 0
+    return text_width(line.text, line_size(line), line.kind == "title") + gap + text_width(line.end, 10.5)
+
+
+def card_content(card: Card) -> Content:
+    """A nest: title, ops by role, frame, what it reads, updates and hands out."""
+    style = "result" if card.results and card.part == "forward" else card.part
+    lines = [Line("title", shorten(title(card), TITLE_LONGEST), f"#{card.number}"), *body(card)]
+    tooltip = [f"kernel {card.number}: {card.nest.name}", *user_lines(card.nest.origins)]
+    return Content(tuple(lines), style, "\n".join(tooltip))
+
+
+def data_content(value: Value) -> Content:
+    """A data input on one line."""
+    size = bytes_text(value.type.max_bytes)
+    name = printable(value.attrs["name"])
+    line = Line("title", shorten(name, TITLE_LONGEST), f"{shape_text(value.shape)} {value.dtype} · {size}")
+    return Content((line,), "data", f"data input {name}: {value.type}, {size} at most")
+
+
+def title(card: Card) -> str:
+    """The module the nest belongs to, where there is one, else its ops."""
+    mark = {"forward": "", "backward": "∂ ", "update": "⟳ "}[card.part]
+    return mark + (module(card) or " → ".join(short(card.ops.get(card.part, (card.nest.name,)))))
+
+
+def module(card: Card) -> str:
+    """The module path most of the values of the card's own part come from."""
+    paths = [origin.module for origin in card.nest.origins if origin.role == card.part]
+    return max(dict.fromkeys(paths), key=paths.count, default="")
+
+
+def short(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names if len(names) <= 4 else (*names[:2], "…", *names[-1:])
+
+
+def body(card: Card) -> Iterator[Line]:
+    for role, ops in card.ops.items():
+        if role == card.part and not module(card) and len(ops) <= 4:
+            continue  # the title says it
+        if role != "update" or not card.updates:
+            yield from ops_lines(role, ops)
+    depth = "" if card.nest.product is None else f", depth {card.nest.product.depth}"
+    yield Line("note", f"over {shape_text(card.nest.frame)}{depth}", f"writes {bytes_text(card.written_bytes)}")
+    for value in card.reads:
+        yield Line("scalar" if value.attrs["role"] == "scalar" else "parameter", f"▪ {label(value)}", shape_text(value.shape))
+    for value in card.updates:
+        yield Line("update", f"⟳ {label(value)}", shape_text(value.shape))
+    yield from (Line("result", f"◆ {shorten(printable(name), LONGEST)}") for name in card.results)
+    yield from (Line("check", f"checks {shorten(printable(message), LONGEST)}") for message in card.checks)
+
+
+def label(value: Value) -> str:
+    return shorten(printable(value.attrs["name"]), LONGEST)
+
+
+def ops_lines(role: str, ops: tuple[str, ...]) -> Iterator[Line]:
+    kind, mark = ("ops", "") if role == "forward" else ("gradient", "∂ ") if role == "backward" else ("ops", "⟳ ")
+    lines = wrap(mark + " → ".join(ops), LONGEST)
+    if len(lines) > OPS_LINES:
+        lines[OPS_LINES - 1 :] = [f"… → {ops[-1]}"]
+    yield from (Line(kind, line) for line in lines)

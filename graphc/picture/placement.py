@@ -1,0 +1,167 @@
+"""Where the cards of a program stand: rows and columns of a ladder.
+
+Forward nests run down the main column, one row a step. A backward nest stands on the row of the forward nest it belongs
+to: those that pass a gradient on in the outer column, where they run up, those that only update states between.
+Branches beside the main one and the data they read stand at the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphc.ir.dot.cards import Card, Flow, Place, computed
+from graphc.ir.graph import Value
+
+SIDE, MAIN, LEAF, CHAIN = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Row and column of a card; cards of one cell stand one below the other in the order of `rank`."""
+
+    row: int
+    column: int
+    rank: int = 0
+
+
+def arrange(picture: Flow) -> dict[Place, Cell]:
+    """A cell for every nest and every data input."""
+    before = forward_links(picture)
+    leads_on = {source for sources in before.values() for source in sources}
+    rows = depths(before)
+    main = spine(picture, rows, before)
+    settle(rows, set(main), before)
+    data = data_rows(picture, rows, leads_on)
+    for number in before:
+        if number not in main and number not in leads_on and not before[number]:
+            # A branch that leads nowhere, such as a check of the labels, stands below the data it looks at.
+            rows[number] = 1 + max((data[value] for value in data_read(picture, number)), default=rows[number] - 1)
+    cells: dict[Place, tuple[int, int]] = {number: (rows[number], MAIN if number in main else SIDE) for number in before}
+    at_top = data_read(picture, main[0])[:1] if main else []
+    cells |= {value: (row, MAIN if value in at_top and row < rows[main[0]] else SIDE) for value, row in data.items()}
+    return stack(cells | backward_cells(picture, rows))
+
+
+def forward_links(picture: Flow) -> dict[int, list[int]]:
+    """For each forward nest the forward nests it reads from."""
+    before: dict[int, list[int]] = {card.number: [] for card in picture.cards if card.part == "forward"}
+    for wire in picture.wires:
+        if wire.kind == "forward" and isinstance(wire.source, int):
+            before[wire.target].append(wire.source)
+    return before
+
+
+def data_read(picture: Flow, number: int) -> list[Value]:
+    return [wire.source for wire in picture.wires if wire.target == number and isinstance(wire.source, Value)]
+
+
+def depths(before: Mapping[int, list[int]]) -> dict[int, int]:
+    """One more than the deepest nest read; nests come in the order they run."""
+    rows: dict[int, int] = {}
+    for number, sources in before.items():
+        rows[number] = 1 + max((rows[source] for source in sources), default=0)
+    return rows
+
+
+def spine(picture: Flow, rows: Mapping[int, int], before: Mapping[int, list[int]]) -> list[int]:
+    """The longest path through the forward nests, from the top; of equal ones that which ends in a result."""
+    if not rows:
+        return []
+    path = [max(rows, key=lambda number: (rows[number], bool(picture.cards[number].results), number))]
+    while before[path[-1]]:
+        path.append(max(before[path[-1]], key=lambda number: (rows[number], number)))
+    return path[::-1]
+
+
+def settle(rows: dict[int, int], main: set[int], before: Mapping[int, list[int]]) -> None:
+    """Branches move down to just above where they are read."""
+    lowest: dict[int, int] = {}
+    for number in reversed(before):
+        if number not in main and number in lowest:
+            rows[number] = lowest[number]
+        for source in before[number]:
+            lowest[source] = min(lowest.get(source, rows[number]), rows[number] - 1)
+
+
+def data_rows(picture: Flow, rows: Mapping[int, int], leads_on: set[int]) -> dict[Value, int]:
+    """Each data input one row above the first nest that needs it for a result."""
+    found: dict[Value, int] = {}
+    for value in picture.data:
+        readers = [wire.target for wire in picture.wires if wire.source is value and wire.target in rows]
+        needed = [number for number in readers if number in leads_on or picture.cards[number].results]
+        found[value] = min((rows[number] for number in needed or readers), default=1) - 1
+    return found
+
+
+def backward_cells(picture: Flow, rows: Mapping[int, int]) -> dict[Place, tuple[int, int]]:
+    passes_on = {wire.source for wire in picture.wires}
+    votes = kinship(picture)
+    cells: dict[Place, tuple[int, int]] = {}
+    last = max(rows.values(), default=0)
+    for card in picture.cards:
+        if card.number in rows:
+            continue
+        score = votes.get(card.number, {})
+        partner = max(score, key=lambda number: (score[number], number), default=None)
+        row = last if partner is None else rows[partner]
+        cells[card.number] = (row, CHAIN if card.number in passes_on else LEAF)
+    return cells
+
+
+def kinship(picture: Flow) -> dict[int, dict[int, int]]:
+    """How much each backward nest has to do with each forward nest.
+
+    Most with the one whose parameters it updates, then with the one whose expression it is the gradient of, then with
+    those whose values or parameters it reads.
+    """
+    readers: dict[Value, list[int]] = {}
+    makers: dict[object, list[int]] = {}
+    votes: dict[int, dict[int, int]] = {}
+    for card in picture.cards:
+        if card.part == "forward":
+            for value in card.reads:
+                readers.setdefault(value, []).append(card.number)
+            for key in sorted_keys(card, stored_only=False):
+                makers.setdefault(key, []).append(card.number)
+
+    def vote(card: Card, partners: list[int], weight: int) -> None:
+        score = votes.setdefault(card.number, {})
+        for partner in partners:
+            score[partner] = score.get(partner, 0) + weight
+
+    for card in picture.cards:
+        if card.part == "forward":
+            continue
+        for value in card.updates:
+            vote(card, readers.get(value, []), 4)
+        for value in card.reads:
+            if value.attrs["role"] == "state":
+                vote(card, readers.get(value, []), 1)
+        for key in sorted_keys(card, stored_only=True):
+            vote(card, makers.get(key, []), 2)
+    for wire in picture.wires:
+        if wire.kind == "saved" and isinstance(wire.source, int):
+            vote(picture.cards[wire.target], [wire.source], 1)
+    return votes
+
+
+def sorted_keys(card: Card, stored_only: bool) -> list[object]:
+    """The user's expressions (with the module they ran in) a card computes, in order, each once."""
+    terms = [store.term for store in card.nest.stores if store.buffer.kind == "value"] if stored_only else computed(card.nest)
+    origins = [term.value.origin for term in terms]
+    return list(dict.fromkeys((o.code, o.instruction, o.module) for o in origins if o is not None))
+
+
+def stack(cells: Mapping[Place, tuple[int, int]]) -> dict[Place, Cell]:
+    """Rows and columns without gaps in their numbers; cells with several cards in order, backward ones from below."""
+    row_numbers = {row: number for number, row in enumerate(sorted({row for row, _ in cells.values()}))}
+    column_numbers = {column: number for number, column in enumerate(sorted({column for _, column in cells.values()}))}
+    groups: dict[tuple[int, int], list[Place]] = {}
+    for place, cell in cells.items():
+        groups.setdefault(cell, []).append(place)
+    return {
+        place: Cell(row_numbers[row], column_numbers[column], rank)
+        for (row, column), group in groups.items()
+        for rank, place in enumerate(reversed(group) if column >= LEAF else group)
+    }

@@ -1,0 +1,208 @@
+"""Tensors with memory, run-time scalars, and gradients with respect to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.runtime import Storage
+from graphc.errors import DTypeError, GradientError, ShapeError
+from graphc.ir import ops
+from graphc.ir.autodiff import depends_on
+from graphc.ir.graph import Value, reachable, user_origin
+from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound
+from graphc.tensor.dtypes import DType, f32
+from graphc.tensor.tensor import Tensor, apply, as_tensor, cast_value, common_shape, stretch
+from graphc.tensor.tracing import active_trace, current_trace, own, owner
+
+
+class Gradient(Tensor):
+    """A parameter's gradient inside a traced step."""
+
+    def zero_(self) -> Gradient:
+        """Nothing to do: every call of a compiled step starts with fresh gradients."""
+        return self
+
+
+class Parameter(Tensor):
+    """A tensor with memory: concrete numbers outside, a symbol inside a graph.
+
+    data  array of any supported dtype; float64 becomes float32 unless `dtype` says otherwise
+    """
+
+    def __init__(
+        self, data: Any, name: str = "", requires_grad: bool = True, dtype: DType | None = None
+    ) -> None:
+        array = np.asarray(data)
+        wanted = dtype.numpy if dtype else DTYPES["f32"] if array.dtype == DTYPES["f64"] else array.dtype
+        if wanted not in NAMES:
+            raise DTypeError(f"a parameter cannot have dtype {array.dtype}", user_origin())
+        self.storage = Storage(array.astype(wanted, copy=False))
+        self.name = name
+        self.requires_grad = requires_grad and NAMES[wanted] in FLOATS
+        kind = TensorType(NAMES[wanted], tuple(int(extent) for extent in array.shape))
+        self.input = ops.input(name=name or "parameter", role="state", type=kind)
+        own(self.input, self)
+        super().__init__(self.input)
+
+    @property
+    def value(self) -> Value:
+        """Its value at this point of the trace: the input, or what the last update made of it."""
+        trace = current_trace()
+        return trace.current[self].value if trace is not None and self in trace.current else self.input
+
+    @property
+    def grad(self) -> Gradient | None:
+        """Its gradient, after backward() in the same traced step."""
+        trace = current_trace()
+        found = None if trace is None else trace.gradients.get(self)
+        return found  # type: ignore[return-value]
+
+    @grad.setter
+    def grad(self, new: Tensor | None) -> None:
+        trace = active_trace("setting .grad")
+        if new is None:
+            trace.gradients.pop(self, None)
+        else:
+            trace.gradients[self] = new
+
+    def needed_grad(self) -> Tensor:
+        """Its gradient; GradientError when there is none."""
+        if self.grad is None:
+            raise GradientError(
+                f"parameter {self.name or self.type} has no gradient here",
+                user_origin(),
+                ["call backward() on a loss that depends on it first"],
+            )
+        return self.grad
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """A copy of its numbers."""
+        return self.storage.array.copy()
+
+    def item(self) -> Any:
+        return self.storage.array.item()
+
+    def copy_(self, data: Any) -> Parameter:
+        """New numbers, of the same shape; inside a traced step, a recorded update."""
+        if current_trace() is not None:
+            return self._record(as_tensor(data))
+        array = np.asarray(data.numpy() if isinstance(data, Parameter) else data)
+        if array.shape != self.storage.array.shape:
+            raise ShapeError(f"{self.name or 'parameter'} is {self.type}, the new data has shape {array.shape}", user_origin())
+        self.storage.array[...] = array
+        return self
+
+    def zero_(self) -> Parameter:
+        return self.copy_(np.zeros(self.storage.array.shape, self.storage.array.dtype))
+
+    @property
+    def data(self) -> Parameter:
+        """Itself: there is no tape that an in-place change could disturb."""
+        return self
+
+    def _record(self, new: Tensor) -> Parameter:
+        trace = active_trace("an in-place update")
+        value = cast_value(new.value, self.input.dtype)
+        if common_shape([value, self.input]) != self.input.shape:
+            raise ShapeError(f"an update of {new.type} does not fit {self.name or 'a parameter'} of {self.type}", user_origin())
+        trace.current[self] = Tensor(stretch(value, self.input.shape))
+        return self
+
+    def __iadd__(self, other: Any) -> Parameter:  # type: ignore[misc]
+        return self._record(self + other)
+
+    def __isub__(self, other: Any) -> Parameter:  # type: ignore[misc]
+        return self._record(self - other)
+
+    def __imul__(self, other: Any) -> Parameter:  # type: ignore[misc]
+        return self._record(self * other)
+
+    def __itruediv__(self, other: Any) -> Parameter:  # type: ignore[misc]
+        return self._record(self / other)
+
+    def add_(self, other: Any, alpha: Any = 1) -> Parameter:
+        return self._record(self + other * alpha)
+
+    def sub_(self, other: Any, alpha: Any = 1) -> Parameter:
+        return self._record(self - other * alpha)
+
+    def mul_(self, other: Any) -> Parameter:
+        return self._record(self * other)
+
+
+class Scalar(Tensor):
+    """A run-time number of a step: changing it never recompiles."""
+
+    def __init__(self, name: str, number: float, dtype: DType = f32) -> None:
+        self.name = name
+        self.number = number
+        self.input = ops.input(name=name, role="scalar", type=TensorType(dtype.name, ()))
+        own(self.input, self)
+        super().__init__(self.input)
+
+    def set(self, number: float) -> None:
+        self.number = number
+
+    def item(self) -> Any:
+        return self.number
+
+
+def record_gradients(loss: Tensor) -> None:
+    """What loss.backward() does: every parameter the scalar depends on gets its `.grad` in the active trace."""
+    trace = active_trace("backward()")
+    check_scalar(loss)
+    holders = [holder for value in reachable((loss.value,)) if isinstance(holder := owner(value), Parameter)]
+    wanted = [holder for holder in holders if holder.requires_grad]
+    reached = depends_on(loss.value, tuple(holder.input for holder in wanted))
+    for holder in wanted:
+        if holder.input in reached:
+            gradient = apply(ops.gradient, loss.value, holder.input)
+            known = trace.gradients.get(holder)
+            trace.gradients[holder] = Gradient((gradient if known is None else known + gradient).value)
+
+
+def check_scalar(loss: Tensor) -> None:
+    if bound(loss.type.count) != 1:
+        raise GradientError(
+            f"a gradient needs a loss of one number, this one is {loss.type}",
+            user_origin(),
+            ["reduce it first: loss.mean() or loss.sum()"],
+        )
+
+
+def grad(loss: Tensor, wrt: Any) -> Any:
+    """d loss / d wrt as more graph: one tensor, or a list for a list of them.
+
+    Raises GradientError when the loss is not one number or does not depend on a wrt through differentiable operations.
+    """
+    check_scalar(loss)
+    many = isinstance(wrt, (list, tuple))
+    targets = list(wrt) if many else [wrt]
+    reached = depends_on(loss.value, tuple(target.value for target in targets))
+    for target in targets:
+        if target.value not in reached:
+            name = getattr(target, "name", "") or str(target.type)
+            raise GradientError(
+                f"the loss does not depend on {name} through differentiable operations",
+                user_origin(),
+                ["leave it out, or check for comparisons, integer casts and stop_gradient on the way"],
+            )
+    found = [apply(ops.gradient, loss.value, target.value) for target in targets]
+    return found if many else found[0]
+
+
+def input(name: str, type: TensorType) -> Tensor:
+    """A data input of a function."""
+    return Tensor(ops.input(name=name, role="data", type=type))
+
+
+def parameter(name: str, data: Any) -> Parameter:
+    """Concrete storage that is a symbol in a graph."""
+    return Parameter(data, name)
+
+
+def scalar(name: str, number: float) -> Scalar:
+    """A run-time input with a value, f32[]."""
+    return Scalar(name, number)

@@ -1,0 +1,161 @@
+"""What each nest of a program does and which values pass between nests: what every picture of kernels is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from graphc.ir.dot.style import ROLES
+from graphc.ir.graph import Value
+from graphc.ir.loops import Buffer, LoopNest, Term
+from graphc.ir.program import Program
+from graphc.ir.types import FLOATS
+
+Place = int | Value  # the number of a nest, or a data input
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One nest.
+
+    ops      role -> names of the ops it computes, in order, each once
+    reads    states and scalars it reads, save a state it reads for nothing but its own update
+    updates  states it writes
+    results  named results it hands out
+    checks   messages of the checks that follow it
+    """
+
+    number: int
+    nest: LoopNest
+    ops: dict[str, tuple[str, ...]]
+    reads: tuple[Value, ...]
+    updates: tuple[Value, ...]
+    results: tuple[str, ...]
+    checks: tuple[str, ...]
+
+    @property
+    def part(self) -> str:
+        """The earliest role it has a share in: a nest that mixes forward and backward is part of the forward pass."""
+        return next((role for role in ROLES if role in self.ops), "forward")
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes it leaves in memory, at the dims' maxima."""
+        return sum(buffer.value.type.max_bytes for buffer in written_buffers(self.nest))
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Values that go from one place to a nest.
+
+    kind  "forward", "backward" (cotangents), "saved" (made on the way forward, read on the way back)
+    """
+
+    source: Place
+    target: int
+    values: tuple[Value, ...]
+    kind: str
+
+    @property
+    def bytes(self) -> int:
+        """At the dims' maxima."""
+        return sum(value.type.max_bytes for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A program as cards and wires; `data` are its data inputs, read or not."""
+
+    program: Program
+    data: tuple[Value, ...]
+    cards: tuple[Card, ...]
+    wires: tuple[Wire, ...]
+
+
+def flow(program: Program) -> Flow:
+    cards = tuple(describe(program, number, nest) for number, nest in enumerate(program.nests))
+    return Flow(program, program.graph.of_role("data"), cards, tuple(connect(cards)))
+
+
+def read_buffers(nest: LoopNest) -> tuple[Buffer, ...]:
+    """The buffers a nest takes numbers from that were there before it, each once."""
+    found = [] if nest.product is None else [nest.product.left.buffer, nest.product.right.buffer]
+    found += [term.detail[0] for term in nest.terms() if term.kind == "load"]
+    return tuple(dict.fromkeys(found))
+
+
+def written_buffers(nest: LoopNest) -> tuple[Buffer, ...]:
+    """The buffers a nest leaves something in, each once."""
+    found = [store.buffer for store in nest.stores]
+    found += [term.detail[0] for term in nest.terms() if term.kind == "column"]
+    return tuple(buffer for buffer in dict.fromkeys(found) if buffer.kind != "scratch")
+
+
+def computed(nest: LoopNest) -> Iterator[Term]:
+    """The terms that are arithmetic."""
+    return (term for term in nest.terms() if term.kind not in ("load", "constant", "size", "iota"))
+
+
+def describe(program: Program, number: int, nest: LoopNest) -> Card:
+    ops: dict[str, list[str]] = {}
+    for term in computed(nest):
+        ops.setdefault(term.value.role, []).append(term.value.op.name)
+    written = written_buffers(nest)
+    return Card(
+        number,
+        nest,
+        {role: tuple(dict.fromkeys(ops[role])) for role in ROLES if role in ops},
+        tuple(parameters(nest)),
+        tuple(buffer.value for buffer in written if buffer.kind == "input"),
+        tuple(buffer.name for buffer in written if buffer.kind == "result"),
+        tuple(check.message for check in program.checks if check.nest == number),
+    )
+
+
+def parameters(nest: LoopNest) -> Iterator[Value]:
+    """States and scalars a nest reads, without those states that only their own update reads."""
+    updated = {buffer for buffer in written_buffers(nest) if buffer.kind == "input"}
+    read_elsewhere = set() if nest.product is None else {nest.product.left.buffer, nest.product.right.buffer}
+    for term in computed(nest):
+        if term.value.role != "update":
+            read_elsewhere |= {operand.detail[0] for operand in term.operands if operand.kind == "load"}
+    for buffer in read_buffers(nest):
+        if buffer.kind != "input" or buffer.value.attrs["role"] == "data":
+            continue
+        if buffer not in updated or buffer in read_elsewhere:
+            yield buffer.value
+
+
+def connect(cards: tuple[Card, ...]) -> Iterator[Wire]:
+    """Every wire, sorted by target: one for all values of a kind between two places."""
+    home = {
+        buffer.value: card.number
+        for card in cards
+        for buffer in written_buffers(card.nest)
+        if buffer.kind == "value"
+    }
+    reads = [(card.number, buffer) for card in cards for buffer in read_buffers(card.nest)]
+    links: list[tuple[Place, int, Value]] = []
+    for target, buffer in reads:
+        if buffer.kind == "value":
+            links.append((home[buffer.value], target, buffer.value))
+        elif buffer.value.attrs["role"] == "data":
+            links.append((buffer.value, target, buffer.value))
+    parts = [card.part for card in cards]
+    leads_on = {source for source, target, _ in links if parts[target] == "forward"}
+
+    def kind(source: Place, target: int, value: Value) -> str:
+        if isinstance(source, int) and parts[source] != "forward":
+            return "backward"
+        if parts[target] == "forward":
+            return "forward"
+        # Where the forward pass ends the gradients begin; what is made earlier for the way back is no gradient yet.
+        begins = source not in leads_on and value.role == "backward" and value.dtype in FLOATS
+        return "backward" if begins else "saved"
+
+    keyed = [(source, target, kind(source, target, value), value) for source, target, value in links]
+    order = {source: number for number, source in enumerate(dict.fromkeys(key[0] for key in keyed))}
+    keyed.sort(key=lambda key: (key[1], order[key[0]], key[2]))
+    for (source, target, name), group in groupby(keyed, key=lambda key: key[:3]):
+        yield Wire(source, target, tuple(value for *_, value in group), name)

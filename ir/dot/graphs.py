@@ -1,0 +1,118 @@
+"""The graph level as DOT: every op a node, the modules of the user's model as clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from graphc.ir.dot.language import Attribute, digraph, edge, legend, node, quoted
+from graphc.ir.dot.style import PALETTE, bytes_text, line_width, printable, user_line, value_names
+from graphc.ir.graph import Graph, Output, Value
+
+Style = dict[str, Attribute]
+
+# Each has a form and a border of its own, so that the picture can be read without colour.
+SHAPES: dict[str, Style] = {
+    "forward": {"shape": "box", "style": "filled,rounded"},
+    "backward": {"shape": "box", "style": "filled,dashed"},
+    "update": {"shape": "note", "style": "filled,bold"},
+    "data": {"shape": "parallelogram", "style": "filled"},
+    "state": {"shape": "box", "style": "filled", "peripheries": 2},
+    "scalar": {"shape": "diamond", "style": "filled"},
+    "constant": {"shape": "plain", "style": "filled"},
+    "result": {"shape": "doubleoctagon", "style": "filled"},
+    "check": {"shape": "octagon", "style": "filled,dotted"},
+}
+MEANINGS = {
+    "forward": "forward op",
+    "backward": "backward op",
+    "update": "update op",
+    "data": "data input",
+    "state": "state (a double border), before and after its update",
+    "scalar": "scalar input",
+    "constant": "constant",
+    "result": "result",
+    "check": "check: must be 0",
+}
+MARKS = {"forward": "", "backward": "∂ ", "update": "⟳ "}
+
+
+def style_of(kind: str) -> Style:
+    colours = PALETTE[kind]
+    return {**SHAPES[kind], "fillcolor": colours.fill, "color": colours.line, "fontcolor": colours.text}
+
+
+def kind_of(value: Value) -> str:
+    """Which of the styles a value is drawn in."""
+    if "role" in value.attrs and value.op.kind == "source":
+        return str(value.attrs["role"])
+    return "constant" if value.op.kind == "source" else value.role
+
+
+@dataclass
+class Cluster:
+    """The nodes of one module and the clusters of the modules inside it."""
+
+    name: str
+    lines: list[str] = field(default_factory=list)
+    inner: dict[str, Cluster] = field(default_factory=dict)
+
+    def descend(self, mark: str, path: str) -> Cluster:
+        """The cluster of a dotted module path, made where there is none."""
+        cluster, name = self, mark
+        for part in path.split(".") if path else ():
+            name = f"{name}{part}" if cluster is self else f"{name}.{part}"
+            cluster = cluster.inner.setdefault(f"{mark}{part}", Cluster(name))
+        return cluster
+
+    def write(self) -> list[str]:
+        lines = list(self.lines)
+        for cluster in self.inner.values():
+            head = [f"subgraph {quoted('cluster ' + cluster.name)} {{", f"  graph [label={quoted(cluster.name)}]"]
+            lines += [*head, *(f"  {line}" for line in cluster.write()), "}"]
+        return lines
+
+
+def graph_dot(graph: Graph) -> str:
+    """The graph as DOT text; equal graphs give equal text.
+
+    A node shows op, name in the graph's text, type; its tooltip the user's line. An edge's tooltip shows the operand's
+    type, its width the bytes at the dims' maxima. Forward, backward and update ops differ in form, border and colour.
+    """
+    names = value_names(graph)
+    root = Cluster("")
+    for value in names:
+        module = value.origin.module if value.origin and value.op.kind != "source" else ""
+        root.descend(MARKS[value.role], module).lines.append(node(names[value], describe(value, names)))
+    lines = root.write()
+    for reader in names:
+        lines += [edge(names[value], names[reader], carry(value, names)) for value in reader.operands]
+    for output in graph.outputs:
+        name = f"{output.kind} {output.name}"
+        lines += [node(name, describe_output(output)), edge(names[output.value], name, carry(output.value, names))]
+    return digraph(graph.name, lines + legend([(text, style_of(kind)) for kind, text in MEANINGS.items()]))
+
+
+def describe(value: Value, names: dict[Value, str]) -> Style:
+    kind, name = kind_of(value), names[value]
+    title = name if kind in ("data", "state", "scalar") else f"{value.op.name}{written_attributes(value)}  {name}"
+    tip = [f"{name}: {value.type}, {bytes_text(value.type.max_bytes)} at most"]
+    tip += [user_line(value.origin)] if value.origin else []
+    return {"label": printable(title) + f"\n{value.type}", **style_of(kind), "tooltip": "\n".join(tip)}
+
+
+def written_attributes(value: Value) -> str:
+    """What tells a constant or a reduction from others of its name; shapes are in the type."""
+    shown = {key: item for key, item in value.attrs.items() if key not in ("type", "shape", "dtype", "message")}
+    return f" {', '.join(f'{key}={item}' for key, item in shown.items())}" if shown else ""
+
+
+def describe_output(output: Output) -> Style:
+    kind = "state" if output.kind == "update" else output.kind
+    style = style_of(kind) | ({"color": PALETTE["update"].line} if output.kind == "update" else {})
+    title = {"result": "", "update": "⟳ ", "check": "check: "}[output.kind] + printable(output.name)
+    return {"label": f"{title}\n{output.value.type}", **style, "tooltip": f"{output.kind} {output.name}"}
+
+
+def carry(value: Value, names: dict[Value, str]) -> Style:
+    size = value.type.max_bytes
+    return {"tooltip": f"{names[value]}: {value.type}, {bytes_text(size)}", "penwidth": line_width(size)}

@@ -1,0 +1,110 @@
+"""How pictures write and colour things: the one place for sizes, shapes, user lines, widths and the palette."""
+
+from __future__ import annotations
+
+import linecache
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from graphc.ir.graph import Graph, Origin, Value
+from graphc.ir.types import Shape
+
+ROLES = ("forward", "backward", "update")
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 has no place for
+MOST_LINES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    fill: str
+    line: str
+    text: str
+
+
+PALETTE = {
+    "forward": Colours("#dbeafe", "#1d4ed8", "#1e3a8a"),
+    "backward": Colours("#ffe8db", "#c2410c", "#9a3412"),
+    "update": Colours("#dcfce7", "#15803d", "#166534"),
+    "data": Colours("#fef3c7", "#b45309", "#78350f"),
+    "state": Colours("#f1f5f9", "#334155", "#0f172a"),
+    "scalar": Colours("#fafaf9", "#57534e", "#292524"),
+    "constant": Colours("#ffffff", "#94a3b8", "#475569"),
+    "result": Colours("#f3e8ff", "#7e22ce", "#581c87"),
+    "check": Colours("#fee2e2", "#b91c1c", "#7f1d1d"),
+    "saved": Colours("#fef3c7", "#d97706", "#92400e"),
+    "flow": Colours("#ffffff", "#64748b", "#475569"),
+}
+
+
+def bytes_text(count: int) -> str:
+    """`10 KiB`, `1.5 MiB`: no more than one digit after the point."""
+    size, units = float(count), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while size >= 1024 and unit != "GiB":
+        size, unit = size / 1024, next(units)
+    digits = 0 if size >= 100 or size == int(size) else 1
+    return f"{size:.{digits}f} {unit}"
+
+
+def shape_text(shape: Shape) -> str:
+    """`batch×784`; a shape without axes is a `scalar`."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def line_width(count: int) -> float:
+    """How thick the line is that carries so many bytes: 1 up to a KiB, then a third more for every doubling, 6 at most."""
+    return round(min(6.0, 1 + 0.35 * max(0.0, math.log2(max(count, 1) / 1024))), 2)
+
+
+def printable(text: str) -> str:
+    """The text on one line, every character fit for XML."""
+    return UNPRINTABLE.sub("\ufffd", " ".join(text.split()))
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters; what is left out is in the middle."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def wrap(text: str, limit: int) -> list[str]:
+    """The text in lines of at most `limit` characters, broken at spaces; a longer word has a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= limit:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+@lru_cache(maxsize=4096)
+def user_line(origin: Origin) -> str:
+    """`mlp.py:12  self.fc1(x)`: base name, line and expression, the last where the source can be read."""
+    text = linecache.getline(origin.file, origin.line).rstrip().encode()
+    first, last = origin.column, origin.end_column
+    whole = first is None or last is not None
+    expression = printable(text[first:last].decode(errors="replace"))
+    if not expression:
+        return str(origin)
+    return f"{origin}  {expression}{'' if whole else ' …'}"
+
+
+def user_lines(origins: Iterable[Origin | None]) -> list[str]:
+    """The lines of several values, each once, in order; a long list is cut."""
+    lines = list(dict.fromkeys(user_line(origin) for origin in origins if origin is not None))
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"… and {len(lines) - MOST_LINES} more"]
+    return lines
+
+
+def value_names(graph: Graph) -> dict[Value, str]:
+    """What the graph's text calls each value: an input's own name, or `%` and a number."""
+    names = {value: value.attrs["name"] for value in graph.inputs}
+    computed = (value for value in graph.values() if value not in names)
+    return names | {value: f"%{number}" for number, value in enumerate(list(computed))}
