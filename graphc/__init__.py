@@ -1,1 +1,46 @@
-"""graphc."""
+"""graphc: declare a model in Python, get its whole training step as one native function.
+
+    import graphc as gx
+    from graphc import nn, optim, data, datasets
+"""
+
+from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, train
+from graphc.checkpoint import load, save
+from graphc.errors import (
+    BatchError,
+    CheckpointError,
+    DatasetError,
+    DTypeError,
+    GradientError,
+    GraphcError,
+    InternalError,
+    LabelError,
+    NumericsError,
+    ShapeError,
+    TraceError,
+)
+from graphc.function import Function
+from graphc.functional import *  # noqa: F403  (functional lists its public names in __all__)
+from graphc.init import manual_seed
+from graphc.show import to_networkx
+from graphc.step import eval_step, function, predict_step, step, train_step
+from graphc.tensor import (
+    Parameter,
+    Scalar,
+    Tensor,
+    bool_,
+    dim,
+    f32,
+    f64,
+    grad,
+    i32,
+    i64,
+    input,
+    no_grad,
+    parameter,
+    scalar,
+    u8,
+)
+from graphc.train import Callback, Checkpoint, EarlyStopping, History, evaluate, fit, predict
+
+__version__ = "0.1.0"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from graphc.errors import GraphcError
 
 if TYPE_CHECKING:
-    from graphc.step import Function
+    from graphc.function import Function
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 def find_step(reference: str) -> Function:
     """The step called NAME in FILE.py, by running the file without its `__main__` part."""
-    from graphc.step import Function
+    from graphc.function import Function
 
     file, _, name = reference.rpartition(":")
     if not file or not Path(file).is_file():

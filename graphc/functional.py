@@ -12,7 +12,7 @@ from typing import Any
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
-from graphc.ir.types import FLOATS, INTEGERS, Extent, TensorType, bound, divide
+from graphc.ir.types import FLOATS, INTEGERS, Extent, TensorType, bound, multiply
 from graphc.tensor import (
     DType,
     Size,
@@ -23,8 +23,10 @@ from graphc.tensor import (
     cast_value,
     elementwise,
     floating,
+    lift,
     matmul,
     reduce,
+    stretch,
     where,
 )
 
@@ -207,11 +209,13 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False, *, dim: int 
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """log(sum(exp(x))) that cannot overflow; infinite rows give what the formula gives."""
+    """log(sum(exp(x))) that cannot overflow; -inf, with no gradient, where all of x is."""
     tensor, axes = as_tensor(x), axis if dim is None else dim
     top = max(tensor, axes, keepdims=True).detach()
     shift = where(abs(top) < math.inf, top, 0.0)
-    total = log(sum(exp(tensor - shift), axes, keepdims=True)) + shift
+    powers = sum(exp(tensor - shift), axes, keepdims=True)
+    nothing = powers == 0
+    total = where(nothing, -math.inf, log(where(nothing, 1.0, powers))) + shift
     return total if keepdims or keepdim else sum(total, axes)
 
 
@@ -296,7 +300,7 @@ def broadcast_to(x: Any, *shape: Any) -> Tensor:
 # -- constants
 
 
-def shape_of(extents: tuple[Any, ...]) -> tuple[Extent, ...]:
+def shape_of(*extents: Any) -> tuple[Extent, ...]:
     """A shape given as one sequence or as several extents."""
     given = extents[0] if len(extents) == 1 and isinstance(extents[0], (tuple, list)) else extents
     return tuple(as_extent(extent) for extent in given)
@@ -304,17 +308,16 @@ def shape_of(extents: tuple[Any, ...]) -> tuple[Extent, ...]:
 
 def full(shape: Any, value: Any, dtype: DType | None = None) -> Tensor:
     """A constant; its dtype is that of the number unless one is named."""
-    number = as_tensor(value)
-    constant = number if dtype is None else number.astype(dtype)
-    return constant.expand(shape_of((shape,) if isinstance(shape, (tuple, list)) else (shape,)))
+    number = lift(value)
+    return Tensor(stretch(number if dtype is None else cast_value(number, dtype.name), shape_of(shape)))
 
 
 def zeros(*shape: Any, dtype: DType | None = None) -> Tensor:
-    return full(shape_of(shape), 0.0, dtype)
+    return full(shape_of(*shape), 0.0, dtype)
 
 
 def ones(*shape: Any, dtype: DType | None = None) -> Tensor:
-    return full(shape_of(shape), 1.0, dtype)
+    return full(shape_of(*shape), 1.0, dtype)
 
 
 def full_like(x: Any, value: float, dtype: DType | None = None) -> Tensor:
@@ -339,9 +342,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: DType | None = No
         ramp = Tensor(ops.iota(axis=0, type=TensorType("i64", (as_extent(start),))))
         return ramp if dtype is None else ramp.astype(dtype)
     first, end = (0, start) if stop is None else (start, stop)
-    count = math.ceil((end - first) / step)
-    numbers = arange(count) * step + first
-    return numbers if dtype is None else numbers.astype(dtype)
+    return as_tensor(arange(math.ceil((end - first) / step), dtype=dtype) * step + first)
 
 
 # -- classes
@@ -365,9 +366,9 @@ def require_labels(name: str, labels: Tensor, classes: int) -> Tensor:
 
 def is_class(labels: Tensor, axis: int, classes: int) -> Tensor:
     """[...] -> bool with an axis of `classes` inserted: true where the index along it is the label."""
-    column = cast_value(labels.unsqueeze(axis).value, "i64")
+    column = cast_value(unsqueeze(labels, axis).value, "i64")
     shape = (*column.shape[:axis], classes, *column.shape[axis + 1 :])
-    return Tensor(ops.iota(axis=axis, type=TensorType("i64", shape))) == Tensor(column)
+    return elementwise(ops.equal, Tensor(ops.iota(axis=axis, type=TensorType("i64", shape))), Tensor(column))
 
 
 def accuracy(logits: Any, target: Any) -> Tensor:
@@ -386,10 +387,16 @@ def accuracy(logits: Any, target: Any) -> Tensor:
 # -- losses
 
 
-def reduced(losses: Tensor, reduction: str) -> Tensor:
+def check_reduction(reduction: str) -> str:
     if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction={reduction!r} is not a choice; use one of {", ".join(REDUCTIONS)}')
-    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+        raise ValueError(f"reduction={reduction!r} is not a choice; use one of {', '.join(REDUCTIONS)}")
+    return reduction
+
+
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    if check_reduction(reduction) == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
 
 
 def check_alike(name: str, x: Tensor, target: Tensor) -> None:
@@ -418,15 +425,29 @@ def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
 def binary_cross_entropy(x: Any, target: Any, reduction: str = "mean") -> Tensor:
     """-(target * log(x) + (1 - target) * log(1 - x)) for probabilities x in [0, 1] and a target of one shape.
 
-    Logarithms are at least -100, as in PyTorch, with no gradient where they would be less.
+    Logarithms are at least -100, as in PyTorch, with no gradient where they would be less. The result of `sigmoid` is
+    taken back to its logits, which lose no digits.
     """
     found, wanted = as_tensor(x), as_tensor(target)
     check_alike("binary_cross_entropy", found, wanted)
+    logits = logits_of(found)
+    if logits is not None:
+        return binary_cross_entropy_with_logits(logits, wanted, reduction)
     return reduced(-(wanted * limited_log(found) + (1 - wanted) * limited_log(1 - found)), reduction)
 
 
+def logits_of(probabilities: Tensor) -> Tensor | None:
+    """x of `sigmoid(x)` or of a reshape of it; None for anything else."""
+    source = probabilities.value
+    while source.op is ops.reshape:
+        source = source.operands[0]
+    return reshape(Tensor(source.operands[0]), probabilities.shape) if source.op is ops.sigmoid else None
+
+
 def limited_log(x: Tensor) -> Tensor:
-    return maximum(where(x > 0, log(x), LEAST_LOG), LEAST_LOG)
+    """log(x), at least -100; the logarithm of 0 is not taken, since its slope would be no number."""
+    positive = x > 0
+    return maximum(where(positive, log(where(positive, x, 1.0)), LEAST_LOG), LEAST_LOG)
 
 
 def binary_cross_entropy_with_logits(x: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -460,10 +481,11 @@ def at_labels(name: str, scores: Tensor, labels: Tensor) -> Tensor:
 
 def class_loss(scores: Tensor, reduction: str) -> Tensor:
     """Minus the sum over classes, reduced over all else."""
-    if reduction not in ("mean", "sum"):
-        return reduced(-sum(scores, class_axis(scores)), reduction)
-    rows = divide(scores.value.type.count, scores.value.shape[class_axis(scores)])
-    return -sum(scores) if reduction == "sum" or rows is None else -(sum(scores) / (Size(rows)))
+    axis, shape = class_axis(scores), scores.value.shape
+    if check_reduction(reduction) == "none":
+        return -sum(scores, axis)
+    rows = 1 if reduction == "sum" else multiply(*shape[:axis], *shape[axis + 1 :])
+    return -(sum(scores) / (rows if isinstance(rows, int) else Size(rows)))
 
 
 def cross_entropy(logits: Any, target: Any, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:

@@ -14,7 +14,7 @@ from graphc.ir.text import print_graph
 from graphc.ir.types import Extent
 
 if TYPE_CHECKING:
-    from graphc.step import Function
+    from graphc.function import Function
 
 DOT_LEVELS = ("graph", "kernels")
 

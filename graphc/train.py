@@ -15,7 +15,7 @@ import numpy as np
 from graphc.checkpoint import save
 from graphc.errors import NumericsError, TraceError
 from graphc.ir.graph import user_origin
-from graphc.step import Function
+from graphc.function import Function
 
 SLOW = 0.5  # seconds an epoch may take before its progress is drawn within the epoch
 WIDTH = 24

@@ -82,15 +82,24 @@ def data_content(value: Value) -> Content:
 
 
 def title(card: Card) -> str:
-    """The module the nest belongs to, where there is one, else its ops."""
+    """The modules a nest belongs to, where there are any, else what it hands out, else its ops."""
     mark = {"forward": "", "backward": "∂ ", "update": "⟳ "}[card.part]
-    return mark + (module(card) or " → ".join(short(card.ops.get(card.part, (card.nest.name,)))))
+    return mark + (" · ".join(short(modules(card)) or short(handed_out(card))) or " → ".join(short(own_ops(card))))
 
 
-def module(card: Card) -> str:
-    """The module path most of the values of the card's own part come from."""
+def modules(card: Card) -> tuple[str, ...]:
+    """The module paths the values of the card's own part come from, unless most come from outside of any."""
     paths = [origin.module for origin in card.nest.origins if origin.role == card.part]
-    return max(dict.fromkeys(paths), key=paths.count, default="")
+    inside = [path for path in paths if path]
+    return tuple(dict.fromkeys(inside)) if 2 * len(inside) >= len(paths) else ()
+
+
+def handed_out(card: Card) -> tuple[str, ...]:
+    return tuple(map(printable, card.results)) or ("check",) * bool(card.checks)
+
+
+def own_ops(card: Card) -> tuple[str, ...]:
+    return card.ops.get(card.part, (card.nest.name,))
 
 
 def short(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,14 +108,16 @@ def short(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def body(card: Card) -> Iterator[Line]:
     for role, ops in card.ops.items():
-        if role == card.part and not module(card) and len(ops) <= 4:
-            continue  # the title says it
+        if role == card.part and " → ".join(ops) in title(card):
+            continue
         if role != "update" or not card.updates:
             yield from ops_lines(role, ops)
     depth = "" if card.nest.product is None else f", depth {card.nest.product.depth}"
-    yield Line("note", f"over {shape_text(card.nest.frame)}{depth}", f"writes {bytes_text(card.written_bytes)}")
+    frame = f"over {shape_text(card.nest.frame)}" if card.nest.frame else "runs once"
+    yield Line("note", f"{frame}{depth}", f"writes {bytes_text(card.written_bytes)}")
     for value in card.reads:
-        yield Line("scalar" if value.attrs["role"] == "scalar" else "parameter", f"▪ {label(value)}", shape_text(value.shape))
+        kind = "scalar" if value.attrs["role"] == "scalar" else "parameter"
+        yield Line(kind, f"▪ {label(value)}", shape_text(value.shape))
     for value in card.updates:
         yield Line("update", f"⟳ {label(value)}", shape_text(value.shape))
     yield from (Line("result", f"◆ {shorten(printable(name), LONGEST)}") for name in card.results)

@@ -9,30 +9,32 @@ from graphc.ir.dot.cards import Flow, Place, Wire, flow
 from graphc.ir.dot.style import PALETTE, bytes_text, line_width, printable, shape_text, shorten, value_names
 from graphc.ir.graph import Value
 from graphc.ir.program import Program
-from graphc.picture.content import PADDING, HEIGHT, Content, Line, card_content, data_content, line_size, text_width
+from graphc.picture.content import HEIGHT, PADDING, Content, Line, card_content, data_content, line_size, text_width
 from graphc.picture.placement import arrange
-from graphc.picture.routing import Box, Layout, Point, lay_out
+from graphc.picture.routing import CHANNEL, Box, Layout, Point, lay_out
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 MARGIN, HEAD, CORNER, ARROW = 24.0, 44.0, 7.0, 8.0
 NARROWEST = 460.0
-LINES = {"forward": "flow", "backward": "backward", "saved": "saved"}
-MEANINGS = (
-    ("data", "data"),
-    ("forward", "forward"),
-    ("result", "makes the results"),
-    ("backward", "∂ backward"),
-    ("update", "⟳ updates"),
-)
-WIRE_MEANINGS = (("forward", "value"), ("backward", "gradient"), ("saved", "saved for backward"))
+SHORTEST_LABELLED, LABEL_ROOM = 30.0, 14.0
+LINES = {"saved": "saved", "update": "update", "backward": "backward", "forward": "flow"}  # the last lie on top
+CARDS = {
+    "data": "data",
+    "forward": "forward",
+    "result": "makes results",
+    "backward": "∂ backward",
+    "update": "⟳ updates",
+}
+CARRIED = {"forward": "", "update": "", "backward": "gradient ", "saved": "saved for the backward pass: "}
+WIRES = {"forward": "value", "backward": "gradient", "saved": "saved for backward", "update": "for an update"}
 NOTE, INK = "#64748b", "#0f172a"
 
 
 def kernels_svg(program: Program) -> str:
     """The program as a ladder, one card a nest, as the text of an SVG file.
 
-    Forward nests run down, backward nests run up beside them, each on the row of the nest it belongs to. Sizes are bytes
-    at the dims' maxima; a line is the thicker the more it carries. Cards and lines show the user's lines as tooltips.
+    Forward nests run down, backward nests run up beside them, each on the row of the nest it belongs to. Sizes are
+    bytes at the dims' maxima; a line is the thicker the more it carries. A card's tooltip shows the user's lines.
     """
     picture = flow(program)
     contents: dict[Place, Content] = {card.number: card_content(card) for card in picture.cards}
@@ -46,7 +48,12 @@ def kernels_svg(program: Program) -> str:
         place: (columns[cells[place].column] if isinstance(place, int) else content.width, content.height)
         for place, content in contents.items()
     }
-    legend, legend_height = draw_legend(max(NARROWEST, sum(columns.values())))
+    shown = {content.style for content in contents.values()}
+    shown |= {"update" for card in picture.cards if card.updates}
+    entries = [(kind, text, "card") for kind, text in CARDS.items() if kind in shown]
+    carried = {wire.kind for wire in picture.wires}
+    entries += [(kind, text, "wire") for kind, text in WIRES.items() if kind in carried]
+    legend, legend_height = draw_legend(entries, max(NARROWEST, sum(columns.values()) + CHANNEL * (len(columns) - 1)))
     layout = lay_out(cells, sizes, picture.wires, (MARGIN, MARGIN + HEAD + legend_height), columns)
     body = [*draw_head(program), *legend, *draw_lines(picture, layout)]
     body += [part for place, content in contents.items() for part in draw_card(place, content, layout.boxes[place])]
@@ -56,9 +63,10 @@ def kernels_svg(program: Program) -> str:
 
 
 def frame(name: str, width: float, height: float, body: Iterable[str]) -> str:
-    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{FONTS}" style="color-scheme: light">'
-    paper = f'<rect class="paper" width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>'
+    size = f'width="{width:.0f}" height="{height:.0f}"'
+    look = f'role="img" font-family="{FONTS}" style="color-scheme: light"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" {size} {look}>'
+    paper = f'<rect class="paper" {size} fill="#ffffff"/>'
     return "\n".join([head, f"<title>{clean(name)}</title>", paper, *body, "</svg>"]) + "\n"
 
 
@@ -82,18 +90,17 @@ def draw_head(program: Program) -> Iterator[str]:
     yield write(MARGIN, MARGIN + 33, facts, 11.5, NOTE)
 
 
-def draw_legend(width: float) -> tuple[list[str], float]:
+def draw_legend(entries: list[tuple[str, str, str]], width: float) -> tuple[list[str], float]:
     """The legend from left to right in as many lines as it takes, and its height."""
     parts: list[str] = []
     x, y = MARGIN, MARGIN + HEAD + 10
-    entries = [(kind, text, "card") for kind, text in MEANINGS] + [(kind, text, "wire") for kind, text in WIRE_MEANINGS]
     for kind, text, form in entries:
         room = 26 + text_width(text, 11) + 16
         if x + room > MARGIN + width and x > MARGIN:
             x, y = MARGIN, y + 20
         if form == "card":
-            colours = PALETTE[kind]
-            parts.append(f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="18" height="12" rx="3" fill="{colours.fill}" stroke="{colours.line}"/>')
+            look = f'fill="{PALETTE[kind].fill}" stroke="{PALETTE[kind].line}"'
+            parts.append(f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="18" height="12" rx="3" {look}/>')
         else:
             parts += draw_line([(x, y - 3), (x + 20, y - 3)], kind, 2.0, "")
         parts.append(write(x + 26, y + 1, text, 11, "#475569"))
@@ -136,17 +143,16 @@ def draw_row(line: Line, style: str, box: Box, y: float, height: float) -> Itera
 def draw_lines(picture: Flow, layout: Layout) -> Iterator[str]:
     """Saved values lie lowest, what flows on lies over them."""
     names = value_names(picture.program.graph)
-    for kind in ("saved", "backward", "forward"):
+    for kind in LINES:
         for wire, _, points in layout.lines:
             if wire.kind == kind:
                 yield from draw_line(points, kind, line_width(wire.bytes), describe(wire, names))
 
 
 def describe(wire: Wire, names: dict[Value, str]) -> str:
-    meaning = {"forward": "", "backward": "gradient ", "saved": "saved for the backward pass: "}[wire.kind]
-    return "\n".join(
-        f"{meaning}{names[value]} {value.op.name}: {value.type}, {bytes_text(value.type.max_bytes)}" for value in wire.values
-    )
+    sizes = [bytes_text(value.type.max_bytes) for value in wire.values]
+    values = [f"{names[value]} {value.op.name}: {value.type}" for value in wire.values]
+    return "\n".join(f"{CARRIED[wire.kind]}{value}, {size}" for value, size in zip(values, sizes, strict=True))
 
 
 def draw_line(points: list[Point], kind: str, width: float, tooltip: str) -> Iterator[str]:
@@ -158,7 +164,8 @@ def draw_line(points: list[Point], kind: str, width: float, tooltip: str) -> Ite
     size = ARROW + width / 2
     half = 3.2 + width / 2
     base = (x1 - dx * size, y1 - dy * size)
-    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in ((x1, y1), (base[0] - dy * half, base[1] + dx * half), (base[0] + dy * half, base[1] - dx * half)))
+    wings = [(base[0] - side * dy * half, base[1] + side * dx * half) for side in (1, -1)]
+    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in ((x1, y1), *wings))
     dash = ' stroke-dasharray="6 4"' if kind == "saved" else ""
     yield f'<g class="wire {kind}">' + (f"<title>{clean(tooltip)}</title>" if tooltip else "")
     yield f'<path d="{rounded([*points[:-1], base])}" fill="none" stroke="{colour}" stroke-width="{width:g}"{dash}/>'
@@ -188,17 +195,14 @@ def label_text(wire: Wire) -> str:
 
 
 def label_width(wire: Wire) -> float:
-    return text_width(label_text(wire), 10.5) + SIDE_ROOM
-
-
-SIDE_ROOM = 14.0
+    return text_width(label_text(wire), 10.5) + LABEL_ROOM
 
 
 def draw_labels(layout: Layout) -> Iterator[str]:
     """One label for what leaves a card along its column, right of the last line that carries it."""
     found: dict[tuple[Place, str, bool], tuple[float, float, str]] = {}
     for wire, form, points in layout.lines:
-        if form not in ("straight", "step"):
+        if form not in ("straight", "step") or abs(points[-1][1] - points[0][1]) < SHORTEST_LABELLED:
             continue
         (x, y), down = points[0], points[1][1] > points[0][1]
         key = (wire.source, label_text(wire), down)
@@ -206,6 +210,4 @@ def draw_labels(layout: Layout) -> Iterator[str]:
         found[key] = (max(x, known[0]), y + 15 if down else y - 8, wire.kind)
     for (_, text, _), (x, y, kind) in found.items():
         colour = PALETTE[LINES[kind]].text
-        yield write(
-            x + 8, y, text, 10.5, colour, stroke="#ffffff", stroke_width="3", paint_order="stroke", stroke_linejoin="round"
-        )
+        yield write(x + 8, y, text, 10.5, colour, stroke="#ffffff", stroke_width="3", paint_order="stroke")

@@ -7,11 +7,12 @@ Branches beside the main one and the data they read stand at the left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from graphc.ir.dot.cards import Card, Flow, Place, computed
 from graphc.ir.graph import Value
+from graphc.ir.loops import Term
 
 SIDE, MAIN, LEAF, CHAIN = range(4)
 
@@ -37,8 +38,10 @@ def arrange(picture: Flow) -> dict[Place, Cell]:
         if number not in main and number not in leads_on and not before[number]:
             # A branch that leads nowhere, such as a check of the labels, stands below the data it looks at.
             rows[number] = 1 + max((data[value] for value in data_read(picture, number)), default=rows[number] - 1)
-    cells: dict[Place, tuple[int, int]] = {number: (rows[number], MAIN if number in main else SIDE) for number in before}
-    at_top = data_read(picture, main[0])[:1] if main else []
+    column = {number: MAIN if number in main else SIDE for number in before}
+    cells: dict[Place, tuple[int, int]] = {number: (rows[number], column[number]) for number in before}
+    top = data_read(picture, main[0]) if main else []
+    at_top = [value for value in picture.data if value in top][-1:]
     cells |= {value: (row, MAIN if value in at_top and row < rows[main[0]] else SIDE) for value, row in data.items()}
     return stack(cells | backward_cells(picture, rows))
 
@@ -56,7 +59,7 @@ def data_read(picture: Flow, number: int) -> list[Value]:
     return [wire.source for wire in picture.wires if wire.target == number and isinstance(wire.source, Value)]
 
 
-def depths(before: Mapping[int, list[int]]) -> dict[int, int]:
+def depths(before: dict[int, list[int]]) -> dict[int, int]:
     """One more than the deepest nest read; nests come in the order they run."""
     rows: dict[int, int] = {}
     for number, sources in before.items():
@@ -64,17 +67,18 @@ def depths(before: Mapping[int, list[int]]) -> dict[int, int]:
     return rows
 
 
-def spine(picture: Flow, rows: Mapping[int, int], before: Mapping[int, list[int]]) -> list[int]:
+def spine(picture: Flow, rows: Mapping[int, int], before: dict[int, list[int]]) -> list[int]:
     """The longest path through the forward nests, from the top; of equal ones that which ends in a result."""
     if not rows:
         return []
-    path = [max(rows, key=lambda number: (rows[number], bool(picture.cards[number].results), number))]
+    lowest = max(rows, key=lambda number: (rows[number], bool(picture.cards[number].results), number))
+    path = [lowest]
     while before[path[-1]]:
         path.append(max(before[path[-1]], key=lambda number: (rows[number], number)))
     return path[::-1]
 
 
-def settle(rows: dict[int, int], main: set[int], before: Mapping[int, list[int]]) -> None:
+def settle(rows: dict[int, int], main: set[int], before: dict[int, list[int]]) -> None:
     """Branches move down to just above where they are read."""
     lowest: dict[int, int] = {}
     for number in reversed(before):
@@ -95,18 +99,17 @@ def data_rows(picture: Flow, rows: Mapping[int, int], leads_on: set[int]) -> dic
 
 
 def backward_cells(picture: Flow, rows: Mapping[int, int]) -> dict[Place, tuple[int, int]]:
+    found = dict(rows)
+    for number, score in kinship(picture).items():
+        found[number] = rows[max(score, key=lambda partner: (score[partner], partner))]
     passes_on = {wire.source for wire in picture.wires}
-    votes = kinship(picture)
-    cells: dict[Place, tuple[int, int]] = {}
-    last = max(rows.values(), default=0)
-    for card in picture.cards:
-        if card.number in rows:
-            continue
-        score = votes.get(card.number, {})
-        partner = max(score, key=lambda number: (score[number], number), default=None)
-        row = last if partner is None else rows[partner]
-        cells[card.number] = (row, CHAIN if card.number in passes_on else LEAF)
-    return cells
+    for card in reversed(picture.cards):  # those without kin stand beside whoever reads them, or whom they read
+        if card.number not in found:
+            near = [wire.target for wire in picture.wires if wire.source == card.number]
+            near += [wire.source for wire in picture.wires if wire.target == card.number and wire.source in found]
+            found[card.number] = found[near[0]] if near else max(rows.values(), default=0)
+    others = [card.number for card in picture.cards if card.number not in rows]
+    return {number: (found[number], CHAIN if number in passes_on else LEAF) for number in others}
 
 
 def kinship(picture: Flow) -> dict[int, dict[int, int]]:
@@ -122,12 +125,12 @@ def kinship(picture: Flow) -> dict[int, dict[int, int]]:
         if card.part == "forward":
             for value in card.reads:
                 readers.setdefault(value, []).append(card.number)
-            for key in sorted_keys(card, stored_only=False):
+            for key in expressions(computed(card.nest)):
                 makers.setdefault(key, []).append(card.number)
 
     def vote(card: Card, partners: list[int], weight: int) -> None:
-        score = votes.setdefault(card.number, {})
         for partner in partners:
+            score = votes.setdefault(card.number, {})
             score[partner] = score.get(partner, 0) + weight
 
     for card in picture.cards:
@@ -138,7 +141,7 @@ def kinship(picture: Flow) -> dict[int, dict[int, int]]:
         for value in card.reads:
             if value.attrs["role"] == "state":
                 vote(card, readers.get(value, []), 1)
-        for key in sorted_keys(card, stored_only=True):
+        for key in expressions(store.term for store in card.nest.stores if store.buffer.kind == "value"):
             vote(card, makers.get(key, []), 2)
     for wire in picture.wires:
         if wire.kind == "saved" and isinstance(wire.source, int):
@@ -146,9 +149,8 @@ def kinship(picture: Flow) -> dict[int, dict[int, int]]:
     return votes
 
 
-def sorted_keys(card: Card, stored_only: bool) -> list[object]:
-    """The user's expressions (with the module they ran in) a card computes, in order, each once."""
-    terms = [store.term for store in card.nest.stores if store.buffer.kind == "value"] if stored_only else computed(card.nest)
+def expressions(terms: Iterable[Term]) -> list[object]:
+    """The user's expressions, each with the module it ran in, that terms come from: in order, each once."""
     origins = [term.value.origin for term in terms]
     return list(dict.fromkeys((o.code, o.instruction, o.module) for o in origins if o is not None))
 

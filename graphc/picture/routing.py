@@ -15,9 +15,9 @@ from graphc.picture.placement import Cell
 
 Key = TypeVar("Key")
 Point = tuple[float, float]
-GAP, GAP_TRACK, LABEL_ROOM = 42.0, 9.0, 22.0
-CHANNEL, TRACK, STACK = 44.0, 9.0, 16.0
-CLEARANCE, SPREAD = 8.0, 14.0
+GAP, CHANNEL, STACK = 42.0, 44.0, 16.0  # between rows, columns, cards of one cell
+LABEL_ROOM, HEAD_ROOM, MARGIN = 22.0, 12.0, 17.0  # free of tracks: below a card, above a card, beside a card
+TRACK, CLEARANCE, SPREAD = 9.0, 8.0, 14.0  # between tracks, ends on one track, lines on one side of a card
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +187,12 @@ class Router:
         self.row_top: list[float] = []
         y = self.origin[1]
         for row in range(self.rows + 1):
-            room = LABEL_ROOM + tracks[row] * GAP_TRACK + 12
+            room = LABEL_ROOM + tracks[row] * TRACK + HEAD_ROOM
             y += max(GAP, room) if 0 < row < self.rows else room - LABEL_ROOM if tracks[row] else 0
             self.row_top.append(y)
             if row < self.rows:
                 y += max((self.stack_height(row, column) for column in range(self.columns)), default=0)
         self.height = y - self.origin[1]
-        self.gap_count = tracks
 
     def stack_height(self, row: int, column: int) -> float:
         places = self.stacks.get((row, column), [])
@@ -206,7 +205,7 @@ class Router:
 
     def gap_height(self, way: Way) -> float:
         """Where a line runs in its gap: the lowest tracks lie just above the row below."""
-        return self.row_top[way.gap] - 12 - self.gap_track[way] * GAP_TRACK
+        return self.row_top[way.gap] - HEAD_ROOM - self.gap_track[way] * TRACK
 
     # -- ports
 
@@ -222,14 +221,15 @@ class Router:
         middle = top + height / 2
         above = sorted((way for way in ways if self.direction(way, place) < 0), key=lambda way: self.order(way, place))
         below = sorted((way for way in ways if self.direction(way, place) > 0), key=lambda way: self.order(way, place))
-        bands = [(above, top + 4, min(heights, default=middle)), (below, max(heights, default=middle), top + height - 4)]
-        for band, first, last in bands:
+        upper, lower = min(heights, default=middle), max(heights, default=middle)
+        for band, first, last in ((above, top + 4, upper), (below, lower, top + height - 4)):
             for number, way in enumerate(band, 1):
                 yield (way, place), first + (last - first) * number / (len(band) + 1)
 
     def level_height(self, way: Way) -> float:
         ends = (way.wire.source, way.wire.target)
-        pair = [other for other in self.ports[ends[0], way.sides[0]] if other.form == "level" and other.wire.target == ends[1]]
+        level = [other for other in self.ports[ends[0], way.sides[0]] if other.form == "level"]
+        pair = [other for other in level if other.wire.target == ends[1]]
         reach = min(self.sizes[end][1] for end in ends) / 2
         return self.row_top[self.cells[ends[0]].row] + reach + (pair.index(way) - (len(pair) - 1) / 2) * CLEARANCE
 
@@ -249,7 +249,8 @@ class Router:
         leaves = place == way.wire.source
         direction = self.direction(way, place)
         if way.form == "corner":
-            return (1, abs(source.column - target.column)) if direction < 0 else (0, -abs(source.column - target.column))
+            columns = abs(source.column - target.column)
+            return (1, columns) if direction < 0 else (0, -columns)
         rows = abs((way.gap if way.form == "bridge" else target.row) - source.row)
         return (0 if direction < 0 else 1, rows if leaves == (direction > 0) else -rows)
 
@@ -275,8 +276,8 @@ class Router:
         x = self.origin[0]
         for column in range(self.columns + 1):
             inner = 0 < column < self.columns
-            self.channel_left.append(x + (16 if inner else CLEARANCE))
-            room = 32 + TRACK * max(0, tracks[column] - 1)
+            self.channel_left.append(x + MARGIN)
+            room = 2 * MARGIN + TRACK * max(0, tracks[column] - 1)
             x += max(CHANNEL, room) if inner else room if tracks[column] else 0
             self.column_left.append(x)
             x += self.column_width.get(column, 0)
@@ -322,8 +323,7 @@ class Router:
         own = straight if way.form == "straight" else others
         if way.form == "straight" or not straight:
             return (own.index(way) - (len(own) - 1) / 2) * SPREAD
-        far = self.cells[way.wire.target if place == way.wire.source else way.wire.source].column
-        sign = -1 if far < self.cells[place].column else 1
+        sign = self.leans(way, place)
         same = [other for other in others if self.leans(other, place) == sign]
         return sign * (self.boxes[place].width / 4 + same.index(way) * SPREAD)
 

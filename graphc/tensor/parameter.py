@@ -77,6 +77,9 @@ class Parameter(Tensor):
             )
         return self.grad
 
+    def __deepcopy__(self, memo: Any) -> Parameter:
+        return Parameter(self.storage.array, self.name, self.requires_grad, self.dtype)
+
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of its numbers."""
         return self.storage.array.copy()
@@ -110,16 +113,16 @@ class Parameter(Tensor):
         trace.current[self] = Tensor(stretch(value, self.input.shape))
         return self
 
-    def __iadd__(self, other: Any) -> Parameter:  # type: ignore[misc]
+    def __iadd__(self, other: Any) -> Parameter:
         return self._record(self + other)
 
-    def __isub__(self, other: Any) -> Parameter:  # type: ignore[misc]
+    def __isub__(self, other: Any) -> Parameter:
         return self._record(self - other)
 
-    def __imul__(self, other: Any) -> Parameter:  # type: ignore[misc]
+    def __imul__(self, other: Any) -> Parameter:
         return self._record(self * other)
 
-    def __itruediv__(self, other: Any) -> Parameter:  # type: ignore[misc]
+    def __itruediv__(self, other: Any) -> Parameter:
         return self._record(self / other)
 
     def add_(self, other: Any, alpha: Any = 1) -> Parameter:

@@ -197,7 +197,10 @@ class Size:
     def __int__(self) -> int:
         self._refuse()
 
-    __index__ = __float__ = __int__  # type: ignore[assignment]
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        self._refuse()
 
 
 UFUNCS: dict[str, Op] = {
@@ -362,7 +365,7 @@ class Tensor:
         return elementwise(ops.absolute, self)
 
     def pow(self, exponent: Any) -> Tensor:
-        return self**exponent
+        return self.__pow__(exponent)
 
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         """Limited to [min, max]; either may be left out."""
@@ -371,7 +374,7 @@ class Tensor:
 
     clip = clamp
 
-    def astype(self, dtype: DType | np.dtype[Any] | type) -> Tensor:
+    def astype(self, dtype: Any) -> Tensor:
         """Converted to another element type."""
         name = dtype.name if isinstance(dtype, DType) else NAMES[np.dtype(dtype)]
         return self if name == self._value.dtype else apply(ops.cast, self.value, dtype=name)
@@ -541,7 +544,7 @@ class Tensor:
     def __len__(self) -> int:
         if not self._value.shape or not isinstance(self._value.shape[0], int):
             self._refuse("len()", "use x.shape[0] in arithmetic; it is the run-time size")
-        return self._value.shape[0]  # type: ignore[return-value]
+        return self._value.shape[0]
 
     def __getitem__(self, index: Any) -> Tensor:
         raise TraceError(f"indexing {self.type} is not supported yet", user_origin(), ["reshape or reduce instead"])

@@ -36,7 +36,13 @@ class Card:
 
     @property
     def part(self) -> str:
-        """The earliest role it has a share in: a nest that mixes forward and backward is part of the forward pass."""
+        """The earliest role it has a share in: a nest that mixes forward and backward is part of the forward pass.
+
+        One that writes nothing but states is an update, whatever made the numbers, unless they are gradients.
+        """
+        written = written_buffers(self.nest)
+        if all(buffer.kind == "input" for buffer in written):
+            return "backward" if "backward" in self.ops else "update"
         return next((role for role in ROLES if role in self.ops), "forward")
 
     @property
@@ -49,7 +55,8 @@ class Card:
 class Wire:
     """Values that go from one place to a nest.
 
-    kind  "forward", "backward" (cotangents), "saved" (made on the way forward, read on the way back)
+    kind  "forward", "backward" (cotangents), "saved" (made on the way forward, read on the way back), "update" (made of
+          states alone)
     """
 
     source: Place
@@ -130,10 +137,7 @@ def parameters(nest: LoopNest) -> Iterator[Value]:
 def connect(cards: tuple[Card, ...]) -> Iterator[Wire]:
     """Every wire, sorted by target: one for all values of a kind between two places."""
     home = {
-        buffer.value: card.number
-        for card in cards
-        for buffer in written_buffers(card.nest)
-        if buffer.kind == "value"
+        buffer.value: card.number for card in cards for buffer in written_buffers(card.nest) if buffer.kind == "value"
     }
     reads = [(card.number, buffer) for card in cards for buffer in read_buffers(card.nest)]
     links: list[tuple[Place, int, Value]] = []
@@ -147,7 +151,7 @@ def connect(cards: tuple[Card, ...]) -> Iterator[Wire]:
 
     def kind(source: Place, target: int, value: Value) -> str:
         if isinstance(source, int) and parts[source] != "forward":
-            return "backward"
+            return parts[source]
         if parts[target] == "forward":
             return "forward"
         # Where the forward pass ends the gradients begin; what is made earlier for the way back is no gradient yet.

@@ -1,4 +1,4 @@
-"""The kernel level as DOT: every loop nest a box, buffers with their bytes and places in the arena, states and updates."""
+"""The kernel level as DOT: every loop nest a box; buffers with bytes and place in the arena; states and updates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ LINES: dict[str, Style] = {
     "read": {"style": "dotted", "color": PALETTE["state"].line},
     "update": {"style": "bold", "color": PALETTE["update"].line, "arrowhead": "diamond"},
 }
-BORDERS = {"forward": ("1", "rounded"), "backward": ("1", "dashed"), "update": ("3", "solid"), "result": ("2", "rounded")}
+BORDERS = {
+    "forward": ("1", "rounded"),
+    "backward": ("1", "dashed"),
+    "update": ("3", "solid"),
+    "result": ("2", "rounded"),
+}
 MEANINGS = {
     "forward": ("kernel of the forward pass", "rounded border, filled arrow heads"),
     "backward": ("kernel of the backward pass", "∂, dashed border, empty arrow heads"),
@@ -39,8 +44,8 @@ def kernels_dot(program: Program) -> str:
     """The program as DOT text; equal programs give equal text.
 
     A box per loop nest, in the order they run: ops by role, frame, buffers read, written and used as scratch, each with
-    bytes at the dims' maxima and `@` its offset in the arena. An edge is a value that one nest leaves for another, as wide
-    as its bytes. Tooltips show the user's lines.
+    bytes at the dims' maxima and `@` its offset in the arena. An edge is a value that one nest leaves for another, as
+    wide as its bytes. Tooltips show the user's lines.
     """
     picture, names = flow(program), value_names(program.graph)
     lines = [node(names[value], describe_input(value)) for value in program.graph.inputs]
@@ -92,7 +97,8 @@ def carry(wire: Wire, value: Value, names: dict[Value, str]) -> Style:
 def connection(kind: str, value: Value, names: dict[Value, str]) -> Style:
     size = value.type.max_bytes
     tip = f"{kind}: {names[value]} {value.op.name}: {value.type}, {bytes_text(size)}"
-    return {**LINES[kind], "penwidth": line_width(size) if kind in CARRYING else 1.0, "tooltip": tip, "labeltooltip": tip}
+    width = line_width(size) if kind in CARRYING else 1.0
+    return {**LINES[kind], "penwidth": width, "tooltip": tip, "labeltooltip": tip}
 
 
 def describe(program: Program, card: Card, names: dict[Value, str]) -> Style:
@@ -142,5 +148,6 @@ def memory(verb: str, program: Program, card: Card, buffer: Buffer, names: dict[
     name = names[buffer.value] if buffer.kind == "input" else f"{names[buffer.value]} {buffer.value.op.name}"
     title = {"scratch": f"{buffer.name} of {name}", "result": f"{buffer.name} = {name}"}.get(buffer.kind, name)
     kind = {"updates": "update", "scratch": "constant"}.get(verb, "state")
-    cells = (verb, title, "" if own else str(buffer.value.type), bytes_text(size), f"@{region.offset}" if region else "")
+    type_text, offset = "" if own else str(buffer.value.type), f"@{region.offset}" if region else ""
+    cells = (verb, title, type_text, bytes_text(size), offset)
     return "".join(f'<td align="left">{coloured(escaped(cell) or " ", kind)}</td>' for cell in cells)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from itertools import pairwise
 
 from graphc.ir.dot.style import UNPRINTABLE, printable
 
 Attribute = str | int | float
 HEAD = (
     "  graph [rankdir=TB, bgcolor=white, color=gray60, fontname=Helvetica, fontsize=11, nodesep=0.3, ranksep=0.4]",
-    "  node [fontname=Helvetica, fontsize=11, margin=\"0.12,0.06\", height=0.3]",
-    "  edge [fontname=Helvetica, fontsize=9, color=\"#64748b\", arrowsize=0.7]",
+    '  node [fontname=Helvetica, fontsize=11, margin="0.12,0.06", height=0.3]',
+    '  edge [fontname=Helvetica, fontsize=9, color="#64748b", arrowsize=0.7]',
 )
 
 
@@ -33,8 +34,8 @@ def escaped(text: str) -> str:
 
 
 def attributes(items: Mapping[str, Attribute]) -> str:
-    parts = [f"{key}=<{item}>" if isinstance(item, Html) else f"{key}={quoted(str(item))}" for key, item in items.items()]
-    return f" [{', '.join(parts)}]" if parts else ""
+    texts = {key: f"<{item}>" if isinstance(item, Html) else quoted(str(item)) for key, item in items.items()}
+    return f" [{', '.join(f'{key}={text}' for key, text in texts.items())}]" if texts else ""
 
 
 def node(name: str, items: Mapping[str, Attribute]) -> str:
@@ -55,5 +56,5 @@ def legend(entries: list[tuple[str, Mapping[str, Attribute]]]) -> list[str]:
     lines = ['subgraph "cluster legend" {', '  graph [label="legend", style=dotted]']
     for name, (text, items) in zip(names, entries, strict=True):
         lines.append(f"  {node(name, {'label': text, **items, 'tooltip': text})}")
-    lines += [f"  {edge(one, two, {'style': 'invis'})}" for one, two in zip(names, names[1:], strict=False)]
+    lines += [f"  {edge(one, two, {'style': 'invis'})}" for one, two in pairwise(names)]
     return [*lines, "}"]

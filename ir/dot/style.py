@@ -45,8 +45,7 @@ def bytes_text(count: int) -> str:
     unit = next(units)
     while size >= 1024 and unit != "GiB":
         size, unit = size / 1024, next(units)
-    digits = 0 if size >= 100 or size == int(size) else 1
-    return f"{size:.{digits}f} {unit}"
+    return f"{size:.0f} {unit}" if size >= 100 else f"{size:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def shape_text(shape: Shape) -> str:
@@ -55,7 +54,7 @@ def shape_text(shape: Shape) -> str:
 
 
 def line_width(count: int) -> float:
-    """How thick the line is that carries so many bytes: 1 up to a KiB, then a third more for every doubling, 6 at most."""
+    """How thick the line is that carries so many bytes: 1 up to a KiB, a third more for every doubling, at most 6."""
     return round(min(6.0, 1 + 0.35 * max(0.0, math.log2(max(count, 1) / 1024))), 2)
 
 

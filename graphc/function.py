@@ -1,0 +1,342 @@
+"""Function: a traced graph, its native code, and the calls."""
+
+from __future__ import annotations
+
+import logging
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graphc import show
+from graphc.arrays import fit_array, fit_data, signed
+from graphc.backends import artifact as artifacts
+from graphc.backends import reference
+from graphc.backends.cache import default_cache
+from graphc.backends.entry import CHECKS
+from graphc.backends.runtime import Runner
+from graphc.errors import (
+    BatchError,
+    CheckpointError,
+    GraphcError,
+    InternalError,
+    LabelError,
+    NumericsError,
+    TraceError,
+)
+from graphc.ir import ops
+from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
+from graphc.ir.passes import run_passes
+from graphc.ir.rewrite import rebuild
+from graphc.ir.types import FLOATS, Dim
+from graphc.tensor import Parameter, Scalar, owner
+
+LOG = logging.getLogger("graphc")
+NOT_FINITE = "{name} is not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was traced, before it is compiled."""
+
+    name: str
+    inputs: tuple[tuple[str, Value], ...]
+    outputs: tuple[tuple[str, Value], ...]
+    updates: tuple[tuple[Parameter, Value], ...]
+    packed: str  # how results are handed out: "one", "tuple", "record", "none"
+    finite: bool
+    origin: Origin | None
+
+
+class Function:
+    """A compiled function: arrays in, arrays out, parameters updated in place.
+
+    Made by `gx.function`, `@gx.step`, `gx.train_step` and their kin; compiled once, for every batch size of its dims.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.name = plan.name
+        self.origin = plan.origin
+        self.packed = plan.packed
+        self.stages: dict[str, Graph] = {}
+        traced, self.parameters, self.scalars = bind(plan)
+        self.inputs = traced.of_role("data")
+        self.ranges = {
+            value.attrs["message"]: value for value in traced.values() if value.op is ops.require_range
+        }
+        try:
+            graph = run_passes(traced, watch=self.stages.__setitem__)
+            self.artifact = artifacts.build(graph, default_cache())
+            self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
+        except GraphcError:
+            raise
+        except Exception as error:
+            raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+        self.traced = traced
+        self.record = namedtuple("Record", [name for name, _ in self.runner.results], rename=True)  # type: ignore[misc]
+        self.__name__ = self.name
+        LOG.info("%s: %s", self.name, self.compiled)
+
+    # -- calling
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Run one batch.
+
+        Raises ShapeError, DTypeError, BatchError for arrays that do not fit; LabelError, NumericsError when a check
+        fails. Nothing is updated then.
+        """
+        if len(arrays) != len(self.inputs):
+            names = ", ".join(value.attrs["name"] for value in self.inputs)
+            raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
+        sizes: dict[Dim, int] = {}
+        ready = [
+            fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)
+        ]
+        self.write_scalars()
+        graph = self.artifact.program.graph
+        status, results = self.runner.step(ready, [sizes[dim] for dim in graph.dims])
+        if status:
+            self.fail(status, ready, "")
+        return self.pack(results)
+
+    def pack(self, results: Sequence[Any]) -> Any:
+        if self.packed == "one":
+            return results[0]
+        if self.packed == "none":
+            return None
+        return tuple(results) if self.packed == "tuple" else self.record(*results)
+
+    def set(self, **numbers: float) -> Function:
+        """New values of run-time scalars, by name: `step.set(lr=0.01)`."""
+        for name, number in numbers.items():
+            if name not in self.scalars:
+                known = ", ".join(self.scalars) or "none"
+                raise TraceError(f"{self.name} has no scalar {name!r}; its scalars are: {known}", user_origin())
+            self.scalars[name].set(number)
+        return self
+
+    def write_scalars(self) -> None:
+        for number, known in enumerate(self.scalars.values()):
+            self.runner.set_scalar(number, known.input.dtype, known.number)
+
+    def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
+        """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.
+
+        Returns a record of the results' means over samples. `progress(done, all)` is called after each of `slices`
+        equal parts of the steps.
+        """
+        arrays = getattr(loader.dataset, "arrays", None)
+        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs):
+            return self.epoch_of_batches(loader, progress)
+        sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        self.check_ranges(arrays)
+        bound = self.artifact.program.graph.dims[0].max
+        if loader.batch_size > bound:
+            raise BatchError(
+                f"{self.name} was compiled for batches up to {bound}, the loader gives {loader.batch_size}",
+                user_origin(),
+                [f'declare a larger dim: gx.dim("batch", max={loader.batch_size})'],
+            )
+        number, done = loader.take_epoch()
+        steps, first = len(loader), done // loader.batch_size
+        order = np.arange(len(loader.dataset), dtype=np.int64)
+        shuffle = (signed(loader.seed), number) if loader.shuffle else None
+        self.write_scalars()
+        totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
+        for start, stop in zip(marks[:-1], marks[1:], strict=True):
+            kinds = [kind for _, kind in sources]
+            part = (int(start), int(stop))
+            status, partial = self.runner.epoch([a for a, _ in sources], kinds, order, shuffle, loader.batch_size, part)
+            if status:
+                self.fail_in_epoch(status, arrays, order, loader.batch_size)
+            totals, shuffle = totals + partial, None
+            if progress is not None:
+                progress(int(stop), steps)
+        samples = min(steps * loader.batch_size, len(order)) - first * loader.batch_size
+        return self.record(*(totals / max(samples, 1)).tolist())
+
+    def epoch_of_batches(self, loader: Any, progress: Callable[[int, int], None] | None) -> Any:
+        """The same, batch by batch, for data that is not in arrays."""
+        totals, samples = np.zeros(len(self.runner.results)), 0
+        for number, batch in enumerate(loader, 1):
+            results = self(*batch)
+            values = [results] if self.packed == "one" else list(results)
+            totals += np.array([np.mean(value) for value in values]) * len(batch[0])
+            samples += len(batch[0])
+            if progress is not None:
+                progress(number, len(loader))
+        return self.record(*(totals / max(samples, 1)).tolist())
+
+    # -- checks that failed
+
+    def fail(self, status: int, arrays: Sequence[Any], place: str) -> None:
+        check = self.artifact.program.checks[status % CHECKS - 1]
+        if check.message not in self.ranges:
+            advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
+            raise NumericsError(f"{self.name}: {check.message}{place}", user_origin(), advice)
+        value = self.ranges[check.message]
+        named = dict(zip((each.attrs["name"] for each in self.inputs), arrays, strict=True))
+        named |= {name: parameter.numpy() for name, parameter in self.parameters.items()}
+        named |= {name: known.number for name, known in self.scalars.items()}
+        probe = replace(self.traced, outputs=(Output("result", "found", value.operands[0]),))
+        self.report_range(value, reference.run(probe, named)["found"], place)
+
+    def report_range(self, value: Value, found: np.ndarray[Any, Any], place: str = "") -> None:
+        """LabelError for the first number outside of its range; nothing when all are inside."""
+        low, high = value.attrs["low"], value.attrs["high"]
+        outside = (found < low) | (found >= high)
+        if not outside.any():
+            return
+        index = tuple(int(each[0]) for each in np.nonzero(outside))
+        where = index[0] if len(index) == 1 else index
+        raise LabelError(
+            f"{value.attrs['message']}: got {found[index]} at index {where}{place}",
+            user_origin(),
+            [f"the loss at {value.origin} takes labels {low}..{high - 1}; nothing was updated"],
+        )
+
+    def check_ranges(self, arrays: Sequence[Any]) -> None:
+        """Look at all labels of a data set before the first step of an epoch."""
+        for value in self.ranges.values():
+            source = value.operands[0]
+            if source in self.inputs:
+                self.report_range(value, arrays[self.inputs.index(source)])
+
+    def fail_in_epoch(self, status: int, arrays: Sequence[Any], order: Any, batch: int) -> None:
+        step = status // CHECKS
+        rows = order[step * batch : (step + 1) * batch]
+        self.fail(status, [array[rows] for array in arrays], f" in step {step} of the epoch")
+
+    # -- its state
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of everything the function reads or updates, by name."""
+        return {name: parameter.numpy() for name, parameter in self.parameters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put a state_dict back. Raises CheckpointError, before anything changes, when names or shapes differ."""
+        load_named(self.parameters, state, self.name)
+
+    # -- looking
+
+    @property
+    def compiled(self) -> str:
+        """One line: kernels, arena bytes, and how long the compiler took."""
+        kind = "compiled" if self.artifact.fresh else "loaded"
+        program = self.artifact.program
+        return (
+            f"{kind} {len(program.nests)} kernels in {self.artifact.seconds:.2f} s, "
+            f"state {program.state_bytes:,} bytes, arena {self.artifact.work_bytes:,} bytes"
+        )
+
+    def __repr__(self) -> str:
+        types = ", ".join(f"{value.attrs['name']}: {value.type}" for value in self.inputs)
+        return f"<graphc function {self.name}({types}): {self.compiled}>"
+
+    def text(self, level: str = "graph") -> str:
+        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"."""
+        return show.text(self, level)
+
+    def source(self) -> str:
+        """The kernel source, with a comment over each kernel: which values, from which of your lines."""
+        return show.source(self)
+
+    def summary(self) -> str:
+        return show.summary(self)
+
+    def to_dot(self, path: Any = None, level: str = "graph") -> str:
+        """Its graph in the DOT language, written to `path` if one is given; level "graph" or "kernels"."""
+        return show.to_dot(self, path, level)
+
+    def to_svg(self, path: Any = None) -> str:
+        """A drawing of its kernels, written to `path` if one is given."""
+        return show.to_svg(self, path)
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
+    def llvm(self) -> str:
+        """Optimised LLVM IR."""
+        return show.llvm(self)
+
+    def assembly(self) -> str:
+        """Machine code as text."""
+        return show.assembly(self)
+
+
+def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
+    """Copy arrays into parameters by name, all or nothing."""
+    missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
+    if missing or unknown:
+        raise CheckpointError(
+            f"the state does not belong to {owner_name}: missing {missing or 'none'}, unknown {unknown or 'none'}",
+            user_origin(),
+        )
+    arrays = {name: np.asarray(array) for name, array in state.items()}
+    for name, parameter in parameters.items():
+        if arrays[name].shape != parameter.storage.array.shape:
+            raise CheckpointError(
+                f"{name} is {list(parameter.storage.array.shape)} in {owner_name} and {list(arrays[name].shape)} in the state",
+                user_origin(),
+            )
+    for name, parameter in parameters.items():
+        parameter.storage.array[...] = arrays[name]
+
+
+# -- from tensors to a graph with names
+
+
+def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
+    """The traced graph with one unique name an input, and the owners of its state and scalars by those names."""
+    roots = [value for _, value in plan.outputs] + [value for _, value in plan.updates]
+    roots += [parameter.input for parameter, _ in plan.updates]
+    data = {value: name for name, value in plan.inputs}
+    names: set[str] = set(data.values())
+    replaced: dict[Value, Value] = {
+        value: ops.input(name=name, role="data", type=value.type) for value, name in data.items()
+    }
+    parameters: dict[str, Parameter] = {}
+    scalars: dict[str, Scalar] = {}
+    for value in reachable(tuple(roots)):
+        if value.op is not ops.input or value in data:
+            continue
+        holder = owner(value)
+        if holder is None:
+            raise TraceError(
+                f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}",
+                value.origin or plan.origin,
+                ["add it to the list of inputs"],
+            )
+        name = unique(holder.name or value.attrs["name"], names)
+        replaced[value] = ops.input(name=name, role=value.attrs["role"], type=value.type)
+        if isinstance(holder, Parameter):
+            parameters[name] = holder
+        else:
+            scalars[name] = holder
+    state_names = {parameter.input: name for name, parameter in parameters.items()}
+    outputs = [Output("result", name, value) for name, value in plan.outputs]
+    outputs += [Output("update", state_names[parameter.input], value) for parameter, value in plan.updates]
+    if plan.finite:
+        outputs += [finite_check(name, value) for name, value in plan.outputs if value.dtype in FLOATS]
+    by_role = sorted(replaced.values(), key=lambda value: ("data", "state", "scalar").index(value.attrs["role"]))
+    graph = rebuild(Graph(plan.name, tuple(replaced), tuple(outputs)), lambda value: replaced.get(value))
+    return replace(graph, inputs=tuple(by_role)), parameters, scalars
+
+
+def unique(name: str, taken: set[str]) -> str:
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate
+
+
+def finite_check(name: str, value: Value) -> Output:
+    """Counts numbers that are NaN or infinite: x - x is 0 for all others."""
+    zero = ops.constant(0.0, value)
+    wrong = ops.cast(ops.logical_not(ops.equal(ops.sub(value, value), zero)), dtype="i64")
+    count = ops.sum(wrong, axes=tuple(range(len(value.shape)))) if value.shape else wrong
+    return Output("check", NOT_FINITE.format(name=name), ops.reshape(count, shape=()) if value.shape else count)

@@ -1,0 +1,568 @@
+"""Modules, layers and losses with PyTorch's names, defaults, initialisation and state_dict keys."""
+
+from __future__ import annotations
+
+import linecache
+import math
+import re
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, overload
+
+import numpy as np
+
+from graphc import functional, init
+from graphc.cuda import check_device
+from graphc.errors import ShapeError, shown_file
+from graphc.function import load_named
+from graphc.ir import ops
+from graphc.ir.graph import Origin, in_module, user_origin
+from graphc.tensor import Parameter, Tensor, as_tensor
+
+IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
+
+
+class Module:
+    """A part of a model: parameters, buffers and other modules as attributes, and a `forward` over tensors.
+
+    Subclasses define `__init__` and `forward`. Calling a module adds its `forward` to the graph that is traced.
+    """
+
+    training: bool
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        self = super().__new__(cls)
+        registers: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}, "_transient": set()}
+        # Straight into the dictionary: attributes set on a module look at these.
+        self.__dict__.update(registers, training=True, declared=user_origin(), _path="")
+        return self
+
+    def __init__(self) -> None:
+        """Nothing is left to do: `__new__` has made the registers."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward(); define it with the layer's arithmetic")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._path:
+            name_parameters(self)
+            return self.forward(*args, **kwargs)
+        with in_module(self._path):
+            return self.forward(*args, **kwargs)
+
+    # -- attributes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter) and name not in self._buffers:
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self.add_module(name, value)
+        elif name in self._buffers and value is not None:
+            self._set_buffer(name, value)
+        elif (known := self._register_of(name)) is None:
+            super().__setattr__(name, value)
+        elif value is None:
+            known[name] = None
+        else:
+            kind = "a parameter" if known is self._parameters else "a module"
+            raise TypeError(f"{name} of {type(self).__name__} is {kind}; {type(value).__name__} cannot take its place")
+
+    def __getattr__(self, name: str) -> Any:
+        known = None if name.startswith("__") else self._register_of(name)
+        if known is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return known[name]
+
+    def __delattr__(self, name: str) -> None:
+        known = self._register_of(name)
+        if known is None:
+            super().__delattr__(name)
+        else:
+            del known[name]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+
+    def _register_of(self, name: str) -> dict[str, Any] | None:
+        registers = (self.__dict__.get(kind, {}) for kind in ("_parameters", "_buffers", "_modules"))
+        return next((register for register in registers if name in register), None)
+
+    def _register(self, kind: str, name: str, value: Any) -> None:
+        """Enter a value into one register, out of all others."""
+        if not isinstance(name, str) or not name or "." in name:
+            raise KeyError(f"{name!r} cannot name a part of a module; use a text without dots")
+        known = self._register_of(name)
+        if known is not None and known is not self.__dict__[kind]:
+            del known[name]
+        self.__dict__.pop(name, None)
+        self.__dict__[kind][name] = value
+
+    def _set_buffer(self, name: str, value: Any) -> None:
+        if self._buffers[name] is None:
+            self.register_buffer(name, value, persistent=name not in self._transient)
+        else:
+            self._buffers[name].copy_(value)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """A parameter under a name; None keeps the name without one."""
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(f"{name} of {type(self).__name__} must be a Parameter or None, got {type(param).__name__}")
+        self._register("_parameters", name, param)
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """State that no gradient reaches: an array, or None for none yet; in the state_dict if persistent.
+
+        Setting the attribute later copies into it; inside a traced step that is recorded as an update.
+        """
+        buffer = None if tensor is None else Parameter(to_array(tensor), name, requires_grad=False)
+        self._register("_buffers", name, buffer)
+        (self._transient.discard if persistent else self._transient.add)(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """A module under a name; None keeps the name without one."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{name} of {type(self).__name__} must be a Module or None, got {type(module).__name__}")
+        self._register("_modules", name, module)
+
+    # -- what it consists of; everything shared is named once
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(dotted path, module) of this module and all below, parents first."""
+        seen: set[Module] = set()
+        for path, module in walk(self, prefix):
+            if module not in seen:
+                seen.add(module)
+                yield path, module
+
+    def modules(self) -> Iterator[Module]:
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((name, module) for name, module in self._modules.items() if module is not None)
+
+    def children(self) -> Iterator[Module]:
+        return (module for _, module in self.named_children())
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, parameter); from now on the parameters bear these names."""
+        name_parameters(self, self._path)
+        return self._named("_parameters", prefix, recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        return self._named("_buffers", prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _named(self, kind: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Parameter]]:
+        seen: set[Parameter] = set()
+        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            for name, parameter in module.__dict__[kind].items():
+                if parameter is not None and parameter not in seen:
+                    seen.add(parameter)
+                    yield join(path, name), parameter
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path below this one."""
+        found = dict(walk(self, ""))
+        if target not in found:
+            raise AttributeError(f"{type(self).__name__} has no module {target!r}; it has {', '.join(found)}")
+        return found[target]
+
+    # -- state
+
+    def state_dict(self, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of all parameters and persistent buffers by dotted name; shared ones under each of their names."""
+        return {prefix + name: parameter.numpy() for name, parameter in self._state().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy arrays into parameters and buffers of the same names.
+
+        strict  names must match; else only the common ones are loaded. Returns the names that did not match.
+
+        Raises CheckpointError, before anything changes, for missing and unexpected names and for other shapes.
+        """
+        own = self._state()
+        given = {name: to_array(array) for name, array in state_dict.items()}
+        common = own.keys() & given.keys()
+        missing, unexpected = [n for n in own if n not in common], [n for n in given if n not in common]
+        if not strict:
+            own, given = {n: own[n] for n in own if n in common}, {n: given[n] for n in own if n in common}
+        load_named(own, given, type(self).__name__)
+        return IncompatibleKeys(missing, unexpected)
+
+    def _state(self) -> dict[str, Parameter]:
+        found: dict[str, Parameter] = {}
+        for path, module in walk(self, ""):
+            kept = {name: buffer for name, buffer in module._buffers.items() if name not in module._transient}
+            named = {**module._parameters, **kept}
+            found |= {join(path, name): parameter for name, parameter in named.items() if parameter is not None}
+        return found
+
+    # -- modes
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode, for this module and all below; the next compile uses it."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Whether backward() gives the parameters gradients; a frozen parameter is not updated."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of this trace; the next call of a compiled step starts afresh anyway."""
+        for parameter in self.parameters():
+            forget_gradient(parameter)
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` with every module below, then with this one."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def to(self, device: Any) -> Self:
+        """Itself: where a step runs is chosen when it is compiled. Raises TraceError for a device that is not there."""
+        check_device(str(device))
+        return self
+
+    # -- text
+
+    def extra_repr(self) -> str:
+        """The arguments that its text shows."""
+        return ""
+
+    def __repr__(self) -> str:
+        parts = [f"({name}): {indented(repr(module))}" for name, module in self._modules.items()]
+        extra = self.extra_repr()
+        if not parts:
+            return f"{type(self).__name__}({extra})"
+        lines = [*extra.splitlines(), *parts]
+        return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+
+def walk(module: Module, path: str) -> Iterator[tuple[str, Module]]:
+    """(path, module) of a module and all below, shared ones every time."""
+    yield path, module
+    for name, child in module.named_children():
+        yield from walk(child, join(path, name))
+
+
+def name_parameters(module: Module, path: str = "") -> None:
+    """Give every module from here on its dotted path, and every parameter and buffer that path and its own name."""
+    for place, each in module.named_modules(path):
+        each.__dict__["_path"] = place
+    for kind in ("_parameters", "_buffers"):
+        for name, parameter in module._named(kind, path, recurse=True):
+            parameter.name = name
+
+
+def forget_gradient(parameter: Parameter) -> None:
+    if parameter.grad is not None:
+        parameter.grad = None
+
+
+def to_array(data: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(data.numpy() if hasattr(data, "numpy") else data)
+
+
+def join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
+
+
+# -- errors inside layers
+
+
+def misfit(layer: Module, short: str, found: str, x: Tensor) -> ShapeError:
+    """`fc2 = Linear(255 -> 10) got …`, on the line of the call, with the input's type and the layer's own line."""
+    title = f"{layer._path} = {short}" if layer._path else short
+    called = user_origin()
+    note = argument(called, layer._path.rpartition(".")[2]) + described(x)
+    return ShapeError(f"{title} got {found}", called, declaration(layer.declared), note)
+
+
+def argument(origin: Origin | None, name: str) -> str:
+    """`h: ` for a call of that name such as `self.fc2(h)`; nothing for any other expression."""
+    if origin is None:
+        return ""
+    code = linecache.getline(origin.file, origin.line).encode()[origin.column : origin.end_column].decode()
+    found = re.search(rf"\b{name}\((\w+)\)$", code) if name else None
+    return f"{found[1]}: " if found else ""
+
+
+def declaration(origin: Origin | None) -> list[str]:
+    if origin is None:
+        return []
+    code = linecache.getline(origin.file, origin.line).strip()
+    return [f"declared in    {shown_file(origin.file)}:{origin.line}   {code}"]
+
+
+def described(x: Tensor) -> str:
+    """What a tensor is and where it was made: `f32[batch,256] from relu at mlp.py:11`."""
+    source = x.value
+    while source.op is ops.stop_gradient:
+        source = source.operands[0]
+    if source.op is ops.input:
+        return f"{x.type}, input {source.attrs['name']}"
+    return f"{x.type} from {source.op.name} at {source.origin}"
+
+
+# -- containers
+
+
+class Indexed(Module):
+    """Modules in a row, under the names 0, 1, 2 …"""
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> Module | Self:
+        if isinstance(index, slice):
+            return self._of(list(self._modules.items())[index])
+        return self._modules[self._name_at(index)]  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self.add_module(self._name_at(index), module)
+
+    def _name_at(self, index: int) -> str:
+        names: list[str] = list(self._modules)
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"index {index} is outside of {type(self).__name__} with {len(names)} modules")
+        return names[index]
+
+    def _of(self, named: list[tuple[str, Module]]) -> Self:
+        raise NotImplementedError
+
+    def append(self, module: Module) -> Self:
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        for module in modules:
+            self.append(module)
+        return self
+
+
+class Sequential(Indexed):
+    """Each module on the result of the one before; from modules, or from an OrderedDict that names them."""
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            named = list(modules[0].items())
+        else:
+            named = [(str(number), module) for number, module in enumerate(modules)]  # type: ignore[misc]
+        for name, module in named:
+            self.add_module(name, module)
+
+    def _of(self, named: list[tuple[str, Module]]) -> Self:
+        return type(self)(OrderedDict(named))
+
+    def forward(self, x: Any) -> Any:
+        for module in self:
+            x = module(x)
+        return x
+
+
+class ModuleList(Indexed):
+    """A list whose modules belong to the module that holds it."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    def _of(self, named: list[tuple[str, Module]]) -> Self:
+        return type(self)(module for _, module in named)
+
+
+# -- layers
+
+
+class Flatten(Module):
+    """Axes start_dim to end_dim as one: [n, 1, 28, 28] -> [n, 784]."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.flatten(x, self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Linear(Module):
+    """x @ weight.T + bias: [..., in_features] -> [..., out_features].
+
+    weight [out_features, in_features] and bias [out_features] start evenly in ±1/sqrt(in_features).
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ShapeError(f"Linear({in_features} -> {out_features}): sizes must be at least 1", user_origin())
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
+        self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """New initial values."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            limit = 1 / math.sqrt(self.in_features)
+            init.uniform_(self.bias, -limit, limit)
+
+    def forward(self, x: Any) -> Tensor:
+        tensor = as_tensor(x)
+        if not tensor.ndim or tensor.shape[-1] != self.in_features:
+            found = f"an input of {tensor.shape[-1]} features" if tensor.ndim else "a single number"
+            raise misfit(self, f"Linear({self.in_features} -> {self.out_features})", found, tensor)
+        return functional.linear(tensor, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Identity(Module):
+    """Its input; takes and forgets any arguments, to stand in for a layer."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class ReLU(Module):
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()  # inplace has no meaning here: memory is planned for the whole step
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.relu(x)
+
+
+class Sigmoid(Module):
+    def forward(self, x: Any) -> Tensor:
+        return functional.sigmoid(x)
+
+
+class Tanh(Module):
+    def forward(self, x: Any) -> Tensor:
+        return functional.tanh(x)
+
+
+class LeakyReLU(Module):
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class SiLU(Module):
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.silu(x)
+
+
+class Softplus(Module):
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.softplus(x, self.beta)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}"
+
+
+class Softmax(Module):
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    def forward(self, x: Any) -> Tensor:
+        return functional.log_softmax(x, self.dim)
+
+
+# -- losses: functions of (output, target), described with the function each applies
+
+
+class Loss(Module):
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = functional.check_reduction(reduction)
+
+
+class CrossEntropyLoss(Loss):
+    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+        super().__init__(reduction=reduction)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, x: Any, target: Any) -> Tensor:
+        return functional.cross_entropy(x, target, self.reduction, self.label_smoothing)
+
+
+class NLLLoss(Loss):
+    def forward(self, x: Any, target: Any) -> Tensor:
+        return functional.nll_loss(x, target, self.reduction)
+
+
+class MSELoss(Loss):
+    def forward(self, x: Any, target: Any) -> Tensor:
+        return functional.mse_loss(x, target, self.reduction)
+
+
+class L1Loss(Loss):
+    def forward(self, x: Any, target: Any) -> Tensor:
+        return functional.l1_loss(x, target, self.reduction)
+
+
+class BCELoss(Loss):
+    def forward(self, x: Any, target: Any) -> Tensor:
+        return functional.binary_cross_entropy(x, target, self.reduction)
+
+
+class BCEWithLogitsLoss(Loss):
+    def forward(self, x: Any, target: Any) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(x, target, self.reduction)

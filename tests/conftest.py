@@ -1,0 +1,39 @@
+"""Fixtures of all tests: seeded random numbers, golden files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+sys.path.insert(0, str(Path(__file__).parent))  # `import graphs`: the sample graphs that several test files share
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files; then read the diff")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same random numbers for every test, whatever ran before it."""
+    return np.random.default_rng(1234)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(name, text) asserts that tests/golden/<name> holds the text; with --update-golden it writes it there."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no golden file {name}; make it with pytest --update-golden"
+        assert text == path.read_text(encoding="utf-8"), f"{name} differs; if that is meant, run pytest --update-golden"
+
+    return compare
