@@ -21,6 +21,7 @@ from graphc.tensor import (
     as_extent,
     as_tensor,
     cast_value,
+    common_dtype,
     elementwise,
     floating,
     lift,
@@ -309,7 +310,8 @@ def shape_of(*extents: Any) -> tuple[Extent, ...]:
 def full(shape: Any, value: Any, dtype: DType | None = None) -> Tensor:
     """A constant; its dtype is that of the number unless one is named."""
     number = lift(value)
-    return Tensor(stretch(number if dtype is None else cast_value(number, dtype.name), shape_of(shape)))
+    wanted = common_dtype([value], [number]) if dtype is None else dtype.name
+    return Tensor(stretch(cast_value(number, wanted), shape_of(shape)))
 
 
 def zeros(*shape: Any, dtype: DType | None = None) -> Tensor:

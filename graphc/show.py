@@ -85,11 +85,17 @@ def user_lines(nest: LoopNest) -> list[str]:
 def summary(function: Function) -> str:
     """A table of kernels with what they compute, and the memory of the whole."""
     program = function.artifact.program
-    rows = [("kernel", "over", "lines of yours")]
+    rows = [("kernel", "over", "part", "layers", "lines of yours")]
     for nest in program.nests:
-        lines = dict.fromkeys(line.split(" ")[0] for line in user_lines(nest))
-        rows.append((nest.name, f"[{', '.join(map(str, nest.frame))}]", ", ".join(lines)))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
+        columns = (
+            (origin.role for origin in origins),
+            (origin.module for origin in origins if origin.module),
+            (str(origin) for origin in origins),
+        )
+        frame = f"[{', '.join(map(str, nest.frame))}]"
+        rows.append((nest.name, frame, *(", ".join(dict.fromkeys(column)) for column in columns)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     inputs = ", ".join(f"{value.attrs['name']}: {value.type}" for value in function.inputs)
     return "\n".join([f"{function.name}({inputs})", *table, function.compiled]) + "\n"

@@ -246,8 +246,10 @@ class Fusion:
         """One group in place of two, when every value keeps its place."""
         host, guest = (earlier, later) if earlier.product is not None else (later, earlier)
         between = any(earlier in self.before[other] for other in self.before[later] if other is not earlier)
-        if between or guest.product is not None or guest.frame != host.frame:
+        if between or guest.product is not None:
             return None
+        if guest.frame != host.frame:
+            return self.append_columns(later, earlier)
         if host.product is not None and any(value.op.kind == "reduce" for value in guest.axes):
             return None
         if not all(self.may_mix(value, host) for value in guest.axes):
@@ -258,6 +260,22 @@ class Fusion:
         host.after |= guest.after
         self.absorb(host, guest)
         return host
+
+    def append_columns(self, later: Group, earlier: Group) -> Group | None:
+        """Arithmetic on a column that only the columns of `later` read moves behind its loops."""
+        if earlier.frame != later.frame[-1:] or any(value.op.kind != "elementwise" for value in earlier.axes):
+            return None
+        if not all(self.may_mix(value, later) for value in earlier.axes):
+            return None
+        readers = {reader for reader, access in later.reads() if memory_of(access.root) in earlier.axes}
+        if not readers <= later.after:
+            return None
+        moved = {None: None, 0: later.lane}
+        columns = {value: tuple(moved[axis] for axis in axes) for value, axes in earlier.axes.items()}
+        later.axes, later.points = {**columns, **later.axes}, {**columns, **later.points}
+        later.after |= set(columns)
+        self.absorb(later, earlier)
+        return later
 
     def agree(self, later: Group, earlier: Group) -> bool:
         """All that `later` reads of `earlier` is ready in the loops, at the very point where it is read."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphc.ir.dot.cards import Card
-from graphc.ir.dot.style import bytes_text, printable, shape_text, shorten, user_lines, wrap
+from graphc.ir.dot.style import MARKS, bytes_text, printable, shape_text, shorten, user_lines, wrap
 from graphc.ir.graph import Value
 
 LONGEST = 40  # characters of a line
@@ -68,7 +68,8 @@ def line_width(line: Line) -> float:
 def card_content(card: Card) -> Content:
     """A nest: title, ops by role, frame, what it reads, updates and hands out."""
     style = "result" if card.results and card.part == "forward" else card.part
-    lines = [Line("title", shorten(title(card), TITLE_LONGEST), f"#{card.number}"), *body(card)]
+    inside = "" if is_named(card) or not modules(card) else f"module {', '.join(short(modules(card)))} · "
+    lines = [Line("title", title(card), f"{inside}#{card.number}"), *body(card)]
     tooltip = [f"kernel {card.number}: {card.nest.name}", *user_lines(card.nest.origins)]
     return Content(tuple(lines), style, "\n".join(tooltip))
 
@@ -82,9 +83,15 @@ def data_content(value: Value) -> Content:
 
 
 def title(card: Card) -> str:
-    """The modules a nest belongs to, where there are any, else what it hands out, else its ops."""
-    mark = {"forward": "", "backward": "∂ ", "update": "⟳ "}[card.part]
-    return mark + (" · ".join(short(modules(card)) or short(handed_out(card))) or " → ".join(short(own_ops(card))))
+    """The modules a nest belongs to, where they have names, else what it hands out, else its ops."""
+    named = modules(card) if is_named(card) else handed_out(card)
+    own_ops = card.ops.get(card.part, (card.nest.name,))
+    return shorten(MARKS[card.part] + (" · ".join(short(named)) or " → ".join(short(own_ops))), TITLE_LONGEST)
+
+
+def is_named(card: Card) -> bool:
+    """Whether its modules have names that say something; those of a Sequential are numbers."""
+    return any(sign.isalpha() for path in modules(card) for sign in path)
 
 
 def modules(card: Card) -> tuple[str, ...]:
@@ -96,10 +103,6 @@ def modules(card: Card) -> tuple[str, ...]:
 
 def handed_out(card: Card) -> tuple[str, ...]:
     return tuple(map(printable, card.results)) or ("check",) * bool(card.checks)
-
-
-def own_ops(card: Card) -> tuple[str, ...]:
-    return card.ops.get(card.part, (card.nest.name,))
 
 
 def short(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ def body(card: Card) -> Iterator[Line]:
     for value in card.updates:
         yield Line("update", f"⟳ {label(value)}", shape_text(value.shape))
     yield from (Line("result", f"◆ {shorten(printable(name), LONGEST)}") for name in card.results)
-    yield from (Line("check", f"checks {shorten(printable(message), LONGEST)}") for message in card.checks)
+    yield from (Line("check", f"check: {shorten(printable(message), LONGEST)}") for message in card.checks)
 
 
 def label(value: Value) -> str:
@@ -129,8 +132,7 @@ def label(value: Value) -> str:
 
 
 def ops_lines(role: str, ops: tuple[str, ...]) -> Iterator[Line]:
-    kind, mark = ("ops", "") if role == "forward" else ("gradient", "∂ ") if role == "backward" else ("ops", "⟳ ")
-    lines = wrap(mark + " → ".join(ops), LONGEST)
+    lines = wrap(MARKS[role] + " → ".join(ops), LONGEST)
     if len(lines) > OPS_LINES:
         lines[OPS_LINES - 1 :] = [f"… → {ops[-1]}"]
-    yield from (Line(kind, line) for line in lines)
+    yield from (Line("gradient" if role == "backward" else "ops", line) for line in lines)

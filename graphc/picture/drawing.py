@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 
 from graphc.ir.dot.cards import Flow, Place, Wire, flow
@@ -10,7 +10,7 @@ from graphc.ir.dot.style import PALETTE, bytes_text, line_width, printable, shap
 from graphc.ir.graph import Value
 from graphc.ir.program import Program
 from graphc.picture.content import HEIGHT, PADDING, Content, Line, card_content, data_content, line_size, text_width
-from graphc.picture.placement import arrange
+from graphc.picture.placement import Cell, arrange
 from graphc.picture.routing import CHANNEL, Box, Layout, Point, lay_out
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
@@ -40,26 +40,28 @@ def kernels_svg(program: Program) -> str:
     contents: dict[Place, Content] = {card.number: card_content(card) for card in picture.cards}
     contents |= {value: data_content(value) for value in picture.data}
     cells = arrange(picture)
-    columns: dict[int, float] = {}
-    for place, content in contents.items():
-        needed = max([content.width, *(2 * label_width(wire) for wire in picture.wires if wire.source == place)])
-        columns[cells[place].column] = max(columns.get(cells[place].column, 0), needed)
+    columns = column_widths(cells, contents, picture.wires)
     sizes = {
         place: (columns[cells[place].column] if isinstance(place, int) else content.width, content.height)
         for place, content in contents.items()
     }
-    shown = {content.style for content in contents.values()}
-    shown |= {"update" for card in picture.cards if card.updates}
-    entries = [(kind, text, "card") for kind, text in CARDS.items() if kind in shown]
-    carried = {wire.kind for wire in picture.wires}
-    entries += [(kind, text, "wire") for kind, text in WIRES.items() if kind in carried]
-    legend, legend_height = draw_legend(entries, max(NARROWEST, sum(columns.values()) + CHANNEL * (len(columns) - 1)))
+    legend_width = max(NARROWEST, sum(columns.values()) + CHANNEL * (len(columns) - 1))
+    legend, legend_height = draw_legend(legend_entries(picture, contents.values()), legend_width)
     layout = lay_out(cells, sizes, picture.wires, (MARGIN, MARGIN + HEAD + legend_height), columns)
     body = [*draw_head(program), *legend, *draw_lines(picture, layout)]
     body += [part for place, content in contents.items() for part in draw_card(place, content, layout.boxes[place])]
     body += draw_labels(layout)
     width = max(layout.width, NARROWEST) + 2 * MARGIN
     return frame(program.graph.name, width, layout.height + 2 * MARGIN + HEAD + legend_height, body)
+
+
+def column_widths(
+    cells: Mapping[Place, Cell], contents: Mapping[Place, Content], wires: Iterable[Wire]
+) -> dict[int, float]:
+    """Each column as wide as its widest card, and as the labels right of its middle ask for."""
+    needed = [(cells[place].column, content.width) for place, content in contents.items()]
+    needed += [(cells[wire.source].column, 2 * label_width(wire)) for wire in wires]
+    return {column: max(width for at, width in needed if at == column) for column in sorted({at for at, _ in needed})}
 
 
 def frame(name: str, width: float, height: float, body: Iterable[str]) -> str:
@@ -88,6 +90,14 @@ def draw_head(program: Program) -> Iterator[str]:
     facts = f"{kernels} · state {bytes_text(program.state_bytes)} · work {bytes_text(program.work_bytes)}{bounds}"
     yield write(MARGIN, MARGIN + 14, shorten(printable(graph.name), 40), 17, INK, font_weight="700")
     yield write(MARGIN, MARGIN + 33, facts, 11.5, NOTE)
+
+
+def legend_entries(picture: Flow, contents: Iterable[Content]) -> list[tuple[str, str, str]]:
+    """Style, meaning and form of all that is in the picture."""
+    cards = {content.style for content in contents} | {"update" for card in picture.cards if card.updates}
+    wires = {wire.kind for wire in picture.wires}
+    entries = [(kind, text, "card") for kind, text in CARDS.items() if kind in cards]
+    return entries + [(kind, text, "wire") for kind, text in WIRES.items() if kind in wires]
 
 
 def draw_legend(entries: list[tuple[str, str, str]], width: float) -> tuple[list[str], float]:

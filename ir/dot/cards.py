@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from graphc.ir.dot.style import ROLES
+from graphc.ir.dot.style import MARKS
 from graphc.ir.graph import Value
 from graphc.ir.loops import Buffer, LoopNest, Term
 from graphc.ir.program import Program
@@ -43,7 +43,7 @@ class Card:
         written = written_buffers(self.nest)
         if all(buffer.kind == "input" for buffer in written):
             return "backward" if "backward" in self.ops else "update"
-        return next((role for role in ROLES if role in self.ops), "forward")
+        return next((role for role in MARKS if role in self.ops), "forward")
 
     @property
     def written_bytes(self) -> int:
@@ -112,7 +112,7 @@ def describe(program: Program, number: int, nest: LoopNest) -> Card:
     return Card(
         number,
         nest,
-        {role: tuple(dict.fromkeys(ops[role])) for role in ROLES if role in ops},
+        {role: tuple(dict.fromkeys(ops[role])) for role in MARKS if role in ops},
         tuple(parameters(nest)),
         tuple(buffer.value for buffer in written if buffer.kind == "input"),
         tuple(buffer.name for buffer in written if buffer.kind == "result"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from graphc.ir.dot.language import Attribute, digraph, edge, legend, node, quoted
-from graphc.ir.dot.style import PALETTE, bytes_text, line_width, printable, user_line, value_names
+from graphc.ir.dot.style import MARKS, PALETTE, bytes_text, identifiers, line_width, printable, user_line, value_names
 from graphc.ir.graph import Graph, Output, Value
 
 Style = dict[str, Attribute]
@@ -33,7 +33,6 @@ MEANINGS = {
     "result": "result",
     "check": "check: must be 0",
 }
-MARKS = {"forward": "", "backward": "∂ ", "update": "⟳ "}
 
 
 def style_of(kind: str) -> Style:
@@ -79,16 +78,17 @@ def graph_dot(graph: Graph) -> str:
     type, its width the bytes at the dims' maxima. Forward, backward and update ops differ in form, border and colour.
     """
     names = value_names(graph)
+    places = identifiers(names)
     root = Cluster("")
     for value in names:
         module = value.origin.module if value.origin and value.op.kind != "source" else ""
-        root.descend(MARKS[value.role], module).lines.append(node(names[value], describe(value, names)))
+        root.descend(MARKS[value.role], module).lines.append(node(places[value], describe(value, names)))
     lines = root.write()
     for reader in names:
-        lines += [edge(names[value], names[reader], carry(value, names)) for value in reader.operands]
+        lines += [edge(places[value], places[reader], carry(value, names)) for value in reader.operands]
     for output in graph.outputs:
         name = f"{output.kind} {output.name}"
-        lines += [node(name, describe_output(output)), edge(names[output.value], name, carry(output.value, names))]
+        lines += [node(name, describe_output(output)), edge(places[output.value], name, carry(output.value, names))]
     return digraph(graph.name, lines + legend([(text, style_of(kind)) for kind, text in MEANINGS.items()]))
 
 

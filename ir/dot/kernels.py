@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.ir.dot.cards import Card, Flow, Wire, flow, read_buffers, written_buffers
-from graphc.ir.dot.graphs import MARKS, Style, describe_output, style_of
+from graphc.ir.dot.graphs import Style, describe_output, style_of
 from graphc.ir.dot.language import Html, digraph, edge, escaped, node
-from graphc.ir.dot.style import PALETTE, bytes_text, line_width, shape_text, user_lines, value_names, wrap
+from graphc.ir.dot.style import (
+    MARKS,
+    PALETTE,
+    bytes_text,
+    identifiers,
+    line_width,
+    shape_text,
+    user_lines,
+    value_names,
+    wrap,
+)
 from graphc.ir.graph import Value
 from graphc.ir.loops import Buffer
 from graphc.ir.program import Program
@@ -48,12 +58,13 @@ def kernels_dot(program: Program) -> str:
     wide as its bytes. Tooltips show the user's lines.
     """
     picture, names = flow(program), value_names(program.graph)
-    lines = [node(names[value], describe_input(value)) for value in program.graph.inputs]
+    places = identifiers(names)
+    lines = [node(places[value], describe_input(value)) for value in program.graph.inputs]
     lines += [node(nest_name(card.number), describe(program, card, names)) for card in picture.cards]
     for output in program.graph.outputs:
         if output.kind != "check":
             lines.append(node(f"{output.kind} {output.name}", describe_output(output)))
-    lines += edges(picture, names)
+    lines += edges(picture, names, places)
     return digraph(program.graph.name, [*lines, legend()])
 
 
@@ -77,13 +88,13 @@ def describe_input(value: Value) -> Style:
     return {"label": text, **style_of(value.attrs["role"]), "tooltip": f"{value.attrs['role']} {text}"}
 
 
-def edges(picture: Flow, names: dict[Value, str]) -> Iterator[str]:
+def edges(picture: Flow, names: dict[Value, str], places: dict[Value, str]) -> Iterator[str]:
     for wire in picture.wires:
-        source = nest_name(wire.source) if isinstance(wire.source, int) else names[wire.source]
+        source = nest_name(wire.source) if isinstance(wire.source, int) else places[wire.source]
         yield from (edge(source, nest_name(wire.target), carry(wire, value, names)) for value in wire.values)
     for card in picture.cards:
         name = nest_name(card.number)
-        yield from (edge(names[value], name, connection("read", value, names)) for value in card.reads)
+        yield from (edge(places[value], name, connection("read", value, names)) for value in card.reads)
         for value in card.updates:
             yield edge(name, f"update {names[value]}", connection("update", value, names))
         yield from (edge(name, f"result {result}", {"color": PALETTE["result"].line}) for result in card.results)

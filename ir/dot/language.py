@@ -10,7 +10,8 @@ from graphc.ir.dot.style import UNPRINTABLE, printable
 
 Attribute = str | int | float
 HEAD = (
-    "  graph [rankdir=TB, bgcolor=white, color=gray60, fontname=Helvetica, fontsize=11, nodesep=0.3, ranksep=0.4]",
+    "  graph [rankdir=TB, bgcolor=white, color=gray60, labeljust=l, fontname=Helvetica, fontsize=11]",
+    "  graph [nodesep=0.3, ranksep=0.4]",
     '  node [fontname=Helvetica, fontsize=11, margin="0.12,0.06", height=0.3]',
     '  edge [fontname=Helvetica, fontsize=9, color="#64748b", arrowsize=0.7]',
 )

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Value
 from graphc.ir.types import Shape
 
-ROLES = ("forward", "backward", "update")
+MARKS = {"forward": "", "backward": "∂ ", "update": "⟳ "}  # by role, in the order the roles come in a step
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 has no place for
 MOST_LINES = 24
 
@@ -100,6 +101,11 @@ def user_lines(origins: Iterable[Origin | None]) -> list[str]:
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"… and {len(lines) - MOST_LINES} more"]
     return lines
+
+
+def identifiers(names: dict[Value, str]) -> dict[Value, str]:
+    """A name in the picture for every value, different from all others even where an input is called `%0`."""
+    return {value: f"input {name}" if value.op is ops.input else name for value, name in names.items()}
 
 
 def value_names(graph: Graph) -> dict[Value, str]:

@@ -124,7 +124,7 @@ def measure(name):
 
 
 CHILD = """
-import json, resource, sys, time
+import json, re, sys, time
 sys.path[:0] = {path!r}
 import numpy as np
 start = time.perf_counter()
@@ -136,7 +136,7 @@ step(x[:loader.batch_size], y[:loader.batch_size])
 first = time.perf_counter() - start
 print(json.dumps(dict(built=built, first=first, compile=step.artifact.seconds, fresh=step.artifact.fresh,
     imported=[name for name in ("numba", "llvmlite") if name in sys.modules],
-    peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+    peak_mb=int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)))
 """
 
 
