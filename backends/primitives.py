@@ -274,6 +274,16 @@ def load_live(p: np.ndarray, i: int, m: np.ndarray) -> np.ndarray:
     return result
 
 
+def load_spaced(p: np.ndarray, i: int, step: int, m: np.ndarray) -> np.ndarray:
+    """Lane k is p[i + k * step] where the mask is on; dead lanes are 0. Lane 0 is on, or no lane is read."""
+    lanes = np.flatnonzero(m)
+    result = np.zeros(LANES, p.dtype)
+    if lanes.size:
+        _check_bounds(p, i, i + step * lanes[-1])
+        result[lanes] = p[i + step * lanes]
+    return result
+
+
 def store_live(p: np.ndarray, i: int, v: np.ndarray, m: np.ndarray) -> None:
     """Like store_lanes where the mask is on; dead lanes are not written."""
     _check_element(p, v)
@@ -439,7 +449,7 @@ def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_strid
 MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
-    "load_live": load_live, "store_live": store_live, "spread": spread, "live": live, "indices": indices,
+    "load_live": load_live, "load_spaced": load_spaced, "store_live": store_live, "spread": spread, "live": live, "indices": indices,
     "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,
     "bits_of": bits_of, "float_of": float_of, "sum_lanes": _halve(_sum), "prod_lanes": _halve(_product),

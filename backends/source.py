@@ -239,9 +239,11 @@ class Writer:
             zero, one = f"spread({zero})", f"spread({one})"
         return str(term.detail.format(*operands, zero=zero, one=one))
 
-    def load(self, pointer: str, index: str, lanes: bool) -> str:
+    def load(self, pointer: str, index: str, lanes: bool, step: Extent = 1) -> str:
         if not lanes:
             return f"load({pointer}, {index})"
+        if step != 1:
+            return f"load_spaced({pointer}, {index}, {self.number(step)}, {self.live or f'live({LANES})'})"
         return f"load_live({pointer}, {index}, {self.live})" if self.live else f"load_lanes({pointer}, {index})"
 
     def save(self, pointer: str, index: str, text: str, lanes: bool) -> None:
@@ -258,7 +260,8 @@ class Writer:
             return
         if term.kind == "load":
             buffer, index = term.detail
-            text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term))
+            step = dict(index).get(self.nest.lane, 1)
+            text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term), step)
         elif term.kind == "product":
             text = self.load("tile", f"(i - i0) * {self.shape.width} + (j - j0)", lanes=True)
         elif term.kind == "column":

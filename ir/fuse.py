@@ -246,7 +246,8 @@ class Fusion:
         """One group in place of two, when every value keeps its place."""
         host, guest = (earlier, later) if earlier.product is not None else (later, earlier)
         between = any(earlier in self.before[other] for other in self.before[later] if other is not earlier)
-        if between or guest.product is not None:
+        alone = any(value in self.stands_alone for value in (*later.axes, *earlier.axes))
+        if between or alone or guest.product is not None:
             return None
         if guest.frame != host.frame:
             return self.append_columns(later, earlier)
@@ -315,8 +316,6 @@ class Fusion:
         if group.frame != other.frame or group.product is not None or other.product is not None:
             return False
         if other in self.before[group] or group in self.before[other]:
-            return False
-        if any(value in self.stands_alone for value in (*group.axes, *other.axes)):
             return False
         return bool(self.whole_reads(group) & self.whole_reads(other))
 

@@ -218,6 +218,17 @@ def test_live_lanes_are_copied_and_dead_ones_left(element: str, count: int) -> N
     check(kernel, source, target, np.zeros(LANES, ELEMENTS[element]), count)
 
 
+@pytest.mark.parametrize("element", ALL)
+@pytest.mark.parametrize(("count", "step"), [(1, 9), (7, 3), (16, 2), (40, 1)])
+def test_spaced_loads(element: str, count: int, step: int) -> None:
+    text = """def spaced(source, seen, count, step):
+    store_lanes(seen, 0, load_spaced(source, 1, step, live(count)))
+"""
+    pointers = tuple((name, f"{element}*") for name in ("source", "seen"))
+    kernel = Kernel("spaced", text, (*pointers, ("count", "i64"), ("step", "i64")))
+    check(kernel, numbers(element, seed=1), np.zeros(LANES, ELEMENTS[element]), count, step)
+
+
 def test_indices_spread_shift_and_mask_reductions() -> None:
     text = """def fill(out, flags, count):
     store_lanes(shift(out, 2), 1, indices(count) * spread(count))

@@ -57,7 +57,7 @@ def op_cases():
             yield pytest.param(op, sample, id=f"{op.name}-{number}")
 
 
-@pytest.mark.parametrize(("op", "sample"), op_cases())
+@pytest.mark.parametrize(("op", "sample"), list(op_cases()))
 def test_op_equals_reference(op, sample, store, rng):
     types = [parse_type(text, {}) for text in sample.operands]
     operands = [ops.input(name=f"x{k}", role="data", type=kind) for k, kind in enumerate(types)]

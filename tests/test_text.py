@@ -78,7 +78,9 @@ def test_other_constants_keep_their_type(dtype, number) -> None:
     assert again.attrs["value"] == number and type(again.attrs["value"]) is type(number)
 
 
-@pytest.mark.parametrize("message", ["labels", "it's, \"so\" (to say)", "x, %0, %x = 3; a=b", "%x: i64[] = y", "größer"])
+@pytest.mark.parametrize(
+    "message", ["labels", "it's, \"so\" (to say)", "x, %0, %x = 3; a=b", "%x: i64[] = y", "größer"]
+)
 def test_messages_may_hold_any_text(message) -> None:
     labels = graphs.declare("y", "data", TensorType("i64", (4,)))
     value = ops.require_range(labels, low=-1, high=4, message=message)

@@ -60,6 +60,18 @@ def _load_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, m: ir.Va
     return from_memory(b, _aligned(call, 0, alignment), kind)
 
 
+def _load_spaced(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, step: ir.Value, m: ir.Value) -> ir.Value:
+    """Lane by lane: dead lanes read the element of lane 0, which spares a branch, and become 0."""
+    kind = _vector_behind(kinds)
+    zeros = ir.Constant(memory_type(kind), None)
+    found: ir.Value = zeros
+    for lane in range(LANES):
+        away = b.select(b.extract_element(m, I32(lane)), b.mul(step, I64(lane)), I64(0))
+        place, alignment = address(b, p, b.add(i, away), element_of(kind))
+        found = b.insert_element(found, b.load(place, align=alignment), I32(lane))
+    return from_memory(b, b.select(m, found, zeros), kind)
+
+
 def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, m: ir.Value) -> None:
     place, alignment = address(b, p, i, kinds[2])
     value = to_memory(b, v, kinds[2])
@@ -126,6 +138,9 @@ MEMORY = {
         lambda b, kinds, p, i, v: store(b, p, i, v, kinds[2]),
     ),
     "load_live": Operation("a pointer, an i64 and a mask", like([is_pointer, "i64", MASK], _vector_behind), _load_live),
+    "load_spaced": Operation(
+        "a pointer, two i64 and a mask", like([is_pointer, "i64", "i64", MASK], _vector_behind), _load_spaced
+    ),
     "store_live": Operation(
         "a pointer, an i64, a vector of its elements and a mask",
         like([is_pointer, "i64", is_vector, MASK], _nothing_if_elements_agree),

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 
 from graphc.ir.dot.cards import Flow, Place, Wire, flow
-from graphc.ir.dot.style import PALETTE, bytes_text, line_width, printable, shape_text, shorten, value_names
+from graphc.ir.dot.style import (
+    PALETTE,
+    UNPRINTABLE,
+    bytes_text,
+    line_width,
+    printable,
+    shape_text,
+    shorten,
+    value_names,
+)
 from graphc.ir.graph import Value
 from graphc.ir.program import Program
 from graphc.picture.content import HEIGHT, PADDING, Content, Line, card_content, data_content, line_size, text_width
@@ -73,8 +82,8 @@ def frame(name: str, width: float, height: float, body: Iterable[str]) -> str:
 
 
 def clean(text: str) -> str:
-    """Escaped text, its line breaks kept."""
-    return "\n".join(escape(printable(line)) for line in text.split("\n"))
+    """The text escaped, every character fit for XML."""
+    return escape(UNPRINTABLE.sub("\ufffd", text))
 
 
 def write(x: float, y: float, text: str, size: float, colour: str, **more: str) -> str:
@@ -124,7 +133,7 @@ def draw_card(place: Place, content: Content, box: Box) -> Iterator[str]:
     size = f'x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}"'
     yield f'<g class="{kind}"><title>{clean(content.tooltip)}</title>'
     yield f'<rect class="card" {size} rx="9" fill="{colours.fill}" stroke="{colours.line}" stroke-width="1.4"/>'
-    y = box.y + 5
+    y = box.y + 5 + (box.height - content.height) / 2
     for line in content.lines:
         height = HEIGHT.get(line.kind, 16.0)
         yield from draw_row(line, content.style, box, y, height)

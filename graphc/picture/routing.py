@@ -18,6 +18,7 @@ Point = tuple[float, float]
 GAP, CHANNEL, STACK = 42.0, 44.0, 16.0  # between rows, columns, cards of one cell
 LABEL_ROOM, HEAD_ROOM, MARGIN = 22.0, 12.0, 17.0  # free of tracks: below a card, above a card, beside a card
 TRACK, CLEARANCE, SPREAD = 9.0, 8.0, 14.0  # between tracks, ends on one track, lines on one side of a card
+APART = 4.0  # between lines that face each other across a channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def lay_out(
 ) -> Layout:
     """Pixels for everything, the left upper corner at `origin`.
 
-    sizes         width and height of each card; a card is centred in its column
+    sizes         width and least height of each card; a card is centred in its column
     column_width  the width of each column
     """
     return Router(cells, sizes, wires, origin, column_width).run()
@@ -95,7 +96,7 @@ class Router:
         origin: Point,
         column_width: Mapping[int, float],
     ) -> None:
-        self.cells, self.sizes, self.origin, self.column_width = cells, sizes, origin, column_width
+        self.cells, self.origin, self.column_width = cells, origin, column_width
         self.rows = 1 + max((cell.row for cell in cells.values()), default=0)
         self.columns = 1 + max((cell.column for cell in cells.values()), default=0)
         self.stacks: dict[tuple[int, int], list[Place]] = {}
@@ -111,16 +112,22 @@ class Router:
         for way in self.ways:
             self.ports.setdefault((way.wire.source, way.sides[0]), []).append(way)
             self.ports.setdefault((way.wire.target, way.sides[1]), []).append(way)
+        self.sizes = {place: (width, max(height, self.least_height(place))) for place, (width, height) in sizes.items()}
 
     def run(self) -> Layout:
         self.gap_track, gap_tracks = self.share_gaps()
         self.place_rows(gap_tracks)
         self.port_height = {key: height for side in self.ports for key, height in self.spread_ports(*side)}
+        self.separate_ports()
         self.channel_track, channel_tracks = self.share_channels()
         self.place_columns(channel_tracks)
         self.boxes = {place: self.box(place) for place in self.cells}
         lines = [(way.wire, way.form, self.points(way)) for way in self.ways]
         return Layout(self.boxes, lines, self.width, self.height)
+
+    def least_height(self, place: Place) -> float:
+        """Room for all lines at the busier side of a card."""
+        return APART * (3 + max(len(self.ports.get((place, side), ())) for side in ("left", "right")))
 
     # -- forms
 
@@ -222,9 +229,27 @@ class Router:
         above = sorted((way for way in ways if self.direction(way, place) < 0), key=lambda way: self.order(way, place))
         below = sorted((way for way in ways if self.direction(way, place) > 0), key=lambda way: self.order(way, place))
         upper, lower = min(heights, default=middle), max(heights, default=middle)
+        if not level and not (above and below):  # the half of the side that is free is taken where it is needed
+            upper = max(upper, top + 4 + APART * (len(above) + 1))
+            lower = min(lower, top + height - 4 - APART * (len(below) + 1))
         for band, first, last in ((above, top + 4, upper), (below, lower, top + height - 4)):
             for number, way in enumerate(band, 1):
                 yield (way, place), first + (last - first) * number / (len(band) + 1)
+
+    def separate_ports(self) -> None:
+        """Ports that face each other across a channel move down until no two lines leave at one height."""
+        facing: list[list[tuple[float, Way, Place]]] = [[] for _ in range(self.columns + 1)]
+        for place, side in self.ports:
+            if side in ("left", "right"):
+                strip = facing[self.cells[place].column + (side == "right")]
+                strip += [(self.port_height[way, place], way, place) for way in self.ports[place, side]]
+        for strip in facing:
+            last, neighbour = float("-inf"), None
+            for height, way, place in sorted(strip, key=lambda port: port[0]):
+                if way.form != "level" and way is not neighbour and height < last + APART:
+                    lowest = self.top(place) + self.sizes[place][1] - APART
+                    height = self.port_height[way, place] = max(height, min(last + APART, lowest))
+                last, neighbour = height, way
 
     def level_height(self, way: Way) -> float:
         ends = (way.wire.source, way.wire.target)

@@ -66,8 +66,9 @@ class Cluster:
     def write(self) -> list[str]:
         lines = list(self.lines)
         for cluster in self.inner.values():
-            head = [f"subgraph {quoted('cluster ' + cluster.name)} {{", f"  graph [label={quoted(cluster.name)}]"]
-            lines += [*head, *(f"  {line}" for line in cluster.write()), "}"]
+            head = f"subgraph {quoted('cluster ' + cluster.name)} {{"
+            label = f"  graph [label={quoted(printable(cluster.name))}]"
+            lines += [head, label, *(f"  {line}" for line in cluster.write()), "}"]
         return lines
 
 

@@ -13,6 +13,7 @@ from graphc.ir.dot.style import (
     bytes_text,
     identifiers,
     line_width,
+    printable,
     shape_text,
     user_lines,
     value_names,
@@ -84,7 +85,7 @@ def nest_name(number: int) -> str:
 
 
 def describe_input(value: Value) -> Style:
-    text = f"{value.attrs['name']}\n{value.type} · {bytes_text(value.type.max_bytes)}"
+    text = f"{printable(value.attrs['name'])}\n{value.type} · {bytes_text(value.type.max_bytes)}"
     return {"label": text, **style_of(value.attrs["role"]), "tooltip": f"{value.attrs['role']} {text}"}
 
 

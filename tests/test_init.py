@@ -1,0 +1,104 @@
+"""Initial values: ranges and deviations, fans and gains as in PyTorch, seeds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc import init, nn
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    gx.manual_seed(3)
+
+
+def weight(*shape):
+    return nn.Parameter(np.full(shape, np.nan, np.float32))
+
+
+def test_uniform_and_normal():
+    w = weight(200, 300)
+    assert init.uniform_(w) is w
+    assert w.numpy().min() >= 0 and w.numpy().max() <= 1
+    assert w.numpy().mean() == pytest.approx(0.5, abs=0.01)
+    init.uniform_(w, -3, 1)
+    assert w.numpy().min() == pytest.approx(-3, abs=0.01) and w.numpy().max() == pytest.approx(1, abs=0.01)
+    init.normal_(w, 2.0, 0.5)
+    assert w.numpy().mean() == pytest.approx(2, abs=0.01) and w.numpy().std() == pytest.approx(0.5, abs=0.01)
+
+
+def test_constants():
+    w = weight(2, 3)
+    assert (init.constant_(w, 0.25).numpy() == 0.25).all()
+    assert (init.ones_(w).numpy() == 1).all()
+    assert (init.zeros_(w.data).numpy() == 0).all()
+
+
+LIMITS = {  # of a weight with 300 inputs and 200 outputs
+    "xavier": (init.xavier_uniform_, {}, math.sqrt(6 / 500)),
+    "xavier with a gain": (init.xavier_uniform_, {"gain": 5 / 3}, 5 / 3 * math.sqrt(6 / 500)),
+    "kaiming": (init.kaiming_uniform_, {}, math.sqrt(2) * math.sqrt(3 / 300)),
+    "kaiming for relu, outputs": (
+        init.kaiming_uniform_,
+        {"mode": "fan_out", "nonlinearity": "relu"},
+        math.sqrt(2) * math.sqrt(3 / 200),
+    ),
+    "kaiming as in Linear": (init.kaiming_uniform_, {"a": math.sqrt(5)}, 1 / math.sqrt(300)),
+}
+DEVIATIONS = {
+    "xavier": (init.xavier_normal_, {"gain": 2.0}, 2 * math.sqrt(2 / 500)),
+    "kaiming": (init.kaiming_normal_, {"nonlinearity": "relu"}, math.sqrt(2 / 300)),
+    "kaiming with a slope": (init.kaiming_normal_, {"a": 0.5, "mode": "fan_out"}, math.sqrt(2 / 1.25 / 200)),
+    "kaiming for tanh": (init.kaiming_normal_, {"nonlinearity": "tanh"}, 5 / 3 / math.sqrt(300)),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_uniform_limits(name):
+    fill, arguments, limit = LIMITS[name]
+    numbers = fill(weight(200, 300), **arguments).numpy()
+    assert np.abs(numbers).max() <= np.float32(limit)
+    assert numbers.min() == pytest.approx(-limit, rel=1e-3) and numbers.max() == pytest.approx(limit, rel=1e-3)
+    assert numbers.mean() == pytest.approx(0, abs=limit / 100)
+
+
+@pytest.mark.parametrize("name", DEVIATIONS)
+def test_normal_deviations(name):
+    fill, arguments, deviation = DEVIATIONS[name]
+    numbers = fill(weight(200, 300), **arguments).numpy()
+    assert numbers.std() == pytest.approx(deviation, rel=0.01)
+    assert numbers.mean() == pytest.approx(0, abs=deviation / 50)
+
+
+def test_windows_count_in_fans():
+    assert init.fans((16, 8, 3, 3)) == (72, 144)
+    with pytest.raises(ValueError, match=r"shape \(5,\) has no fan-in and fan-out; it needs at least 2 axes"):
+        init.xavier_uniform_(weight(5))
+
+
+def test_gains():
+    found = [init.calculate_gain(name) for name in ("linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu")]
+    np.testing.assert_allclose(found, [1, 1, 5 / 3, math.sqrt(2), 0.75, math.sqrt(2 / 1.0001)])
+    assert init.calculate_gain("leaky_relu", 1.0) == 1
+    with pytest.raises(ValueError, match="no gain is known for 'gelu'"):
+        init.calculate_gain("gelu")
+    with pytest.raises(ValueError, match="mode='fan' is not a choice"):
+        init.kaiming_normal_(weight(2, 2), mode="fan")
+
+
+def test_equal_seeds_give_equal_layers():
+    first = nn.Linear(5, 4).state_dict()
+    gx.manual_seed(3)
+    second, third = nn.Linear(5, 4).state_dict(), nn.Linear(5, 4).state_dict()
+    np.testing.assert_array_equal(first["weight"], second["weight"])
+    np.testing.assert_array_equal(first["bias"], second["bias"])
+    assert not np.array_equal(second["weight"], third["weight"])
+
+
+def test_only_parameters_have_numbers():
+    with pytest.raises(TypeError, match="only parameters have numbers to initialise, got ndarray"):
+        init.zeros_(np.zeros(3))
