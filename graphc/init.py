@@ -7,6 +7,7 @@ He et al. 2015, Delving deep into rectifiers (kaiming).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,16 @@ def draw_seed() -> int:
 
 def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:
     """Evenly from [a, b]."""
-    return tensor.copy_(_generator.uniform(a, b, size(tensor)))
+    return fill(tensor, lambda shape: _generator.uniform(a, b, shape))
 
 
 def normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0) -> Parameter:
     """From the normal distribution."""
-    return tensor.copy_(_generator.normal(mean, std, size(tensor)))
+    return fill(tensor, lambda shape: _generator.normal(mean, std, shape))
 
 
 def constant_(tensor: Parameter, val: float) -> Parameter:
-    return tensor.copy_(np.full(size(tensor), val))
+    return fill(tensor, lambda shape: np.full(shape, val))
 
 
 def zeros_(tensor: Parameter) -> Parameter:
@@ -101,13 +102,13 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def xavier_deviation(tensor: Parameter, gain: float) -> float:
-    return gain * math.sqrt(2 / sum(fans(size(tensor))))
+    return gain * math.sqrt(2 / sum(fans(tensor.storage.array.shape)))
 
 
 def kaiming_deviation(tensor: Parameter, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode={mode!r} is not a choice; use fan_in or fan_out")
-    inputs, outputs = fans(size(tensor))
+    inputs, outputs = fans(tensor.storage.array.shape)
     return calculate_gain(nonlinearity, a) / math.sqrt(inputs if mode == "fan_in" else outputs)
 
 
@@ -115,7 +116,7 @@ def uniform_limits(tensor: Parameter, limit: float) -> Parameter:
     return uniform_(tensor, -limit, limit)
 
 
-def size(tensor: Any) -> tuple[int, ...]:
+def fill(tensor: Parameter, draw: Callable[[tuple[int, ...]], Any]) -> Parameter:
     if not isinstance(tensor, Parameter):
         raise TypeError(f"only parameters have numbers to initialise, got {type(tensor).__name__}")
-    return tuple(tensor.storage.array.shape)
+    return tensor.copy_(draw(tensor.storage.array.shape))

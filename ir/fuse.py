@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from graphc.ir import ops
 from graphc.ir.access import Access, is_constant, memory_of, resolve
 from graphc.ir.graph import Graph, Output, Value, reachable
-from graphc.ir.types import Extent, bound
+from graphc.ir.types import Extent, Shape, bound
 
 Axes = tuple[int | None, ...]
+Frame = tuple[Extent, ...]
 
 
 @dataclass(eq=False)
@@ -28,7 +29,7 @@ class Group:
     after      values complete only after the loops
     """
 
-    frame: tuple[Extent, ...]
+    frame: Frame
     axes: dict[Value, Axes] = field(default_factory=dict)
     points: dict[Value, Axes] = field(default_factory=dict)
     after: set[Value] = field(default_factory=set)
@@ -147,8 +148,11 @@ class Fusion:
             return False
         if any(group in self.before[other] for other in self.operand_groups(value) if other is not group):
             return False
-        walked = self.walk(value, group)
-        if walked is None or (value.op.kind == "reduce" and not self.may_reduce(value, group, walked)):
+        fitted = self.walk(value, group)
+        if fitted is None:
+            return False
+        walked, frame = fitted
+        if value.op.kind == "reduce" and not self.may_reduce(value, group, walked, len(frame) - 1):
             return False
         roots = [access.root for access in map(resolve, value.operands) if access.root in group.axes]
         late = [root for root in roots if root in group.after]
@@ -156,6 +160,7 @@ class Fusion:
             return False
         if late and not self.may_follow(value, group, walked, len(late) == len(roots)):
             return False
+        group.frame = frame
         self.enter(value, group, walked)
         if late:
             group.after.add(value)
@@ -167,15 +172,15 @@ class Fusion:
             return False
         return not (value in self.checked and any(member in self.updates for member in group.axes))
 
-    def may_reduce(self, value: Value, group: Group, walked: Axes) -> bool:
+    def may_reduce(self, value: Value, group: Group, walked: Axes, lane: int) -> bool:
         """A product's rows come in tiles, so only sums over all its rows fit into its nest.
 
         What does not vary along an outer axis would be counted once for every step along it.
         """
         reduced = {walked[axis] for axis in value.attrs["axes"]} - {None}
-        if reduced != {group.lane} and not set(range(group.lane)) <= set(walked):
+        if reduced != {lane} and not set(range(lane)) <= set(walked):
             return False
-        return group.product is None or group.lane not in reduced or reduced >= set(range(len(group.frame)))
+        return group.product is None or lane not in reduced or reduced >= set(range(lane + 1))
 
     def fits_tile(self, value: Value, group: Group, walked: Axes) -> bool:
         """A product's result passes by tile after tile, so what is computed with it must be of its shape."""
@@ -190,10 +195,10 @@ class Fusion:
         roots = (memory_of(resolve(operand).root) for operand in value.operands)
         return {self.group_of[root] for root in roots if root in self.group_of}
 
-    def walk(self, value: Value, group: Group) -> Axes | None:
-        """The frame axes of the points `value` is computed at, or None if they do not fit the frame.
+    def walk(self, value: Value, group: Group) -> tuple[Axes, Frame] | None:
+        """The frame axes of the points `value` is computed at, and the frame, grown by one lane axis if it has to be.
 
-        May grow the frame by one lane axis.
+        None if the value does not fit.
         """
         shape = value.operands[0].shape if value.op.kind == "reduce" else value.shape
         found: list[int | None] = [None] * len(shape)
@@ -210,7 +215,7 @@ class Fusion:
                 found[axis] = at
         return self.fill(shape, found, group)
 
-    def fill(self, shape: tuple[Extent, ...], found: list[int | None], group: Group) -> Axes | None:
+    def fill(self, shape: Shape, found: list[int | None], group: Group) -> tuple[Axes, Frame] | None:
         """Give the axes no operand decides a frame axis of the same extent, keeping the order of axes."""
         last, frame = -1, list(group.frame)
         for axis, extent in enumerate(shape):
@@ -227,8 +232,7 @@ class Fusion:
                 if at <= last:
                     return None
                 last = at
-        group.frame = tuple(frame)
-        return tuple(found)
+        return tuple(found), tuple(frame)
 
     def may_grow(self, group: Group) -> bool:
         return bool(group.frame) and all(value.op.kind == "elementwise" for value in group.axes)

@@ -12,7 +12,6 @@ from graphc.ir.rewrite import Guards, Macros, rules
 STABILISE = rules("""
     1 / (1 + exp(-x)) => sigmoid(x)
     exp(x) / (1 + exp(x)) => sigmoid(x)
-    log(1 + exp(x)) => softplus(x)
     log1p(exp(x)) => softplus(x)
     log(sigmoid(x)) => -softplus(-x)
     1 - sigmoid(x) => sigmoid(-x)

@@ -274,6 +274,17 @@ def test_kernels_show_each_update_once(sample) -> None:
     assert all(picture.nodes[target]["peripheries"] == "2" for target in updated)
 
 
+@every_sample
+def test_no_state_stands_alone(sample) -> None:
+    program = planned(sample())
+    picture = Picture(kernels_dot(program))
+    joined = {end for source, target, _ in picture.edges for end in (source, target)}
+    doubled = {name for name, node in picture.nodes.items() if "peripheries" in node}
+    assert doubled and doubled <= joined
+    shown = {name.partition(" ")[2] for name in doubled}
+    assert shown == {value.attrs["name"] for value in program.graph.of_role("state")}
+
+
 def test_wires_say_what_flows() -> None:
     program = planned(graphs.mlp())
     picture = flow(program)

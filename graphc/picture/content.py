@@ -67,11 +67,10 @@ def line_width(line: Line) -> float:
 
 def card_content(card: Card) -> Content:
     """A nest: title, ops by role, frame, what it reads, updates and hands out."""
-    style = "result" if card.results and card.part == "forward" else card.part
     inside = "" if is_named(card) or not modules(card) else f"module {', '.join(short(modules(card)))} · "
     lines = [Line("title", title(card), f"{inside}#{card.number}"), *body(card)]
     tooltip = [f"kernel {card.number}: {card.nest.name}", *user_lines(card.nest.origins)]
-    return Content(tuple(lines), style, "\n".join(tooltip))
+    return Content(tuple(lines), card.style, "\n".join(tooltip))
 
 
 def data_content(value: Value) -> Content:

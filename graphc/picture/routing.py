@@ -194,8 +194,8 @@ class Router:
         self.row_top: list[float] = []
         y = self.origin[1]
         for row in range(self.rows + 1):
-            room = LABEL_ROOM + tracks[row] * TRACK + HEAD_ROOM
-            y += max(GAP, room) if 0 < row < self.rows else room - LABEL_ROOM if tracks[row] else 0
+            room = tracks[row] * TRACK + HEAD_ROOM if tracks[row] else 0
+            y += max(GAP, LABEL_ROOM + room) if 0 < row < self.rows else room
             self.row_top.append(y)
             if row < self.rows:
                 y += max((self.stack_height(row, column) for column in range(self.columns)), default=0)

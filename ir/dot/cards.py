@@ -46,6 +46,11 @@ class Card:
         return next((role for role in MARKS if role in self.ops), "forward")
 
     @property
+    def style(self) -> str:
+        """The entry of the palette it is drawn in."""
+        return "result" if self.results and self.part == "forward" else self.part
+
+    @property
     def written_bytes(self) -> int:
         """Bytes it leaves in memory, at the dims' maxima."""
         return sum(buffer.value.type.max_bytes for buffer in written_buffers(self.nest))

@@ -60,7 +60,10 @@ def kernels_dot(program: Program) -> str:
     """
     picture, names = flow(program), value_names(program.graph)
     places = identifiers(names)
-    lines = [node(places[value], describe_input(value)) for value in program.graph.inputs]
+    # A state nobody reads but for its own update is shown once, after the update.
+    reread = {value for card in picture.cards for value in card.reads}
+    shown = [v for v in program.graph.inputs if v in reread or v.attrs["role"] != "state"]
+    lines = [node(places[value], describe_input(value)) for value in shown]
     lines += [node(nest_name(card.number), describe(program, card, names)) for card in picture.cards]
     for output in program.graph.outputs:
         if output.kind != "check":
@@ -114,8 +117,7 @@ def connection(kind: str, value: Value, names: dict[Value, str]) -> Style:
 
 
 def describe(program: Program, card: Card, names: dict[Value, str]) -> Style:
-    kind = "result" if card.results and card.part == "forward" else card.part
-    colours, (border, border_style) = PALETTE[kind], BORDERS[kind]
+    colours, (border, border_style) = PALETTE[card.style], BORDERS[card.style]
     table = f'border="{border}" cellborder="0" cellspacing="0" cellpadding="2" bgcolor="{colours.fill}"'
     rows = "".join(f"<tr>{row}</tr>" for row in box_rows(program, card, names))
     label = f'<table {table} color="{colours.line}" style="{border_style}">{rows}</table>'
