@@ -28,11 +28,6 @@ def manual_seed(seed: int) -> None:
     _generator = np.random.Generator(np.random.Philox(seed))
 
 
-def draw_seed() -> int:
-    """63 random bits, for what wants a seed of its own."""
-    return int(_generator.integers(2**63))
-
-
 def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:
     """Evenly from [a, b]."""
     return fill(tensor, lambda shape: _generator.uniform(a, b, shape))

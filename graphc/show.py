@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import TraceError
+from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Origin, user_origin
-from graphc.ir.loops import Buffer, LoopNest, print_buffer, print_nest
+from graphc.ir.loops import Buffer, print_buffer, print_nest
 from graphc.ir.program import print_program
 from graphc.ir.text import print_graph
 from graphc.ir.types import Extent
@@ -52,7 +53,7 @@ def calls(function: Function) -> Iterator[str]:
     program = function.artifact.program
     yield f"def {function.name}({', '.join(buffer.attrs['name'].replace('.', '_') for buffer in program.graph.inputs)}):"
     for number, (nest, each) in enumerate(zip(program.nests, function.artifact.sources, strict=True)):
-        for line in user_lines(nest):
+        for line in user_lines(nest.origins):
             yield f"    # {line}"
         arguments = ", ".join(argument_text(argument) for argument in each.arguments)
         yield f"    {each.kernel.name}({arguments})"
@@ -67,25 +68,13 @@ def argument_text(argument: Buffer | Extent) -> str:
     return print_buffer(argument).replace(" ", "_").replace(".", "_")
 
 
-def user_lines(nest: LoopNest) -> list[str]:
-    """`file:line source` of the user's lines a nest computes, each once."""
-    import linecache
-
-    origins = (origin for origin in nest.origins if isinstance(origin, Origin))
-    places = dict.fromkeys((origin.file, origin.line, origin.role) for origin in origins)
-    return [
-        f"{Path(file).name}:{line} {linecache.getline(file, line).strip()}" + ("" if role == "forward" else f"  ({role})")
-        for file, line, role in places
-    ]
-
-
 # -- summary
 
 
 def summary(function: Function) -> str:
     """A table of kernels with what they compute, and the memory of the whole."""
     program = function.artifact.program
-    rows = [("kernel", "over", "part", "layers", "lines of yours")]
+    rows: list[tuple[str, ...]] = [("kernel", "over", "part", "layers", "lines of yours")]
     for nest in program.nests:
         origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
         columns = (

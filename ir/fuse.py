@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from graphc.ir import ops
 from graphc.ir.access import Access, is_constant, memory_of, resolve
-from graphc.ir.graph import Graph, Output, Value, reachable
+from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.types import Extent, Shape, bound
 
 Axes = tuple[int | None, ...]
@@ -81,9 +81,9 @@ def fuse(graph: Graph) -> tuple[Graph, list[Group]]:
         ordered, blocked = schedule(graph, groups)
         if blocked is None:
             return graph, ordered
-        outputs = (
-            replace(output, value=ops.copy(output.value)) if output is blocked else output for output in graph.outputs
-        )
+        with located(blocked.value.origin, role="update"):
+            copied = replace(blocked, value=ops.copy(blocked.value))
+        outputs = (copied if output is blocked else output for output in graph.outputs)
         graph = replace(graph, outputs=tuple(outputs))
 
 
@@ -107,6 +107,7 @@ class Fusion:
             if is_computed(value) and (value in self.wanted or not is_inlined(value)):
                 self.place(value)
         self.merge_siblings()
+        self.sink()
         return self.groups
 
     def place(self, value: Value) -> None:
@@ -331,6 +332,29 @@ class Fusion:
             for reader, access in group.reads()
             if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
         } if group.frame else set()
+
+
+    def sink(self) -> None:
+        """What only one later group uses is computed there, if that group has all of its operands at hand."""
+        users: dict[Value, set[Group]] = {}
+        for group in self.groups:
+            for _, access in group.reads():
+                users.setdefault(memory_of(access.root), set()).add(group)
+        for group in self.groups:
+            for value in reversed(list(group.axes)):
+                target = next(iter(users.get(value, ())), group)
+                if len(users.get(value, ())) == 1 and target is not group and self.may_sink(value, group, target):
+                    target.axes[value], target.points[value] = group.axes.pop(value), group.points.pop(value)
+                    self.group_of[value] = target
+
+    def may_sink(self, value: Value, group: Group, target: Group) -> bool:
+        if value.op.kind != "elementwise" or value in self.wanted or value in group.after or len(group.axes) == 1:
+            return False
+        if group.frame != target.frame or not self.agree(target, group) or not self.may_mix(value, target):
+            return False
+        at_hand = {access.root for _, access in target.reads()}
+        roots = {resolve(operand).root for operand in value.operands}
+        return all(root in at_hand for root in roots if not is_constant(root))
 
 
 def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | None]:

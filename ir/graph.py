@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ class Origin:
         return end if first == last else None
 
     def __str__(self) -> str:
-        return f"{self.file.rpartition('/')[2]}:{self.line}"
+        return f"{Path(self.file).name}:{self.line}"
 
 
 # What newly made values are stamped with; None means: look at the stack for the user's line.

@@ -1,4 +1,4 @@
-"""Optimizers: trainings against PyTorch's stored numbers and formulas, run-time learning rates, state, wrong settings."""
+"""Optimizers: trainings against PyTorch's stored numbers, formulas, run-time learning rates, state, wrong settings."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def weights(*numbers, name=""):
     return gx.Parameter(np.array(numbers, np.float32), name)
 
 
-def descend(optimizer, *parameters, nan=None):
-    """A step whose gradient with respect to each parameter is its argument times the parameter's own shape of ones."""
+def descend(optimizer, *parameters):
+    """A step whose argument is the gradient of every element of the parameters."""
 
     @gx.step
     def step(slope: gx.f32[()]):
@@ -207,11 +207,7 @@ def test_updates_play_their_role():
     step = descend(optim.SGD([w], lr=1.0, momentum=0.9), w)
     roles = {value.op.name: value.role for value in step.traced.values() if value.op.kind == "elementwise"}
     assert roles["sub"] == "update"
-    assert {output.name for output in step.traced.of_kind("update")} == {"parameter_0.momentum", step_name(step, w)}
-
-
-def step_name(step, parameter):
-    return next(name for name, known in step.parameters.items() if known is parameter)
+    assert {output.name for output in step.traced.of_kind("update")} == {"parameter_0.momentum", "parameter"}
 
 
 # -- state
@@ -242,10 +238,10 @@ def test_slots_are_named_after_parameters():
     assert list(nameless.state_dict())[:3] == ["parameter_0.momentum", "w.momentum", "w_2.momentum"]
 
 
-@pytest.mark.parametrize("make", [OPTIMIZERS["dampening"], OPTIMIZERS["adam"], optim.AdamW], ids=["sgd", "adam", "adamw"])
-def test_resumed_training_gives_the_same_bits(make, tmp_path):
+@pytest.mark.parametrize("name", ["momentum", "dampening", "adam", "adam weight decay"])
+def test_resumed_training_gives_the_same_bits(name, tmp_path):
     nets = [nn.Linear(3, 2) for _ in range(2)]
-    optimizers = [make(net.parameters()) for net in nets]
+    optimizers = [OPTIMIZERS[name](net.parameters()) for net in nets]
     first = trained(nets[0], 3, optimizers[0])
     optimizers[0].lr = 0.05
     gx.save(optimizers[0].state_dict(), tmp_path / "optimizer.safetensors")
@@ -256,8 +252,8 @@ def test_resumed_training_gives_the_same_bits(make, tmp_path):
     x, y = np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
     for _ in range(3):
         assert first(x, y) == second(x, y)
-    for name, array in first.state_dict().items():
-        np.testing.assert_array_equal(array, second.state_dict()[name])
+    for key, array in first.state_dict().items():
+        np.testing.assert_array_equal(array, second.state_dict()[key])
 
 
 @pytest.mark.parametrize(
@@ -309,7 +305,7 @@ def test_compiled_settings_do_not_change():
     optimizer = optim.SGD([w], momentum=0.5)
     optimizer.param_groups[0]["momentum"] = 0.75
     descend(optimizer, w)
-    with pytest.raises(ValueError, match=r"momentum is 0\.75 in a step that is already compiled and cannot become 0\.9"):
+    with pytest.raises(ValueError, match=r"momentum is 0\.75 in a step that is already compiled"):
         optimizer.param_groups[0]["momentum"] = 0.9
 
 
