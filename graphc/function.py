@@ -63,9 +63,7 @@ class Function:
         self.stages: dict[str, Graph] = {}
         traced, self.parameters, self.scalars = bind(plan)
         self.inputs = traced.of_role("data")
-        self.ranges = {
-            value.attrs["message"]: value for value in traced.values() if value.op is ops.require_range
-        }
+        self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         try:
             graph = run_passes(traced, watch=self.stages.__setitem__)
             self.artifact = artifacts.build(graph, default_cache())
@@ -173,15 +171,15 @@ class Function:
 
     def fail(self, status: int, arrays: Sequence[Any], place: str) -> None:
         check = self.artifact.program.checks[status % CHECKS - 1]
-        if check.message not in self.ranges:
-            advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
-            raise NumericsError(f"{self.name}: {check.message}{place}", user_origin(), advice)
-        value = self.ranges[check.message]
+        ranges = [value for value in self.ranges if value.attrs["message"] == check.message]
         named = dict(zip((each.attrs["name"] for each in self.inputs), arrays, strict=True))
         named |= {name: parameter.numpy() for name, parameter in self.parameters.items()}
         named |= {name: known.number for name, known in self.scalars.items()}
-        probe = replace(self.traced, outputs=(Output("result", "found", value.operands[0]),))
-        self.report_range(value, reference.run(probe, named)["found"], place)
+        for value in ranges:
+            probe = replace(self.traced, outputs=(Output("result", "found", value.operands[0]),))
+            self.report_range(value, reference.run(probe, named)["found"], place)
+        advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
+        raise NumericsError(f"{self.name}: {check.message}{place}", user_origin(), advice)
 
     def report_range(self, value: Value, found: np.ndarray[Any, Any], place: str = "") -> None:
         """LabelError for the first number outside of its range; nothing when all are inside."""
@@ -199,7 +197,7 @@ class Function:
 
     def check_ranges(self, arrays: Sequence[Any]) -> None:
         """Look at all labels of a data set before the first step of an epoch."""
-        for value in self.ranges.values():
+        for value in self.ranges:
             source = value.operands[0]
             if source in self.inputs:
                 self.report_range(value, arrays[self.inputs.index(source)])

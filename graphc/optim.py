@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.errors import CheckpointError, GradientError
 from graphc.function import load_named, unique
+from graphc.functional import abs as absolute
 from graphc.functional import cast, expm1, ones_like, rsqrt, sqrt, where
 from graphc.ir.graph import user_origin
 from graphc.nn import forget_gradient
@@ -227,6 +228,16 @@ def plain(setting: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def settled(average: Tensor) -> Tensor:
+    """A running mean that decayed below the smallest normal number is 0.
+
+    Subnormal numbers move no weight, and arithmetic on them is up to a hundred times slower: without this, Adam on
+    MNIST, whose border pixels have no gradient, needs 1.5 times as long from its fourth epoch on.
+    """
+    smallest = float(np.finfo(average.dtype.numpy).tiny)
+    return where(absolute(average) < smallest, 0.0, average)
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum and weight decay.
 
@@ -276,7 +287,7 @@ class SGD(Optimizer):
         """Update the velocity; returns what takes the place of the gradient."""
         share = 1 - group["dampening"]
         fresh = slope if share == 1 else slope * where(self.steps(slope.dtype) == 1, 1.0, share)
-        velocity.copy_(velocity * group["momentum"] + fresh)
+        velocity.copy_(settled(velocity * group["momentum"] + fresh))
         return slope + velocity * group["momentum"] if group["nesterov"] else velocity
 
 
@@ -320,7 +331,7 @@ class Adam(Optimizer):
             parameter *= 1 - lr * decay
         elif decay:
             gradient = gradient + parameter * decay
-        mean += (gradient - mean) * (1 - beta1)
+        mean.copy_(settled(mean + (gradient - mean) * (1 - beta1)))
         square.copy_(square * beta2 + gradient * gradient * (1 - beta2))
         steps = self.steps(parameter.dtype)
         scale = lr / unbiased(beta1, steps)

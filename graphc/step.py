@@ -76,8 +76,7 @@ def step(body: Callable[..., Any] | None = None, *, nan: str | None = None) -> A
     origin = user_origin()
     inputs = annotated_inputs(body, origin)
     with tracing() as trace:
-        outputs = body(*(Tensor(value) for _, value in inputs))
-    results, packed = name_outputs(outputs)
+        results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     return Function(Plan(body.__name__, inputs, results, updates, packed, wants_finite(nan), origin))
 

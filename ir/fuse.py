@@ -8,7 +8,7 @@ follow (a bias update after the column sums of its gradient). A matrix product i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from graphc.ir import ops
@@ -99,8 +99,10 @@ class Fusion:
         self.checked = set(reachable(checked))
         self.updates = {output.value for output in graph.of_kind("update")} if checked else set()
         self.wanted = {memory_of(output.value) for output in graph.outputs}
-        copies = (output.value for output in graph.of_kind("update") if output.value.op is ops.copy)
-        self.stands_alone = {memory_of(value) for value in copies}
+        copies = [output.value for output in graph.of_kind("update") if output.value.op is ops.copy]
+        self.stands_alone = set(copies)
+        copied = (memory_of(resolve(copy.operands[0]).root) for copy in copies)
+        self.wanted.update(root for root in copied if is_computed(root))
 
     def run(self) -> list[Group]:
         for value in self.graph.values():
@@ -366,7 +368,7 @@ def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | N
     readers: dict[Value, list[Group]] = {}
     after: dict[Group, set[Group]] = {group: set() for group in groups}
     for group in groups:
-        for _, access in all_reads(group):
+        for _, access in all_reads(group, home):
             root = memory_of(access.root)
             readers.setdefault(root, []).append(group)
             if root in home and home[root] is not group:
@@ -390,7 +392,7 @@ def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | N
     return ordered, None
 
 
-def all_reads(group: Group) -> Iterator[tuple[Value, Access]]:
+def all_reads(group: Group, home: Mapping[Value, Group]) -> Iterator[tuple[Value, Access]]:
     """What a group reads, the inputs of the numbers it computes again included."""
     seen: set[Value] = set()
     stack = list(group.reads())
@@ -398,7 +400,7 @@ def all_reads(group: Group) -> Iterator[tuple[Value, Access]]:
         reader, access = stack.pop()
         yield reader, access
         root = access.root
-        if root not in group.axes and root not in seen and root.op.kind == "elementwise" and is_inlined(root):
+        if root not in home and root not in seen and root.op.kind == "elementwise":
             seen.add(root)
             stack.extend((root, resolve(operand)) for operand in root.operands)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphc.ir.access import memory_of
-from graphc.ir.fuse import Group, fuse
+from graphc.ir.fuse import Group, all_reads, fuse
 from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.loops import LANES, Buffer, Builder, LoopNest, print_buffer, print_nest, verify_nest
 from graphc.ir.types import DTYPES, bound
@@ -89,7 +89,7 @@ def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer
         places.setdefault(owner, []).append(Buffer("result", owner, output.name))
     read = [memory_of(output.value) for output in graph.of_kind("check")]
     for group in groups:
-        owners = (memory_of(access.root) for _, access in group.reads())
+        owners = (memory_of(access.root) for _, access in all_reads(group, computed))
         read += [owner for owner in owners if computed.get(owner, group) is not group]
         if group.product is not None:
             read += [memory_of(operand) for operand in group.product.operands if memory_of(operand) in computed]

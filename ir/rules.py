@@ -27,6 +27,8 @@ STABILISE = rules("""
     where(c, y, sqrt(x)) => where(c, y, sqrt(where(c, 1, x))) if unguarded(x, c)
     where(c, log(x), y) => where(c, log(where(c, x, 1)), y) if unguarded(x, c)
     where(c, y, log(x)) => where(c, y, log(where(c, 1, x))) if unguarded(x, c)
+    where(c, log1p(x), y) => where(c, log1p(where(c, x, 0)), y) if unguarded(x)
+    where(c, y, log1p(x)) => where(c, y, log1p(where(c, 0, x))) if unguarded(x)
     where(c, x / z, y) => where(c, x / where(c, z, 1), y) if unguarded(z, c)
     where(c, y, x / z) => where(c, y, x / where(c, 1, z)) if unguarded(z, c)
 """)

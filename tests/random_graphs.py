@@ -27,13 +27,14 @@ def inputs() -> tuple[Value, ...]:
         graphs.data("x", BATCH, 3),
         graphs.data("column", BATCH, 1),
         graphs.state("w", 3, 3),
+        graphs.state("v", 3, 3),
         graphs.state("row", 1, 3),
         graphs.state("one", 1, 1),
     )
 
 
 def arrays(rng: np.random.Generator) -> graphs.Arrays:
-    shapes = {"x": (SIZE, 3), "column": (SIZE, 1), "w": (3, 3), "row": (1, 3), "one": (1, 1)}
+    shapes = {"x": (SIZE, 3), "column": (SIZE, 1), "w": (3, 3), "v": (3, 3), "row": (1, 3), "one": (1, 1)}
     return {name: rng.uniform(-1.5, 1.5, shape) for name, shape in shapes.items()}
 
 
@@ -97,16 +98,35 @@ STEPS = (
 
 
 @st.composite
-def random_graphs(draw: Draw, with_gradients: bool = True) -> Graph:
-    """Up to three results and, where asked for, the gradients of the last one by every input it was made from."""
+def random_values(draw: Draw) -> tuple[tuple[Value, ...], list[Value]]:
+    """The inputs, and everything made of them."""
     declared = inputs()
     values = list(declared)
     for _ in range(draw(st.integers(1, 14))):
         a, b = draw(st.sampled_from(values)), draw(st.sampled_from(values))
         values.append(draw(st.sampled_from(STEPS))(draw, a, b))
+    return declared, values
+
+
+@st.composite
+def random_graphs(draw: Draw) -> Graph:
+    """Up to three results and, now and then, the gradients of the last value by every input."""
+    declared, values = draw(random_values())
     results = dict.fromkeys([values[-1], *draw(st.lists(st.sampled_from(values), max_size=2))])
     outputs = [Output("result", f"out{number}", value) for number, value in enumerate(results)]
-    if with_gradients and draw(st.booleans()):
+    if draw(st.booleans()):
         loss = graphs.total(values[-1])
         outputs += [Output("result", f"d {value.attrs['name']}", ops.gradient(loss, value)) for value in declared]
     return Graph("random", declared, tuple(outputs))
+
+
+@st.composite
+def random_steps(draw: Draw) -> Graph:
+    """A result, and updates of states by any values of their type: other states among them, or their own transpose."""
+    declared, values = draw(random_values())
+    outputs = [Output("result", "last", values[-1])]
+    for state in declared:
+        if state.attrs["role"] == "state" and draw(st.booleans()):
+            fitting = [value for value in values if value.type == state.type]
+            outputs.append(Output("update", state.attrs["name"], draw(st.sampled_from(fitting))))
+    return Graph("step", declared, tuple(outputs))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import graphs
@@ -19,7 +18,7 @@ from graphc.ir.autodiff import expand_gradients
 from graphc.ir.graph import Graph, IRError, Output, Value, in_module
 from graphc.ir.passes import PIPELINE, merge, run_passes
 from graphc.ir.text import parse_graph, print_graph
-from graphc.ir.types import DTYPES, Dim, TensorType
+from graphc.ir.types import Dim, TensorType
 from graphc.ir.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,12 +57,13 @@ def test_pass_keeps_the_results(name, rng) -> None:
         np.testing.assert_allclose(found[key], array, rtol=1e-6, atol=1e-9, err_msg=key)
 
 
-@pytest.mark.parametrize("name", CASES)
+ONCE = ("hold_wanted", "flip_products")  # a second run of these does as much again
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if read_case(name)[1] not in ONCE])
 def test_pass_has_nothing_left_to_do(name) -> None:
     before, step = read_case(name)
     run = getattr(passes, step)
-    if step in ("hold_wanted", "flip_products", "collect_checks"):
-        return
     once = run(parse_graph(before))
     assert print_graph(run(once)) == print_graph(once)
 
@@ -164,7 +164,8 @@ def test_sum_of_a_broadcast_counts_every_copy() -> None:
     }
     graph = Graph("copies", (x, y), tuple(Output("result", name, value) for name, value in results.items()))
     found = reference.run(run_passes(graph), {"x": [[1.0, 2, 3]], "y": np.zeros((5, 3))})
-    expected = {"rows": [[5, 10, 15]], "all": [[30]], "product": [[1, 32, 243]], "largest": [[1, 2, 3]], "kept": [[1, 2, 3]]}
+    expected = {"rows": [[5, 10, 15]], "all": [[30]], "product": [[1, 32, 243]]}
+    expected |= {"largest": [[1, 2, 3]], "kept": [[1, 2, 3]]}
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
@@ -255,10 +256,11 @@ def test_origin_is_the_expression() -> None:
     (relu,) = (value for value in final.values() if value.op is ops.relu)
     assert relu.origin is not None and relu.origin.module == "net.fc1"
     line = linecache.getline(relu.origin.file, relu.origin.line)
-    assert line[relu.origin.column : relu.origin.end_column] == "ops.relu(ops.dot(x, ops.transpose(w, permutation=(1, 0))))"
+    product = "ops.dot(x, ops.transpose(w, permutation=(1, 0)))"
+    assert line[relu.origin.column : relu.origin.end_column] == f"ops.relu({product})"
     (dot,) = (value for value in final.values() if value.op is ops.dot and value.role == "forward")
     assert dot.origin is not None and dot.origin.line == relu.origin.line
-    assert line[dot.origin.column : dot.origin.end_column] == "ops.dot(x, ops.transpose(w, permutation=(1, 0)))"
+    assert line[dot.origin.column : dot.origin.end_column] == product
 
 
 def test_roles_are_kept() -> None:
@@ -331,8 +333,3 @@ def test_the_whole_graph_is_returned() -> None:
 def test_broken_graph_is_named(what, graph, message) -> None:
     with pytest.raises(IRError, match=message):
         verify(graph)
-
-
-def test_every_dtype_has_a_size() -> None:
-    sizes = [dtype.itemsize for dtype in DTYPES.values()]
-    assert all(a >= b for a, b in pairwise([8, *sorted(sizes, reverse=True)]))

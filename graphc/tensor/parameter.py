@@ -97,8 +97,23 @@ class Parameter(Tensor):
         self.storage.array[...] = array
         return self
 
+    def fill_(self, number: float) -> Parameter:
+        return self.copy_(np.full(self.storage.array.shape, number, self.storage.array.dtype))
+
     def zero_(self) -> Parameter:
-        return self.copy_(np.zeros(self.storage.array.shape, self.storage.array.dtype))
+        return self.fill_(0)
+
+    def normal_(self, mean: float = 0.0, std: float = 1.0) -> Parameter:
+        """Random numbers of a normal distribution, from the generator that gx.manual_seed seeds."""
+        from graphc import init  # which works on parameters, so it imports this file
+
+        return init.normal_(self, mean, std)
+
+    def uniform_(self, low: float = 0.0, high: float = 1.0) -> Parameter:
+        """Random numbers between low and high, from the generator that gx.manual_seed seeds."""
+        from graphc import init  # which works on parameters, so it imports this file
+
+        return init.uniform_(self, low, high)
 
     @property
     def data(self) -> Parameter:
@@ -158,10 +173,10 @@ def record_gradients(loss: Tensor) -> None:
     check_scalar(loss)
     holders = [holder for value in reachable((loss.value,)) if isinstance(holder := owner(value), Parameter)]
     wanted = [holder for holder in holders if holder.requires_grad]
-    reached = depends_on(loss.value, tuple(holder.input for holder in wanted))
+    reached = depends_on(loss.value, tuple(holder.value for holder in wanted))
     for holder in wanted:
-        if holder.input in reached:
-            gradient = apply(ops.gradient, loss.value, holder.input)
+        if holder.value in reached:
+            gradient = apply(ops.gradient, loss.value, holder.value)
             known = trace.gradients.get(holder)
             trace.gradients[holder] = Gradient((gradient if known is None else known + gradient).value)
 
