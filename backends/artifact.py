@@ -60,7 +60,9 @@ def build(graph: Graph, store: Cache) -> Artifact:
     sources = tuple(source.write(nest, shape) for nest in program.nests)
     entry, extra = write_entry(program, sources)
     kernels = tuple(closure([*(each.kernel for each in sources), *extra]))
-    name = Cache.key(FORMAT, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels))
+    name = Cache.key(
+        FORMAT, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels)
+    )
     path = store.path("artifact", name)
     fresh = path is None
     if path is None:

@@ -1,13 +1,14 @@
 """The two functions of an artifact, as LLVM IR that calls the kernels: `step` for one batch and `epoch` for many.
 
     i32 step(states, work, inputs, sizes, scalars, results)
-    i32 epoch(states, work, data, kinds, order, shuffle, seed, epoch, samples, batch, first, last, scalars, totals)
+    i32 epoch(states, work, data, kinds, order, shuffled, seed, number, samples, batch, first, last,
+              scalars, totals)
 
-`states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph; `sizes` to one i64 a dim,
-`scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
-`epoch` adds CHECKS times the number of the step that failed.
-`epoch` runs the steps first <= s < last: it gathers the rows order[s * batch ...] of `data` into the arena, the last
-batch as small as it is, and adds every result times the batch's size to `totals` (f64).
+`states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph, `sizes` to one i64 a
+dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
+`epoch` adds CHECKS times the number of the step that failed. `epoch` runs the steps first <= s < last: it gathers the
+rows order[s * batch ...] of `data` into the arena, the last batch as small as it is, and adds every result times the
+batch's size to `totals` (f64).
 """
 
 from __future__ import annotations
@@ -42,9 +43,8 @@ def epoch_dim(program: Program) -> Dim | None:
     dims = program.graph.dims
     if len(dims) != 1 or firsts != {dims[0]}:
         return None
-    if any(dim in value.type.with_shape(value.shape[1:]).dims() for value in program.graph.of_role("data") for dim in dims):
-        return None
-    return dims[0]
+    rows = (value.type.with_shape(value.shape[1:]) for value in program.graph.of_role("data"))
+    return None if any(True for row in rows for _ in row.dims()) else dims[0]
 
 
 def epoch_layout(program: Program) -> EpochLayout:

@@ -449,7 +449,8 @@ def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_strid
 MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
-    "load_live": load_live, "load_spaced": load_spaced, "store_live": store_live, "spread": spread, "live": live, "indices": indices,
+    "load_live": load_live, "load_spaced": load_spaced, "store_live": store_live,
+    "spread": spread, "live": live, "indices": indices,
     "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,
     "bits_of": bits_of, "float_of": float_of, "sum_lanes": _halve(_sum), "prod_lanes": _halve(_product),

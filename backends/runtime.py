@@ -165,7 +165,9 @@ def load(artifact: Artifact) -> tuple[Any, int, int | None]:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine())
+    engine = llvm.create_mcjit_compiler(
+        llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine()
+    )
     engine.add_object_file(llvm.ObjectFileRef.from_data(artifact.path.read_bytes()))
     engine.finalize_object()
     addresses = [engine.get_function_address(name) for name in ("step", "epoch")[: 1 + has_epoch]]

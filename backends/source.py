@@ -306,9 +306,7 @@ class Writer:
             if self.store_is_lanes(store) or store.term.late:
                 continue
             if last == (store.buffer.kind == "input") and (last or store.phase == phase):
-                self.save(
-                    self.pointers[store.buffer], self.index(store.index), self.operand(store.term, False), False
-                )
+                self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, False), False)
 
     def store_is_lanes(self, store: Store) -> bool:
         return any(axis == self.nest.lane for axis, _ in store.index)

@@ -28,7 +28,7 @@ def squared_loss(y_hat, y):
 
 @gx.step
 def step(X: gx.f32["batch", 2], y: gx.f32["batch", 1]):
-    l = squared_loss(linreg(X, w, b), y)  # noqa: E741  (the notes' name)
+    l = squared_loss(linreg(X, w, b), y)
     l.sum().backward()
     with gx.no_grad():
         for p in (w, b):

@@ -1,7 +1,7 @@
 """Train a classifier on images, look at what was compiled, and keep what came out.
 
-    python examples/train_images.py                                     MLP 784-256-10 on the bundled sample
-    python examples/train_images.py --data mnist --optimizer adam --lr 0.001
+python examples/train_images.py                                     MLP 784-256-10 on the bundled sample
+python examples/train_images.py --data mnist --optimizer adam --lr 0.001
 """
 
 import argparse

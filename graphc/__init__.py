@@ -1,7 +1,7 @@
 """graphc: declare a model in Python, get its whole training step as one native function.
 
-    import graphc as gx
-    from graphc import nn, optim, data, datasets
+import graphc as gx
+from graphc import nn, optim, data, datasets
 """
 
 from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, train

@@ -75,7 +75,8 @@ def fit_data(value: Value, array: Any, name: str) -> tuple[Array, int]:
     array = np.asarray(array)
     if array.shape[1:] != value.shape[1:]:
         raise ShapeError(
-            f"{input_name(value, name)} is {value.type}, the data set has rows of shape {array.shape[1:]}", user_origin()
+            f"{input_name(value, name)} is {value.type}, the data set has rows of shape {array.shape[1:]}",
+            user_origin(),
         )
     if array.dtype == np.uint8 and value.dtype in FLOATS:
         return np.ascontiguousarray(array), BYTES_AS_IMAGE

@@ -106,7 +106,9 @@ def check_machine(options: argparse.Namespace) -> int:
     from graphc.backends.cache import default_cache
 
     print(f"graphc {importlib.metadata.version('graphc')}, Python {platform.python_version()}, {platform.platform()}")
-    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "numba", "llvmlite", "networkx")))
+    print(
+        ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "numba", "llvmlite", "networkx"))
+    )
     host = target.host()
     print(f"processor {host.cpu}, {host.triple}, register tile {host.tile_rows} x {host.tile_vectors * 16}")
     print(f"cache {default_cache().folder or 'off'}: {default_cache().size():,} bytes")

@@ -6,6 +6,7 @@ import logging
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,9 +90,7 @@ class Function:
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
         sizes: dict[Dim, int] = {}
-        ready = [
-            fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)
-        ]
+        ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
         self.write_scalars()
         graph = self.artifact.program.graph
         status, results = self.runner.step(ready, [sizes[dim] for dim in graph.dims])
@@ -143,7 +142,7 @@ class Function:
         shuffle = (signed(loader.seed), number) if loader.shuffle else None
         self.write_scalars()
         totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
-        for start, stop in zip(marks[:-1], marks[1:], strict=True):
+        for start, stop in pairwise(marks):
             kinds = [kind for _, kind in sources]
             part = (int(start), int(stop))
             status, partial = self.runner.epoch([a for a, _ in sources], kinds, order, shuffle, loader.batch_size, part)
@@ -274,11 +273,9 @@ def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], ow
         )
     arrays = {name: np.asarray(array) for name, array in state.items()}
     for name, parameter in parameters.items():
-        if arrays[name].shape != parameter.storage.array.shape:
-            raise CheckpointError(
-                f"{name} is {list(parameter.storage.array.shape)} in {owner_name} and {list(arrays[name].shape)} in the state",
-                user_origin(),
-            )
+        own, given = list(parameter.storage.array.shape), list(arrays[name].shape)
+        if own != given:
+            raise CheckpointError(f"{name} is {own} in {owner_name} and {given} in the state", user_origin())
     for name, parameter in parameters.items():
         parameter.storage.array[...] = arrays[name]
 

@@ -51,7 +51,8 @@ def source(function: Function) -> str:
 
 def calls(function: Function) -> Iterator[str]:
     program = function.artifact.program
-    yield f"def {function.name}({', '.join(buffer.attrs['name'].replace('.', '_') for buffer in program.graph.inputs)}):"
+    inputs = (value.attrs["name"].replace(".", "_") for value in program.graph.inputs)
+    yield f"def {function.name}({', '.join(inputs)}):"
     for number, (nest, each) in enumerate(zip(program.nests, function.artifact.sources, strict=True)):
         for line in user_lines(nest.origins):
             yield f"    # {line}"

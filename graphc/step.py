@@ -136,7 +136,9 @@ def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
     source = Tensor(ops.input(name="x", role="data", type=x))
     with in_mode(net, training=False):
         result = net(source)
-    return Function(Plan("predict_step", (("x", source.value),), (("result", result.value),), (), "one", False, user_origin()))
+    return Function(
+        Plan("predict_step", (("x", source.value),), (("result", result.value),), (), "one", False, user_origin())
+    )
 
 
 def model_step(

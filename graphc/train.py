@@ -14,8 +14,8 @@ import numpy as np
 
 from graphc.checkpoint import save
 from graphc.errors import NumericsError, TraceError
-from graphc.ir.graph import user_origin
 from graphc.function import Function
+from graphc.ir.graph import user_origin
 
 SLOW = 0.5  # seconds an epoch may take before its progress is drawn within the epoch
 WIDTH = 24
@@ -122,8 +122,11 @@ def fit(
         history.rows.append(row)
         bar.finish(epoch, row)
         if not math.isfinite(row.get("loss", 0.0)):
-            raise NumericsError(f"the loss became {row['loss']} in epoch {epoch}", user_origin(), ["lower the learning rate"])
-        if any([callback.after_epoch(epoch, row) for callback in callbacks]):
+            raise NumericsError(
+                f"the loss became {row['loss']} in epoch {epoch}", user_origin(), ["lower the learning rate"]
+            )
+        asked_to_stop = [callback.after_epoch(epoch, row) for callback in callbacks]
+        if any(asked_to_stop):
             break
     return history
 
@@ -133,7 +136,9 @@ def evaluate(step: Function, loader: Any) -> Any:
     return step.epoch(loader)
 
 
-def predict(step: Function, batches: Iterable[Any] | np.ndarray[Any, Any], batch_size: int | None = None) -> np.ndarray[Any, Any]:
+def predict(
+    step: Function, batches: Iterable[Any] | np.ndarray[Any, Any], batch_size: int | None = None
+) -> np.ndarray[Any, Any]:
     """The outputs of a predict step for an array or for a loader's batches (their first part), joined."""
     if isinstance(batches, np.ndarray):
         size = batch_size or step.artifact.program.graph.dims[0].max
@@ -177,5 +182,8 @@ class Progress:
         if not self.shown:
             return
         figures = "  ".join(f"{name} {number:.4f}" for name, number in row.items())
-        self.stream.write(f"{chr(13) if self.terminal else ''}{self.label(epoch)}  {figures}  {seconds:.2f} s".ljust(WIDTH + 40) + "\n")
+        self.stream.write(
+            f"{chr(13) if self.terminal else ''}{self.label(epoch)}  {figures}  {seconds:.2f} s".ljust(WIDTH + 40)
+            + "\n"
+        )
         self.stream.flush()

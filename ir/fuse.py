@@ -329,12 +329,15 @@ class Fusion:
     def whole_reads(self, group: Group) -> set[Value]:
         """What a group reads along every axis of its frame."""
         everything = set(range(len(group.frame)))
-        return {
-            access.root
-            for reader, access in group.reads()
-            if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
-        } if group.frame else set()
-
+        return (
+            {
+                access.root
+                for reader, access in group.reads()
+                if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
+            }
+            if group.frame
+            else set()
+        )
 
     def sink(self) -> None:
         """What only one later group uses is computed there, if that group has all of its operands at hand."""

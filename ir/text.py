@@ -1,9 +1,9 @@
 """The graph as text, both ways: what tests compare and `step.text("graph")` shows.
 
-    graph square(batch<=256; data x: f32[batch,3]; state w: f32[3]) {
-      %0: f32[batch,3] = mul(%x, %x)
-      result loss = %0
-    }
+graph square(batch<=256; data x: f32[batch,3]; state w: f32[3]) {
+  %0: f32[batch,3] = mul(%x, %x)
+  result loss = %0
+}
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def parse_line(line: str, env: dict[str, Value], dims: dict[str, Dim], outputs: 
 def parse_arguments(text: str, env: dict[str, Value], dims: dict[str, Dim]) -> tuple[list[Value], dict[str, Any]]:
     operands = re.match(rf"(%{NAME}(, |$))*", text)
     assert operands is not None
-    call = ast.parse(f"attributes({text[operands.end():]})", mode="eval").body
+    call = ast.parse(f"attributes({text[operands.end() :]})", mode="eval").body
     assert isinstance(call, ast.Call)
     attrs = {str(word.arg): parse_attr(word.value, dims) for word in call.keywords}
     return [env[name] for name in re.findall(rf"%({NAME})", operands[0])], attrs

@@ -1,4 +1,7 @@
-"""Random small graphs for property tests: elementwise arithmetic, reductions, views and products of matrices."""
+"""Random small graphs for property tests: elementwise arithmetic, reductions, views and products of matrices.
+
+Graphs are drawn as text, so that a failing example can be read and pasted.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value
+from graphc.ir.text import print_graph
 from graphc.ir.types import Dim
 
 BATCH = Dim("batch", 8)
@@ -109,7 +113,7 @@ def random_values(draw: Draw) -> tuple[tuple[Value, ...], list[Value]]:
 
 
 @st.composite
-def random_graphs(draw: Draw) -> Graph:
+def random_graphs(draw: Draw) -> str:
     """Up to three results and, now and then, the gradients of the last value by every input."""
     declared, values = draw(random_values())
     results = dict.fromkeys([values[-1], *draw(st.lists(st.sampled_from(values), max_size=2))])
@@ -117,11 +121,11 @@ def random_graphs(draw: Draw) -> Graph:
     if draw(st.booleans()):
         loss = graphs.total(values[-1])
         outputs += [Output("result", f"d {value.attrs['name']}", ops.gradient(loss, value)) for value in declared]
-    return Graph("random", declared, tuple(outputs))
+    return print_graph(Graph("random", declared, tuple(outputs)))
 
 
 @st.composite
-def random_steps(draw: Draw) -> Graph:
+def random_steps(draw: Draw) -> str:
     """A result, and updates of states by any values of their type: other states among them, or their own transpose."""
     declared, values = draw(random_values())
     outputs = [Output("result", "last", values[-1])]
@@ -129,4 +133,4 @@ def random_steps(draw: Draw) -> Graph:
         if state.attrs["role"] == "state" and draw(st.booleans()):
             fitting = [value for value in values if value.type == state.type]
             outputs.append(Output("update", state.attrs["name"], draw(st.sampled_from(fitting))))
-    return Graph("step", declared, tuple(outputs))
+    return print_graph(Graph("step", declared, tuple(outputs)))

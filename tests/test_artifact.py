@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import graphs
 import numpy as np
 import pytest
 
-import graphs
 from graphc.backends import artifact, reference, runtime
 from graphc.backends.cache import Cache
 from graphc.ir.passes import run_passes
@@ -94,7 +94,9 @@ def test_loader_of_systems_without_our_linker(tmp_path, monkeypatch, rng):
     graph = built.program.graph
     arrays = graphs.arrays(graphs.linear_regression, 9, rng)
     expected = reference.run(graph, arrays)
-    storages = [runtime.Storage(np.asarray(arrays[value.attrs["name"]], np.float32)) for value in graph.of_role("state")]
+    storages = [
+        runtime.Storage(np.asarray(arrays[value.attrs["name"]], np.float32)) for value in graph.of_role("state")
+    ]
     runner = runtime.Runner(built, storages)
     for number, value in enumerate(graph.of_role("scalar")):
         runner.set_scalar(number, value.dtype, arrays[value.attrs["name"]])

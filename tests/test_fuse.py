@@ -17,6 +17,7 @@ from graphc.ir.fuse import Group, fuse, is_computed, is_inlined
 from graphc.ir.graph import Graph, Output, Value, reachable
 from graphc.ir.passes import run_passes
 from graphc.ir.program import plan
+from graphc.ir.text import parse_graph
 from graphc.ir.types import TensorType, evaluate
 
 Groups = list[Group]
@@ -109,7 +110,8 @@ def test_update_of_a_weight_joins_its_product() -> None:
 def test_rows_of_a_softmax_are_one_nest() -> None:
     logits = graphs.data("z", graphs.BATCH, 10)
     logs = graphs.log_softmax(logits)
-    outputs = (Output("result", "logs", logs), Output("result", "slope", ops.gradient(graphs.total(ops.exp(logs)), logits)))
+    slope = ops.gradient(graphs.total(ops.exp(logs)), logits)
+    outputs = (Output("result", "logs", logs), Output("result", "slope", slope))
     _, groups = fused(Graph("rows", (logits,), outputs))
     assert len(groups) == 1 and groups[0].frame == (graphs.BATCH, 10)
 
@@ -233,14 +235,16 @@ def test_a_sum_along_a_broadcast_axis_walks_it(shape, axes, rng) -> None:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(random_graphs())
-def test_random_graphs_run_group_by_group(graph) -> None:
+def test_random_graphs_run_group_by_group(text) -> None:
+    graph = parse_graph(text)
     assert_runs_right(*fused(graph), arrays(np.random.default_rng(5)))
     plan(run_passes(graph), PANEL)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(random_steps())
-def test_random_steps_keep_old_states_until_they_were_read(graph) -> None:
+def test_random_steps_keep_old_states_until_they_were_read(text) -> None:
+    graph = parse_graph(text)
     final, groups = fused(graph)
     assert_runs_right(final, groups, arrays(np.random.default_rng(5)))
     expected = reference.run(graph, arrays(np.random.default_rng(5)), double=True)

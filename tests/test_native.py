@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import graphs
 import numpy as np
 import pytest
 
-import graphs
 from graphc.backends import artifact, reference
 from graphc.backends.cache import Cache
 from graphc.backends.runtime import Runner, Storage

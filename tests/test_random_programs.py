@@ -18,7 +18,13 @@ from graphc.ir.types import Dim, TensorType, multiply
 BATCH = Dim("n", 40)
 UNARY = (ops.tanh, ops.sigmoid, ops.sin, ops.relu, ops.neg, ops.absolute, ops.softplus, ops.exp)
 BINARY = (ops.add, ops.sub, ops.mul, ops.maximum, ops.minimum)
-INPUTS = {"x": ("data", (BATCH, 20)), "y": ("data", (BATCH, 1)), "z": ("state", (20,)), "w": ("state", (20, 5)), "v": ("state", (BATCH.max, 20))}
+INPUTS = {
+    "x": ("data", (BATCH, 20)),
+    "y": ("data", (BATCH, 1)),
+    "z": ("state", (20,)),
+    "w": ("state", (20, 5)),
+    "v": ("state", (BATCH.max, 20)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +50,7 @@ def common(a, b):
 @st.composite
 def programs(draw):
     """A graph of about a dozen ops over rows, columns, matrices and scalars, and what becomes of its states."""
-    values = [
-        ops.input(name=name, role=role, type=TensorType("f32", shape)) for name, (role, shape) in INPUTS.items()
-    ]
+    values = [ops.input(name=name, role=role, type=TensorType("f32", shape)) for name, (role, shape) in INPUTS.items()]
     inputs = tuple(values)
     for _ in range(draw(st.integers(3, 14))):
         kind = draw(st.sampled_from(("unary", "binary", "binary", "reduce", "transpose", "dot", "flatten")))
@@ -58,7 +62,9 @@ def programs(draw):
         elif kind == "binary":
             y = draw(st.sampled_from(values))
             shape = common(x, y)
-            made = None if shape is None else draw(st.sampled_from(BINARY))(*(stretch(ops.tanh(v), shape) for v in (x, y)))
+            made = (
+                None if shape is None else draw(st.sampled_from(BINARY))(*(stretch(ops.tanh(v), shape) for v in (x, y)))
+            )
         elif kind == "reduce" and x.shape:
             axes = draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1))
             made = draw(st.sampled_from((ops.sum, ops.max, ops.min)))(ops.tanh(x), axes=tuple(sorted(axes)))
@@ -71,7 +77,10 @@ def programs(draw):
             made = ops.dot(x, draw(st.sampled_from(partners))) if partners else None
         if made is not None:
             values.append(made)
-    outputs = [Output("result", f"r{k}", value) for k, value in enumerate(draw(st.lists(st.sampled_from(values), min_size=1, max_size=4)))]
+    outputs = [
+        Output("result", f"r{k}", value)
+        for k, value in enumerate(draw(st.lists(st.sampled_from(values), min_size=1, max_size=4)))
+    ]
     for state in (value for value in inputs if value.attrs["role"] == "state"):
         fitting = [value for value in values if value.type == state.type]
         if draw(st.booleans()):

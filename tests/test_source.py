@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 
+import graphs
 import numpy as np
 import pytest
 
-import graphs
 from graphc.backends import primitives, reference, source
 from graphc.backends.contraction import TileShape
 from graphc.ir.loops import Buffer

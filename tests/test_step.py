@@ -87,7 +87,7 @@ def test_traced_loop_body_equals_the_explicit_graph(rng):
 
     @gx.step
     def step(X: gx.f32["batch", 2], y: gx.f32["batch", 1]):
-        l = (X @ w2 + b2 - y) ** 2 / 2  # noqa: E741
+        l = (X @ w2 + b2 - y) ** 2 / 2
         l.sum().backward()
         with gx.no_grad():
             for p in (w2, b2):
@@ -97,7 +97,10 @@ def test_traced_loop_body_equals_the_explicit_graph(rng):
 
     x, y = samples(rng)
     for start in range(0, 200, 10):
-        first, second = explicit(x[start : start + 10], y[start : start + 10]), step(x[start : start + 10], y[start : start + 10])
+        first, second = (
+            explicit(x[start : start + 10], y[start : start + 10]),
+            step(x[start : start + 10], y[start : start + 10]),
+        )
         assert first == pytest.approx(second, rel=1e-5)
     np.testing.assert_allclose(w.numpy(), w2.numpy(), rtol=1e-5)
     np.testing.assert_allclose(b.numpy(), b2.numpy(), rtol=1e-5)

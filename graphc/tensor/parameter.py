@@ -31,9 +31,7 @@ class Parameter(Tensor):
     data  array of any supported dtype; float64 becomes float32 unless `dtype` says otherwise
     """
 
-    def __init__(
-        self, data: Any, name: str = "", requires_grad: bool = True, dtype: DType | None = None
-    ) -> None:
+    def __init__(self, data: Any, name: str = "", requires_grad: bool = True, dtype: DType | None = None) -> None:
         array = np.asarray(data)
         wanted = dtype.numpy if dtype else DTYPES["f32"] if array.dtype == DTYPES["f64"] else array.dtype
         if wanted not in NAMES:
@@ -93,7 +91,9 @@ class Parameter(Tensor):
             return self._record(as_tensor(data))
         array = np.asarray(data.numpy() if isinstance(data, Parameter) else data)
         if array.shape != self.storage.array.shape:
-            raise ShapeError(f"{self.name or 'parameter'} is {self.type}, the new data has shape {array.shape}", user_origin())
+            raise ShapeError(
+                f"{self.name or 'parameter'} is {self.type}, the new data has shape {array.shape}", user_origin()
+            )
         self.storage.array[...] = array
         return self
 
@@ -124,7 +124,9 @@ class Parameter(Tensor):
         trace = active_trace("an in-place update")
         value = cast_value(new.value, self.input.dtype)
         if common_shape([value, self.input]) != self.input.shape:
-            raise ShapeError(f"an update of {new.type} does not fit {self.name or 'a parameter'} of {self.type}", user_origin())
+            raise ShapeError(
+                f"an update of {new.type} does not fit {self.name or 'a parameter'} of {self.type}", user_origin()
+            )
         trace.current[self] = Tensor(stretch(value, self.input.shape))
         return self
 

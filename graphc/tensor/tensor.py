@@ -50,7 +50,7 @@ def lift(x: Any) -> Value:
 
 
 def is_plain_number(x: Any) -> bool:
-    return isinstance(x, (builtins.bool, int, float, np.number)) or isinstance(x, Size)
+    return isinstance(x, (builtins.bool, int, float, np.number, Size))
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -160,7 +160,9 @@ class Size:
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, int):
             return Size(multiply(self.extent, other))
-        return Size(multiply(self.extent, other.extent)) if isinstance(other, Size) else elementwise(ops.mul, self, other)
+        return (
+            Size(multiply(self.extent, other.extent)) if isinstance(other, Size) else elementwise(ops.mul, self, other)
+        )
 
     __rmul__ = __mul__
 
@@ -453,7 +455,9 @@ class Tensor:
             known = multiply(*(extent for extent in extents if extent != -1))
             left = divide(self._value.type.count, known)
             if left is None:
-                raise ShapeError(f"cannot reshape {self.type} to {list(wanted)}: {known} does not divide it", user_origin())
+                raise ShapeError(
+                    f"cannot reshape {self.type} to {list(wanted)}: {known} does not divide it", user_origin()
+                )
             extents[extents.index(-1)] = left
         return apply(ops.reshape, self.value, shape=tuple(extents))
 
@@ -521,7 +525,9 @@ class Tensor:
     # -- what a symbolic value cannot do
 
     def _refuse(self, what: str, instead: str) -> NoReturn:
-        raise TraceError(f"{what} needs numbers, but {self.type} is symbolic until the step runs", user_origin(), [instead])
+        raise TraceError(
+            f"{what} needs numbers, but {self.type} is symbolic until the step runs", user_origin(), [instead]
+        )
 
     def __bool__(self) -> bool:
         self._refuse("a Python condition", "write gx.where(condition, a, b) instead of `if`")
@@ -569,7 +575,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     """NumPy's matmul for vectors, matrices, and a stack of rows times a matrix."""
     left, right = as_tensor(a), as_tensor(b)
     if left.ndim == 0 or right.ndim == 0 or right.ndim > 2:
-        raise ShapeError(f"matmul of {left.type} and {right.type}: needs a vector or rows times a matrix", user_origin())
+        raise ShapeError(
+            f"matmul of {left.type} and {right.type}: needs a vector or rows times a matrix", user_origin()
+        )
     dtype = common_dtype([left, right], [left.value, right.value])
     dtype = dtype if dtype in FLOATS else "f32"
     rows = left._value.shape[:-1]

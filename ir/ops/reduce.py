@@ -27,9 +27,11 @@ def reduction(name: str, numpy: Any, scalar: str, vjp: Any) -> Op:
         name,
         "reduce",
         infer=reduced_type,
-        numpy=lambda x, axes: numpy(x, axis=axes, keepdims=True, dtype=x.dtype)
-        if name in ("sum", "prod")
-        else numpy(x, axis=axes, keepdims=True),
+        numpy=lambda x, axes: (
+            numpy(x, axis=axes, keepdims=True, dtype=x.dtype)
+            if name in ("sum", "prod")
+            else numpy(x, axis=axes, keepdims=True)
+        ),
         scalar=scalar,
         vjp=vjp,
         samples=(

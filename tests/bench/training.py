@@ -177,7 +177,11 @@ def main() -> None:
     if options.json:
         import torch
 
-        about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+        about = {
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+        }
         options.json.write_text(json.dumps({"about": about, "times": times, "starts": starts}, indent=1) + "\n")
 
 
