@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.errors import BatchError, DatasetError, ShapeError
+from graphc.init import draw_seed
 from graphc.ir.graph import user_origin
 from graphc.ir.random import permutation
 
@@ -275,9 +275,9 @@ def as_array(value: Any) -> Array:
 
 
 def checked_seed(seed: int | None) -> int:
-    """A seed of 0 .. 2**64-1; None draws one from the operating system."""
+    """A seed of 0 .. 2**64-1; None draws one from the generator that gx.manual_seed seeds."""
     if seed is None:
-        return secrets.randbits(32)
+        return draw_seed()
     if not 0 <= seed < 2**SEED_BITS:
         raise DatasetError(f"got seed={seed}; a seed is a whole number from 0 to 2**{SEED_BITS} - 1", user_origin())
     return int(seed)

@@ -23,9 +23,14 @@ GAINS = {
 
 
 def manual_seed(seed: int) -> None:
-    """Start the generator anew: equal seeds give equal initial values."""
+    """Start the generator anew: equal seeds give equal initial values and, for loaders without a seed, equal orders."""
     global _generator
     _generator = np.random.Generator(np.random.Philox(seed))
+
+
+def draw_seed() -> int:
+    """A seed for whoever was given none."""
+    return int(_generator.integers(2**32))
 
 
 def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:

@@ -73,6 +73,11 @@ def is_inlined(value: Value) -> bool:
     return all(is_inlined(operand) for operand in value.operands)
 
 
+def is_deferred(update: Value) -> bool:
+    """A copy of something computed earlier: an update that waits until its state was read by all others."""
+    return update.op is ops.copy and is_computed(memory_of(resolve(update.operands[0]).root))
+
+
 def fuse(graph: Graph) -> tuple[Graph, list[Group]]:
     """The groups of a graph in the order they run, with the graph they are of (updates that cannot be done in place
     get a copy of their own)."""
@@ -97,12 +102,11 @@ class Fusion:
         self.before: dict[Group, set[Group]] = {}
         checked = tuple(output.value for output in graph.of_kind("check"))
         self.checked = set(reachable(checked))
-        self.updates = {output.value for output in graph.of_kind("update")} if checked else set()
+        self.updates = {memory_of(output.value) for output in graph.of_kind("update")} if checked else set()
         self.wanted = {memory_of(output.value) for output in graph.outputs}
-        copies = [output.value for output in graph.of_kind("update") if output.value.op is ops.copy]
-        self.stands_alone = set(copies)
-        copied = (memory_of(resolve(copy.operands[0]).root) for copy in copies)
-        self.wanted.update(root for root in copied if is_computed(root))
+        deferred = [output.value for output in graph.of_kind("update") if is_deferred(output.value)]
+        self.stands_alone = set(deferred)
+        self.wanted.update(memory_of(resolve(copy.operands[0]).root) for copy in deferred)
 
     def run(self) -> list[Group]:
         for value in self.graph.values():
@@ -276,7 +280,7 @@ class Fusion:
         if not all(self.may_mix(value, later) for value in earlier.axes):
             return None
         readers = {reader for reader, access in later.reads() if memory_of(access.root) in earlier.axes}
-        if not readers <= later.after:
+        if not readers <= later.after or any(reader.op.kind == "reduce" for reader in readers):
             return None
         moved = {None: None, 0: later.lane}
         columns = {value: tuple(moved[axis] for axis in axes) for value, axes in earlier.axes.items()}
@@ -390,7 +394,7 @@ def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | N
         ready = next((group for group in groups if group not in ordered and after[group] <= set(ordered)), None)
         if ready is None:
             stuck = (output for output in updates if home[memory_of(output.value)] not in ordered)
-            return [], next(output for output in stuck if output.value.op is not ops.copy)
+            return [], next(output for output in stuck if not is_deferred(output.value))
         ordered.append(ready)
     return ordered, None
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphc import init
 from graphc.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 from graphc.errors import BatchError, DatasetError, GraphcError, ShapeError
 from graphc.ir.random import permutation
@@ -208,3 +209,13 @@ def test_errors_name_both_values_and_the_callers_line(fault: Any, kind: type[Gra
     assert len(lines) <= 8
     assert caught.value.origin is not None
     assert caught.value.origin.file == __file__
+
+
+def test_loader_without_a_seed_follows_manual_seed():
+    def orders():
+        init.manual_seed(5)
+        loaders = [DataLoader(TensorDataset(np.arange(50)), shuffle=True) for _ in range(2)]
+        return [loader.epoch_order(0).tolist() for loader in loaders]
+
+    first = orders()
+    assert first == orders() and first[0] != first[1]

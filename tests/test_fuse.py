@@ -230,6 +230,18 @@ def test_a_sum_along_a_broadcast_axis_walks_it(shape, axes, rng) -> None:
     assert_runs_right(graph, groups, {**inputs, "y": np.zeros((5, 3))})
 
 
+def test_a_column_that_a_sum_reads_is_ready_before_the_sum(rng) -> None:
+    """The sum is complete after the loops but reads inside of them, so the column cannot follow the loops with it."""
+    x, row = graphs.data("x", graphs.BATCH, 3), graphs.state("row", 1, 3)
+    is_negative = ops.less(row, ops.constant(0.0, row))
+    chosen = ops.where(graphs.stretch(is_negative, x.shape), x, graphs.stretch(row, x.shape))
+    slope = ops.gradient(graphs.total(chosen), row)
+    outputs = (Output("result", "out", chosen), Output("result", "slope", slope))
+    graph, groups = fused(Graph("columns", (x, row), outputs))
+    assert_runs_right(graph, groups, {"x": rng.normal(size=(5, 3)), "row": np.array([[1.0, -1.0, 2.0]])})
+    plan(graph, PANEL)
+
+
 # -- random programs
 
 
