@@ -73,13 +73,15 @@ class Runner:
         self.block = join_block(storages)
         self.work = aligned_bytes(artifact.work_bytes)
         graph = artifact.program.graph
+        self.dims = graph.dims
         self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
         self.state_table = table(storage.array for storage in storages)
         self.input_table = np.zeros(max(len(graph.of_role("data")), 1), np.int64)
         self.result_table = np.zeros(max(len(self.results), 1), np.int64)
         self.sizes = np.zeros(max(len(graph.dims), 1), np.int64)
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
-        self.numbers = [aligned_bytes(8) for _ in self.results]
+        self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
+        self.numbers = [number_in(aligned_bytes(8), tensor_type.dtype) for _, tensor_type in self.results]
         self.totals = np.zeros(max(len(self.results), 1))
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
@@ -104,11 +106,11 @@ class Runner:
             return status, [array[()].copy() if array.ndim == 0 else array for array in found]
 
     def result_memory(self, number: int, tensor_type: TensorType) -> Array:
+        """Where one result goes: numbers into memory kept for them, arrays into memory of their own."""
         dtype = DTYPES[tensor_type.dtype]
         if not tensor_type.shape:
-            return self.numbers[number][: dtype.itemsize].view(dtype).reshape(())
-        graph = self.artifact.program.graph
-        sizes = {dim: int(size) for dim, size in zip(graph.dims, self.sizes, strict=False)}
+            return self.numbers[number]
+        sizes = {dim: int(size) for dim, size in zip(self.dims, self.sizes, strict=False)}
         shape = tuple(evaluate(extent, sizes) for extent in tensor_type.shape)
         return np.empty(shape, dtype)
 
@@ -143,10 +145,15 @@ class Runner:
             )
             return status, self.totals[: len(self.results)].copy()
 
-    def set_scalar(self, number: int, dtype: str, value: float) -> None:
+    def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""
-        kind = DTYPES[dtype]
-        self.scalars[8 * number : 8 * number + kind.itemsize].view(kind)[0] = value
+        self.scalar_places[number][()] = value
+
+
+def number_in(memory: Array, dtype: str) -> Array:
+    """The first bytes of some memory as one number."""
+    kind = DTYPES[dtype]
+    return memory[: kind.itemsize].view(kind).reshape(())
 
 
 def table(arrays: Iterable[Array]) -> Array:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from graphc import show
-from graphc.arrays import fit_array, fit_data, signed
+from graphc.arrays import ExactBatch, fit_array, fit_data, signed
 from graphc.backends import artifact as artifacts
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
-from graphc.backends.entry import CHECKS
+from graphc.backends.entry import CHECKS, epoch_dim
 from graphc.backends.runtime import Runner
 from graphc.errors import (
     BatchError,
@@ -74,6 +74,7 @@ class Function:
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
         self.traced = traced
+        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.artifact.program))
         self.record = namedtuple("Record", [name for name, _ in self.runner.results], rename=True)  # type: ignore[misc]
         self.__name__ = self.name
         LOG.info("%s: %s", self.name, self.compiled)
@@ -89,14 +90,20 @@ class Function:
         if len(arrays) != len(self.inputs):
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
-        sizes: dict[Dim, int] = {}
-        ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        ready, sizes = self.fit(arrays)
         self.write_scalars()
-        graph = self.artifact.program.graph
-        status, results = self.runner.step(ready, [sizes[dim] for dim in graph.dims])
+        status, results = self.runner.step(ready, sizes)
         if status:
             self.fail(status, ready, "")
         return self.pack(results)
+
+    def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
+        """The arrays as native code reads them, and the size of every dim."""
+        if self.exact is not None and self.exact.fits(arrays):
+            return arrays, [arrays[0].shape[0]]
+        sizes: dict[Dim, int] = {}
+        ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        return ready, [sizes[dim] for dim in self.runner.dims]
 
     def pack(self, results: Sequence[Any]) -> Any:
         if self.packed == "one":
@@ -116,7 +123,7 @@ class Function:
 
     def write_scalars(self) -> None:
         for number, known in enumerate(self.scalars.values()):
-            self.runner.set_scalar(number, known.input.dtype, known.number)
+            self.runner.set_scalar(number, known.number)
 
     def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
         """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.

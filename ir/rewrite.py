@@ -131,7 +131,11 @@ def hand_out(graph: Graph, new: Mapping[Value, Value]) -> Graph:
 
 
 def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """Copy the graph operands first, offering each value to `visit`; values that compute the same become one."""
+    """Copy the graph operands first, offering each value to `visit`; values that compute the same become one.
+
+    But for those a gradient is taken by: a twin of such a value is another variable.
+    """
+    variables = {value.operands[1] for value in graph.values() if value.op is ops.gradient}
     new: dict[Value, Value] = {}
     known: dict[Any, Value] = {}
 
@@ -142,7 +146,8 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
         settled = with_operands(value, tuple(settle(operand) for operand in value.operands))
         better = visit(settled)
         if better is None:
-            found = settled if settled.op is ops.input else known.setdefault(settled.key(), settled)
+            alone = settled.op is ops.input or value in variables
+            found = settled if alone else known.setdefault(settled.key(), settled)
             new[value] = new[settled] = new[found] = found
             return found
         if better.type != settled.type:

@@ -99,7 +99,7 @@ def test_loader_of_systems_without_our_linker(tmp_path, monkeypatch, rng):
     ]
     runner = runtime.Runner(built, storages)
     for number, value in enumerate(graph.of_role("scalar")):
-        runner.set_scalar(number, value.dtype, arrays[value.attrs["name"]])
+        runner.set_scalar(number, arrays[value.attrs["name"]])
     status, results = runner.step([arrays[value.attrs["name"]] for value in graph.of_role("data")], [9])
     assert status == 0
     for (name, _), result in zip(runner.results, results, strict=True):

@@ -40,7 +40,7 @@ def run_native(graph, arrays, store):
     storages = {value.attrs["name"]: Storage(arrays[value.attrs["name"]]) for value in graph.of_role("state")}
     runner = Runner(built, list(storages.values()))
     for number, value in enumerate(graph.of_role("scalar")):
-        runner.set_scalar(number, value.dtype, arrays[value.attrs["name"]])
+        runner.set_scalar(number, arrays[value.attrs["name"]])
     data = [np.ascontiguousarray(arrays[value.attrs["name"]]) for value in graph.of_role("data")]
     sizes = reference.dim_sizes(graph, arrays)
     status, results = runner.step(data, [sizes[dim] for dim in graph.dims])
