@@ -293,7 +293,8 @@ class Fusion:
         """All that `later` reads of `earlier` is ready in the loops, at the very point where it is read."""
         for reader, access in later.reads():
             if memory_of(access.root) in earlier.axes and (
-                access.root in earlier.after
+                reader.op.kind == "contraction"  # walks its operands along the depth as well
+                or access.root in earlier.after
                 or access.root not in earlier.axes
                 or later.axes_of(reader, access) != earlier.axes[access.root]
             ):

@@ -404,6 +404,10 @@ def verify_nest(nest: LoopNest) -> LoopNest:
                 raise IRError(f"{nest.name}: {term.value.op.name} of phase {term.phase} reads phase {operand.phase}")
             if term.kind == "compute" and not operand.axes <= term.axes:
                 raise IRError(f"{nest.name}: {term.value.op.name} varies along fewer axes than its operand")
+    if nest.product is not None:
+        operands = {nest.product.left.buffer, nest.product.right.buffer}
+        if any(store.buffer in operands for store in nest.stores):
+            raise IRError(f"{nest.name}: writes what its own product reads")
     for store in nest.stores:
         if {axis for axis, _ in store.index} != set(store.term.axes) and store.term.kind != "compute":
             raise IRError(f"{nest.name}: store of {store.term.value.op.name} does not walk the axes it varies along")

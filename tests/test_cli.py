@@ -54,7 +54,7 @@ def test_compile_says_what_came_out(model, capsys):
 
 @pytest.mark.parametrize(
     ("reference", "part"),
-    [("nowhere.py:step", "no file nowhere.py"), ("{model}:stop", "its steps are: step"), ("step", "FILE.py:NAME")],
+    [("nowhere.py:step", "no file 'nowhere.py'"), ("{model}:stop", "its steps are: step"), ("step", "FILE.py:NAME")],
 )
 def test_wrong_reference(model, capsys, reference, part):
     assert cli.main(["show", reference.format(model=model)]) == 1

@@ -12,7 +12,7 @@ from random_graphs import arrays, random_graphs, random_steps
 
 from graphc.backends import reference
 from graphc.ir import ops
-from graphc.ir.access import memory_of
+from graphc.ir.access import memory_of, resolve
 from graphc.ir.fuse import Group, fuse, is_computed, is_inlined
 from graphc.ir.graph import Graph, Output, Value, reachable
 from graphc.ir.passes import run_passes
@@ -42,7 +42,10 @@ def assert_sound(graph: Graph, groups: Groups) -> None:
         for value, axes in group.axes.items():
             for axis, extent in zip(axes, value.shape, strict=True):
                 assert (axis is None and extent == 1) or group.frame[axis] == extent
-        assert sum(value.op is ops.dot for value in group.axes) <= 1
+        products = [value for value in group.axes if value.op is ops.dot]
+        assert len(products) <= 1
+        for operand in (operand for value in products for operand in value.operands):
+            assert memory_of(resolve(operand).root) not in group.axes, "a product packs its operands before its loops"
     looked_at = set(reachable(tuple(output.value for output in graph.of_kind("check"))))
     updates = {memory_of(output.value) for output in graph.of_kind("update")}
     first_update = next((n for n, group in enumerate(groups) if updates & set(group.axes)), len(groups))
@@ -121,6 +124,15 @@ def test_a_nest_whose_frame_is_wanted_twice_goes_over_it_once() -> None:
     halves = [ops.sum(op(x), axes=(0,)) for op in (ops.exp, ops.tanh)]
     _, groups = fused(Graph("halves", (x,), tuple(Output("result", f"r{n}", half) for n, half in enumerate(halves))))
     assert len(groups) == 1
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_a_product_reads_is_made_in_an_earlier_nest(side) -> None:
+    """Also where the operand is as large as the result, and lies along the same axes."""
+    x, w = graphs.data("x", 8, 8), graphs.state("w", 8, 8)
+    product = ops.dot(ops.tanh(x), w) if side == "left" else ops.dot(x, ops.tanh(w))
+    _, groups = fused(Graph("square", (x, w), (Output("result", "out", ops.tanh(product)),)))
+    assert [[value.op.name for value in group.axes] for group in groups] == [["tanh"], ["dot", "tanh"]]
 
 
 # -- checks and updates

@@ -137,3 +137,12 @@ def test_products_of_every_orientation(shape, transposed, store, rng):
     expected = reference.run(graph, arrays, double=True)["out"]
     found = run_native(graph, arrays, store)[0]["out"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.sqrt(depth))
+
+
+def test_a_product_never_computes_its_own_operand(store, rng):
+    """Square shapes: the operand has the frame of the product and still has to be whole before it starts."""
+    x, w = (ops.input(name=name, role="data", type=TensorType("f32", (40, 40))) for name in "xw")
+    graph = run_passes(Graph("chain", (x, w), (Output("result", "out", ops.tanh(ops.dot(ops.tanh(x), w))),)))
+    arrays = {name: rng.normal(size=(40, 40)).astype(np.float32) for name in "xw"}
+    expected = reference.run(graph, arrays)["out"]
+    np.testing.assert_allclose(run_native(graph, arrays, store)[0]["out"], expected, rtol=1e-4, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import random_graphs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from graphc.backends.runtime import Runner, Storage
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output
 from graphc.ir.passes import run_passes
+from graphc.ir.text import parse_graph
 from graphc.ir.types import Dim, TensorType, multiply
 
 BATCH = Dim("n", 40)
@@ -96,22 +98,37 @@ def arrays_for(batch):
     }
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(traced=programs())
-def test_native_equals_the_unfused_reference(traced, store):
+def check_native(traced, arrays, store):
+    """Results and updated states of the compiled graph equal those of the unfused reference, computed in f64."""
     graph = run_passes(traced)
     built = artifact.build(graph, store)
+    order = built.program.graph
+    expected = reference.run(graph, arrays, double=True)
+    storages = {value.attrs["name"]: Storage(arrays[value.attrs["name"]]) for value in order.of_role("state")}
+    runner = Runner(built, list(storages.values()))
+    sizes = reference.dim_sizes(order, arrays)
+    data = [arrays[value.attrs["name"]] for value in order.of_role("data")]
+    status, results = runner.step(data, [sizes[dim] for dim in order.dims])
+    assert status == 0
+    found = {name: result for (name, _), result in zip(runner.results, results, strict=True)}
+    found |= {output.name: storages[output.name].array for output in order.of_kind("update")}
+    for name, number in found.items():
+        scale = max(float(np.abs(expected[name]).max()), 1.0)
+        assert np.abs(number - expected[name]).max() <= 2e-5 * scale, name
+
+
+LITTLE = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@LITTLE
+@given(traced=programs())
+def test_wide_rows(traced, store):
     for batch in (1, 17, 40):
-        arrays = arrays_for(batch)
-        expected = reference.run(traced, arrays, double=True)
-        order = built.program.graph
-        storages = {value.attrs["name"]: Storage(arrays[value.attrs["name"]]) for value in order.of_role("state")}
-        runner = Runner(built, list(storages.values()))
-        data = [arrays[value.attrs["name"]] for value in order.of_role("data")]
-        status, results = runner.step(data, [batch] * len(order.dims))
-        assert status == 0
-        found = {name: result for (name, _), result in zip(runner.results, results, strict=True)}
-        found |= {output.name: storages[output.name].array for output in order.of_kind("update")}
-        for name, number in found.items():
-            scale = max(float(np.abs(expected[name]).max()), 1.0)
-            assert np.abs(number - expected[name]).max() <= 2e-5 * scale, name
+        check_native(traced, arrays_for(batch), store)
+
+
+@LITTLE
+@given(text=st.one_of(random_graphs.random_graphs(), random_graphs.random_steps()))
+def test_gradients_and_steps(text, store):
+    arrays = random_graphs.arrays(np.random.default_rng(7))
+    check_native(parse_graph(text), {name: array.astype(np.float32) for name, array in arrays.items()}, store)
