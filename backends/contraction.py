@@ -26,42 +26,72 @@ class TileShape:
         return self.vectors * LANES
 
 
-def pack_panel(shape: TileShape) -> Kernel:
+def pack_panel(shape: TileShape, dtype: str = "f32") -> Kernel:
     """panel[k, c] = b[k * row_stride + c * column_stride] for c < columns, 0 in the columns beyond."""
     width = shape.width
-    name = f"pack_panel_{width}"
+    name = f"pack_panel_{width}" if dtype == "f32" else f"pack_panel_{width}_{dtype}"
     text = f"""def {name}(panel, b, depth, columns, row_stride, column_stride):
-    whole = depth - depth % {LANES}
     if (columns == {width}) & (column_stride == 1):
         for k in range(depth):
             for c in range(0, {width}, {LANES}):
                 store_lanes(panel, k * {width} + c, load_lanes(b, k * row_stride + c))
-    elif (columns == {width}) & (row_stride == 1):
-        for k in range(0, whole, {LANES}):
-            for c in range(0, {width}, {LANES}):
-                transpose_block(shift(b, k + c * column_stride), column_stride, shift(panel, k * {width} + c), {width})
-        for k in range(whole, depth):
-            for c in range({width}):
-                store(panel, k * {width} + c, load(b, k + c * column_stride))
-    elif column_stride == 1:
+{transposing(width) if dtype == "f32" else ""}    elif column_stride == 1:
         for k in range(depth):
             for c in range(0, {width}, {LANES}):
                 store_lanes(panel, k * {width} + c, load_live(b, k * row_stride + c, live(columns - c)))
     else:
         for k in range(depth):
             for c in range(0, {width}, {LANES}):
-                store_lanes(panel, k * {width} + c, spread(f32(0.0)))
+                store_lanes(panel, k * {width} + c, spread({dtype}(0.0)))
             for c in range(columns):
                 store(panel, k * {width} + c, load(b, k * row_stride + c * column_stride))
 """
     parameters = (
-        ("panel", "f32*"), ("b", "f32*"), ("depth", "i64"), ("columns", "i64"),
+        ("panel", f"{dtype}*"), ("b", f"{dtype}*"), ("depth", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
     )  # fmt: skip
     return Kernel(name, text, parameters)
 
 
-def multiply_tile(shape: TileShape) -> Kernel:
+def transposing(width: int) -> str:
+    """The case of a B whose columns are contiguous: whole blocks turn in registers."""
+    return f"""    elif (columns == {width}) & (row_stride == 1):
+        whole = depth - depth % {LANES}
+        for k in range(0, whole, {LANES}):
+            for c in range(0, {width}, {LANES}):
+                transpose_block(shift(b, k + c * column_stride), column_stride, shift(panel, k * {width} + c), {width})
+        for k in range(whole, depth):
+            for c in range({width}):
+                store(panel, k * {width} + c, load(b, k + c * column_stride))
+"""
+
+
+def multiply_tile(shape: TileShape, dtype: str = "f32") -> Kernel:
+    """The kernel that computes one tile; register tiles hold f32, other dtypes go lane by lane."""
+    return multiply_register_tile(shape) if dtype == "f32" else multiply_lanes(shape, dtype)
+
+
+def multiply_lanes(shape: TileShape, dtype: str) -> Kernel:
+    """What multiply_register_tile computes, for any float dtype, one set of lanes at a time."""
+    name = f"multiply_tile_{shape.rows}x{shape.vectors}_{dtype}"
+    width = shape.width
+    text = f"""def {name}(tile, a, panel, depth, rows, row_stride, column_stride):
+    for r in range(minimum(rows, {shape.rows})):
+        for c in range(0, {width}, {LANES}):
+            t = spread({dtype}(0.0))
+            for k in range(depth):
+                t = fma(spread(load(a, r * row_stride + k * column_stride)), load_lanes(panel, k * {width} + c), t)
+            store_lanes(tile, r * {width} + c, t)
+"""
+    return Kernel(name, text, tile_parameters(dtype))
+
+
+def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
+    pointers = tuple((name, f"{dtype}*") for name in ("tile", "a", "panel"))
+    return (*pointers, *((name, "i64") for name in ("depth", "rows", "row_stride", "column_stride")))
+
+
+def multiply_register_tile(shape: TileShape) -> Kernel:
     """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * panel[k, :] for r < min(rows, tile rows)."""
     full, small, one = (f"{rows}x{shape.vectors}" for rows in (shape.rows, SMALL_ROWS, 1))
     width = shape.width
@@ -85,8 +115,4 @@ def multiply_tile(shape: TileShape) -> Kernel:
                 v = tile_multiply_add(v, a, row_stride, r * row_stride + k * column_stride, panel, k * {width})
             tile_store(v, shift(tile, r * {width}), {width})
 """
-    parameters = (
-        ("tile", "f32*"), ("a", "f32*"), ("panel", "f32*"), ("depth", "i64"), ("rows", "i64"),
-        ("row_stride", "i64"), ("column_stride", "i64"),
-    )  # fmt: skip
-    return Kernel(name, text, parameters)
+    return Kernel(name, text, tile_parameters("f32"))

@@ -104,10 +104,11 @@ class Writer:
         right_row = self.extent("right_row", product.right.row_stride)
         right_column = self.extent("right_column", product.right.column_stride)
         width = self.shape.width
-        pack, multiply_tile = contraction.pack_panel(self.shape), contraction.multiply_tile(self.shape)
+        dtype = self.product_term.dtype
+        pack, multiply_tile = contraction.pack_panel(self.shape, dtype), contraction.multiply_tile(self.shape, dtype)
         self.called |= {kernel.name: kernel for kernel in (pack, multiply_tile)}
-        panel = self.pointer(Buffer("scratch", self.product_term.value, "panel"), "panel", "f32")
-        tile = self.pointer(Buffer("scratch", self.product_term.value, "tile"), "tile", "f32")
+        panel = self.pointer(Buffer("scratch", self.product_term.value, "panel"), "panel", dtype)
+        tile = self.pointer(Buffer("scratch", self.product_term.value, "tile"), "tile", dtype)
         with self.block(f"for j0 in range(0, n1, {width}):"):
             self.line(
                 f"{pack.plain_name}({panel}, shift({right}, j0 * {right_column}), {depth}, "

@@ -46,6 +46,10 @@ def assert_sound(graph: Graph, groups: Groups) -> None:
         assert len(products) <= 1
         for operand in (operand for value in products for operand in value.operands):
             assert memory_of(resolve(operand).root) not in group.axes, "a product packs its operands before its loops"
+        for value in (value for value in group.axes if value.op.kind == "reduce"):
+            reduced = {group.points[value][axis] for axis in value.attrs["axes"]} - {None}
+            outer = set(range(group.lane)) - set(group.points[value])
+            assert reduced == {group.lane} or not outer, "a sum counts its operand once for every step along these axes"
     looked_at = set(reachable(tuple(output.value for output in graph.of_kind("check"))))
     updates = {memory_of(output.value) for output in graph.of_kind("update")}
     first_update = next((n for n, group in enumerate(groups) if updates & set(group.axes)), len(groups))
@@ -220,6 +224,20 @@ def test_states_are_read_before_they_are_overwritten(name, rng) -> None:
     plan(run_passes(graph), PANEL)
 
 
+READ_ELSEWHERE = ("transposed", "plus its transpose", "times itself", "power iteration", "over its column sums")
+
+
+@pytest.mark.parametrize("name", READ_ELSEWHERE)
+def test_what_is_read_at_other_places_is_not_overwritten_in_the_same_nest(name) -> None:
+    graph, groups = fused(CASES[name])
+    (output,) = graph.of_kind("update")
+    (home,) = (group for group in groups if memory_of(output.value) in group.axes)
+    (state,) = (value for value in graph.inputs if value.attrs["name"] == output.name)
+    reads = {group: [access for _, access in group.reads() if access.root is state] for group in groups}
+    assert any(reads.values())
+    assert all(home.axes[output.value] == access.axes for access in reads[home])
+
+
 def test_old_and_new_of_one_step_share_a_nest() -> None:
     _, groups = fused(CASES["old value elsewhere"])
     assert len(groups) == 1
@@ -240,6 +258,18 @@ def test_a_sum_along_a_broadcast_axis_walks_it(shape, axes, rng) -> None:
     assert [home.frame[axis] for axis in walked] == [graphs.BATCH, 3]
     inputs = {"x": rng.normal(size=[5 if extent is graphs.BATCH else extent for extent in shape])}
     assert_runs_right(graph, groups, {**inputs, "y": np.zeros((5, 3))})
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_sum_of_few_numbers_does_not_join_a_frame_of_many(axis, rng) -> None:
+    """exp(m) is used along a whole frame, but summed by itself."""
+    shape = tuple(extent if at == axis else 1 for at, extent in enumerate((4, 5, 6)))
+    x, m = graphs.data("x", 4, 5, 6), graphs.data("m", *shape)
+    powers = ops.exp(m)
+    scaled = ops.mul(x, ops.broadcast(powers, shape=x.shape))
+    outputs = (Output("result", "scaled", scaled), Output("result", "sum", ops.sum(powers, axes=(axis,))))
+    graph, groups = fused(Graph("few", (x, m), outputs))
+    assert_runs_right(graph, groups, {"x": rng.normal(size=(4, 5, 6)), "m": rng.normal(size=shape)})
 
 
 def test_a_column_that_a_sum_reads_is_ready_before_the_sum(rng) -> None:

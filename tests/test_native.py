@@ -139,6 +139,17 @@ def test_products_of_every_orientation(shape, transposed, store, rng):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.sqrt(depth))
 
 
+def test_products_of_doubles(store, rng):
+    a, b = (ops.input(name=n, role="data", type=TensorType("f64", s)) for n, s in (("a", (17, 33)), ("b", (40, 33))))
+    product = ops.dot(a, ops.transpose(b, permutation=(1, 0)))
+    graph = run_passes(Graph("product", (a, b), (Output("result", "out", ops.exp(ops.tanh(product))),)))
+    arrays = {"a": rng.normal(size=(17, 33)), "b": rng.normal(size=(40, 33))}
+    expected = reference.run(graph, arrays)["out"]
+    found = run_native(graph, arrays, store)[0]["out"]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_a_product_never_computes_its_own_operand(store, rng):
     """Square shapes: the operand has the frame of the product and still has to be whole before it starts."""
     x, w = (ops.input(name=name, role="data", type=TensorType("f32", (40, 40))) for name in "xw")

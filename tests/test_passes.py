@@ -230,7 +230,9 @@ def user_program() -> Graph:
         hidden = ops.relu(ops.dot(x, ops.transpose(w, permutation=(1, 0))))
     loss = graphs.mean(ops.log(ops.add(ops.constant(1.0, hidden), ops.exp(hidden))))
     rate = graphs.declare("lr", "scalar", graphs.floats())
-    results = (Output("result", "loss", loss), Output("result", "zero", ops.mul(x, ops.constant(0.0, x))))
+    flat = ops.reshape(ops.transpose(x, permutation=(1, 0)), shape=(x.type.count,))
+    handed_out = {"loss": loss, "zero": ops.mul(x, ops.constant(0.0, x)), "same": x, "flat": flat}
+    results = (Output("result", name, value) for name, value in handed_out.items())
     return Graph("user", (x, w, rate), (*results, *graphs.descend(loss, (w,), rate)))
 
 
