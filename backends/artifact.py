@@ -93,8 +93,11 @@ def describe(kernel: Kernel) -> str:
 
 @remember
 def versions() -> tuple[str, ...]:
-    """Of the packages that make code, without importing them."""
-    return tuple(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
+    """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
+    packages = tuple(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
+    here = Path(__file__).parent
+    ours = sorted([*here.glob("lower/*.py"), *(here / name for name in ("target.py", "link.py", "elf.py"))])
+    return (*packages, Cache.key(*(path.read_bytes() for path in ours)))
 
 
 def compile_kernels(entry: str, kernels: Iterable[Kernel], exports: tuple[str, ...], store: Cache) -> bytes:

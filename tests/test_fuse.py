@@ -12,7 +12,7 @@ from random_graphs import arrays, random_graphs, random_steps
 
 from graphc.backends import reference
 from graphc.ir import ops
-from graphc.ir.access import memory_of, resolve
+from graphc.ir.access import memory_of
 from graphc.ir.fuse import Group, fuse, is_computed, is_inlined
 from graphc.ir.graph import Graph, Output, Value, reachable
 from graphc.ir.passes import run_passes
@@ -39,22 +39,36 @@ def assert_sound(graph: Graph, groups: Groups) -> None:
     assert set(members) <= computed and wanted <= set(members)
     assert all(is_inlined(value) for value in computed - set(members))
     for group in groups:
-        for value, axes in group.axes.items():
-            for axis, extent in zip(axes, value.shape, strict=True):
-                assert (axis is None and extent == 1) or group.frame[axis] == extent
-        products = [value for value in group.axes if value.op is ops.dot]
-        assert len(products) <= 1
-        for operand in (operand for value in products for operand in value.operands):
-            assert memory_of(resolve(operand).root) not in group.axes, "a product packs its operands before its loops"
-        for value in (value for value in group.axes if value.op.kind == "reduce"):
-            reduced = {group.points[value][axis] for axis in value.attrs["axes"]} - {None}
-            outer = set(range(group.lane)) - set(group.points[value])
-            assert reduced == {group.lane} or not outer, "a sum counts its operand once for every step along these axes"
+        assert_nest_is_sound(group)
     looked_at = set(reachable(tuple(output.value for output in graph.of_kind("check"))))
     updates = {memory_of(output.value) for output in graph.of_kind("update")}
     first_update = next((n for n, group in enumerate(groups) if updates & set(group.axes)), len(groups))
     for group in groups[first_update:]:
         assert not looked_at & set(group.axes)
+
+
+def assert_nest_is_sound(group: Group) -> None:
+    """Axes fit the frame; whatever a value reads of its own nest is ready, and at the same point."""
+    for value, axes in group.axes.items():
+        assert all(group.frame[axis] == extent for axis, extent in zip(axes, value.shape, strict=True) if axis is not None)
+        assert all(extent == 1 for axis, extent in zip(axes, value.shape, strict=True) if axis is None)
+        walked = [axis for axis in group.points[value] if axis is not None]
+        assert walked == sorted(set(walked))
+    for reader, access in group.reads():
+        if access.root in group.axes:
+            in_loops = reader.op.kind == "reduce" or reader not in group.after
+            assert group.axes_of(reader, access) == group.axes[access.root]
+            assert not (in_loops and access.root in group.after), "read in the loops, complete after them"
+            assert reader.op.kind != "contraction", "a product packs its operands before its loops"
+        assert access.root in group.axes or memory_of(access.root) not in group.axes
+    assert sum(value.op.kind == "contraction" for value in group.axes) <= 1
+    for value in group.axes:
+        if value.op.kind == "reduce":
+            reduced = {group.points[value][axis] for axis in value.attrs["axes"]} - {None}
+            outer = set(range(group.lane)) - set(group.points[value])
+            assert reduced == {group.lane} or not outer, "an operand counts once for every step along the outer axes"
+        elif value in group.after:
+            assert set(group.axes[value]) <= {None, group.lane}, "only columns and numbers are computed after the loops"
 
 
 def run_groups(graph: Graph, groups: Groups, inputs: graphs.Arrays) -> tuple[graphs.Arrays, graphs.Arrays]:
@@ -241,6 +255,15 @@ def test_what_is_read_at_other_places_is_not_overwritten_in_the_same_nest(name) 
 def test_old_and_new_of_one_step_share_a_nest() -> None:
     _, groups = fused(CASES["old value elsewhere"])
     assert len(groups) == 1
+
+
+@pytest.mark.parametrize("read", [turned, lambda x: ops.reshape(ops.exp(turned(x)), shape=(4, 4))])
+def test_what_is_read_at_other_places_is_made_in_an_earlier_nest(read, rng) -> None:
+    x = graphs.data("x", 4, 4)
+    made = ops.tanh(x)
+    graph, groups = fused(Graph("turn", (x,), (Output("result", "out", ops.add(made, read(made))),)))
+    assert len(groups) == 2
+    assert_runs_right(graph, groups, {"x": rng.normal(size=(4, 4))})
 
 
 # -- reductions of broadcasts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import data, errors
+from graphc import data, datasets, errors, nn
 from graphc import functional as F
 
 BATCHES = (1, 10, 96, 255, 256)
@@ -324,3 +324,37 @@ def test_state_of_another_function():
 def test_every_error_is_a_graphc_error():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert len(kinds) > 8 and all(issubclass(kind, gx.GraphcError) for kind in kinds)
+
+
+# -- errors of files and their contents
+
+
+def test_checkpoint_keys_and_shapes():
+    net = nn.Sequential(nn.Linear(4, 3))
+    before = net.state_dict()
+    with pytest.raises(gx.CheckpointError) as caught:
+        net.load_state_dict({"0.weight": before["0.weight"], "0.offset": before["0.bias"]})  # keys
+    check_error(caught, gx.CheckpointError, "keys", "0.bias", "0.offset")
+    with pytest.raises(gx.CheckpointError) as caught:
+        net.load_state_dict({"0.weight": np.ones((3, 5), np.float32), "0.bias": before["0.bias"]})  # shapes
+    check_error(caught, gx.CheckpointError, "shapes", "0.weight", "[3, 4]", "[3, 5]")
+    for name, weights in net.state_dict().items():
+        np.testing.assert_array_equal(weights, before[name])
+
+
+def test_truncated_checkpoint(tmp_path):
+    path = tmp_path / "net.safetensors"
+    gx.save({"w": np.ones((4, 3), np.float32)}, path)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(gx.CheckpointError) as caught:
+        gx.load(path)  # truncated
+    check_error(caught, gx.CheckpointError, "truncated", str(path), "truncated")
+
+
+def test_damaged_data_set(tmp_path):
+    images = {f"x_{part}": np.zeros((count, 28, 28), np.uint8) for part, count in (("train", 60000), ("test", 10000))}
+    labels = {f"y_{part}": np.zeros(count, np.uint8) for part, count in (("train", 60000), ("test", 10000))}
+    np.savez_compressed(tmp_path / "mnist.npz", **images, **labels)
+    with pytest.raises(gx.DatasetError) as caught:
+        datasets.mnist(tmp_path)  # damaged
+    check_error(caught, gx.DatasetError, "damaged", "mnist.npz")
