@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source import Source
-from graphc.ir.loops import Buffer, LoopNest
+from graphc.ir.loops import Buffer
 from graphc.ir.program import Program, round_up
 from graphc.ir.types import Dim, Extent, TensorType, bound, factors, multiply
 
@@ -63,8 +64,9 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels `epoch` needs on top."""
     kernels = {source.kernel.name: source.kernel for source in sources}
     parts = [declare(kernel) for kernel in kernels.values()]
-    parts += [write_call(number, source, program) for number, source in enumerate(sources)]
-    parts.append(write_step(program, sources))
+    names = call_names(sources)
+    written = {name: write_call(name, source, program) for name, source in zip(names, sources, strict=True)}
+    parts += [*written.values(), write_step(program, sources, names)]
     helpers: dict[str, Kernel] = {}
     if epoch_dim(program) is not None:
         helpers = {kernel.name: kernel for kernel in epoch_kernels(program)}
@@ -85,18 +87,28 @@ def declare(kernel: Kernel) -> str:
 # -- step
 
 
-def write_call(number: int, source: Source, program: Program) -> str:
-    """A function of its own for each nest, in which the extents are constants or products of the dims."""
+def call_names(sources: tuple[Source, ...]) -> list[str]:
+    """A function name for each nest; nests of one kernel text and one set of extents share it, as equal layers do."""
+    known: dict[tuple[Any, ...], str] = {}
+    names = []
+    for source in sources:
+        extents = tuple(each for each in source.arguments if not isinstance(each, Buffer))
+        names.append(known.setdefault((source.kernel.name, extents), f"nest_{len(known)}"))
+    return names
+
+
+def write_call(name: str, source: Source, program: Program) -> str:
+    """A function in which the extents of a kernel are constants or products of the dims."""
     dims = program.graph.dims
-    pointers = [name for name, kind in source.kernel.parameters if kind.endswith("*")]
-    head = ", ".join([f"ptr noalias %{name}" for name in pointers] + [f"i64 %d{k}" for k in range(len(dims))])
-    lines = [f"define internal void @nest_{number}({head}) noinline {ATTRIBUTES} {{"]
+    pointers = [parameter for parameter, kind in source.kernel.parameters if kind.endswith("*")]
+    head = ", ".join([f"ptr noalias %{pointer}" for pointer in pointers] + [f"i64 %d{k}" for k in range(len(dims))])
+    lines = [f"define internal void @{name}({head}) noinline {ATTRIBUTES} {{"]
     arguments = []
-    for (name, kind), argument in zip(source.kernel.parameters, source.arguments, strict=True):
+    for (parameter, kind), argument in zip(source.kernel.parameters, source.arguments, strict=True):
         if isinstance(argument, Buffer):
-            arguments.append(f"ptr %{name}")
+            arguments.append(f"ptr %{parameter}")
         else:
-            arguments.append(f"{llvm_type(kind)} {extent_operand(argument, name, dims, lines)}")
+            arguments.append(f"{llvm_type(kind)} {extent_operand(argument, parameter, dims, lines)}")
     lines += [f"  call void @{source.kernel.name}({', '.join(arguments)})", "  ret void", "}"]
     return "\n".join(lines) + "\n"
 
@@ -113,7 +125,7 @@ def extent_operand(extent: Extent, name: str, dims: tuple[Dim, ...], lines: list
     return operand
 
 
-def write_step(program: Program, sources: tuple[Source, ...]) -> str:
+def write_step(program: Program, sources: tuple[Source, ...], names: list[str]) -> str:
     graph = program.graph
     lines = [
         "define i32 @step(ptr noalias %states, ptr noalias %work, ptr noalias %inputs, ptr noalias %sizes, "
@@ -126,8 +138,8 @@ def write_step(program: Program, sources: tuple[Source, ...]) -> str:
             f"  %d{number} = load i64, ptr %size.{number}, align 8",
         ]
     pointers = dict(load_pointers(program, lines))
-    for number, (nest, source) in enumerate(zip(program.nests, sources, strict=True)):
-        lines += call_nest(number, nest, source, program, pointers)
+    for number, source in enumerate(sources):
+        lines += call_nest(number, names[number], source, program, pointers)
         for index, check in enumerate(program.checks):
             if check.nest == number:
                 lines += run_check(index, check.buffer, program)
@@ -157,22 +169,22 @@ def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[st
 
 
 def call_nest(
-    number: int, nest: LoopNest, source: Source, program: Program, pointers: dict[tuple[str, str], str]
+    number: int, name: str, source: Source, program: Program, pointers: dict[tuple[str, str], str]
 ) -> Iterator[str]:
     arguments = []
     for argument in source.arguments:
         if not isinstance(argument, Buffer):
             continue
         if argument.kind in ("input", "result"):
-            name = argument.name or argument.value.attrs["name"]
-            arguments.append(f"ptr {pointers[argument.kind, name]}")
+            place = argument.name or argument.value.attrs["name"]
+            arguments.append(f"ptr {pointers[argument.kind, place]}")
             continue
         offset = program.region(number, argument).offset
         pointer = f"%work.{number}.{len(arguments)}"
         yield f"  {pointer} = getelementptr inbounds i8, ptr %work, i64 {offset}"
         arguments.append(f"ptr {pointer}")
     arguments += [f"i64 %d{index}" for index, _ in enumerate(program.graph.dims)]
-    yield f"  call void @nest_{number}({', '.join(arguments)})"
+    yield f"  call void @{name}({', '.join(arguments)})"
 
 
 def run_check(index: int, buffer: Buffer, program: Program) -> Iterator[str]:
