@@ -102,10 +102,11 @@ def show_cache(options: argparse.Namespace) -> int:
 
 def check_machine(options: argparse.Namespace) -> int:
     """Versions, the processor as the compiler sees it, and a small step compiled from nothing and run."""
+    from graphc import __version__
     from graphc.backends import target
     from graphc.backends.cache import default_cache
 
-    print(f"graphc {importlib.metadata.version('graphc')}, Python {platform.python_version()}, {platform.platform()}")
+    print(f"graphc {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(
         ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "numba", "llvmlite", "networkx"))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -323,7 +324,8 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
     if plan.finite:
         outputs += [finite_check(name, value) for name, value in plan.outputs if value.dtype in FLOATS]
     by_role = sorted(replaced.values(), key=lambda value: ("data", "state", "scalar").index(value.attrs["role"]))
-    graph = rebuild(Graph(plan.name, tuple(replaced), tuple(outputs)), lambda value: replaced.get(value))
+    name = re.sub(r"[^\w.]", "_", plan.name)  # "<lambda>" would not parse back from text
+    graph = rebuild(Graph(name, tuple(replaced), tuple(outputs)), lambda value: replaced.get(value))
     return replace(graph, inputs=tuple(by_role)), parameters, scalars
 
 
