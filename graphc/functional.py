@@ -259,7 +259,11 @@ def outer(a: Any, b: Any) -> Tensor:
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """x [..., in], weight [out, in], bias [out] -> [..., out]."""
-    product = matmul(x, as_tensor(weight).T)
+    rows = as_tensor(x)
+    if rows.ndim > 2:
+        flat = linear(rows.reshape(-1, rows.shape[-1]), weight, bias)
+        return flat.reshape(*rows.shape[:-1], flat.shape[-1])
+    product = matmul(rows, as_tensor(weight).T)
     return product if bias is None else product + bias
 
 

@@ -14,7 +14,7 @@ from graphc.ir.graph import Graph, Output, Value, located
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import hand_out, rebuild, rewriter, with_operands
 from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
-from graphc.ir.types import DTYPES, Shape
+from graphc.ir.types import DTYPES
 from graphc.ir.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -84,7 +84,7 @@ def flip_products(graph: Graph) -> Graph:
 
 
 def push_views(graph: Graph) -> Graph:
-    """Views meet and cancel; arithmetic moves below broadcasts."""
+    """Views meet and cancel; arithmetic moves below broadcasts and reshapes."""
     return rebuild(graph, push_view)
 
 
@@ -93,10 +93,21 @@ def push_view(value: Value) -> Value | None:
         if value.op.kind == "view":
             return merge_view(value)
         if value.op.kind == "elementwise":
-            return below_broadcast(value)
-        if value.op.kind == "reduce" and value.shape == value.operands[0].shape:
-            return value.operands[0]
+            return below_view(value, ops.broadcast) or below_view(value, ops.reshape)
+        if value.op.kind == "reduce":
+            return simpler_reduction(value)
     return None
+
+
+def simpler_reduction(value: Value) -> Value | None:
+    """Reducing axes of size 1 does nothing; reducing everything needs no other shape first."""
+    (x,) = value.operands
+    if value.shape == x.shape:
+        return x
+    if x.op is not ops.reshape or is_squeeze(x.operands[0].shape, x.shape) or value.type.count != 1:
+        return None
+    whole = x.operands[0]
+    return ops.reshape(value.op(whole, axes=tuple(range(len(whole.shape)))), shape=value.shape)
 
 
 def merge_view(value: Value) -> Value | None:
@@ -124,20 +135,25 @@ def transposed(x: Value, permutation: tuple[int, ...]) -> Value:
     return merge_transpose(permutation, x) or ops.transpose(x, permutation=permutation)
 
 
-def below_broadcast(value: Value) -> Value | None:
-    """f(broadcast(a), broadcast(b)) is broadcast(f(a, b)) when a and b have one shape; constants take any."""
-    sources = {operand.operands[0].shape for operand in value.operands if operand.op is ops.broadcast}
-    others = [operand for operand in value.operands if operand.op not in (ops.broadcast, ops.full)]
-    if len(sources) != 1 or others:
+def below_view(value: Value, view: Op) -> Value | None:
+    """f(view(a), view(b)) is view(f(a, b)) when a and b have one shape; constants take any.
+
+    A reshape that only adds or drops axes of size 1 stays where it is: whoever reads it sees through it.
+    """
+    seen = [operand for operand in value.operands if operand.op is view]
+    sources = {operand.operands[0].shape for operand in seen}
+    if len(sources) != 1 or any(operand.op is not view and operand.op is not ops.full for operand in value.operands):
         return None
-    small = value.op(*(shrink(operand, *sources) for operand in value.operands), **value.attrs)
-    return ops.broadcast(small, shape=value.shape)
-
-
-def shrink(operand: Value, shape: Shape) -> Value:
-    if operand.op is ops.broadcast:
-        return operand.operands[0]
-    return ops.full(value=operand.attrs["value"], type=operand.type.with_shape(shape))
+    (shape,) = sources
+    if view is ops.reshape and is_squeeze(shape, value.shape):
+        return None
+    operands = (
+        operand.operands[0]
+        if operand.op is view
+        else ops.full(**operand.attrs | {"type": operand.type.with_shape(shape)})
+        for operand in value.operands
+    )
+    return view(value.op(*operands, **value.attrs), shape=value.shape)
 
 
 def expand_vector_products(graph: Graph) -> Graph:
