@@ -32,7 +32,7 @@ from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
-from graphc.ir.types import FLOATS, Dim
+from graphc.ir.types import FLOATS, Dim, bound
 from graphc.tensor import Parameter, Scalar, owner
 
 LOG = logging.getLogger("graphc")
@@ -88,6 +88,10 @@ class Function:
         Raises ShapeError, DTypeError, BatchError for arrays that do not fit; LabelError, NumericsError when a check
         fails. Nothing is updated then.
         """
+        return self.pack(self.run(arrays))
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        """All results of one batch, in order."""
         if len(arrays) != len(self.inputs):
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
@@ -96,7 +100,7 @@ class Function:
         status, results = self.runner.step(ready, sizes)
         if status:
             self.fail(status, ready, "")
-        return self.pack(results)
+        return results
 
     def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
         """The arrays as native code reads them, and the size of every dim."""
@@ -133,14 +137,15 @@ class Function:
         equal parts of the steps.
         """
         arrays = getattr(loader.dataset, "arrays", None)
-        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs):
+        numbers = all(bound(tensor_type.count) == 1 for _, tensor_type in self.runner.results)
+        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs) or not numbers:
             return self.epoch_of_batches(loader, progress)
         sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
         self.check_ranges(arrays)
-        bound = self.artifact.program.graph.dims[0].max
-        if loader.batch_size > bound:
+        most = self.artifact.program.graph.dims[0].max
+        if loader.batch_size > most:
             raise BatchError(
-                f"{self.name} was compiled for batches up to {bound}, the loader gives {loader.batch_size}",
+                f"{self.name} was compiled for batches up to {most}, the loader gives {loader.batch_size}",
                 user_origin(),
                 [f'declare a larger dim: gx.dim("batch", max={loader.batch_size})'],
             )
@@ -163,12 +168,10 @@ class Function:
         return self.record(*(totals / max(samples, 1)).tolist())
 
     def epoch_of_batches(self, loader: Any, progress: Callable[[int, int], None] | None) -> Any:
-        """The same, batch by batch, for data that is not in arrays."""
+        """The same, batch by batch, for data that is not in arrays and results that are; of those, the means."""
         totals, samples = np.zeros(len(self.runner.results)), 0
         for number, batch in enumerate(loader, 1):
-            results = self(*batch)
-            values = [results] if self.packed == "one" else list(results)
-            totals += np.array([np.mean(value) for value in values]) * len(batch[0])
+            totals += np.array([np.mean(result) for result in self.run(batch)]) * len(batch[0])
             samples += len(batch[0])
             if progress is not None:
                 progress(number, len(loader))
@@ -212,7 +215,11 @@ class Function:
     def fail_in_epoch(self, status: int, arrays: Sequence[Any], order: Any, batch: int) -> None:
         step = status // CHECKS
         rows = order[step * batch : (step + 1) * batch]
-        self.fail(status, [array[rows] for array in arrays], f" in step {step} of the epoch")
+        sizes: dict[Dim, int] = {}
+        ready = [
+            fit_array(value, array[rows], sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)
+        ]
+        self.fail(status, ready, f" in step {step} of the epoch")
 
     # -- its state
 

@@ -135,6 +135,17 @@ def test_data_that_is_not_in_arrays():
     assert total.epoch(data.DataLoader(Squares(), batch_size=4))[0] == pytest.approx(4.5)
 
 
+def test_epoch_of_results_that_are_arrays():
+    x = gx.input("x", gx.f32[BATCH, 2])
+    rows = np.arange(20, dtype=np.float32).reshape(10, 2)
+    batches = data.DataLoader(data.TensorDataset(rows), batch_size=4)
+    record = gx.function([x], {"doubled": x + x, "total": x.mean()}).epoch(batches)
+    assert record.doubled == pytest.approx(rows.mean() * 2) and record.total == pytest.approx(rows.mean())
+    w = gx.parameter("w", np.zeros(2, np.float32))
+    assert gx.function([x], updates={w: w + x.sum(0)}).epoch(batches) == ()
+    np.testing.assert_allclose(w.numpy(), rows.sum(0))
+
+
 def test_mlp_learns_the_bundled_sample():
     gx.manual_seed(1)
     images = datasets.fashion_mnist_sample()

@@ -41,7 +41,23 @@ def mlp():
     return x, random.integers(0, 10, 10240), 256, 0.1
 
 
-WORKLOADS = {"linear regression": linear_regression, "mlp 784-256-10": mlp}
+def deep():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((1280, 64)).astype(np.float32)
+    return x, random.integers(0, 10, 1280), 32, 0.1
+
+
+WORKLOADS = {"linear regression": linear_regression, "mlp 784-256-10": mlp, "20 tanh layers of 64": deep}
+
+
+def layers(nn, name):
+    """The modules of a workload, for graphc's nn or torch's, and the loss."""
+    if name == "linear regression":
+        return [nn.Linear(2, 1)], nn.MSELoss()
+    if name == "mlp 784-256-10":
+        return [nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)], nn.CrossEntropyLoss()
+    hidden = [module for _ in range(20) for module in (nn.Linear(64, 64), nn.Tanh())]
+    return [*hidden, nn.Linear(64, 10)], nn.CrossEntropyLoss()
 
 
 def build_graphc(name, x, y, batch, lr):
@@ -50,12 +66,10 @@ def build_graphc(name, x, y, batch, lr):
 
     gx.manual_seed(0)
     n = gx.dim("batch", max=batch)
-    if name == "linear regression":
-        net, loss, kinds = nn.Sequential(nn.Linear(2, 1)), nn.MSELoss(), (gx.f32[n, 2], gx.f32[n, 1])
-    else:
-        net = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
-        loss, kinds = nn.CrossEntropyLoss(), (gx.f32[n, 784], gx.i64[n])
-    step = gx.train_step(net, loss, optim.SGD(net.parameters(), lr=lr), x=kinds[0], y=kinds[1])
+    modules, loss = layers(nn, name)
+    net = nn.Sequential(*modules)
+    target = gx.i64[n] if y.ndim == 1 else gx.f32[n, 1]
+    step = gx.train_step(net, loss, optim.SGD(net.parameters(), lr=lr), x=gx.f32[n, x.shape[1]], y=target)
     return step, data.DataLoader(data.TensorDataset(x, y), batch_size=batch, shuffle=True, seed=0)
 
 
@@ -63,11 +77,8 @@ def build_torch(name, batch, lr):
     import torch
 
     torch.set_num_threads(1)
-    if name == "linear regression":
-        net, loss = torch.nn.Sequential(torch.nn.Linear(2, 1)), torch.nn.MSELoss()
-    else:
-        net = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
-        loss = torch.nn.CrossEntropyLoss()
+    modules, loss = layers(torch.nn, name)
+    net = torch.nn.Sequential(*modules)
     optimizer = torch.optim.SGD(net.parameters(), lr=lr)
 
     def step(x, y):
@@ -102,7 +113,7 @@ def measure(name):
             rows = order[start : start + batch]
             torch_step(tx[rows], ty[rows])
 
-    repeat = 200 if batch == 10 else 10
+    repeat = 10 if batch > 100 else 100
     pairs = {
         "step": (lambda: step(x[:batch], y[:batch]), lambda: torch_step(tx[:batch], ty[:batch]), repeat, 1),
         "epoch, a step": (lambda: step.epoch(loader), torch_epoch, 1, steps),
@@ -163,9 +174,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     times = [row for name in WORKLOADS for row in measure(name)]
-    print(f"{'workload':<20}{'what':<16}{'graphc µs':>12}{'torch µs':>12}{'ratio':>8}")
+    print(f"{'workload':<24}{'what':<16}{'graphc µs':>12}{'torch µs':>12}{'ratio':>8}")
     for row in times:
-        print(f"{row['workload']:<20}{row['what']:<16}{row['graphc_us']:>12}{row['torch_us']:>12}{row['ratio']:>8}")
+        print(f"{row['workload']:<24}{row['what']:<16}{row['graphc_us']:>12}{row['torch_us']:>12}{row['ratio']:>8}")
     starts = [measure_start(name) for name in WORKLOADS]
     for row in starts:
         cold, warm = row["cold"], row["warm"]
