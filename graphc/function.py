@@ -33,7 +33,7 @@ from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS, Dim, bound
-from graphc.tensor import Parameter, Scalar, owner
+from graphc.tensor import Parameter, Scalar
 
 LOG = logging.getLogger("graphc")
 NOT_FINITE = "{name} is not finite"
@@ -312,8 +312,8 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
     for value in reachable(tuple(roots)):
         if value.op is not ops.input or value in data:
             continue
-        holder = owner(value)
-        if holder is None:
+        holder = value.owner
+        if not isinstance(holder, (Parameter, Scalar)):
             raise TraceError(
                 f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}",
                 value.origin or plan.origin,

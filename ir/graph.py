@@ -120,15 +120,19 @@ def in_role(role: str) -> Iterator[None]:
         _ROLE.reset(token)
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """One tensor of the graph. Identity is equality: two equal values are one value."""
+    """One tensor of the graph. Identity is equality: two equal values are one value.
+
+    owner  what outside of the graph holds an input's numbers (a parameter, a scalar); no pass looks at it
+    """
 
     op: Op
     operands: tuple[Value, ...]
     attrs: dict[str, Any]
     type: TensorType
     origin: Origin | None = field(default=None, repr=False)
+    owner: object = field(default=None, repr=False)
 
     @property
     def shape(self) -> Shape:

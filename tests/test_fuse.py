@@ -173,6 +173,17 @@ def test_checks_are_done_before_updates_start(shape) -> None:
     assert [output.kind for output in graph.outputs] == ["update", "check"]
 
 
+def test_a_column_that_a_check_reads_stays_out_of_the_update() -> None:
+    """The column would fit behind the loops of the sum it meets, but it has to be checked before anything changes."""
+    x, c = graphs.data("x", graphs.BATCH, 4), graphs.state("c", 4)
+    column = ops.tanh(c)
+    wrong = ops.cast(ops.not_equal(column, column), dtype="i64")
+    count = ops.reshape(ops.sum(wrong, axes=(0,)), shape=())
+    new = ops.sub(column, ops.reshape(ops.sum(x, axes=(0,)), shape=(4,)))
+    graph, groups = fused(Graph("guarded", (x, c), (Output("update", "c", new), Output("check", "c is NaN", count))))
+    assert len(groups) >= 2
+
+
 # -- states in place
 
 

@@ -358,3 +358,18 @@ def test_damaged_data_set(tmp_path):
     with pytest.raises(gx.DatasetError) as caught:
         datasets.mnist(tmp_path)  # damaged
     check_error(caught, gx.DatasetError, "damaged", "mnist.npz")
+
+
+def test_models_that_are_gone_leave_no_memory_behind():
+    import gc
+    import weakref
+
+    def build():
+        net = nn.Sequential(nn.Linear(4, 3))
+        step = gx.predict_step(net, x=gx.f32["batch", 4])
+        step(np.ones((2, 4), np.float32))
+        return weakref.ref(net[0].weight), weakref.ref(step)
+
+    found = build()
+    gc.collect()
+    assert [reference() for reference in found] == [None, None]

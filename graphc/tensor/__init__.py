@@ -20,4 +20,4 @@ from graphc.tensor.tensor import (
     stretch,
     where,
 )
-from graphc.tensor.tracing import Trace, active_trace, no_grad, owner, tracing
+from graphc.tensor.tracing import Trace, active_trace, no_grad, tracing

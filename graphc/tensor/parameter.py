@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from graphc.ir.graph import Value, reachable, user_origin
 from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound
 from graphc.tensor.dtypes import DType, f32
 from graphc.tensor.tensor import Tensor, apply, as_tensor, cast_value, common_shape, stretch
-from graphc.tensor.tracing import active_trace, current_trace, own, owner
+from graphc.tensor.tracing import active_trace, current_trace
 
 
 class Gradient(Tensor):
@@ -40,8 +41,7 @@ class Parameter(Tensor):
         self.name = name
         self.requires_grad = requires_grad and NAMES[wanted] in FLOATS
         kind = TensorType(NAMES[wanted], tuple(int(extent) for extent in array.shape))
-        self.input = ops.input(name=name or "parameter", role="state", type=kind)
-        own(self.input, self)
+        self.input = replace(ops.input(name=name or "parameter", role="state", type=kind), owner=self)
         super().__init__(self.input)
 
     @property
@@ -158,8 +158,7 @@ class Scalar(Tensor):
     def __init__(self, name: str, number: float, dtype: DType = f32) -> None:
         self.name = name
         self.number = number
-        self.input = ops.input(name=name, role="scalar", type=TensorType(dtype.name, ()))
-        own(self.input, self)
+        self.input = replace(ops.input(name=name, role="scalar", type=TensorType(dtype.name, ())), owner=self)
         super().__init__(self.input)
 
     def set(self, number: float) -> None:
@@ -173,7 +172,7 @@ def record_gradients(loss: Tensor) -> None:
     """What loss.backward() does: every parameter the scalar depends on gets its `.grad` in the active trace."""
     trace = active_trace("backward()")
     check_scalar(loss)
-    holders = [holder for value in reachable((loss.value,)) if isinstance(holder := owner(value), Parameter)]
+    holders = [holder for value in reachable((loss.value,)) if isinstance(holder := value.owner, Parameter)]
     wanted = [holder for holder in holders if holder.requires_grad]
     reached = depends_on(loss.value, tuple(holder.value for holder in wanted))
     for holder in wanted:

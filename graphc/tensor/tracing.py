@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from graphc.errors import TraceError
-from graphc.ir.graph import Value, in_role, user_origin
+from graphc.ir.graph import in_role, user_origin
 
 if TYPE_CHECKING:
-    from graphc.tensor.parameter import Parameter, Scalar
+    from graphc.tensor.parameter import Parameter
     from graphc.tensor.tensor import Tensor
 
 
@@ -26,7 +25,6 @@ class Trace:
 
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 _NO_GRAD: ContextVar[bool] = ContextVar("no_grad", default=False)
-_OWNERS: WeakKeyDictionary[Value, Parameter | Scalar] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -69,13 +67,3 @@ def active_trace(action: str) -> Trace:
             ["write it inside a function under @gx.step, or give gx.function(updates={...}) the new value"],
         )
     return trace
-
-
-def own(value: Value, holder: Parameter | Scalar) -> None:
-    """Note whose input a graph value is."""
-    _OWNERS[value] = holder
-
-
-def owner(value: Value) -> Parameter | Scalar | None:
-    """The parameter or scalar whose input a graph value is."""
-    return _OWNERS.get(value)
