@@ -14,7 +14,6 @@ from graphc.backends import reference
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, reachable
 from graphc.ir.passes import run_passes
-from graphc.tensor import owner
 
 
 def line_of(marker):
@@ -34,7 +33,7 @@ def check_error(caught, marker, *words):
 def evaluate(*tensors, double=False, **arrays):
     """What tensors are for arrays by input name, through all passes and the NumPy reference."""
     inputs = [value for value in reachable(tuple(tensor.value for tensor in tensors)) if value.op is ops.input]
-    held = {value.attrs["name"]: owner(value).numpy() for value in inputs if value.attrs["role"] == "state"}
+    held = {value.attrs["name"]: value.owner.numpy() for value in inputs if value.attrs["role"] == "state"}
     outputs = tuple(Output("result", str(number), tensor.value) for number, tensor in enumerate(tensors))
     found = reference.run(run_passes(Graph("test", tuple(inputs), outputs)), held | arrays, double=double)
     return found["0"] if len(tensors) == 1 else [found[str(number)] for number in range(len(tensors))]
