@@ -106,6 +106,24 @@ def test_traced_loop_body_equals_the_explicit_graph(rng):
     np.testing.assert_allclose(b.numpy(), b2.numpy(), rtol=1e-5)
 
 
+def test_in_place_methods_are_recorded():
+    w = gx.parameter("w", np.full(3, 2.0, np.float32))
+
+    @gx.step
+    def step(x: gx.f32[3]):
+        with gx.no_grad():
+            w.add_(x, alpha=2.0)
+            w.mul_(3.0)
+            w.sub_(x)
+        return w
+
+    x = np.array([0.0, 1.0, 2.0], np.float32)
+    np.testing.assert_allclose(step(x), (2 + 2 * x) * 3 - x)
+    np.testing.assert_allclose(w.numpy(), (2 + 2 * x) * 3 - x)
+    w.fill_(0.5)
+    assert (w.numpy() == 0.5).all()
+
+
 def test_one_native_epoch_equals_the_loop_over_batches(rng):
     x, y = samples(rng, 1007)  # the last batch has 7 samples
     by_hand, w, b = regression()

@@ -65,19 +65,6 @@ class Parameter(Tensor):
         else:
             trace.gradients[self] = new
 
-    def needed_grad(self) -> Tensor:
-        """Its gradient; GradientError when there is none."""
-        if self.grad is None:
-            raise GradientError(
-                f"parameter {self.name or self.type} has no gradient here",
-                user_origin(),
-                ["call backward() on a loss that depends on it first"],
-            )
-        return self.grad
-
-    def __deepcopy__(self, memo: Any) -> Parameter:
-        return Parameter(self.storage.array, self.name, self.requires_grad, self.dtype)
-
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of its numbers."""
         return self.storage.array.copy()
