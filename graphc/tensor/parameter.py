@@ -65,6 +65,9 @@ class Parameter(Tensor):
         else:
             trace.gradients[self] = new
 
+    def __deepcopy__(self, memo: Any) -> Parameter:
+        return Parameter(self.storage.array, self.name, self.requires_grad, self.dtype)
+
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of its numbers."""
         return self.storage.array.copy()
