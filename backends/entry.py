@@ -19,13 +19,14 @@ from typing import Any
 
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source import Source
+from graphc.ir.graph import IRError
 from graphc.ir.loops import Buffer
 from graphc.ir.program import Program, round_up
 from graphc.ir.types import Dim, Extent, TensorType, bound, factors, multiply
 
 LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
 ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
-CHECKS = 64  # more than any program has
+CHECKS = 64  # what `epoch` multiplies a step number by, to tell it and a check in one status
 PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
 
 
@@ -62,6 +63,8 @@ def epoch_layout(program: Program) -> EpochLayout:
 
 def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
     """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels `epoch` needs on top."""
+    if len(program.checks) >= CHECKS:
+        raise IRError(f"{program.graph.name} has {len(program.checks)} checks, at most {CHECKS - 1} can be told apart")
     kernels = {source.kernel.name: source.kernel for source in sources}
     parts = [declare(kernel) for kernel in kernels.values()]
     names = call_names(sources)

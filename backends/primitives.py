@@ -44,7 +44,8 @@ from typing import Any
 
 import numpy as np
 
-LANES = 16
+from graphc.ir.loops import LANES
+
 TILE_ROWS_LIMIT = 14
 TILE_VECTORS_LIMIT = 3
 ELEMENTS: dict[str, type[np.generic]] = {

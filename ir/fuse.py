@@ -163,7 +163,7 @@ class Fusion:
             return False
         roots = [access.root for access in map(resolve, value.operands) if access.root in group.axes]
         late = [root for root in roots if root in group.after]
-        if not late and group.product is not None and not self.fits_tile(value, group, walked):
+        if not late and group.product is not None and not self.fits_tile(group, walked):
             return False
         if late and not self.may_follow(value, group, walked, len(late) == len(roots)):
             return False
@@ -189,7 +189,7 @@ class Fusion:
             return False
         return group.product is None or lane not in reduced or reduced >= set(range(lane + 1))
 
-    def fits_tile(self, value: Value, group: Group, walked: Axes) -> bool:
+    def fits_tile(self, group: Group, walked: Axes) -> bool:
         """A product's result passes by tile after tile, so what is computed with it must be of its shape."""
         return {axis for axis in walked if axis is not None} == set(range(len(group.frame)))
 
@@ -334,15 +334,13 @@ class Fusion:
     def whole_reads(self, group: Group) -> set[Value]:
         """What a group reads along every axis of its frame."""
         everything = set(range(len(group.frame)))
-        return (
-            {
-                access.root
-                for reader, access in group.reads()
-                if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
-            }
-            if group.frame
-            else set()
-        )
+        if not everything:
+            return set()
+        return {
+            access.root
+            for reader, access in group.reads()
+            if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
+        }
 
     def sink(self) -> None:
         """What only one later group uses is computed there, if that group has all of its operands at hand."""

@@ -17,7 +17,7 @@ from graphc.ir.fuse import Axes, Group
 from graphc.ir.graph import IRError, Value
 from graphc.ir.types import Extent, factors, multiply
 
-LANES = 16
+LANES = 16  # of every dtype on every target: it fixes the order of sums
 Index = tuple[tuple[int, Extent], ...]
 
 
@@ -231,6 +231,8 @@ class Builder:
         return Term("column", value.dtype, value, kept, (operand,), detail, operand.phase, late=True)
 
     def store(self, value: Value) -> Iterator[Store]:
+        """Where the value goes. Columns summed in their own place are there already: that place is named only where
+        there is no other, because a nest is found from what it stores."""
         axes = self.group.axes[value]
         for place in self.places.get(value, ()):
             term = self.term(value, axes)
