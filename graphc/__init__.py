@@ -20,7 +20,7 @@ from graphc.errors import (
     TraceError,
 )
 from graphc.function import Function
-from graphc.functional import *  # noqa: F403  (functional lists its public names in __all__)
+from graphc.functional import *
 from graphc.init import manual_seed
 from graphc.show import to_networkx
 from graphc.step import eval_step, function, predict_step, step, train_step

@@ -66,7 +66,8 @@ def test_op_equals_reference(op, sample, store, rng):
     expected = reference.run(graph, arrays)["out"]
     found = run_native(graph, arrays, store)[0]["out"]
     assert found.dtype == expected.dtype and found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
+    rounding = 1e-5 if op.kind == "contraction" else 1e-6  # a product sums, in another order than BLAS does
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=rounding)
 
 
 @pytest.mark.parametrize("program", graphs.PROGRAMS, ids=lambda program: program.__name__)

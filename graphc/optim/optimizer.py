@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from graphc.errors import CheckpointError, GradientError
 from graphc.function import load_named, unique
 from graphc.functional import abs as absolute
-from graphc.functional import cast, expm1, ones_like, rsqrt, sqrt, where
+from graphc.functional import cast, where
 from graphc.ir.graph import user_origin
 from graphc.nn import forget_gradient
 from graphc.tensor import DType, Parameter, Scalar, Tensor, active_trace, f32, f64, no_grad
@@ -236,127 +235,3 @@ def settled(average: Tensor) -> Tensor:
     """
     smallest = float(np.finfo(average.dtype.numpy).tiny)
     return where(absolute(average) < smallest, 0.0, average)
-
-
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum and weight decay.
-
-    g = gradient + weight_decay * w
-    v = momentum * v + (1 - dampening) * g, and v = g in the first step
-    w = w - lr * v, or w - lr * (g + momentum * v) with nesterov
-
-    maximize  go up the gradient
-    Source: Sutskever et al. 2013, On the importance of initialization and momentum in deep learning.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        super().__init__(params, {**settings, "nesterov": nesterov, "maximize": maximize})
-
-    def check(self, group: Group) -> None:
-        super().check(group)
-        require(group, "momentum", group["momentum"] >= 0, "at least 0")
-        applies = group["momentum"] > 0 and group["dampening"] == 0
-        require(group, "nesterov", applies or not group["nesterov"], "False without momentum or with dampening")
-
-    def slots(self, group: Group) -> tuple[str, ...]:
-        return ("momentum",) if group["momentum"] else ()
-
-    def counts(self, group: Group) -> bool:
-        return bool(group["momentum"] and group["dampening"])
-
-    def update(self, parameter: Parameter, gradient: Tensor, lr: Tensor, group: Group) -> None:
-        slope = -gradient if group["maximize"] else gradient
-        if group["weight_decay"]:
-            slope = slope + parameter * group["weight_decay"]
-        if group["momentum"]:
-            slope = self.gather(self.state[parameter]["momentum"], slope, group)
-        parameter -= lr * slope
-
-    def gather(self, velocity: Parameter, slope: Tensor, group: Group) -> Tensor:
-        """Update the velocity; returns what takes the place of the gradient."""
-        share = 1 - group["dampening"]
-        fresh = slope if share == 1 else slope * where(self.steps(slope.dtype) == 1, 1.0, share)
-        velocity.copy_(settled(velocity * group["momentum"] + fresh))
-        return slope + velocity * group["momentum"] if group["nesterov"] else velocity
-
-
-class Adam(Optimizer):
-    """Steps scaled by running means of the gradient and of its square; weight decay is part of the gradient.
-
-    m = beta1 * m + (1 - beta1) * g,  v = beta2 * v + (1 - beta2) * g**2
-    w = w - lr * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)
-
-    Source: Kingma & Ba 2015, Adam: a method for stochastic optimization.
-    """
-
-    decoupled = False  # weight decay acts on the weights, not on the gradient
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
-
-    def check(self, group: Group) -> None:
-        super().check(group)
-        require(group, "eps", group["eps"] >= 0, "at least 0")
-        fits = len(group["betas"]) == 2 and all(0 <= beta < 1 for beta in group["betas"])
-        require(group, "betas", fits, "two numbers from 0 up to but without 1")
-
-    def slots(self, group: Group) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
-    def counts(self, group: Group) -> bool:
-        return True
-
-    def update(self, parameter: Parameter, gradient: Tensor, lr: Tensor, group: Group) -> None:
-        slots, (beta1, beta2), decay = self.state[parameter], group["betas"], group["weight_decay"]
-        mean, square = slots["exp_avg"], slots["exp_avg_sq"]
-        if decay and self.decoupled:
-            parameter *= 1 - lr * decay
-        elif decay:
-            gradient = gradient + parameter * decay
-        mean.copy_(settled(mean + (gradient - mean) * (1 - beta1)))
-        square.copy_(square * beta2 + gradient * gradient * (1 - beta2))
-        steps = self.steps(parameter.dtype)
-        scale = lr / unbiased(beta1, steps)
-        parameter -= scale * (mean / (sqrt(square) * rsqrt(unbiased(beta2, steps)) + group["eps"]))
-
-
-class AdamW(Adam):
-    """Adam whose weight decay shrinks the weights themselves, by lr * weight_decay a step.
-
-    Source: Loshchilov & Hutter 2019, Decoupled weight decay regularization.
-    """
-
-    decoupled = True
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
-
-
-def unbiased(beta: float, steps: Tensor) -> Tensor:
-    """1 - beta**steps, with no digits lost while beta**steps is near 1."""
-    return -expm1(steps * math.log(beta)) if beta else ones_like(steps)
