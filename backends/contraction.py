@@ -66,6 +66,49 @@ def transposing(width: int) -> str:
 """
 
 
+def pack_walk(shape: TileShape, dtype: str, rows: int, columns: int) -> Kernel:
+    """What pack_panel does, for a B whose rows walk `rows` axes of memory and whose columns walk `columns` axes.
+
+    Where each column of the panel starts is found once; then every row adds its own place. Columns that are next to
+    each other in memory are read in one piece. Columns beyond the last repeat it.
+    """
+    width = shape.width
+    name = f"pack_walk_{width}_{rows}x{columns}_{dtype}"
+    loops = "".join(f"{'    ' * (each + 1)}for r{each} in range(rows_extent{each}):\n" for each in range(rows))
+    start = " + ".join(f"r{each} * rows_step{each}" for each in range(rows)) or "0"
+    indent = "    " * (rows + 1)
+    steps = ""
+    for each in reversed(range(columns)):
+        inner = f"left % columns_extent{each}" if each else "left"
+        steps += f"        place = place + ({inner}) * columns_step{each}\n"
+        steps += f"        left = left // columns_extent{each}\n" if each else ""
+    packed = "".join(
+        f"{indent}if joined{part}:\n"
+        f"{indent}    store_lanes(panel, k * {width} + {part}, load_lanes(b, start + load(places, {part})))\n"
+        f"{indent}else:\n"
+        f"{indent}    at = spread(start) + load_lanes(places, {part})\n"
+        f"{indent}    store_lanes(panel, k * {width} + {part}, load_at(b, at, live({LANES})))\n"
+        for part in range(0, width, LANES)
+    )
+    flags = "".join(
+        f"    joined{part} = all_lanes(load_lanes(places, {part}) == indices(load(places, {part})))\n"
+        for part in range(0, width, LANES)
+    )
+    arguments = [(f"{line}_{kind}{each}", "i64") for line, count in (("rows", rows), ("columns", columns))
+                 for each in range(count) for kind in ("extent", "step")]  # fmt: skip
+    text = f"""def {name}(panel, b, places, first, count, {", ".join(name for name, _ in arguments)}):
+    for c in range({width}):
+        left = minimum(first + c, count - 1)
+        place = 0
+{steps}        store(places, c, place)
+{flags}    k = 0
+{loops}{indent}start = {start}
+{packed}{indent}k = k + 1
+"""
+    pointers = (("panel", f"{dtype}*"), ("b", f"{dtype}*"), ("places", "i64*"), ("first", "i64"), ("count", "i64"))
+    return Kernel(name, text, (*pointers, *arguments))
+
+
 def multiply_tile(shape: TileShape, dtype: str = "f32") -> Kernel:
     """The kernel that computes one tile; register tiles hold f32, other dtypes go lane by lane."""
     return multiply_register_tile(shape) if dtype == "f32" else multiply_lanes(shape, dtype)

@@ -22,7 +22,7 @@ from graphc.backends.source import Source
 from graphc.ir.graph import IRError
 from graphc.ir.loops import Buffer
 from graphc.ir.program import Program, round_up
-from graphc.ir.types import Dim, Extent, TensorType, bound, factors, multiply
+from graphc.ir.types import Dim, Extent, TensorType, bound, monomials, multiply
 
 LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
 ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
@@ -117,15 +117,20 @@ def write_call(name: str, source: Source, program: Program) -> str:
 
 
 def extent_operand(extent: Extent, name: str, dims: tuple[Dim, ...], lines: list[str]) -> str:
-    """A constant, or the name of the product of a constant and dims, computed in `lines`."""
-    factor, names = factors(extent)
-    if not names:
-        return str(factor)
-    operand = str(factor)
-    for step, dim in enumerate(names):
-        lines.append(f"  %{name}.{step} = mul nsw i64 {operand}, %d{dims.index(dim)}")
-        operand = f"%{name}.{step}"
-    return operand
+    """A constant, or the name of the sum of products of dims, computed in `lines`."""
+    if isinstance(extent, int):
+        return str(extent)
+    total = ""
+    for number, (names, factor) in enumerate(monomials(extent).items()):
+        term = str(factor)
+        for step, dim in enumerate(names):
+            lines.append(f"  %{name}.{number}.{step} = mul nsw i64 {term}, %d{dims.index(dim)}")
+            term = f"%{name}.{number}.{step}"
+        if total:
+            lines.append(f"  %{name}.{number} = add nsw i64 {total}, {term}")
+            term = f"%{name}.{number}"
+        total = term
+    return total
 
 
 def write_step(program: Program, sources: tuple[Source, ...], names: list[str]) -> str:

@@ -277,12 +277,26 @@ def load_live(p: np.ndarray, i: int, m: np.ndarray) -> np.ndarray:
 
 def load_spaced(p: np.ndarray, i: int, step: int, m: np.ndarray) -> np.ndarray:
     """Lane k is p[i + k * step] where the mask is on; dead lanes are 0. Lane 0 is on, or no lane is read."""
+    return load_at(p, np.int64(i) + step * np.arange(LANES, dtype=np.int64), m)
+
+
+def load_at(p: np.ndarray, at: np.ndarray, m: np.ndarray) -> np.ndarray:
+    """Lane k is p[at[k]] where the mask is on; dead lanes are 0 (natively they read p[0])."""
     lanes = np.flatnonzero(m)
     result = np.zeros(LANES, p.dtype)
     if lanes.size:
-        _check_bounds(p, i, i + step * lanes[-1])
-        result[lanes] = p[i + step * lanes]
+        _check_bounds(p, at[lanes].min(), at[lanes].max())
+        result[lanes] = p[at[lanes]]
     return result
+
+
+def add_at(p: np.ndarray, at: np.ndarray, v: np.ndarray, m: np.ndarray) -> None:
+    """p[at[k]] += v[k] where the mask is on, lane after lane: places may repeat."""
+    _check_element(p, v)
+    lanes = np.flatnonzero(m)
+    if lanes.size:
+        _check_bounds(p, at[lanes].min(), at[lanes].max())
+        np.add.at(p, at[lanes], v[lanes])
 
 
 def store_live(p: np.ndarray, i: int, v: np.ndarray, m: np.ndarray) -> None:
@@ -450,7 +464,8 @@ def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_strid
 MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
-    "load_live": load_live, "load_spaced": load_spaced, "store_live": store_live,
+    "load_live": load_live, "load_spaced": load_spaced, "load_at": load_at, "store_live": store_live,
+    "add_at": add_at,
     "spread": spread, "live": live, "indices": indices,
     "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.graph import Graph, IRError, Value
-from graphc.ir.types import DTYPES, Dim, Product, TensorType, evaluate
+from graphc.ir.types import DTYPES, Dim, Product, Sum, TensorType, evaluate
 
 Array = np.ndarray[Any, Any]
 
@@ -43,7 +43,7 @@ def compute(
 
 def concrete(item: Any, sizes: Mapping[Dim, int]) -> Any:
     """An attribute with numbers in place of dims."""
-    if isinstance(item, (Dim, Product)):
+    if isinstance(item, (Dim, Product, Sum)):
         return evaluate(item, sizes)
     if isinstance(item, TensorType):
         return item.with_shape(concrete(item.shape, sizes))

@@ -7,13 +7,29 @@ the text's parameters. Names come from the ops, never from the user's program, s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from graphc.backends import contraction, maths
+from graphc.backends import contraction, maths, philox, sweeps
 from graphc.backends.primitives import Kernel
-from graphc.ir.loops import LANES, Buffer, Index, LoopNest, Store, Term, lane_mode, phase_count, phase_roots
+from graphc.ir.layout import Steps
+from graphc.ir.loops import (
+    LANES,
+    Buffer,
+    Guards,
+    Index,
+    Lookups,
+    LoopNest,
+    Operand,
+    Product,
+    Store,
+    Sweep,
+    Term,
+    lane_mode,
+    phase_count,
+    phase_roots,
+)
 from graphc.ir.ops import OPS
 from graphc.ir.types import FLOATS, Extent, multiply
 
@@ -66,6 +82,8 @@ class Writer:
     # -- the whole text
 
     def write(self) -> Source:
+        if self.nest.sweep is not None:
+            return self.write_sweep(self.nest.sweep)
         self.declare_buffers()
         self.extents = [self.extent(f"n{axis}", extent) for axis, extent in enumerate(self.nest.frame)]
         self.start_sums()
@@ -86,6 +104,12 @@ class Writer:
         kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=tuple(self.called.values()))
         return Source(kernel, tuple(self.arguments.values()))
 
+    def write_sweep(self, sweep: Sweep) -> Source:
+        """The library's kernel for an op that goes along an axis."""
+        kernel = sweeps.kernel(sweep.value.op.name, sweep.value.operands[0].dtype, sweep.value.attrs["reverse"])
+        line = Buffer("scratch", sweep.value, "line")
+        return Source(kernel, (sweep.target, sweep.source, line, sweep.outer, sweep.extent, sweep.inner))
+
     def outer_loops(self) -> None:
         with self.loops(range(self.nest.lane)):
             for phase in range(phase_count(self.nest)):
@@ -94,39 +118,68 @@ class Writer:
             self.row_stores(last=True)
 
     def product_loops(self) -> None:
-        """Panel by panel, tile by tile; the nest's terms are computed on each tile while it is hot."""
+        """Matrix by matrix, panel by panel, tile by tile; the nest's terms are computed on a tile while it is hot."""
         product = self.nest.product
         assert product is not None
-        left, right = self.pointers[product.left.buffer], self.pointers[product.right.buffer]
+        rows, columns, dtype = self.extents[-2], self.extents[-1], self.product_term.dtype
         depth = self.extent("depth", product.depth)
-        left_row = self.extent("left_row", product.left.row_stride)
-        left_column = self.extent("left_column", product.left.column_stride)
-        right_row = self.extent("right_row", product.right.row_stride)
-        right_column = self.extent("right_column", product.right.column_stride)
-        width = self.shape.width
-        dtype = self.product_term.dtype
-        pack, multiply_tile = contraction.pack_panel(self.shape, dtype), contraction.multiply_tile(self.shape, dtype)
-        self.called |= {kernel.name: kernel for kernel in (pack, multiply_tile)}
+        left_row, left_column = (self.stride(f"left_{name}", steps) for name, steps in self.left_steps(product))
+        multiply_tile = contraction.multiply_tile(self.shape, dtype)
+        self.called[multiply_tile.name] = multiply_tile
         panel = self.pointer(Buffer("scratch", self.product_term.value, "panel"), "panel", dtype)
         tile = self.pointer(Buffer("scratch", self.product_term.value, "tile"), "tile", dtype)
-        with self.block(f"for j0 in range(0, n1, {width}):"):
-            self.line(
-                f"{pack.plain_name}({panel}, shift({right}, j0 * {right_column}), {depth}, "
-                f"minimum({width}, n1 - j0), {right_row}, {right_column})"
-            )
-            with self.block(f"for i0 in range(0, n0, {self.shape.rows}):"):
-                self.line(
-                    f"{multiply_tile.plain_name}({tile}, shift({left}, i0 * {left_row}), {panel}, {depth}, "
-                    f"n0 - i0, {left_row}, {left_column})"
-                )
-                with self.block(f"for i in range(i0, minimum(i0 + {self.shape.rows}, n0)):"):
-                    self.tile_row(width)
+        with self.loops(range(len(self.nest.frame) - 2)):
+            left, right = (self.start_of(operand) for operand in (product.left, product.right))
+            with self.block(f"for first_column in range(0, {columns}, {self.shape.width}):"):
+                self.pack(product.right, right, panel, depth)
+                with self.block(f"for first_row in range(0, {rows}, {self.shape.rows}):"):
+                    self.line(
+                        f"{multiply_tile.plain_name}({tile}, shift({left}, first_row * {left_row}), {panel}, {depth}, "
+                        f"{rows} - first_row, {left_row}, {left_column})"
+                    )
+                    with self.block(f"for i in range(first_row, minimum(first_row + {self.shape.rows}, {rows})):"):
+                        self.tile_row()
 
-    def tile_row(self, width: int) -> None:
+    def left_steps(self, product: Product) -> tuple[tuple[str, Steps], ...]:
+        return ("row", product.left.rows), ("column", product.left.columns)
+
+    def stride(self, name: str, steps: Steps) -> str:
+        """The one stride of a matrix axis; an axis that stays has stride 0."""
+        return self.extent(name, steps[0][1] if steps else 0)
+
+    def start_of(self, operand: Operand) -> str:
+        """The pointer to the matrix of the current batch."""
+        pointer = self.pointers[operand.buffer]
+        return f"shift({pointer}, {self.index(operand.start)})" if operand.start else pointer
+
+    def pack(self, operand: Operand, right: str, panel: str, depth: str) -> None:
+        """One panel of the right operand, along its strides or, where an axis walks several, place by place."""
+        width, columns, dtype = self.shape.width, self.extents[-1], self.product_term.dtype
+        if max(len(operand.rows), len(operand.columns)) < 2:
+            kernel = contraction.pack_panel(self.shape, dtype)
+            row, column = self.stride("right_row", operand.rows), self.stride("right_column", operand.columns)
+            self.line(
+                f"{kernel.plain_name}({panel}, shift({right}, first_column * {column}), {depth}, "
+                f"minimum({width}, {columns} - first_column), {row}, {column})"
+            )
+        else:
+            kernel = contraction.pack_walk(self.shape, dtype, len(operand.rows), len(operand.columns))
+            places = self.pointer(Buffer("scratch", self.product_term.value, "places"), "places", "i64")
+            steps = [
+                self.extent(f"{name}_{kind}{number}", each)
+                for name, line in (("rows", operand.rows), ("columns", operand.columns))
+                for number, pair in enumerate(line)
+                for kind, each in zip(("extent", "step"), pair, strict=True)
+            ]
+            self.line(f"{kernel.plain_name}({panel}, {right}, {places}, first_column, {columns}, {', '.join(steps)})")
+        self.called[kernel.name] = kernel
+
+    def tile_row(self) -> None:
+        width, columns = self.shape.width, self.extents[-1]
         self.row_terms(0)
-        with self.block(f"for j in range(j0, minimum(j0 + {width}, n1), {LANES}):"):
+        with self.block(f"for j in range(first_column, minimum(first_column + {width}, {columns}), {LANES}):"):
             if self.mode not in ("exact", "one"):
-                self.line("live0 = live(n1 - j)")
+                self.line(f"live0 = live({columns} - j)")
                 self.live = "live0"
             self.lane_body(0)
             self.live = ""
@@ -135,7 +188,7 @@ class Writer:
 
     def declare_buffers(self) -> None:
         written = {store.buffer for store in self.nest.stores}
-        read = {term.detail[0] for term in self.terms if term.kind == "load"}
+        read = {term.detail[0] for term in self.terms if term.kind in ("load", "take")}
         for buffer in self.nest.buffers():
             stem = "out" if buffer not in read and buffer in written else "x"
             stem = "state" if buffer in read and buffer in written else stem
@@ -199,14 +252,33 @@ class Writer:
     def variable(self, axis: int) -> str:
         if axis == self.nest.lane:
             return "j"
-        return "i" if self.nest.product is not None else f"i{axis}"
+        return "i" if self.nest.product is not None and axis == self.nest.lane - 1 else f"i{axis}"
 
     def index(self, index: Index) -> str:
         parts = []
         for axis, stride in index:
-            step = "" if stride == 1 else f" * {self.number(stride)}"
-            parts.append(self.variable(axis) + step)
+            if axis is None:
+                parts.append(self.number(stride))
+            else:
+                parts.append(self.variable(axis) + ("" if stride == 1 else f" * {self.number(stride)}"))
         return " + ".join(parts) or "0"
+
+    def lane_indices(self, index: Index) -> str:
+        """The index of every lane, as i64x16."""
+        step = self.lane_step(index)
+        rest = self.index(tuple(part for part in index if part[0] != self.nest.lane))
+        if step == 1:
+            return f"indices(j + {rest})" if rest != "0" else "indices(j)"
+        lanes = f"indices(j) * spread({self.number(step)})"
+        return f"spread({rest}) + {lanes}" if rest != "0" else lanes
+
+    def lane_places(self, index: Index) -> str:
+        """The index of every lane, be it the same for all."""
+        return self.lane_indices(index) if self.lane_step(index) != 0 else f"spread({self.index(index)})"
+
+    def lane_step(self, index: Index) -> Extent:
+        """How far the index moves from lane to lane."""
+        return dict(index).get(self.nest.lane, 0)
 
     def is_lanes(self, term: Term) -> bool:
         return self.nest.lane in term.axes
@@ -214,15 +286,18 @@ class Writer:
     def operand(self, term: Term, lanes: bool) -> str:
         """A term as text, spread over the lanes where lanes are wanted and it is one number."""
         if term.kind == "iota" and self.is_lanes(term):
-            return "indices(j)" if term.dtype == "i64" else f"as_{term.dtype}(indices(j))"
+            return self.lane_indices(term.detail) if term.dtype == "i64" else self.as_type(term)
         text = self.scalar(term) if term.kind in ("constant", "size", "iota") else self.names[term]
         return f"spread({text})" if lanes and not self.is_lanes(term) else text
 
     def scalar(self, term: Term) -> str:
         if term.kind == "constant":
             return constant(term.detail, term.dtype)
-        text = self.variable(term.detail) if term.kind == "iota" else self.number(term.detail)
+        text = self.index(term.detail) if term.kind == "iota" else self.number(term.detail)
         return text if term.dtype == "i64" else f"as_{term.dtype}({text})"
+
+    def as_type(self, term: Term) -> str:
+        return f"as_{term.dtype}({self.lane_indices(term.detail)})"
 
     def expression(self, term: Term) -> str:
         """The right-hand side of one computed term."""
@@ -232,10 +307,13 @@ class Writer:
         if op.name in maths.FUNCTIONS:
             instance = maths.instance(op.name, f"{term.dtype}x{LANES}" if lanes else term.dtype)
             self.called[instance.name] = instance
+        if op.name == "random_bits":
+            instance = philox.random_bits(f"i64x{LANES}" if lanes else "i64")
+            self.called[instance.name] = instance
         if lanes and self.live and op.cost > 1:  # dead lanes get a harmless number: subnormals there would be slow
             harmless = f"spread({term.dtype}(1.0))"
             operands = [f"select({self.live}, {operand}, {harmless})" for operand in operands]
-        zero, one = (f"{term.dtype}({number})" for number in (("0.0", "1.0") if term.dtype in FLOATS else ("0", "1")))
+        zero, one = constant(0, term.dtype), constant(1, term.dtype)
         if lanes:
             zero, one = f"spread({zero})", f"spread({one})"
         return str(term.detail.format(*operands, zero=zero, one=one))
@@ -246,6 +324,87 @@ class Writer:
         if step != 1:
             return f"load_spaced({pointer}, {index}, {self.number(step)}, {self.live or f'live({LANES})'})"
         return f"load_live({pointer}, {index}, {self.live})" if self.live else f"load_lanes({pointer}, {index})"
+
+    def load_term(self, term: Term) -> str:
+        """A load as text; where its guards say so it reads nothing and is 0."""
+        buffer, index, guards = term.detail
+        pointer, lanes = self.pointers[buffer], self.is_lanes(term)
+        step = self.lane_step(index)
+        if not guards:
+            return self.load(pointer, self.index(index), lanes, step)
+        inside = self.inside(guards, lanes)
+        if not lanes:
+            return f"select({inside}, load({pointer}, select({inside}, {self.index(index)}, 0)), {zero_of(term.dtype)})"
+        if step == 1:
+            return f"load_live({pointer}, {self.index(index)}, {inside})"
+        return f"load_at({pointer}, {self.lane_places(index)}, {inside})"
+
+    def take(self, term: Term) -> str:
+        """A load at looked-up places."""
+        buffer, index, lookups = term.detail
+        pointer, step = self.pointers[buffer], self.lane_step(index)
+        if not self.is_lanes(term):
+            return f"load({pointer}, {self.looked_up(index, term.operands, lookups)})"
+        if any(self.is_lanes(operand) for operand in term.operands):
+            places = self.looked_up_lanes(index, term.operands, lookups)
+            return f"load_at({pointer}, {places}, {self.live or f'live({LANES})'})"
+        return self.load(pointer, self.looked_up(index, term.operands, lookups), True, step)
+
+    def looked_up(self, index: Index, indices: Sequence[Term], lookups: Lookups) -> str:
+        """A place in a table, by the frame's axes and indices that are one number for all lanes."""
+        parts = [self.index(index)] if index else []
+        for term, (stride, extent) in zip(indices, lookups, strict=True):
+            held = f"minimum(maximum({self.operand(term, False)}, 0), {self.number(extent)} - 1)"
+            parts.append(held if stride == 1 else f"{held} * {self.number(stride)}")
+        return " + ".join(parts)
+
+    def looked_up_lanes(self, index: Index, indices: Sequence[Term], lookups: Lookups) -> str:
+        """The places of all lanes."""
+        parts = [self.lane_places(index)]
+        for term, (stride, extent) in zip(indices, lookups, strict=True):
+            top = f"spread({self.number(extent)} - 1)"
+            held = f"minimum(maximum({self.operand(term, True)}, spread(0)), {top})"
+            parts.append(held if stride == 1 else f"{held} * spread({self.number(stride)})")
+        return " + ".join(parts)
+
+    def scatter(self, term: Term, lanes: bool) -> None:
+        """Add to memory at looked-up places."""
+        buffer, index, lookups = term.detail
+        values, *indices = term.operands
+        pointer, step, text = self.pointers[buffer], self.lane_step(index), self.operand(values, lanes)
+        if lanes and (step != 1 or any(self.is_lanes(each) for each in indices)):
+            places = self.looked_up_lanes(index, indices, lookups)
+            self.line(f"add_at({pointer}, {places}, {text}, {self.live or f'live({LANES})'})")
+            return
+        at = self.looked_up(index, indices, lookups)
+        self.save(pointer, at, f"{self.load(pointer, at, lanes)} + {text}", lanes)
+
+    def inside(self, guards: Guards, lanes: bool) -> str:
+        """The name of a bool, or of the mask of the live lanes, that is on where no guard is left."""
+        parts = [f"spread({text})" if lanes else text for text in map(self.scalar_guard, self.still(guards))]
+        moving = (guard for guard in guards if self.lane_step(guard[0]) != 0)
+        parts += [text for guard in moving for text in self.lane_guard(*guard)]
+        name = self.fresh("inside")
+        self.line(f"{name} = {' & '.join(([self.live] if lanes and self.live else []) + parts)}")
+        return name
+
+    def still(self, guards: Guards) -> list[tuple[Index, Extent]]:
+        return [(index, extent) for index, extent in guards if self.lane_step(index) == 0]
+
+    def scalar_guard(self, guard: tuple[Index, Extent]) -> str:
+        index, extent = guard
+        at = self.index(index)
+        return f"({at} >= 0) & ({at} < {self.number(extent)})"
+
+    def lane_guard(self, index: Index, extent: Extent) -> tuple[str, ...]:
+        """Masks for an index that moves along the lanes: by whole steps, counting lanes is cheaper than comparing."""
+        first, last, step = self.index(index), self.number(extent), self.lane_step(index)
+        if step == 1:
+            return f"live({last} - ({first}))", f"~live(0 - ({first}))"
+        if step == -1:
+            return f"live({first} + 1)", f"~live({first} - {last} + 1)"
+        at = self.lane_indices(index)
+        return f"({at} >= spread(0))", f"({at} < spread({last}))"
 
     def save(self, pointer: str, index: str, text: str, lanes: bool) -> None:
         if not lanes:
@@ -260,11 +419,15 @@ class Writer:
         if term.kind in ("constant", "size", "iota"):
             return
         if term.kind == "load":
-            buffer, index = term.detail
-            step = dict(index).get(self.nest.lane, 1)
-            text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term), step)
+            text = self.load_term(term)
+        elif term.kind == "take":
+            text = self.take(term)
+        elif term.kind == "guard":
+            lanes = self.is_lanes(term)
+            zero = f"spread({zero_of(term.dtype)})" if lanes else zero_of(term.dtype)
+            text = f"select({self.inside(term.detail, lanes)}, {self.operand(term.operands[0], lanes)}, {zero})"
         elif term.kind == "product":
-            text = self.load("tile", f"(i - i0) * {self.shape.width} + (j - j0)", lanes=True)
+            text = self.load("tile", f"(i - first_row) * {self.shape.width} + (j - first_column)", lanes=True)
         elif term.kind == "column":
             buffer, index, _ = term.detail
             text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term))
@@ -274,7 +437,7 @@ class Writer:
 
     def name(self, term: Term) -> str:
         if term not in self.names:
-            stem = term.value.op.name if term.kind != "load" else "load"
+            stem = term.kind if term.kind in ("load", "take", "guard") else term.value.op.name
             self.names[term] = self.fresh(f"{stem}_")
         return self.names[term]
 
@@ -284,7 +447,7 @@ class Writer:
         """The numbers of a row that are known before lane loop `phase`; None: those no loop changes."""
         for term in self.terms:
             once = not term.axes and term.phase == 0
-            if term.late or self.is_lanes(term) or term.kind not in ("load", "compute"):
+            if term.late or self.is_lanes(term) or term.kind not in ("load", "take", "guard", "compute"):
                 continue
             if once if phase is None else term.phase == phase and not once:
                 self.define(term)
@@ -296,6 +459,8 @@ class Writer:
     def row_sums(self, phase: int) -> None:
         """Totals and columns of numbers that are one a row."""
         for term in self.terms:
+            if term.kind == "scatter" and not self.is_lanes(term.operands[0]) and term.phase == phase:
+                self.scatter(term, lanes=False)
             if term.kind not in ("total", "column") or self.is_lanes(term.operands[0]):
                 continue
             if term.operands[0].phase == phase:
@@ -368,6 +533,8 @@ class Writer:
         for term in self.terms:
             if term.kind in ("total", "column") and term.operands[0].phase == phase and self.is_lanes(term.operands[0]):
                 self.accumulate(term, self.masked(term) if term.kind == "total" else self.names[term.operands[0]], True)
+            if term.kind == "scatter" and term.phase == phase and self.is_lanes(term.operands[0]):
+                self.scatter(term, lanes=True)
         for store in self.nest.stores:
             if store.phase == phase and not store.term.late and self.store_is_lanes(store):
                 self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, True), True)
@@ -405,8 +572,8 @@ class Writer:
                 empty = identity(term.detail, term.dtype)
                 empty = f"spread({empty})" if self.is_lanes(term.operands[0]) else empty
                 self.line(f"{self.name(term)}_running = {empty}")
-            elif term.kind == "column":
-                buffer, _, name = term.detail
+            elif term.kind in ("column", "scatter"):
+                buffer, name = term.detail[0], term.detail[2] if term.kind == "column" else "sum"
                 with self.block(f"for k in range(0, {self.number(term.value.type.count)}, {LANES}):"):
                     empty = f"spread({identity(name, term.dtype)})"
                     self.line(f"store_lanes({self.pointers[buffer]}, k, {empty})")
@@ -433,7 +600,7 @@ class Writer:
             if term.late and not term.axes and term.kind in ("compute", "column"):
                 self.define(term)
         for store in self.nest.stores:
-            if store.term.late and not store.index:
+            if store.term.late and not store.index and store.term.kind != "scatter":
                 self.save(self.pointers[store.buffer], "0", self.operand(store.term, False), False)
 
     def late_lanes(self) -> None:
@@ -482,6 +649,10 @@ class Writer:
                 self.define(term)
         for store in stores:
             self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, lanes), lanes)
+
+
+def zero_of(dtype: str) -> str:
+    return constant(0, dtype)
 
 
 def constant(number: float, dtype: str) -> str:

@@ -1,4 +1,4 @@
-"""How a reader sees a value through views: which stored value it is, and which of its axes each reader axis walks."""
+"""How a reader sees a value through views: which stored value it is, and how its own axes walk that value's axes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,51 @@ from dataclasses import dataclass
 
 from graphc.ir import ops
 from graphc.ir.graph import Value
-from graphc.ir.types import Extent, Shape, multiply
+from graphc.ir.types import STAY, Extent, Shape, Walk, add, along, multiply
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`axes[d]` is the reader's axis that walks axis d of `root`; None stays at index 0."""
+    """`walks[d]` says how the reader's axes, of extents `shape`, move along axis d of `root`.
+
+    guards  (walk, extent): where the walk leaves 0..extent-1, what is read is 0
+    whole   the reader chooses its places itself (a product, a look-up); the walks go from the operand's own axes
+    """
 
     root: Value
-    axes: tuple[int | None, ...]
+    shape: Shape
+    walks: tuple[Walk, ...]
+    guards: tuple[tuple[Walk, Extent], ...] = ()
+    whole: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Every axis of the root is walked straight and whole by one axis of the reader, or is of size 1."""
+        if self.whole or self.guards:
+            return False
+        return all(
+            walk.offset == 0 and self.covers(walk, extent)
+            for walk, extent in zip(self.walks, self.root.shape, strict=True)
+        )
+
+    def covers(self, walk: Walk, extent: Extent) -> bool:
+        """One axis of the reader goes once along the whole of an axis of that extent."""
+        if not walk.steps:
+            return extent == 1
+        axis, step = walk.steps[0]
+        return len(walk.steps) == 1 and step == 1 and self.shape[axis] == extent
+
+    @property
+    def axes(self) -> tuple[int | None, ...]:
+        """Of a plain access: the reader's axis that walks each axis of the root; None stays at index 0."""
+        assert self.is_plain
+        return tuple(walk.steps[0][0] if walk.steps else None for walk in self.walks)
+
+    @property
+    def walked(self) -> set[int]:
+        """Every axis of the reader that moves what is read."""
+        walks = (*self.walks, *(walk for walk, _ in self.guards))
+        return {axis for walk in walks for axis, _ in walk.steps}
 
 
 def is_squeeze(before: Shape, after: Shape) -> bool:
@@ -22,23 +58,36 @@ def is_squeeze(before: Shape, after: Shape) -> bool:
     return [extent for extent in before if extent != 1] == [extent for extent in after if extent != 1]
 
 
+def follow(walk: Walk, inner: tuple[Walk, ...]) -> Walk:
+    """A walk over a view, as a walk over the axes of whoever reads the view by the walks `inner`."""
+    offset, steps = walk.offset, dict[int, int]()
+    for axis, step in walk.steps:
+        offset = add(offset, multiply(step, inner[axis].offset))
+        for reader_axis, inner_step in inner[axis].steps:
+            steps[reader_axis] = steps.get(reader_axis, 0) + step * inner_step
+    return Walk(offset, tuple((axis, step) for axis, step in sorted(steps.items()) if step))
+
+
 def resolve(value: Value) -> Access:
     """Follow views down from `value`, up to a reshape that changes the order of axes or the value with the numbers."""
-    axes: tuple[int | None, ...] = tuple(None if extent == 1 else axis for axis, extent in enumerate(value.shape))
+    shape = value.shape
+    walks = tuple(STAY if extent == 1 else along(axis) for axis, extent in enumerate(shape))
+    guards: tuple[tuple[Walk, Extent], ...] = ()
     while value.op.kind == "view":
         (x,) = value.operands
-        if value.op is ops.transpose:
-            order = value.attrs["permutation"]
-            axes = tuple(axes[order.index(axis)] for axis in range(len(order)))
-        elif value.op is ops.broadcast:
-            axes = tuple(None if extent == 1 else axis for axis, extent in zip(axes, x.shape, strict=True))
+        if value.op.walk is not None:
+            found = value.op.walk(x.type, **value.attrs)
+            moved = tuple(follow(walk, walks) for walk in found)
+            leaving = zip(found, moved, x.shape, strict=True)
+            guards += tuple((walk, extent) for look, walk, extent in leaving if look.guarded)
+            walks = moved
         elif is_squeeze(x.shape, value.shape):
-            walked = iter([axis for axis, extent in zip(axes, value.shape, strict=True) if extent != 1])
-            axes = tuple(None if extent == 1 else next(walked) for extent in x.shape)
+            kept = iter([walk for walk, extent in zip(walks, value.shape, strict=True) if extent != 1])
+            walks = tuple(STAY if extent == 1 else next(kept) for extent in x.shape)
         else:
-            return Access(value, axes)
+            break
         value = x
-    return Access(value, axes)
+    return Access(value, shape, walks, guards)
 
 
 def memory_of(value: Value) -> Value:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from graphc.ir import ops
-from graphc.ir.access import Access, is_constant, memory_of, resolve
+from graphc.ir.access import Access, follow, is_constant, memory_of, resolve
 from graphc.ir.graph import Graph, Output, Value, located, reachable
-from graphc.ir.types import Extent, Shape, bound
+from graphc.ir.ops.record import WHOLE
+from graphc.ir.types import STAY, Extent, Shape, along, bound
 
 Axes = tuple[int | None, ...]
 Frame = tuple[Extent, ...]
@@ -40,6 +41,11 @@ class Group:
         return next((value for value in self.axes if value.op.kind == "contraction"), None)
 
     @property
+    def sweep(self) -> Value | None:
+        """The sweep along an axis this group is, if it is one; it has no frame and no other values."""
+        return next((value for value in self.axes if value.op.kind == "sweep"), None)
+
+    @property
     def lane(self) -> int:
         return len(self.frame) - 1
 
@@ -50,18 +56,42 @@ class Group:
     def reads(self) -> Iterator[tuple[Value, Access]]:
         """Every operand of every value, as (reader, access)."""
         for value in self.axes:
-            for operand in value.operands:
-                yield value, resolve(operand)
+            for access in accesses(value):
+                yield value, access
 
     def axes_of(self, reader: Value, access: Access) -> Axes:
-        """The frame axis that walks each axis of what a reader of this group reads."""
+        """The frame axis that walks each axis of what a reader of this group reads by a plain access."""
         own = self.points[reader]
         return tuple(None if axis is None else own[axis] for axis in access.axes)
+
+    def framed(self, reader: Value, access: Access) -> Access:
+        """What a reader of this group reads, with frame axes in place of the reader's own."""
+        if access.whole:
+            return access
+        inner = tuple(STAY if at is None else along(at) for at in self.points[reader])
+        guards = tuple((follow(walk, inner), extent) for walk, extent in access.guards)
+        return Access(access.root, self.frame, tuple(follow(walk, inner) for walk in access.walks), guards)
+
+
+def accesses(value: Value) -> list[Access]:
+    """How a value reads its operands."""
+    whole = WHOLE.get(value.op.kind, 0)
+    return [replace(resolve(operand), whole=number < whole) for number, operand in enumerate(value.operands)]
 
 
 def is_computed(value: Value) -> bool:
     """Made by arithmetic: neither a source nor a view."""
-    return value.op.kind in ("elementwise", "reduce", "contraction")
+    return value.op.kind not in ("source", "view", "gradient")
+
+
+def starts_alone(value: Value) -> bool:
+    """A value whose nest is made for it; others may join."""
+    return value.op.kind in ("contraction", "sweep")
+
+
+def is_placed(value: Value) -> bool:
+    """A value whose elements do not come in the order of its nest's frame: it can be read from memory only."""
+    return value.op.kind in ("scatter", "sweep")
 
 
 def is_inlined(value: Value) -> bool:
@@ -76,6 +106,11 @@ def is_inlined(value: Value) -> bool:
 def is_deferred(update: Value) -> bool:
     """A copy of something computed earlier: an update that waits until its state was read by all others."""
     return update.op is ops.copy and is_computed(memory_of(resolve(update.operands[0]).root))
+
+
+def points_shape(value: Value) -> Shape:
+    """The shape of the points a value is computed from."""
+    return value.operands[0].shape if value.op.kind in ("reduce", "scatter") else value.shape
 
 
 def fuse(graph: Graph) -> tuple[Graph, list[Group]]:
@@ -130,10 +165,13 @@ class Fusion:
                 joined = self.merge(joined, group) or joined
 
     def start(self, value: Value) -> Group:
-        shape = value.operands[0].shape if value.op.kind == "reduce" else value.shape
+        shape = points_shape(value)
         kept = iter(range(len(shape)))
         walked: Axes = tuple(None if extent == 1 else next(kept) for extent in shape)
-        group = Group(tuple(extent for extent in shape if extent != 1))
+        frame = tuple(extent for extent in shape if extent != 1)
+        if value.op.kind == "sweep":
+            frame, walked = (), (None,) * len(shape)
+        group = Group(frame)
         self.enter(value, group, walked)
         self.groups.append(group)
         self.before[group] = set()
@@ -142,6 +180,9 @@ class Fusion:
     def enter(self, value: Value, group: Group, walked: Axes) -> None:
         """Add a value whose points lie at the frame axes `walked`."""
         group.axes[value] = group.points[value] = walked
+        if is_placed(value):
+            group.axes[value] = (None,) * len(value.shape)
+            group.after.add(value)
         if value.op.kind != "reduce":
             return
         reduced = {walked[axis] for axis in value.attrs["axes"]} - {None}
@@ -151,7 +192,9 @@ class Fusion:
 
     def join(self, value: Value, group: Group) -> bool:
         """Add the value to the group if that is legal."""
-        if value.op.kind == "contraction" or value in self.stands_alone or not self.may_mix(value, group):
+        if starts_alone(value) or group.sweep or value in self.stands_alone or not self.may_mix(value, group):
+            return False
+        if is_placed(value) and group.product is not None:
             return False
         if any(group in self.before[other] for other in self.operand_groups(value) if other is not group):
             return False
@@ -161,6 +204,8 @@ class Fusion:
         walked, frame = fitted
         if value.op.kind == "reduce" and not self.may_reduce(value, group, walked, len(frame) - 1):
             return False
+        if value.op.kind == "scatter" and not set(range(len(frame))) <= set(walked):
+            return False  # it would be added once for every step along the other axes
         roots = [access.root for access in map(resolve, value.operands) if access.root in group.axes]
         late = [root for root in roots if root in group.after]
         if not late and group.product is not None and not self.fits_tile(group, walked):
@@ -207,13 +252,15 @@ class Fusion:
 
         None if the value does not fit.
         """
-        shape = value.operands[0].shape if value.op.kind == "reduce" else value.shape
+        shape = points_shape(value)
         found: list[int | None] = [None] * len(shape)
-        for access in map(resolve, value.operands):
+        for access in accesses(value):
             if access.root not in group.axes:
                 if memory_of(access.root) in group.axes:
                     return None
                 continue
+            if not access.is_plain or is_placed(access.root):
+                return None
             for axis, at in zip(access.axes, group.axes[access.root], strict=True):
                 if axis is None or at is None:
                     continue
@@ -258,11 +305,11 @@ class Fusion:
         host, guest = (earlier, later) if earlier.product is not None else (later, earlier)
         between = any(earlier in self.before[other] for other in self.before[later] if other is not earlier)
         alone = any(value in self.stands_alone for value in (*later.axes, *earlier.axes))
-        if between or alone or guest.product is not None:
+        if between or alone or guest.product is not None or guest.sweep or host.sweep:
             return None
         if guest.frame != host.frame:
             return self.append_columns(later, earlier)
-        if host.product is not None and any(value.op.kind == "reduce" for value in guest.axes):
+        if host.product is not None and any(value.op.kind in ("reduce", "scatter") for value in guest.axes):
             return None
         if not all(self.may_mix(value, host) for value in guest.axes):
             return None
@@ -279,7 +326,10 @@ class Fusion:
             return None
         if not all(self.may_mix(value, later) for value in earlier.axes):
             return None
-        readers = {reader for reader, access in later.reads() if memory_of(access.root) in earlier.axes}
+        found = [(reader, access) for reader, access in later.reads() if memory_of(access.root) in earlier.axes]
+        readers = {reader for reader, _ in found}
+        if not all(access.is_plain for _, access in found):
+            return None
         if not readers <= later.after or any(reader.op.kind == "reduce" for reader in readers):
             return None
         moved = {None: None, 0: later.lane}
@@ -293,9 +343,9 @@ class Fusion:
         """All that `later` reads of `earlier` is ready in the loops, at the very point where it is read."""
         for reader, access in later.reads():
             if memory_of(access.root) in earlier.axes and (
-                reader.op.kind == "contraction"  # walks its operands along the depth as well
-                or access.root in earlier.after
+                access.root in earlier.after
                 or access.root not in earlier.axes
+                or not access.is_plain
                 or later.axes_of(reader, access) != earlier.axes[access.root]
             ):
                 return False
@@ -325,7 +375,7 @@ class Fusion:
                     self.merge(group, other)
 
     def are_siblings(self, group: Group, other: Group) -> bool:
-        if group.frame != other.frame or group.product is not None or other.product is not None:
+        if group.frame != other.frame or group.product or other.product or group.sweep or other.sweep:
             return False
         if other in self.before[group] or group in self.before[other]:
             return False
@@ -339,7 +389,7 @@ class Fusion:
         return {
             access.root
             for reader, access in group.reads()
-            if access.root not in group.axes and everything <= set(group.axes_of(reader, access))
+            if access.root not in group.axes and everything <= group.framed(reader, access).walked
         }
 
     def sink(self) -> None:
@@ -361,7 +411,7 @@ class Fusion:
         if group.frame != target.frame or not self.agree(target, group) or not self.may_mix(value, target):
             return False
         at_hand = {access.root for _, access in target.reads()}
-        roots = {resolve(operand).root for operand in value.operands}
+        roots = {access.root for access in accesses(value)}
         return all(root in at_hand for root in roots if not is_constant(root))
 
 
@@ -408,7 +458,7 @@ def all_reads(group: Group, home: Mapping[Value, Group]) -> Iterator[tuple[Value
         root = access.root
         if root not in home and root not in seen and root.op.kind == "elementwise":
             seen.add(root)
-            stack.extend((root, resolve(operand)) for operand in root.operands)
+            stack.extend((root, access) for access in accesses(root))
 
 
 def in_place(group: Group, update: Value, state: Value) -> bool:
@@ -418,7 +468,7 @@ def in_place(group: Group, update: Value, state: Value) -> bool:
     for reader, access in group.reads():
         if memory_of(access.root) is not state:
             continue
-        if reader.op.kind == "contraction" or access.root is not state:
+        if access.root is not state or not access.is_plain:
             return False
         late_read, late_write = reader in group.after, update in group.after
         if late_read and not late_write:

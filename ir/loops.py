@@ -7,18 +7,22 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from graphc.ir import ops
-from graphc.ir.access import memory_of, resolve, strides
+from graphc.ir.access import Access, memory_of, resolve, strides
 from graphc.ir.fuse import Axes, Group
 from graphc.ir.graph import IRError, Value
-from graphc.ir.types import Extent, factors, multiply
+from graphc.ir.layout import Steps, elements, matrix_layout
+from graphc.ir.types import STAY, Extent, Shape, Walk, add, along, content, multiply
 
+INDEXED = ("load", "take", "column", "scatter")  # terms whose detail starts with a buffer and an index
 LANES = 16  # of every dtype on every target: it fixes the order of sums
-Index = tuple[tuple[int, Extent], ...]
+Index = tuple[tuple[int | None, Extent], ...]  # (frame axis, stride) pairs; None: a number of elements ahead
+Guards = tuple[tuple[Index, Extent], ...]  # all of these indices are in 0..extent-1
+Lookups = tuple[tuple[Extent, Extent], ...]  # (stride, extent) of the axis each looked-up index goes along
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,14 @@ class Buffer:
 class Term:
     """One scalar or one set of lanes.
 
-    kind   "load" (detail: buffer, index), "constant" (number), "size" (extent), "iota" (frame axis),
+    kind   "load" (detail: buffer, index, guards), "constant" (number), "size" (extent), "iota" (index),
+           "guard" (its operand inside of all guards, else 0; detail: guards),
            "compute" (detail: scalar template), "row" (reduce along the lanes; detail: op name),
            "total" (reduce to one number; detail: op name),
            "column" (reduce onto the kept axes, into memory; detail: buffer, index, op name),
-           "product" (an element of the matrix product)
+           "product" (an element of the matrix product),
+           "take" (a load at looked-up places; operands: the indices; detail: buffer, index, lookups),
+           "scatter" (its first operand is added to memory where the others say; detail as of "take")
     axes   frame axes it varies along
     phase  how many lane reductions of the same row come before it
     late   computed after the loops
@@ -70,16 +77,21 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A matrix read by a product: its buffer and how many elements to step along rows and columns."""
+    """A matrix read by a product: its buffer, where it starts, and how its rows and columns are walked.
+
+    start          index over the nest's batch axes
+    rows, columns  (extent, stride) pairs, outer first: one matrix axis may walk several axes of the buffer
+    """
 
     buffer: Buffer
-    row_stride: Extent
-    column_stride: Extent
+    start: Index
+    rows: Steps
+    columns: Steps
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """rows x depth times depth x columns; the nest's frame is (rows, columns)."""
+    """rows x depth times depth x columns; the nest's frame is (batch axes …, rows, columns)."""
 
     left: Operand
     right: Operand
@@ -87,8 +99,20 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """An op that goes along the middle one of three axes in order, from `source` to `target`, both contiguous."""
+
+    value: Value
+    source: Buffer
+    target: Buffer
+    outer: Extent
+    extent: Extent
+    inner: Extent
+
+
+@dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names."""
+    """for each point of `frame`: compute the terms, store what `stores` names. A nest may be one sweep instead."""
 
     name: str
     frame: tuple[Extent, ...]
@@ -96,6 +120,7 @@ class LoopNest:
     product: Product | None = None
     origins: tuple[Any, ...] = ()
     stash: tuple[Term, ...] = ()
+    sweep: Sweep | None = None
 
     @property
     def lane(self) -> int:
@@ -123,16 +148,17 @@ class LoopNest:
         found: list[Buffer] = []
         if self.product is not None:
             found += [self.product.left.buffer, self.product.right.buffer]
-        found += [term.detail[0] for term in self.terms() if term.kind in ("load", "column")]
+        if self.sweep is not None:
+            found += [self.sweep.source, self.sweep.target]
+        found += [term.detail[0] for term in self.terms() if term.kind in INDEXED]
         return tuple(dict.fromkeys(found + [store.buffer for store in self.stores]))
 
 
 def lane_mode(extent: Extent) -> str:
     """How a lane axis is walked: "exact" in whole steps, "single" in one masked step, "ragged" with a masked rest."""
-    factor, dims = factors(extent)
-    if factor % LANES == 0:
-        return "exact" if dims or factor != LANES else "one"
-    return "single" if not dims and factor < LANES else "ragged"
+    if content(extent) % LANES == 0:
+        return "one" if extent == LANES else "exact"
+    return "single" if isinstance(extent, int) and extent < LANES else "ragged"
 
 
 class Builder:
@@ -141,9 +167,11 @@ class Builder:
     def __init__(self, group: Group, places: Mapping[Value, tuple[Buffer, ...]]) -> None:
         self.group = group
         self.places = places
-        self.made: dict[tuple[Value, tuple[int | None, ...]], Term] = {}
+        self.made: dict[Access, Term] = {}
 
     def build(self) -> LoopNest:
+        if self.group.sweep is not None:
+            return self.sweep(self.group.sweep)
         stores = [store for value in self.group.axes for store in self.store(value)]
         last = max((store.term.phase for store in stores), default=0)
         # A state is overwritten only once the row has been read for the last time.
@@ -158,66 +186,112 @@ class Builder:
         nest = collapse(nest)
         return replace(nest, stash=tuple(expensive_across_phases(nest)))
 
+    def sweep(self, value: Value) -> LoopNest:
+        axis, shape = value.attrs["axis"], value.shape
+        source, (target,) = home(value.operands[0]), self.places[value]
+        extents = (multiply(*shape[:axis]), shape[axis], multiply(*shape[axis + 1 :]))
+        origins = () if value.origin is None else (value.origin,)
+        return LoopNest(nest_name(self.group), (), (), origins=origins, sweep=Sweep(value, source, target, *extents))
+
     def product(self) -> Product | None:
         value = self.group.product
         if value is None:
             return None
-        left, right = (self.matrix(operand) for operand in value.operands)
-        return Product(left, right, value.operands[0].shape[1])
+        left, right = (self.matrix(value, operand) for operand in value.operands)
+        return Product(left, right, value.operands[0].shape[-1])
 
-    def matrix(self, value: Value) -> Operand:
-        access = resolve(value)
-        steps: list[Extent] = [0, 0]
-        for axis, stride in zip(access.axes, strides(access.root.shape), strict=True):
-            if axis is not None:
-                steps[axis] = stride
-        return Operand(home(access.root), steps[0], steps[1])
+    def matrix(self, product: Value, operand: Value) -> Operand:
+        layout = matrix_layout(operand)
+        assert layout is not None
+        batch = self.group.axes[product][:-2]
+        start = [(batch[axis], step) for axis, step in layout.batch if batch[axis] is not None]
+        return Operand(home(layout.root), tidy([(None, layout.offset), *start]), layout.rows, layout.columns)
 
-    def term(self, root: Value, axes: Axes) -> Term:
-        """The value as seen along the given frame axes."""
-        key = (root, axes)
-        if key not in self.made:
-            self.made[key] = self.make(root, axes)
-        return self.made[key]
+    def term(self, access: Access) -> Term:
+        """What is read by an access over the frame's axes."""
+        if access not in self.made:
+            self.made[access] = self.make(access)
+        return self.made[access]
 
-    def make(self, root: Value, axes: Axes) -> Term:
+    def make(self, access: Access) -> Term:
+        root = access.root
+        if root in self.group.axes:
+            return self.compute(root)
+        guards = tuple((walk_index(walk, 1), extent) for walk, extent in access.guards)
+        if memory_of(root).op is ops.input or memory_of(root) in self.places:
+            detail = (home(root), index_of(root, access.walks), guards)
+            return Term("load", root.dtype, root, frozenset(access.walked), detail=detail)
+        found = self.constant(access)
+        if not guards:
+            return found
+        return Term("guard", root.dtype, root, found.axes | axes_of_guards(guards), (found,), guards, found.phase)
+
+    def constant(self, access: Access) -> Term:
+        """A number that is written out or computed again wherever it is used."""
+        root = access.root
         if root.op is ops.full:
             return Term("constant", root.dtype, root, frozenset(), detail=root.attrs["value"])
         if root.op is ops.size:
             return Term("size", root.dtype, root, frozenset(), detail=root.attrs["extent"])
         if root.op is ops.iota:
-            axis = axes[root.attrs["axis"]]
-            return Term("iota", root.dtype, root, frozenset(walked((axis,))), detail=axis)
-        if root in self.group.axes:
-            return self.compute(root)
-        if memory_of(root) not in self.places and memory_of(root).op is not ops.input:
-            return self.inline(root)
-        detail = (home(root), index_of(root, axes))
-        return Term("load", root.dtype, root, frozenset(walked(axes)), detail=detail)
-
-    def inline(self, root: Value) -> Term:
-        """A number cheap enough to compute again in every nest that reads it."""
-        reads = map(resolve, root.operands)
-        operands = tuple(self.term(access.root, (None,) * len(access.axes)) for access in reads)
+            index = walk_index(access.walks[root.attrs["axis"]], 1)
+            return Term("iota", root.dtype, root, walked_by(index), detail=index)
+        operands = tuple(self.term(stayed(resolve(operand))) for operand in root.operands)
         return Term("compute", root.dtype, root, frozenset(), operands, scalar_source(root))
 
     def compute(self, value: Value) -> Term:
         if value.op.kind == "contraction":
             return Term("product", value.dtype, value, frozenset(self.group.walked(value)))
-        reads = map(resolve, value.operands)
-        operands = tuple(self.term(access.root, self.group.axes_of(value, access)) for access in reads)
+        if value.op.kind == "gather":
+            return self.take(value)
+        operands = tuple(self.term(self.group.framed(value, resolve(operand))) for operand in value.operands)
         if value.op.kind == "reduce":
             return self.reduce(value, operands[0])
+        if value.op.kind == "scatter":
+            return self.scatter(value, operands)
         late = value in self.group.after
         phase = 0 if late else max(operand.phase for operand in operands)
         axes = frozenset(self.group.walked(value))
         return Term("compute", value.dtype, value, axes, operands, scalar_source(value), phase, late)
 
+    def take(self, value: Value) -> Term:
+        table, *indices = map(resolve, value.operands)
+        offset, steps = elements(table)
+        operands = tuple(self.term(self.group.framed(value, index)) for index in indices)
+        index, lookups = self.looked_up(value, value.operands[0].shape, steps)
+        axes = walked_by(index).union(*(operand.axes for operand in operands))
+        detail = (home(table.root), tidy([(None, offset), *index]), lookups)
+        return Term("take", value.dtype, value, axes, operands, detail, max(operand.phase for operand in operands))
+
+    def scatter(self, value: Value, operands: tuple[Term, ...]) -> Term:
+        steps = dict(enumerate(strides(value.shape)))
+        place = next(place for place in self.places[value] if place.kind == "value")
+        phase = max(operand.phase for operand in operands)
+        values = replace(self.at_every_point(value, operands[0]), phase=phase)
+        detail = (place, *self.looked_up(value, value.shape, steps))
+        return Term("scatter", value.dtype, value, frozenset(), (values, *operands[1:]), detail, phase, late=True)
+
+    def looked_up(self, value: Value, table: Shape, steps: Mapping[int, Extent]) -> tuple[Index, Lookups]:
+        """The index along the axes of a table that follow the frame, and the stride of each that is looked up."""
+        followed: list[tuple[int | None, Extent]] = []
+        lookups: dict[int, tuple[Extent, Extent]] = {}
+        for axis, place in enumerate(value.attrs["places"]):
+            if place < 0:
+                lookups[-1 - place] = (steps.get(axis, 0), table[axis])
+            elif self.group.points[value][place] is not None:
+                followed.append((self.group.points[value][place], steps.get(axis, 0)))
+        return tidy(followed), tuple(lookups[number] for number in sorted(lookups))
+
+    def at_every_point(self, value: Value, operand: Term) -> Term:
+        """The operand as one number a point of the loops: one that is broadcast counts once for every point."""
+        points = frozenset(walked(self.group.points[value]))
+        if points <= operand.axes:
+            return operand
+        return Term("compute", operand.dtype, operand.value, points, (operand,), "{0}", operand.phase)
+
     def reduce(self, value: Value, operand: Term) -> Term:
         kept = frozenset(self.group.walked(value))
-        points = frozenset(walked(self.group.points[value]))
-        if not points <= operand.axes:  # a broadcast operand counts once for every point
-            operand = Term("compute", operand.dtype, operand.value, points, (operand,), "{0}", operand.phase)
+        operand = self.at_every_point(value, operand)
         if value not in self.group.after:
             return Term("row", value.dtype, value, kept, (operand,), value.op.name, operand.phase + 1)
         if not kept:
@@ -227,17 +301,18 @@ class Builder:
             axes, phase = operand.axes - {lane}, operand.phase + 1
             operand = Term("row", value.dtype, value, axes, (operand,), value.op.name, phase)
         in_place = next((place for place in self.places.get(value, ()) if place.kind == "value"), None)
-        detail = (in_place or Buffer("scratch", value, "sums"), index_of(value, self.group.axes[value]), value.op.name)
+        place = in_place or Buffer("scratch", value, "sums")
+        detail = (place, index_of(value, straight(self.group.axes[value])), value.op.name)
         return Term("column", value.dtype, value, kept, (operand,), detail, operand.phase, late=True)
 
     def store(self, value: Value) -> Iterator[Store]:
         """Where the value goes. Columns summed in their own place are there already: that place is named only where
         there is no other, because a nest is found from what it stores."""
-        axes = self.group.axes[value]
+        walks = straight(self.group.axes[value])
         for place in self.places.get(value, ()):
-            term = self.term(value, axes)
+            term = self.term(Access(value, self.group.frame, walks))
             if term.kind != "column" or term.detail[0] != place or len(self.places[value]) == 1:
-                yield Store(term, place, index_of(value, axes), term.phase)
+                yield Store(term, place, index_of(value, walks), term.phase)
 
 
 def walked(axes: Axes) -> set[int]:
@@ -250,10 +325,43 @@ def home(root: Value) -> Buffer:
     return Buffer("input" if owner.op is ops.input else "value", owner)
 
 
-def index_of(value: Value, axes: Axes) -> Index:
-    """Frame axis and stride, in elements, of every axis of the value that is walked."""
-    pairs = zip(axes, strides(value.shape), strict=True)
-    return tuple((axis, stride) for axis, stride in pairs if axis is not None)
+def straight(axes: Axes) -> tuple[Walk, ...]:
+    """The walks of a plain access."""
+    return tuple(STAY if axis is None else along(axis) for axis in axes)
+
+
+def stayed(access: Access) -> Access:
+    """An access by a single number, none of whose axes moves."""
+    guards = tuple((replace(walk, steps=()), extent) for walk, extent in access.guards)
+    return Access(access.root, (), tuple(replace(walk, steps=()) for walk in access.walks), guards)
+
+
+def index_of(value: Value, walks: tuple[Walk, ...]) -> Index:
+    """Where an element of the value stands in its memory, by frame axes."""
+    parts = zip(walks, strides(value.shape), strict=True)
+    return tidy([part for walk, stride in parts for part in walk_index(walk, stride)])
+
+
+def walk_index(walk: Walk, stride: Extent) -> Index:
+    """A walk along an axis whose neighbours are `stride` elements apart."""
+    return tidy([(None, multiply(walk.offset, stride)), *((axis, multiply(step, stride)) for axis, step in walk.steps)])
+
+
+def tidy(parts: Sequence[tuple[int | None, Extent]]) -> Index:
+    """Each axis once, and no step of 0."""
+    found: dict[int | None, Extent] = {}
+    for axis, step in parts:
+        found[axis] = add(found.get(axis, 0), step)
+    return tuple((axis, step) for axis, step in found.items() if step != 0)
+
+
+def walked_by(index: Index) -> frozenset[int]:
+    """The frame axes that move an index."""
+    return frozenset(axis for axis, _ in index if axis is not None)
+
+
+def axes_of_guards(guards: Guards) -> frozenset[int]:
+    return frozenset().union(*(walked_by(index) for index, _ in guards))
 
 
 def scalar_source(value: Value) -> str:
@@ -287,16 +395,26 @@ def collapse(nest: LoopNest) -> LoopNest:
 def can_collapse(nest: LoopNest, axis: int) -> bool:
     pair = {axis, axis + 1}
     terms = list(nest.terms())
-    if any(term.kind == "iota" and term.detail in pair for term in terms):
+    if any(axis in pair for term in terms if term.kind == "iota" for axis, _ in term.detail):
+        return False
+    if any(axes_of_guards(guards_of(term)) & pair for term in terms):
         return False
     if any(len(term.axes & pair) == 1 for term in terms):
         return False
-    indices = [term.detail[1] for term in terms if term.kind in ("load", "column")]
+    indices = [term.detail[1] for term in terms if term.kind in INDEXED]
     indices += [store.index for store in nest.stores]
     return all(is_contiguous(dict(index), axis, nest.frame[axis + 1]) for index in indices)
 
 
-def is_contiguous(steps: dict[int, Extent], axis: int, extent: Extent) -> bool:
+def guards_of(term: Term) -> Guards:
+    """The guards a term is read under."""
+    if term.kind == "load":
+        guards: Guards = term.detail[2]
+        return guards
+    return term.detail if term.kind == "guard" else ()
+
+
+def is_contiguous(steps: dict[int | None, Extent], axis: int, extent: Extent) -> bool:
     if axis not in steps and axis + 1 not in steps:
         return True
     return axis in steps and axis + 1 in steps and steps[axis] == multiply(steps[axis + 1], extent)
@@ -310,14 +428,21 @@ def collapse_axis(nest: LoopNest, axis: int) -> LoopNest:
         return old if old <= axis else old - 1
 
     def shift_index(index: Index) -> Index:
-        return tuple((shift(old), stride) for old, stride in index if old != axis)
+        return tuple((old if old is None else shift(old), stride) for old, stride in index if old != axis)
+
+    def shift_guards(guards: Guards) -> Guards:
+        return tuple((shift_index(index), extent) for index, extent in guards)
 
     for term in nest.terms():
         detail = term.detail
-        if term.kind in ("load", "column"):
-            detail = (detail[0], shift_index(detail[1]), *detail[2:])
+        if term.kind == "load":
+            detail = (detail[0], shift_index(detail[1]), shift_guards(detail[2]))
+        elif term.kind in INDEXED:
+            detail = (detail[0], shift_index(detail[1]), detail[2])
         if term.kind == "iota":
-            detail = shift(detail)
+            detail = shift_index(detail)
+        if term.kind == "guard":
+            detail = shift_guards(detail)
         axes = frozenset(shift(old) for old in term.axes)
         operands = tuple(moved[operand] for operand in term.operands)
         moved[term] = replace(term, axes=axes, operands=operands, detail=detail)
@@ -333,6 +458,7 @@ def phase_roots(nest: LoopNest, phase: int) -> list[Term]:
     """The lane terms a lane loop of that phase is there for."""
     lane = nest.lane
     consumed = [term.operands[0] for term in nest.terms() if term.kind in ("row", "total", "column")]
+    consumed += [operand for term in nest.terms() if term.kind == "scatter" for operand in term.operands]
     roots = [term for term in consumed if term.phase == phase]
     roots += [store.term for store in nest.stores if store.phase == phase and not store.term.late]
     return [term for term in dict.fromkeys(roots) if lane in term.axes]
@@ -370,6 +496,10 @@ def print_nest(nest: LoopNest) -> str:
     """The nest as text: frame, one line a term, one a store."""
     names = {term: f"{term.value.op.name}{number}" for number, term in enumerate(nest.terms())}
     head = f"nest {nest.name} over [{', '.join(map(str, nest.frame))}]"
+    if nest.sweep is not None:
+        sweep = nest.sweep
+        extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"
+        return f"nest {nest.name} along {extents}: {print_buffer(sweep.source)} -> {print_buffer(sweep.target)}\n"
     lines = [head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"]
     for term, name in names.items():
         operands = ", ".join(names[operand] for operand in term.operands)
@@ -382,7 +512,7 @@ def print_nest(nest: LoopNest) -> str:
 
 
 def print_detail(term: Term) -> str:
-    if term.kind in ("load", "column"):
+    if term.kind in INDEXED:
         return f"{print_buffer(term.detail[0])}{list(term.detail[1])}"
     return str(term.detail)
 

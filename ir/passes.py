@@ -11,10 +11,11 @@ from graphc.ir import ops
 from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
 from graphc.ir.autodiff import expand_gradients, hold_wanted
 from graphc.ir.graph import Graph, Output, Value, located
+from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import hand_out, rebuild, rewriter, with_operands
 from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
-from graphc.ir.types import DTYPES
+from graphc.ir.types import DTYPES, Shape
 from graphc.ir.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -50,7 +51,7 @@ def fold_value(value: Value) -> Value | None:
     if not value.operands or any(operand.op is not ops.full for operand in value.operands):
         return None
     if value.op.kind == "view":
-        return constant_in_place_of(value, value.operands[0].attrs["value"])
+        return None if value.op is ops.pad else constant_in_place_of(value, value.operands[0].attrs["value"])
     if value.op.kind != "elementwise":
         return None
     constants = (DTYPES[operand.dtype].type(operand.attrs["value"]) for operand in value.operands)
@@ -73,14 +74,24 @@ def flip_products(graph: Graph) -> Graph:
     new: dict[Value, Value] = {}
     for value in graph.values():
         new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
-        if value.attrs.get("permutation") != (1, 0):
+        if value.attrs.get("permutation") != swapped(len(value.shape)):
             continue
         (x,) = value.operands
         if x.op is ops.dot and readers[x] == {ops.transpose}:
             a, b = (new[matrix] for matrix in x.operands)
             with located(value.origin):
-                new[value] = ops.dot(ops.transpose(b, permutation=(1, 0)), ops.transpose(a, permutation=(1, 0)))
+                new[value] = ops.dot(turned(b), turned(a))
     return hand_out(graph, new)
+
+
+def swapped(rank: int) -> tuple[int, ...]:
+    """The permutation that turns the matrices of a stack."""
+    return (*range(rank - 2), rank - 1, rank - 2)
+
+
+def turned(x: Value) -> Value:
+    """Every matrix of a stack transposed."""
+    return transposed(x, swapped(len(x.shape)))
 
 
 def push_views(graph: Graph) -> Graph:
@@ -112,12 +123,14 @@ def simpler_reduction(value: Value) -> Value | None:
 
 def merge_view(value: Value) -> Value | None:
     (x,) = value.operands
-    if value.op is not ops.transpose and value.shape == x.shape:
-        return x
+    if value.op in (ops.broadcast, ops.reshape):
+        if value.shape == x.shape:
+            return x
+        return value.op(x.operands[0], shape=value.shape) if x.op is value.op else None
     if value.op is ops.transpose:
         return merge_transpose(value.attrs["permutation"], x)
-    if x.op is value.op:
-        return value.op(x.operands[0], shape=value.shape)
+    if value.op is ops.slice and value.shape == x.shape and all(step == 1 for step in value.attrs["step"]):
+        return x
     return None
 
 
@@ -165,25 +178,30 @@ def expand_vector_product(value: Value) -> Value | None:
     if value.op is not ops.dot:
         return None
     a, b = value.operands
-    (rows, depth), columns = a.shape, b.shape[1]
+    (*batch, rows, depth), columns = a.shape, b.shape[-1]
     with located(value.origin):
         if depth == 1:
-            return ops.mul(ops.broadcast(a, shape=value.shape), ops.broadcast(b, shape=value.shape))
+            return ops.mul(*(stretched(matrix, value.shape) for matrix in (a, b)))
         if columns == 1:
             return ops.reshape(product_with_column(a, b), shape=value.shape)
         if rows == 1:
-            flipped = product_with_column(transposed(b, (1, 0)), ops.reshape(a, shape=(depth, 1)))
-            return ops.reshape(flipped, shape=value.shape)
+            column = ops.reshape(a, shape=(*batch, depth, 1))
+            return ops.reshape(product_with_column(turned(b), column), shape=value.shape)
     return None
 
 
+def stretched(x: Value, shape: Shape) -> Value:
+    return x if x.shape == shape else ops.broadcast(x, shape=shape)
+
+
 def product_with_column(a: Value, column: Value) -> Value:
-    """a[m,k] @ column[k,1], summed along the axis that keeps a's own memory order."""
-    if a.op is ops.transpose:
-        x = a.operands[0]
-        return ops.sum(ops.mul(x, ops.broadcast(column, shape=x.shape)), axes=(0,))
-    row = ops.reshape(column, shape=(1, a.shape[1]))
-    return ops.sum(ops.mul(a, ops.broadcast(row, shape=a.shape)), axes=(1,))
+    """a[…,m,k] @ column[…,k,1], summed along the axis that keeps a's own memory order."""
+    rank = len(a.shape)
+    if a.attrs.get("permutation") == swapped(rank):
+        (x,) = a.operands
+        return ops.sum(ops.mul(x, stretched(column, x.shape)), axes=(rank - 2,))
+    row = ops.reshape(column, shape=(*a.shape[:-2], 1, a.shape[-1]))
+    return ops.sum(ops.mul(a, stretched(row, a.shape)), axes=(rank - 1,))
 
 
 def collect_checks(graph: Graph) -> Graph:
@@ -216,28 +234,61 @@ def violations(value: Value) -> Value:
 
 def place_copies(graph: Graph) -> Graph:
     """Whatever needs memory of its own and has none gets a copy: outputs, and what reshapes or products read."""
-
-    def visit(value: Value) -> Value | None:
-        operands = tuple(with_memory(value, operand) for operand in value.operands)
-        return None if operands == value.operands else with_operands(value, operands)
-
-    graph = rebuild(graph, visit)
-    outputs = [replace(output, value=own_memory(output.value)) for output in graph.outputs]
-    return replace(graph, outputs=tuple(outputs))
+    outputs = (replace(output, value=handed_out(grounded(output.value))) for output in graph.outputs)
+    return rebuild(replace(graph, outputs=tuple(outputs)), read_from_memory)
 
 
-def with_memory(reader: Value, operand: Value) -> Value:
-    """The operand, or a copy of it where the reader walks it in a way that only real memory allows."""
-    if reader.op is ops.reshape and not is_squeeze(operand.shape, reader.shape):
-        return copied(operand) if operand.op.kind == "view" or is_constant(operand) else operand
-    if reader.op.kind == "contraction" and is_constant(resolve(operand).root):
+def read_from_memory(value: Value) -> Value | None:
+    """The value over operands it can walk, if those it has it cannot."""
+    if value.op.kind == "contraction":
+        operands = tuple(walkable_matrix(operand, position) for position, operand in enumerate(value.operands))
+    elif value.op.kind == "view":
+        return None  # what its readers need is seen when they are looked at
+    else:
+        operands = tuple(grounded(operand) for operand in value.operands)
+        if value.op.kind == "gather":
+            operands = (table_in_memory(operands[0]), *operands[1:])
+        if value.op.kind == "sweep":
+            operands = (own_memory(operands[0]),)
+    return None if operands == value.operands else with_operands(value, operands)
+
+
+def walkable_matrix(operand: Value, position: int) -> Value:
+    """The operand of a product, or a copy. The right one is packed, along any walk; the left one is read by strides."""
+    layout = matrix_layout(operand)
+    if layout is None or (position == 0 and max(len(layout.rows), len(layout.columns)) > 1):
         return copied(operand)
     return operand
 
 
+def grounded(value: Value) -> Value:
+    """The value with real memory below every reshape that changes the order of axes, copied where there was none."""
+    if value.op.kind != "view":
+        return value
+    (x,) = value.operands
+    if value.op is ops.reshape and not is_squeeze(x.shape, value.shape):
+        below = copied(x) if is_unfounded(value) else x
+    else:
+        below = grounded(x)
+    return value if below is x else with_operands(value, (below,))
+
+
+def table_in_memory(value: Value) -> Value:
+    """What a look-up reads: numbers in memory, by any strides."""
+    access = resolve(value)
+    return copied(value) if access.guards or is_constant(access.root) else value
+
+
 def own_memory(value: Value) -> Value:
+    """The value, or a copy where it is no array of its own in memory."""
     source = memory_of(value)
-    return copied(value) if source.op.kind in ("view", "source") else value
+    return copied(value) if source.op.kind == "view" or is_constant(source) else value
+
+
+def handed_out(value: Value) -> Value:
+    """The value, or a copy where what computes it cannot write to where it is wanted."""
+    source = memory_of(value)
+    return copied(value) if source.op.kind in ("view", "source", "scatter", "sweep") else value
 
 
 def copied(value: Value) -> Value:

@@ -107,6 +107,8 @@ def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
 
 def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, int]]:
     """Scratch of one nest and its size at the dims' maxima."""
+    if nest.sweep is not None:
+        yield Buffer("scratch", nest.sweep.value, "line"), 2 * bound(nest.sweep.extent) * DTYPES["i64"].itemsize
     for term in nest.terms():
         if term.kind == "column" and term.detail[0].kind == "scratch":
             yield term.detail[0], term.value.type.max_bytes
@@ -114,6 +116,8 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
             size = DTYPES[term.dtype].itemsize
             yield Buffer("scratch", term.value, "panel"), bound(nest.product.depth) * panel_width * size
             yield Buffer("scratch", term.value, "tile"), LANES * panel_width * size
+            if max(len(nest.product.right.rows), len(nest.product.right.columns)) > 1:
+                yield Buffer("scratch", term.value, "places"), panel_width * DTYPES["i64"].itemsize
     for term in nest.stash:
         yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
 
@@ -168,7 +172,9 @@ def verify_program(program: Program) -> Program:
     written: set[Buffer] = set()
     for nest in program.nests:
         stored = {store.buffer for store in nest.stores}
-        stored |= {term.detail[0] for term in nest.terms() if term.kind == "column"}
+        stored |= {term.detail[0] for term in nest.terms() if term.kind in ("column", "scatter")}
+        if nest.sweep is not None:
+            stored.add(nest.sweep.target)
         for buffer in nest.buffers():
             if buffer.kind == "value" and buffer not in written | stored:
                 raise IRError(f"nest {nest.name} reads {print_buffer(buffer)} before it is written")

@@ -14,7 +14,7 @@ from typing import Any
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Output, Value
-from graphc.ir.types import Dim, Extent, TensorType, multiply
+from graphc.ir.types import Dim, Extent, TensorType, add, multiply, subtract
 
 NAME = r"[\w.]+"
 VALUE = re.compile(rf"%({NAME}): (\w+\[[^\]]*\]) = (\w+)\((.*)\)$")
@@ -121,9 +121,14 @@ def parse_attr(node: ast.expr, dims: dict[str, Dim]) -> Any:
         case ast.Name(name):
             return dims[name]
         case ast.UnaryOp(ast.USub(), operand):
-            return -parse_attr(operand, dims)
+            number = parse_attr(operand, dims)
+            return -number if isinstance(number, (int, float)) else multiply(-1, number)
         case ast.BinOp(left, ast.Mult(), right):
             return multiply(parse_attr(left, dims), parse_attr(right, dims))
+        case ast.BinOp(left, ast.Add(), right):
+            return add(parse_attr(left, dims), parse_attr(right, dims))
+        case ast.BinOp(left, ast.Sub(), right):
+            return subtract(parse_attr(left, dims), parse_attr(right, dims))
     return ast.literal_eval(node)
 
 
@@ -133,4 +138,5 @@ def parse_type(text: str, dims: dict[str, Dim]) -> TensorType:
 
 
 def parse_extent(text: str, dims: dict[str, Dim]) -> Extent:
-    return multiply(*(int(part) if part.isdigit() else dims[part] for part in text.split("*")))
+    found: Extent = parse_attr(ast.parse(text, mode="eval").body, dims)
+    return found

@@ -1,4 +1,4 @@
-"""Element types and shapes: integers, bounded symbolic dims, and products of the two."""
+"""Element types and shapes: integers, bounded symbolic dims, and polynomials of the two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INTEGERS = ("i32", "i64", "u8")
 NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Dim:
     """A symbolic extent: its size is known at each call and never exceeds `max`."""
 
@@ -49,57 +49,143 @@ class Product:
     __repr__ = __str__
 
 
-Extent = int | Dim | Product
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Dims and products plus a number, as in `time-1`. Made by `add`, never by hand."""
+
+    terms: tuple[Dim | Product, ...]
+    constant: int
+
+    def __str__(self) -> str:
+        text = "+".join(map(str, self.terms)) + (f"{self.constant:+d}" if self.constant else "")
+        return text.replace("+-", "-")
+
+    __repr__ = __str__
+
+
+Extent = int | Dim | Product | Sum
 Shape = tuple[Extent, ...]
+Monomials = dict[tuple[Dim, ...], int]
 
 
-def factors(extent: Extent) -> tuple[int, tuple[Dim, ...]]:
-    """The integer factor and the dims of an extent."""
+def monomials(extent: Extent) -> Monomials:
+    """An extent as a polynomial: the factor of every product of dims; the plain number is under `()`."""
     if isinstance(extent, int):
-        return extent, ()
+        return {(): extent}
     if isinstance(extent, Dim):
-        return 1, (extent,)
-    return extent.factor, extent.dims
+        return {(extent,): 1}
+    if isinstance(extent, Product):
+        return {extent.dims: extent.factor}
+    found: Monomials = {(): extent.constant} if extent.constant else {}
+    for term in extent.terms:
+        found |= monomials(term)
+    return found
+
+
+def from_monomials(factors: Monomials) -> Extent:
+    """The one normal form of a polynomial."""
+    constant = factors.get((), 0)
+    named = sorted((dims, factor) for dims, factor in factors.items() if dims and factor)
+    terms = tuple(dims[0] if factor == 1 and len(dims) == 1 else Product(factor, dims) for dims, factor in named)
+    if not terms:
+        return constant
+    return terms[0] if len(terms) == 1 and not constant else Sum(terms, constant)
+
+
+def add(*extents: Extent) -> Extent:
+    """The sum of extents."""
+    total: Monomials = {}
+    for extent in extents:
+        for dims, factor in monomials(extent).items():
+            total[dims] = total.get(dims, 0) + factor
+    return from_monomials(total)
+
+
+def subtract(extent: Extent, other: Extent) -> Extent:
+    return add(extent, multiply(-1, other))
 
 
 def multiply(*extents: Extent) -> Extent:
-    """The product of extents in its one normal form."""
-    factor = 1
-    dims: list[Dim] = []
+    """The product of extents."""
+    total: Monomials = {(): 1}
     for extent in extents:
-        count, names = factors(extent)
-        factor *= count
-        dims.extend(names)
-    if factor == 0 or not dims:
-        return factor
-    dims.sort(key=lambda dim: (dim.name, dim.max))
-    return dims[0] if factor == 1 and len(dims) == 1 else Product(factor, tuple(dims))
+        product: Monomials = {}
+        for left, factor in total.items():
+            for right, other in monomials(extent).items():
+                dims = tuple(sorted(left + right))
+                product[dims] = product.get(dims, 0) + factor * other
+        total = product
+    return from_monomials(total)
 
 
 def divide(whole: Extent, part: Extent) -> Extent | None:
-    """The extent which times `part` is `whole`, or None where there is none."""
-    count, dims = factors(whole)
-    divisor, removed = factors(part)
-    left = list(dims)
+    """The extent which times `part` is `whole`, or None where there is none that can be read off the first terms."""
+    if whole == 0:
+        return None if part == 0 else 0
+    (divided, count), (removed, divisor) = (leading(extent) for extent in (whole, part))
+    left = list(divided)
     for dim in removed:
         if dim not in left:
             return None
         left.remove(dim)
     if divisor == 0 or count % divisor:
         return None
-    return multiply(count // divisor, *left)
+    if not isinstance(whole, Sum) and not isinstance(part, Sum):
+        return multiply(count // divisor, *left)
+    if not isinstance(part, Sum):
+        found = [divide(from_monomials({dims: factor}), part) for dims, factor in monomials(whole).items()]
+        return None if None in found else add(*(each for each in found if each is not None))
+    quotient = multiply(count // divisor, *left)
+    return quotient if multiply(quotient, part) == whole else None
+
+
+def leading(extent: Extent) -> tuple[tuple[Dim, ...], int]:
+    """The dims and the factor of the term with the most dims."""
+    return max(monomials(extent).items(), key=lambda item: (len(item[0]), item[0]))
+
+
+def content(extent: Extent) -> int:
+    """The greatest number that divides the extent whatever its dims are."""
+    return math.gcd(*monomials(extent).values())
+
+
+def dims_of(extent: Extent) -> Iterator[Dim]:
+    """Every dim an extent depends on."""
+    for dims in monomials(extent):
+        yield from dims
 
 
 def bound(extent: Extent) -> int:
-    """The largest size an extent can have."""
-    factor, dims = factors(extent)
-    return factor * math.prod(dim.max for dim in dims)
+    """A size the extent never exceeds: positive terms at the dims' maxima, negative ones where all dims are 1."""
+    return sum(
+        factor * (math.prod(dim.max for dim in dims) if factor > 0 else 1) for dims, factor in monomials(extent).items()
+    )
 
 
 def evaluate(extent: Extent, sizes: Mapping[Dim, int]) -> int:
     """The size of an extent for given dim sizes."""
-    factor, dims = factors(extent)
-    return factor * math.prod(sizes[dim] for dim in dims)
+    return sum(factor * math.prod(sizes[dim] for dim in dims) for dims, factor in monomials(extent).items())
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How a view's reader walks one axis of what it looks at: at `offset` + the sum of step * index over `steps`.
+
+    steps    (axis of the view, step) for every axis of the view that moves along
+    guarded  may fall outside; there the view is 0
+    """
+
+    offset: Extent
+    steps: tuple[tuple[int, int], ...]
+    guarded: bool = False
+
+
+STAY = Walk(0, ())
+
+
+def along(axis: int) -> Walk:
+    """Straight along one axis of the view."""
+    return Walk(0, ((axis, 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +213,7 @@ class TensorType:
     def dims(self) -> Iterator[Dim]:
         """Every symbolic dim of the shape."""
         for extent in self.shape:
-            yield from factors(extent)[1]
+            yield from dims_of(extent)
 
     def with_shape(self, shape: Shape) -> TensorType:
         return TensorType(self.dtype, shape)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from graphc.ir.graph import Graph, IRError, Output, Value
-from graphc.ir.types import Dim, factors
+from graphc.ir.types import Dim, Product, Sum, dims_of
 
 OUTPUT_KINDS = ("result", "update", "check")
 
@@ -22,7 +23,7 @@ def verify(graph: Graph) -> Graph:
         verify_value(value)
         if value.op.name == "input" and value not in declared:
             raise IRError(f"input {value.attrs['name']!r} is used but not declared by graph {graph.name!r}")
-        unknown = {*value.type.dims(), *attribute_dims(value)} - dims
+        unknown = {*value.type.dims(), *attribute_dims(tuple(value.attrs.values()))} - dims
         if unknown:
             raise IRError(f"{value.op.name} is sized by {unknown.pop()}, which no input of {graph.name!r} carries")
     states = {value.attrs["name"]: value for value in graph.of_role("state")}
@@ -46,9 +47,13 @@ def verify_value(value: Value) -> None:
         raise IRError(f"{value.op.name} is typed {value.type} but its rule gives {expected}")
 
 
-def attribute_dims(value: Value) -> tuple[Dim, ...]:
-    """The dims of the one attribute that is an extent and shows in no type."""
-    return factors(value.attrs["extent"])[1] if value.op.name == "size" else ()
+def attribute_dims(item: Any) -> Iterator[Dim]:
+    """The dims of every extent among attributes, which need not show in a type."""
+    if isinstance(item, (Dim, Product, Sum)):
+        yield from dims_of(item)
+    if isinstance(item, tuple):
+        for part in item:
+            yield from attribute_dims(part)
 
 
 def verify_output(output: Output, states: dict[str, Value]) -> None:

@@ -49,7 +49,7 @@ def test_record_is_whole(op) -> None:
     assert op.name.isidentifier() and OPS[op.name] is op and getattr(ops, op.name) is op
     assert op.cost >= 1
     assert (op.scalar != "") == (op.kind in ("elementwise", "reduce"))
-    assert len({len(sample.operands) for sample in op.samples}) == 1
+    assert len({len(sample.operands) for sample in op.samples}) == 1 or op.kind in ("gather", "scatter")
 
 
 def test_every_op_is_gathered() -> None:
@@ -97,6 +97,7 @@ KERNEL_WORDS = {
     **{name: OPS[name].numpy for name in ("sigmoid", "softplus", "maximum", "minimum", "absolute", "pow")},
     **{f"as_{name}": lambda x, dtype=dtype: np.asarray(x).astype(dtype) for name, dtype in DTYPES.items()},
     "select": np.where,
+    "random_bits": ops.random_bits.numpy,
 }
 
 
@@ -193,7 +194,25 @@ def wrong_calls():
     yield ops.reshape, ("f32[batch,4]",), {"shape": (4, 4)}, r"4\*batch elements"
     yield ops.transpose, ("f32[3,4]",), {"permutation": (0,)}, "is not an order"
     yield ops.transpose, ("f32[3,4]",), {"permutation": (1, 1)}, "is not an order"
+    yield ops.slice, ("f32[5]",), {"start": (2,), "step": (1,), "shape": (4,)}, "leave axis 0"
+    yield ops.slice, ("f32[5]",), {"start": (2,), "step": (-1,), "shape": (4,)}, "leave axis 0"
+    yield ops.slice, ("f32[5]",), {"start": (), "step": (1,), "shape": (4,)}, "one entry for each"
+    yield ops.pad, ("f32[5]",), {"start": (0, 0), "shape": (4,)}, "one entry for each"
+    yield ops.window, ("f32[5]",), {"axis": 0, "size": 6, "stride": 1, "dilation": 1}, "is longer than axis 0"
+    yield ops.window, ("f32[5]",), {"axis": 1, "size": 2, "stride": 1, "dilation": 1}, "does not fit axis 1"
+    yield ops.window, ("f32[batch]",), {"axis": 0, "size": 1, "stride": 2, "dilation": 1}, "do not divide the symbolic"
+    yield ops.gather, ("f32[5]", "i32[3]"), {"places": (-1,)}, "i64 indices"
+    yield ops.gather, ("f32[5,4]", "i64[3]"), {"places": (-1,)}, "do not name an axis"
+    yield ops.gather, ("f32[5,4]", "i64[3]"), {"places": (-1, 0)}, "does not follow axis 0"
+    yield ops.scatter, ("f32[3]", "i64[4]"), {"places": (-1,), "shape": (5,)}, "an index for each of the values"
+    yield ops.scatter, ("bool[3]", "i64[3]"), {"places": (-1,), "shape": (5,)}, "cast it first"
+    for sweep in (ops.cumsum, ops.argsort):
+        yield sweep, ("f32[5]",), {"axis": 1, "reverse": False}, "axis 1 is outside"
+        yield sweep, ("bool[5]",), {"axis": 0, "reverse": False}, "cast it first"
+    yield ops.random_bits, ("i64[5]", "i64[5]", "i64[5]", "i32[5]"), {}, "four i64 operands"
+    yield ops.skew, ("f32[5,2]",), {"axis": 0, "size": 5, "step": 1}, "room for 2 steps of 1"
     yield ops.dot, ("f32[3]", "f32[3,4]"), {}, "two matrices"
+    yield ops.dot, ("f32[2,3,4]", "f32[4,5]"), {}, "two matrices"
     yield ops.dot, ("f32[2,3]", "f32[4,5]"), {}, "inner sizes 3 and 4 differ"
     yield ops.dot, ("f32[2,3]", "f64[3,5]"), {}, "one float dtype"
     yield ops.dot, ("i64[2,3]", "i64[3,5]"), {}, "one float dtype"

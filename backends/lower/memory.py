@@ -72,6 +72,29 @@ def _load_spaced(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, step: 
     return from_memory(b, b.select(m, found, zeros), kind)
 
 
+def _load_at(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, at: ir.Value, m: ir.Value) -> ir.Value:
+    """Lane by lane; dead lanes read the first element, which spares a branch, and become 0."""
+    kind = _vector_behind(kinds)
+    zeros = ir.Constant(memory_type(kind), None)
+    safe = b.select(m, at, ir.Constant(at.type, None))
+    found: ir.Value = zeros
+    for lane in range(LANES):
+        place, alignment = address(b, p, b.extract_element(safe, I32(lane)), element_of(kind))
+        found = b.insert_element(found, b.load(place, align=alignment), I32(lane))
+    return from_memory(b, b.select(m, found, zeros), kind)
+
+
+def _add_at(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, at: ir.Value, v: ir.Value, m: ir.Value) -> None:
+    """Lane after lane, so that places may repeat; dead lanes touch nothing."""
+    element = element_of(kinds[0])
+    combine = OPERATORS["+"].emit
+    for lane in range(LANES):
+        with b.if_then(b.extract_element(m, I32(lane))):
+            place = b.extract_element(at, I32(lane))
+            total = combine(b, (element, element), load(b, p, place, element), b.extract_element(v, I32(lane)))
+            store(b, p, place, total, element)
+
+
 def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, m: ir.Value) -> None:
     place, alignment = address(b, p, i, kinds[2])
     value = to_memory(b, v, kinds[2])
@@ -140,6 +163,14 @@ MEMORY = {
     "load_live": Operation("a pointer, an i64 and a mask", like([is_pointer, "i64", MASK], _vector_behind), _load_live),
     "load_spaced": Operation(
         "a pointer, two i64 and a mask", like([is_pointer, "i64", "i64", MASK], _vector_behind), _load_spaced
+    ),
+    "load_at": Operation(
+        "a pointer, an i64x16 and a mask", like([is_pointer, vector_of("i64"), MASK], _vector_behind), _load_at
+    ),
+    "add_at": Operation(
+        "a pointer, an i64x16, a vector of its elements and a mask",
+        like([is_pointer, vector_of("i64"), _is_number_vector, MASK], _nothing_if_elements_agree),
+        _add_at,
     ),
     "store_live": Operation(
         "a pointer, an i64, a vector of its elements and a mask",

@@ -10,6 +10,7 @@ from graphc.ir.ops.elementwise import (
     cos,
     div,
     equal,
+    erf,
     exp,
     expm1,
     floor,
@@ -38,9 +39,12 @@ from graphc.ir.ops.elementwise import (
     tanh,
     where,
 )
+from graphc.ir.ops.index import gather, scatter
+from graphc.ir.ops.random import random_bits
 from graphc.ir.ops.record import OPS, Op, Sample
 from graphc.ir.ops.reduce import max, min, prod, sum
 from graphc.ir.ops.source import full, input, iota, size
-from graphc.ir.ops.view import broadcast, inverse, reshape, transpose
+from graphc.ir.ops.sweep import argsort, cumsum
+from graphc.ir.ops.view import broadcast, inverse, pad, reshape, skew, slice, transpose, window
 
 __all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations",)]

@@ -1,4 +1,4 @@
-"""Matrix products, and the op that stands for a gradient until the gradient pass expands it."""
+"""Products of matrices or stacks of them, and the op that stands for a gradient until the gradient pass expands it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from graphc.ir.types import FLOATS, TensorType, bound
 
 
 def dot_type(a: TensorType, b: TensorType) -> TensorType:
-    if len(a.shape) != 2 or len(b.shape) != 2:
-        raise IRError("needs two matrices")
-    if a.shape[1] != b.shape[0]:
-        raise IRError(f"the inner sizes {a.shape[1]} and {b.shape[0]} differ")
+    if len(a.shape) < 2 or len(b.shape) < 2 or a.shape[:-2] != b.shape[:-2]:
+        raise IRError("needs two matrices, or two stacks of matrices of one batch shape")
+    if a.shape[-1] != b.shape[-2]:
+        raise IRError(f"the inner sizes {a.shape[-1]} and {b.shape[-2]} differ")
     if a.dtype != b.dtype or a.dtype not in FLOATS:
         raise IRError("needs two matrices of one float dtype")
-    return a.with_shape((a.shape[0], b.shape[1]))
+    return a.with_shape((*a.shape[:-1], b.shape[-1]))
 
 
 def swap(x: Value) -> Value:
-    return transpose(x, permutation=(1, 0))
+    rank = len(x.shape)
+    return transpose(x, permutation=(*range(rank - 2), rank - 1, rank - 2))
 
 
 dot: Op = define(
@@ -34,6 +35,7 @@ dot: Op = define(
         Sample(("f32[17,33]", "f32[33,40]")),
         Sample(("f32[30,70]", "f32[70,10]")),
         Sample(("f32[5,2]", "f32[2,1]")),
+        Sample(("f32[2,3,5,18]", "f32[2,3,18,40]")),
     ),
 )
 

@@ -5,6 +5,7 @@ Gradients use the result instead of the operand where they can, so that the oper
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -180,6 +181,13 @@ softplus: Op = unary(
     "softplus({0})",
     lambda a: np.logaddexp(a, a.dtype.type(0)),
     lambda ct, out, a: (mul(ct, sigmoid(a)),),
+    cost=10,
+)
+erf: Op = unary(
+    "erf",
+    "erf({0})",
+    lambda a: np.vectorize(math.erf, otypes=[a.dtype])(a),
+    lambda ct, out, a: (mul(ct, mul(constant(2 / math.sqrt(math.pi), a), exp(neg(mul(a, a))))),),
     cost=10,
 )
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.ir.graph import IRError, Value, current_origin
-from graphc.ir.types import TensorType
+from graphc.ir.types import TensorType, Walk
 
-KINDS = ("source", "elementwise", "reduce", "view", "contraction", "gradient")
+KINDS = ("source", "elementwise", "reduce", "view", "contraction", "gather", "scatter", "sweep", "gradient")
+# How many of its first operands an op reads at places of its own choosing, not at the point it computes.
+WHOLE = {"contraction": 2, "gather": 1, "sweep": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Op:
     scalar    kernel-language expression of one element, `{0}` `{1}` for the operands
     cost      of one element, in additions
     commutes  the two operands may be swapped (rewrite rules match either order)
+    walk      of a view, (operand type, **attrs) -> one Walk an operand axis: where each element of the view stands
     """
 
     name: str
@@ -43,6 +46,7 @@ class Op:
     scalar: str = ""
     commutes: bool = False
     cost: int = 1
+    walk: Callable[..., tuple[Walk, ...]] | None = None
 
     def __call__(self, *operands: Value, **attrs: Any) -> Value:
         try:

@@ -1,12 +1,20 @@
-"""Ops that move no data: they become index maps of whoever reads them."""
+"""Ops that move no data: they become index maps of whoever reads them.
+
+A reshape that changes the order of axes has no such map and shares the memory of its operand instead; every other view
+says by `walk` where its elements stand.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from graphc.ir.graph import IRError, Value
 from graphc.ir.ops.record import Op, Sample, define
-from graphc.ir.types import Shape, TensorType, multiply
+from graphc.ir.types import STAY, Extent, Shape, TensorType, Walk, add, along, bound, divide, multiply, subtract
+
+Array = np.ndarray[Any, Any]
 
 
 def stretched_axes(before: Shape, after: Shape) -> tuple[int, ...]:
@@ -47,6 +55,7 @@ broadcast: Op = define(
     infer=broadcast_type,
     numpy=lambda x, shape: np.broadcast_to(x, shape),
     vjp=broadcast_vjp,
+    walk=lambda x, shape: tuple(STAY if extent == 1 else along(axis) for axis, extent in enumerate(x.shape)),
     samples=(
         Sample(("f32[1,20]",), attrs={"shape": (3, 20)}),
         Sample(("f32[3,1]",), attrs={"shape": (3, 20)}),
@@ -71,8 +80,226 @@ transpose: Op = define(
     infer=transpose_type,
     numpy=lambda x, permutation: np.transpose(x, permutation),
     vjp=lambda ct, out, x: (transpose(ct, permutation=inverse(out.attrs["permutation"])),),
+    walk=lambda x, permutation: tuple(along(axis) for axis in inverse(permutation)),
     samples=(
         Sample(("f32[3,20]",), attrs={"permutation": (1, 0)}),
         Sample(("f32[2,3,5]",), attrs={"permutation": (2, 0, 1)}),
+    ),
+)
+
+# -- parts of an operand, and an operand with zeros around it
+
+
+def slice_type(x: TensorType, start: tuple[Extent, ...], step: tuple[int, ...], shape: Shape) -> TensorType:
+    if not len(start) == len(step) == len(shape) == len(x.shape):
+        raise IRError(f"start, step and shape need one entry for each of the {len(x.shape)} axes of {x}")
+    for axis, (first, stride, count, extent) in enumerate(zip(start, step, shape, x.shape, strict=True)):
+        last = add(first, multiply(stride, subtract(count, 1)))
+        inside = all(not isinstance(end, int) or end >= 0 for end in (first, last, subtract(subtract(extent, 1), last)))
+        if stride == 0 or (count != 0 and not inside):
+            raise IRError(f"{count} elements from {first} by steps of {stride} leave axis {axis} of {x}")
+    return x.with_shape(shape)
+
+
+def slice_array(x: Array, start: tuple[int, ...], step: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    for axis, (first, stride, count) in enumerate(zip(start, step, shape, strict=True)):
+        x = np.take(x, first + stride * np.arange(count), axis=axis)
+    return x
+
+
+def slice_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    """Zeros everywhere but where the slice was taken from."""
+    start, step = out.attrs["start"], out.attrs["step"]
+    if any(stride < 0 for stride in step):
+        ends = zip(start, step, out.shape, strict=True)
+        start = tuple(
+            first if stride > 0 else add(first, multiply(stride, subtract(count, 1))) for first, stride, count in ends
+        )
+        ct = flipped(ct, tuple(axis for axis, stride in enumerate(step) if stride < 0))
+    for axis, stride in enumerate(step):
+        ct = spread_out(ct, axis, abs(stride))
+    low = tuple(multiply(-1, first) for first in start)
+    return (pad(ct, start=low, shape=x.shape),)
+
+
+def flipped(x: Value, axes: tuple[int, ...]) -> Value:
+    """x the other way round along some axes."""
+    start = tuple(subtract(extent, 1) if axis in axes else 0 for axis, extent in enumerate(x.shape))
+    step = tuple(-1 if axis in axes else 1 for axis in range(len(x.shape)))
+    return slice(x, start=start, step=step, shape=x.shape)
+
+
+def spread_out(x: Value, axis: int, step: int) -> Value:
+    """`step - 1` zeros between neighbours along an axis."""
+    if step == 1 or x.shape[axis] == 1:
+        return x
+    before, extent, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    column = reshape(x, shape=(*before, extent, 1, *after))
+    padded = pad(column, start=(0,) * len(column.shape), shape=(*before, extent, step, *after))
+    line = reshape(padded, shape=(*before, multiply(extent, step), *after))
+    shape = (*before, subtract(multiply(extent, step), step - 1), *after)
+    return slice(line, start=(0,) * len(shape), step=(1,) * len(shape), shape=shape)
+
+
+def pad_type(x: TensorType, start: tuple[Extent, ...], shape: Shape) -> TensorType:
+    if not len(start) == len(shape) == len(x.shape):
+        raise IRError(f"start and shape need one entry for each of the {len(x.shape)} axes of {x}")
+    return x.with_shape(shape)
+
+
+def pad_array(x: Array, start: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    result = np.zeros(shape, x.dtype)
+    inside = [range(max(0, -first), min(count, extent - first)) for first, count, extent in zip(start, shape, x.shape)]
+    target = np.ix_(*inside)
+    result[target] = x[np.ix_(*(np.asarray(each, np.int64) + first for each, first in zip(inside, start)))]
+    return result
+
+
+def pad_walk(x: TensorType, start: tuple[Extent, ...], shape: Shape) -> tuple[Walk, ...]:
+    walks = []
+    for axis, (first, count, extent) in enumerate(zip(start, shape, x.shape, strict=True)):
+        ends = (first, subtract(extent, add(first, count)))
+        inside = all(isinstance(end, int) and end >= 0 for end in ends)
+        walks.append(Walk(first, ((axis, 1),), guarded=not inside))
+    return tuple(walks)
+
+
+def pad_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    return (pad(ct, start=tuple(multiply(-1, first) for first in out.attrs["start"]), shape=x.shape),)
+
+
+slice: Op = define(
+    "slice",
+    "view",
+    infer=slice_type,
+    numpy=slice_array,
+    vjp=slice_vjp,
+    walk=lambda x, start, step, shape: tuple(
+        Walk(first, ((axis, stride),)) for axis, (first, stride) in enumerate(zip(start, step, strict=True))
+    ),
+    samples=(
+        Sample(("f32[5,40]",), attrs={"start": (1, 3), "step": (1, 1), "shape": (3, 30)}),
+        Sample(("f32[5,40]",), attrs={"start": (4, 39), "step": (-2, -3), "shape": (3, 13)}),
+        Sample(("i64[7]",), attrs={"start": (1,), "step": (2,), "shape": (3,)}),
+    ),
+)
+pad: Op = define(  # start: which place of the operand the first element is; zeros wherever there is none
+    "pad",
+    "view",
+    infer=pad_type,
+    numpy=pad_array,
+    vjp=pad_vjp,
+    walk=pad_walk,
+    samples=(
+        Sample(("f32[3,20]",), attrs={"start": (-1, -2), "shape": (5, 40)}),
+        Sample(("f32[3,20]",), attrs={"start": (1, -2), "shape": (4, 16)}),
+        Sample(("i64[5]",), attrs={"start": (-3,), "shape": (8,)}),
+    ),
+)
+
+# -- windows: an axis as positions and, last, the places under a window there
+
+
+def window_count(extent: Extent, size: int, stride: int, dilation: int) -> Extent:
+    """How many positions a window has along an axis."""
+    free = subtract(extent, dilation * (size - 1) + 1)
+    if isinstance(free, int):
+        return free // stride + 1 if free >= 0 else 0
+    steps = divide(free, stride)
+    if steps is None:
+        raise IRError(f"steps of {stride} do not divide the symbolic extent {free} that a window moves along")
+    return add(steps, 1)
+
+
+def window_type(x: TensorType, axis: int, size: int, stride: int, dilation: int) -> TensorType:
+    if not 0 <= axis < len(x.shape) or min(size, stride, dilation) < 1:
+        raise IRError(f"a window of {size}, stride {stride}, dilation {dilation} does not fit axis {axis} of {x}")
+    count = window_count(x.shape[axis], size, stride, dilation)
+    if count == 0:
+        raise IRError(f"a window of {dilation * (size - 1) + 1} places is longer than axis {axis} of {x}")
+    return x.with_shape((*x.shape[:axis], count, *x.shape[axis + 1 :], size))
+
+
+def window_array(x: Array, axis: int, size: int, stride: int, dilation: int) -> Array:
+    reach = dilation * (size - 1) + 1
+    found = np.lib.stride_tricks.sliding_window_view(x, reach, axis)
+    return found[(np.s_[:],) * axis + (np.s_[::stride],)][..., ::dilation]
+
+
+def window_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    """Every place gets the sum over all windows it lies under."""
+    from graphc.ir.ops.reduce import sum  # reduce.py needs views for its own gradients
+
+    axis, size, stride, dilation = (out.attrs[name] for name in ("axis", "size", "stride", "dilation"))
+    reach = dilation * (size - 1)
+    placed = spread_out(ct, axis, stride)
+    around = [0] * len(placed.shape)
+    around[axis] = -reach
+    shape = list(placed.shape)
+    shape[axis] = add(x.shape[axis], reach)
+    padded = pad(placed, start=tuple(around), shape=tuple(shape))
+    under = skew(padded, axis=axis, size=x.shape[axis], step=dilation)
+    total = sum(under, axes=(len(under.shape) - 1,))
+    return (reshape(total, shape=x.shape),)
+
+
+def skew_type(x: TensorType, axis: int, size: Extent, step: int) -> TensorType:
+    places = x.shape[-1]
+    if not isinstance(places, int) or add(size, step * (places - 1)) != x.shape[axis]:
+        raise IRError(f"axis {axis} of {x} is not {size} places and room for {places} steps of {step}")
+    return x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :]))
+
+
+def skew_array(x: Array, axis: int, size: int, step: int) -> Array:
+    count = x.shape[-1]
+    parts = [np.take(x[..., place], np.arange(size) + step * (count - 1 - place), axis=axis) for place in range(count)]
+    return np.stack(parts, axis=-1)
+
+
+def skew_walk(x: TensorType, axis: int, size: Extent, step: int) -> tuple[Walk, ...]:
+    last = len(x.shape) - 1
+    walks = [along(each) for each in range(len(x.shape))]
+    walks[axis] = Walk(step * (bound(x.shape[-1]) - 1), ((axis, 1), (last, -step)))
+    return tuple(walks)
+
+
+def skew_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    """Back to where each column was taken from: the same walk the other way round, with zeros around."""
+    axis, step = out.attrs["axis"], out.attrs["step"]
+    last, count = len(x.shape) - 1, bound(x.shape[-1])
+    around, shape = [0] * len(x.shape), list(ct.shape)
+    around[axis] = -step * (count - 1)
+    shape[axis] = add(x.shape[axis], step * (count - 1))
+    padded = pad(ct, start=tuple(around), shape=tuple(shape))
+    back = skew(flipped(padded, (last,)), axis=axis, size=x.shape[axis], step=step)
+    return (flipped(back, (last,)),)
+
+
+window: Op = define(
+    "window",
+    "view",
+    infer=window_type,
+    numpy=window_array,
+    vjp=window_vjp,
+    walk=lambda x, axis, size, stride, dilation: tuple(
+        Walk(0, ((axis, stride), (len(x.shape), dilation))) if each == axis else along(each)
+        for each in range(len(x.shape))
+    ),
+    samples=(
+        Sample(("f32[3,20]",), attrs={"axis": 1, "size": 3, "stride": 1, "dilation": 1}),
+        Sample(("f32[3,20,4]",), attrs={"axis": 1, "size": 3, "stride": 2, "dilation": 2}),
+        Sample(("i64[9]",), attrs={"axis": 0, "size": 2, "stride": 3, "dilation": 1}),
+    ),
+)
+skew: Op = define(  # column p of the last axis starts `step` places earlier than column p - 1 does
+    "skew",
+    "view",
+    infer=skew_type,
+    numpy=skew_array,
+    vjp=skew_vjp,
+    walk=skew_walk,
+    samples=(
+        Sample(("f32[3,24,3]",), attrs={"axis": 1, "size": 20, "step": 2}),
+        Sample(("f32[7,2]",), attrs={"axis": 0, "size": 6, "step": 1}),
     ),
 )
