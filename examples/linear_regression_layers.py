@@ -1,4 +1,7 @@
-"""Linear regression with layers: nn.Linear, MSELoss, SGD, and one native call an epoch."""
+"""Linear regression with layers: nn.Linear, MSELoss, SGD, and one native call an epoch.
+
+expected: w 2.00 and -3.40, b 4.20, each within 0.01
+"""
 
 import numpy as np
 
@@ -16,11 +19,13 @@ optimizer = optim.SGD(net.parameters(), lr=0.03)
 step = gx.train_step(net, nn.MSELoss(), optimizer, x=gx.f32["batch", 2], y=gx.f32["batch", 1])
 
 
-def main() -> None:
+def main(epochs=3):
     loader = data.DataLoader(data.TensorDataset(features, labels), batch_size=10, shuffle=True, seed=1)
-    for epoch in range(3):
+    for epoch in range(epochs):
         print(f"epoch {epoch + 1}, loss {step.epoch(loader).loss:.6f}")
-    print("w", net[0].weight.numpy().ravel(), "b", net[0].bias.numpy())
+    w, b = net[0].weight.numpy().ravel(), net[0].bias.numpy()
+    print("w", w, "b", b)
+    return [*w, *b]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Linear regression from scratch: parameters, a loss, and an update written by hand.
 
 The body of `step` is the loop body of a PyTorch course, traced once and compiled.
+
+expected: w 2.00 and -3.40, b 4.20, each within 0.01
 """
 
 import numpy as np
@@ -37,12 +39,13 @@ def step(X: gx.f32["batch", 2], y: gx.f32["batch", 1]):
     return l.mean()
 
 
-def main() -> None:
-    for epoch in range(3):
+def main(epochs=3):
+    for epoch in range(epochs):
         for X, y in data.DataLoader(data.TensorDataset(features, labels), batch_size=10, shuffle=True, seed=epoch):
             loss = step(X, y)
         print(f"epoch {epoch + 1}, loss {loss:.6f}")
     print("w", w.numpy().ravel(), "b", b.numpy())
+    return [*w.numpy().ravel(), *b.numpy()]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 python examples/train_images.py                                     MLP 784-256-10 on the bundled sample
 python examples/train_images.py --data mnist --optimizer adam --lr 0.001
+
+expected: test accuracy 0.78 on the bundled sample, 0.978 with the second command, on MNIST from the network or
+GRAPHC_DATA_DIR
 """
 
 import argparse
