@@ -57,7 +57,7 @@ def build(graph: Graph, store: Cache) -> Artifact:
     start = time.perf_counter()
     shape = TileShape(*host_tile())
     program = plan(graph, shape.width)
-    sources = tuple(source.write(nest, shape) for nest in program.nests)
+    sources = tuple(source.write(nest, shape) for nest in program.walk())
     entry, extra = write_entry(program, sources)
     kernels = tuple(closure([*(each.kernel for each in sources), *extra]))
     name = Cache.key(

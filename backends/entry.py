@@ -13,14 +13,16 @@ batch's size to `totals` (f64).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from graphc.backends import sweeps
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source import Source
 from graphc.ir.graph import IRError
-from graphc.ir.loops import Buffer
+from graphc.ir.loops import Buffer, Repetition
 from graphc.ir.program import Program, round_up
 from graphc.ir.types import Dim, Extent, TensorType, bound, monomials, multiply
 
@@ -62,18 +64,21 @@ def epoch_layout(program: Program) -> EpochLayout:
 
 
 def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
-    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels `epoch` needs on top."""
+    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels they need on top of the sources."""
     if len(program.checks) >= CHECKS:
         raise IRError(f"{program.graph.name} has {len(program.checks)} checks, at most {CHECKS - 1} can be told apart")
-    kernels = {source.kernel.name: source.kernel for source in sources}
-    parts = [declare(kernel) for kernel in kernels.values()]
+    dims = program.graph.dims
     names = call_names(sources)
-    written = {name: write_call(name, source, program) for name, source in zip(names, sources, strict=True)}
-    parts += [*written.values(), write_step(program, sources, names)]
-    helpers: dict[str, Kernel] = {}
+    calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
+    step = StepWriter(program, calls)
+    helpers = {kernel.name: kernel for kernel in step.moves()}
     if epoch_dim(program) is not None:
-        helpers = {kernel.name: kernel for kernel in epoch_kernels(program)}
-        parts += [declare(kernel) for kernel in helpers.values()]
+        helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
+    kernels = {source.kernel.name: source.kernel for source in sources} | helpers
+    parts = [declare(kernel) for kernel in kernels.values()]
+    parts += {name: write_call(name, source, dims) for name, source in zip(names, sources, strict=True)}.values()
+    parts += [step.write(), "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
+    if epoch_dim(program) is not None:
         parts.append(write_epoch(program))
     return "\n".join(parts), tuple(helpers.values())
 
@@ -100,9 +105,8 @@ def call_names(sources: tuple[Source, ...]) -> list[str]:
     return names
 
 
-def write_call(name: str, source: Source, program: Program) -> str:
+def write_call(name: str, source: Source, dims: tuple[Dim, ...]) -> str:
     """A function in which the extents of a kernel are constants or products of the dims."""
-    dims = program.graph.dims
     pointers = [parameter for parameter, kind in source.kernel.parameters if kind.endswith("*")]
     head = ", ".join([f"ptr noalias %{pointer}" for pointer in pointers] + [f"i64 %d{k}" for k in range(len(dims))])
     lines = [f"define internal void @{name}({head}) noinline {ATTRIBUTES} {{"]
@@ -133,26 +137,136 @@ def extent_operand(extent: Extent, name: str, dims: tuple[Dim, ...], lines: list
     return total
 
 
-def write_step(program: Program, sources: tuple[Source, ...], names: list[str]) -> str:
-    graph = program.graph
-    lines = [
-        "define i32 @step(ptr noalias %states, ptr noalias %work, ptr noalias %inputs, ptr noalias %sizes, "
-        f"ptr noalias %scalars, ptr noalias %results) {ATTRIBUTES} {{",
-        "entry:",
-    ]
-    for number, _ in enumerate(graph.dims):
-        lines += [
-            f"  %size.{number} = getelementptr inbounds i64, ptr %sizes, i64 {number}",
-            f"  %d{number} = load i64, ptr %size.{number}, align 8",
+Pointers = dict[tuple[str, str], str]
+
+
+class StepWriter:
+    """Writes `step`: calls of nests in order, loops around those that are repeated, checks between them."""
+
+    def __init__(self, program: Program, calls: dict[int, tuple[str, Source]]) -> None:
+        self.program = program
+        self.calls = calls
+        self.dims = program.graph.dims
+        self.lines: list[str] = []
+        self.count = 0
+
+    def moves(self) -> Iterator[Kernel]:
+        """The kernels that bring the states of loops to where they are kept."""
+        stack = list(self.program.nests)
+        while stack:
+            repetition = stack.pop().repetition
+            if repetition is not None:
+                stack.extend(repetition.program.nests)
+                yield from (sweeps.move(state.dtype) for state, *_ in repetition.carries)
+
+    def write(self) -> str:
+        self.lines = [
+            "define i32 @step(ptr noalias %states, ptr noalias %work, ptr noalias %inputs, ptr noalias %sizes, "
+            f"ptr noalias %scalars, ptr noalias %results) {ATTRIBUTES} {{",
+            "entry:",
         ]
-    pointers = dict(load_pointers(program, lines))
-    for number, source in enumerate(sources):
-        lines += call_nest(number, names[number], source, program, pointers)
-        for index, check in enumerate(program.checks):
-            if check.nest == number:
-                lines += run_check(index, check.buffer, program)
-    lines += ["  ret i32 0", "}"]
-    return "\n".join(lines) + "\n"
+        for number, _ in enumerate(self.dims):
+            self.lines += [
+                f"  %size.{number} = getelementptr inbounds i64, ptr %sizes, i64 {number}",
+                f"  %d{number} = load i64, ptr %size.{number}, align 8",
+            ]
+        self.write_nests(self.program, dict(load_pointers(self.program, self.lines)), base=0)
+        self.lines += ["  ret i32 0", "}"]
+        return "\n".join(self.lines) + "\n"
+
+    def fresh(self, stem: str) -> str:
+        self.count += 1
+        return f"%{stem}.{self.count}"
+
+    def write_nests(self, program: Program, pointers: Pointers, base: int) -> None:
+        """base: where the program's own arena starts in that of the step."""
+        for number, nest in enumerate(program.nests):
+            place = partial(self.place, program, pointers, base, number)
+            if nest.repetition is not None:
+                inside = base + program.region(number, nest.repetition.work).offset
+                self.write_repetition(nest.repetition, place, inside)
+            else:
+                name, source = self.calls[id(nest)]
+                arguments = [f"ptr {place(each)}" for each in source.arguments if isinstance(each, Buffer)]
+                self.call(name, arguments)
+            for index, check in enumerate(program.checks):
+                if check.nest == number:
+                    self.lines += run_check(index, check.buffer, program)
+
+    def place(self, program: Program, pointers: Pointers, base: int, number: int, buffer: Buffer) -> str:
+        """A pointer to the memory of a buffer, as nest `number` of the program sees it."""
+        if buffer.kind in ("input", "result"):
+            return pointers[buffer.kind, buffer.name or buffer.value.attrs["name"]]
+        pointer = self.fresh("work")
+        offset = base + program.region(number, buffer).offset
+        self.lines.append(f"  {pointer} = getelementptr inbounds i8, ptr %work, i64 {offset}")
+        return pointer
+
+    def call(self, name: str, arguments: list[str]) -> None:
+        sizes = [f"i64 %d{index}" for index, _ in enumerate(self.dims)]
+        self.lines.append(f"  call void @{name}({', '.join([*arguments, *sizes])})")
+
+    def extent(self, extent: Extent) -> str:
+        return extent_operand(extent, self.fresh("extent")[1:], self.dims, self.lines)
+
+    def write_repetition(self, repetition: Repetition, place: Callable[[Buffer], str], base: int) -> None:
+        """The states are brought to where they are kept, then the program runs over them once a step."""
+        pointers: Pointers = {}
+        for state, start, kept in repetition.carries:
+            target = pointers["input", state.attrs["name"]] = place(kept)
+            count = self.extent(state.type.count)
+            move = sweeps.move(state.dtype).name
+            self.lines.append(f"  call void @{move}(ptr {target}, ptr {place(start)}, i64 {count})")
+        pointers |= {("input", data.attrs["name"]): place(buffer) for data, buffer in repetition.captured}
+        stacks = [("input", data.attrs["name"], data, place(buffer)) for data, buffer in repetition.slices]
+        stacks += [("result", output.name, output.value, place(buffer)) for output, buffer in repetition.results]
+        steps, label = self.steps(repetition, place), self.fresh("loop")[1:]
+        self.lines += [
+            f"  br label %{label}.entry",
+            f"{label}.entry:",
+            f"  br label %{label}",
+            f"{label}:",
+            f"  %{label}.s = phi i64 [ 0, %{label}.entry ], [ %{label}.next, %{label}.end ]",
+            f"  %{label}.more = icmp slt i64 %{label}.s, {steps}",
+            f"  br i1 %{label}.more, label %{label}.body, label %{label}.done",
+            f"{label}.body:",
+        ]
+        step = f"%{label}.s"
+        if repetition.value.attrs["reverse"]:
+            self.lines.append(f"  %{label}.left = sub nsw i64 {steps}, 1")
+            self.lines.append(f"  %{label}.t = sub nsw i64 %{label}.left, {step}")
+            step = f"%{label}.t"
+        for kind, name, value, stack in stacks:
+            pointers[kind, name] = self.slice(stack, step, value.type)
+        self.write_nests(repetition.program, pointers, base)
+        self.lines += [
+            f"  br label %{label}.end",
+            f"{label}.end:",
+            f"  %{label}.next = add nsw i64 %{label}.s, 1",
+            f"  br label %{label}",
+            f"{label}.done:",
+        ]
+
+    def steps(self, repetition: Repetition, place: Callable[[Buffer], str]) -> str:
+        """How many steps are taken."""
+        most = self.extent(repetition.value.attrs["length"])
+        if repetition.trips is None:
+            return most
+        wanted, some, steps = (self.fresh("trips") for _ in range(3))
+        self.lines += [
+            f"  {wanted} = load i64, ptr {place(repetition.trips)}, align 8",
+            f"  {some} = call i64 @llvm.smax.i64(i64 {wanted}, i64 0)",
+            f"  {steps} = call i64 @llvm.smin.i64(i64 {some}, i64 {most})",
+        ]
+        return steps
+
+    def slice(self, stack: str, step: str, slice_type: TensorType) -> str:
+        """A pointer to one slice of a stack."""
+        offset, pointer = self.fresh("offset"), self.fresh("slice")
+        kind = LLVM_TYPES[slice_type.dtype]
+        self.lines.append(f"  {offset} = mul nsw i64 {step}, {self.extent(slice_type.count)}")
+        self.lines.append(f"  {pointer} = getelementptr inbounds {kind}, ptr {stack}, i64 {offset}")
+        return pointer
 
 
 def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[str, str], str]]:
@@ -174,25 +288,6 @@ def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[st
     for number, value in enumerate(graph.of_role("scalar")):
         lines.append(f"  %scalar.{number} = getelementptr inbounds i64, ptr %scalars, i64 {number}")
         yield ("input", value.attrs["name"]), f"%scalar.{number}"
-
-
-def call_nest(
-    number: int, name: str, source: Source, program: Program, pointers: dict[tuple[str, str], str]
-) -> Iterator[str]:
-    arguments = []
-    for argument in source.arguments:
-        if not isinstance(argument, Buffer):
-            continue
-        if argument.kind in ("input", "result"):
-            place = argument.name or argument.value.attrs["name"]
-            arguments.append(f"ptr {pointers[argument.kind, place]}")
-            continue
-        offset = program.region(number, argument).offset
-        pointer = f"%work.{number}.{len(arguments)}"
-        yield f"  {pointer} = getelementptr inbounds i8, ptr %work, i64 {offset}"
-        arguments.append(f"ptr {pointer}")
-    arguments += [f"i64 %d{index}" for index, _ in enumerate(program.graph.dims)]
-    yield f"  call void @{name}({', '.join(arguments)})"
 
 
 def run_check(index: int, buffer: Buffer, program: Program) -> Iterator[str]:
@@ -332,7 +427,6 @@ def write_epoch(program: Program) -> str:
         "done:",
         "  ret i32 0",
         "}",
-        "declare i64 @llvm.smin.i64(i64, i64)",
     ]
     return "\n".join(lines) + "\n"
 

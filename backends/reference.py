@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.types import DTYPES, Dim, Product, Sum, TensorType, evaluate
 
@@ -20,20 +21,55 @@ def run(graph: Graph, arrays: Mapping[str, Any], *, double: bool = False) -> dic
     Raises IRError when an array's shape does not fit its input.
     """
     sizes = dim_sizes(graph, arrays)
-    env: dict[Value, Array] = {}
     with np.errstate(all="ignore"):
-        for value in [*graph.inputs, *graph.values()]:
-            if value not in env:
-                env[value] = compute(value, env, arrays, sizes, double)
+        env = evaluate_values(graph, arrays, sizes, double)
     return {output.name: env[output.value] for output in graph.outputs}
 
 
+def evaluate_values(
+    graph: Graph, arrays: Mapping[str, Any], sizes: Mapping[Dim, int], double: bool
+) -> dict[Value, Any]:
+    """Every value of the graph; of a loop, what its body gives, by name."""
+    env: dict[Value, Any] = {}
+    for value in [*graph.inputs, *graph.values()]:
+        if value not in env:
+            env[value] = compute(value, env, arrays, sizes, double)
+    return env
+
+
+def run_loop(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], double: bool) -> dict[str, Array]:
+    """The last states and the stacked results of a loop, by name."""
+    body, roles, length = value.attrs["body"].graph, ops.Roles(value), concrete(value.attrs["length"], sizes)
+    count = length if roles.trips is None else min(max(int(env[roles.trips]), 0), length)
+    named = {state.attrs["name"]: env[start] for state, start in roles.carried}
+    named |= {data.attrs["name"]: env[operand] for data, operand in roles.captured}
+    stacks = {
+        output.name: np.zeros((length, *concrete(output.value.shape, sizes)), dtype_of(output.value, double))
+        for output in body.of_kind("result")
+    }
+    for step in reversed(range(count)) if value.attrs["reverse"] else range(count):
+        named |= {data.attrs["name"]: env[operand][step] for data, operand in roles.slices}
+        found = evaluate_values(body, named, sizes, double)
+        for output in body.of_kind("result"):
+            stacks[output.name][step] = found[output.value]
+        named |= {output.name: found[output.value] for output in body.of_kind("update")}
+    return stacks | {state.attrs["name"]: named[state.attrs["name"]] for state, _ in roles.carried}
+
+
+def dtype_of(value: Value, double: bool) -> np.dtype[Any]:
+    return DTYPES["f64" if double and value.dtype == "f32" else value.dtype]
+
+
 def compute(
-    value: Value, env: Mapping[Value, Array], arrays: Mapping[str, Any], sizes: Mapping[Dim, int], double: bool
-) -> Array:
-    dtype = DTYPES["f64" if double and value.dtype == "f32" else value.dtype]
+    value: Value, env: Mapping[Value, Any], arrays: Mapping[str, Any], sizes: Mapping[Dim, int], double: bool
+) -> Any:
+    dtype = dtype_of(value, double)
     if value.op.name == "input":
         return np.asarray(arrays[value.attrs["name"]], dtype)
+    if value.op.kind == "loop":
+        return run_loop(value, env, sizes, double)
+    if value.op.kind == "part":
+        return env[value.operands[0]][value.attrs["name"]]
     if value.op.numpy is None:
         raise IRError(f"{value.op.name} has no value of its own; run the passes that expand it first")
     attrs = {key: concrete(item, sizes) for key, item in value.attrs.items()}

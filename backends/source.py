@@ -608,7 +608,7 @@ class Writer:
         by_axes: dict[tuple[int, ...], list[Store]] = {}
         for store in self.nest.stores:
             if store.term.late and store.index:
-                by_axes.setdefault(tuple(axis for axis, _ in store.index), []).append(store)
+                by_axes.setdefault(tuple(axis for axis, _ in store.index if axis is not None), []).append(store)
         for axes, stores in by_axes.items():
             with self.some_loops(axes):
                 if self.nest.lane in axes:

@@ -1,8 +1,8 @@
-"""Kernels of the ops that go along an axis in order: one text each, for x seen as [outer, count, inner]."""
+"""Kernels of the ops that go along an axis in order: one text each, for x seen as [outer, count, inner]; and a copy."""
 
 from __future__ import annotations
 
-from graphc.backends.primitives import Kernel
+from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.types import FLOATS
 
 # line is scratch for 2 * count numbers.
@@ -68,3 +68,16 @@ def precedes(dtype: str, reverse: bool) -> str:
     if dtype not in FLOATS:
         return "v > u" if reverse else "v < u"
     return "(v > u) | ((v != v) & (u == u))" if reverse else "(v < u) | ((u != u) & (v == v))"
+
+
+def move(dtype: str) -> Kernel:
+    """The kernel that copies `count` numbers: (out, x, count)."""
+    name = f"move_{dtype}"
+    text = f"""def {name}(out, x, count):
+    whole = count - count % {LANES}
+    for k in range(0, whole, {LANES}):
+        store_lanes(out, k, load_lanes(x, k))
+    for k in range(whole, count):
+        store(out, k, load(x, k))
+"""
+    return Kernel(name, text, (("out", f"{dtype}*"), ("x", f"{dtype}*"), ("count", "i64")))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.source import Source
 from graphc.errors import TraceError
 from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Origin, user_origin
 from graphc.ir.loops import Buffer, print_buffer, print_nest
-from graphc.ir.program import print_program
+from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
 from graphc.ir.types import Extent
 
@@ -28,7 +29,7 @@ def text(function: Function, level: str) -> str:
     if level == "program":
         return print_program(program)
     if level == "kernels":
-        return "".join(print_nest(nest) for nest in program.nests)
+        return "".join(print_nest(nest) for nest in program.walk())
     if level in function.stages:
         return print_graph(function.stages[level])
     raise unknown_level(level, ("graph", "program", "kernels", *function.stages))
@@ -53,14 +54,24 @@ def calls(function: Function) -> Iterator[str]:
     program = function.artifact.program
     inputs = (value.attrs["name"].replace(".", "_") for value in program.graph.inputs)
     yield f"def {function.name}({', '.join(inputs)}):"
-    for number, (nest, each) in enumerate(zip(program.nests, function.artifact.sources, strict=True)):
+    texts = {id(nest): each for nest, each in zip(program.walk(), function.artifact.sources, strict=True)}
+    yield from calls_of(program, texts, "    ")
+
+
+def calls_of(program: Program, texts: Mapping[int, Source], indent: str) -> Iterator[str]:
+    for number, nest in enumerate(program.nests):
         for line in user_lines(nest.origins):
-            yield f"    # {line}"
-        arguments = ", ".join(argument_text(argument) for argument in each.arguments)
-        yield f"    {each.kernel.name}({arguments})"
+            yield f"{indent}# {line}"
+        if nest.repetition is not None:
+            steps = f"range({nest.repetition.value.attrs['length']})"
+            yield f"{indent}for step in {f'reversed({steps})' if nest.repetition.value.attrs['reverse'] else steps}:"
+            yield from calls_of(nest.repetition.program, texts, indent + "    ")
+        else:
+            each = texts[id(nest)]
+            yield f"{indent}{each.kernel.name}({', '.join(map(argument_text, each.arguments))})"
         for check in program.checks:
             if check.nest == number:
-                yield f"    # stop here unless: {check.message}"
+                yield f"{indent}# stop here unless: {check.message}"
 
 
 def argument_text(argument: Buffer | Extent) -> str:
@@ -76,7 +87,7 @@ def summary(function: Function) -> str:
     """A table of kernels with what they compute, and the memory of the whole."""
     program = function.artifact.program
     rows: list[tuple[str, ...]] = [("kernel", "over", "part", "layers", "lines of yours")]
-    for nest in program.nests:
+    for nest in program.walk():
         origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
         columns = (
             (origin.role for origin in origins),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphc.ir import ops
+from graphc.ir.adjoint import Cotangents, Grown, pull_back_loop, with_grown
 from graphc.ir.graph import Graph, IRError, Value, located, reachable
 from graphc.ir.rewrite import hand_out, with_operands
 from graphc.ir.types import FLOATS
@@ -18,37 +21,57 @@ def depends_on(loss: Value, wrt: tuple[Value, ...]) -> set[Value]:
 
 
 def differentiable(value: Value) -> bool:
-    return value.op.kind == "gradient" or (value.op.vjp is not None and value.op is not ops.stop_gradient)
+    if value.op.kind in ("gradient", "loop", "part"):
+        return True
+    return value.op.vjp is not None and value.op is not ops.stop_gradient
 
 
-def gradients(loss: Value, wrt: tuple[Value, ...]) -> tuple[Value, ...]:
+def gradients(loss: Value, wrt: tuple[Value, ...], grown: Grown) -> tuple[Value, ...]:
     """d loss / d w for each w in `wrt`; every result has the type of its w, zero where loss ignores w.
 
-    loss  one element, of a float dtype
+    loss   one element, of a float dtype
+    grown  is told of loops that have to give more than they did
     Raises IRError when a value on the path has no gradient rule.
+    """
+    with located(loss.origin, role="backward"):
+        found = pull_back({loss: ops.full(value=1.0, type=loss.type)}, wrt, grown)
+        return tuple(found.get(w) or ops.full(value=0.0, type=w.type) for w in wrt)
+
+
+def pull_back(seeds: Cotangents, wrt: tuple[Value, ...], grown: Grown) -> Cotangents:
+    """The cotangents of `wrt` for those of some results; nothing for what no result depends on.
+
     Source: Griewank & Walther, Evaluating Derivatives, 2nd ed., section 3.2 (adjoint sweep).
     """
-    order = list(reachable((loss,)))
+    order = list(reachable(tuple(seeds)))
     needed = set(wrt)
     for value in order:
         if value.dtype in FLOATS and any(operand in needed for operand in value.operands):
             needed.add(value)
-    with located(loss.origin, role="backward"):
-        cotangents: dict[Value, Value] = {loss: ops.full(value=1.0, type=loss.type)}
+    cotangents: Cotangents = dict(seeds)
+    parts: dict[Value, Cotangents] = {}
     for value in reversed(order):
-        if value not in cotangents or value not in needed or not value.operands:
+        reached = parts.get(value) if value.op.kind == "loop" else cotangents.get(value)
+        if not reached or value not in needed or not value.operands:
             continue
-        if value.op.vjp is None:
-            raise IRError(f"{value.op.name} has no gradient but the loss depends on it; wrap it in stop_gradient()")
+        if value.op.kind == "part":
+            parts.setdefault(value.operands[0], {})[value] = cotangents[value]
+            continue
         with located(value.origin, role="backward"):
-            for operand, cotangent in zip(
-                value.operands, value.op.vjp(cotangents[value], value, *value.operands), strict=True
-            ):
+            for operand, cotangent in zip(value.operands, vjp_of(value, reached, grown), strict=True):
                 if cotangent is not None and operand in needed:
                     known = cotangents.get(operand)
                     cotangents[operand] = cotangent if known is None else ops.add(known, cotangent)
-    with located(loss.origin, role="backward"):
-        return tuple(cotangents.get(w) or ops.full(value=0.0, type=w.type) for w in wrt)
+    return {w: cotangents[w] for w in wrt if w in cotangents}
+
+
+def vjp_of(value: Value, reached: Value | Cotangents, grown: Grown) -> Sequence[Value | None]:
+    """A cotangent, or None, for each operand of a value; `reached` is its own, or those of a loop's parts."""
+    if isinstance(reached, dict):
+        return pull_back_loop(value, reached, grown, pull_back)
+    if value.op.vjp is None:
+        raise IRError(f"{value.op.name} has no gradient but the loss depends on it; wrap it in stop_gradient()")
+    return value.op.vjp(reached, value, *value.operands)
 
 
 def hold_wanted(graph: Graph) -> Graph:
@@ -74,6 +97,7 @@ def expand_gradients(graph: Graph) -> Graph:
             loss, wrt = value.operands
             asked.setdefault(loss, []).append(wrt)
     new: dict[Value, Value] = {}
+    grown: Grown = {}
     swept: dict[tuple[Value, Value], Value] = {}
     for value in graph.values():
         if value.op is not ops.gradient:
@@ -82,7 +106,7 @@ def expand_gradients(graph: Graph) -> Graph:
         loss, wrt = value.operands
         if (loss, wrt) not in swept:
             wanted = [w for w in asked[loss] if w in new]
-            found = gradients(new[loss], tuple(new[w] for w in wanted))
+            found = gradients(new[loss], tuple(new[w] for w in wanted), grown)
             swept.update(zip(((loss, w) for w in wanted), found, strict=True))
         new[value] = swept[loss, wrt]
-    return hand_out(graph, new)
+    return with_grown(hand_out(graph, new), grown)

@@ -41,9 +41,9 @@ class Group:
         return next((value for value in self.axes if value.op.kind == "contraction"), None)
 
     @property
-    def sweep(self) -> Value | None:
-        """The sweep along an axis this group is, if it is one; it has no frame and no other values."""
-        return next((value for value in self.axes if value.op.kind == "sweep"), None)
+    def whole(self) -> Value | None:
+        """The sweep or loop this group is, if it is one; it has no frame and, but for parts, no other values."""
+        return next((value for value in self.axes if value.op.kind in ("sweep", "loop")), None)
 
     @property
     def lane(self) -> int:
@@ -86,12 +86,12 @@ def is_computed(value: Value) -> bool:
 
 def starts_alone(value: Value) -> bool:
     """A value whose nest is made for it; others may join."""
-    return value.op.kind in ("contraction", "sweep")
+    return value.op.kind in ("contraction", "sweep", "loop")
 
 
 def is_placed(value: Value) -> bool:
     """A value whose elements do not come in the order of its nest's frame: it can be read from memory only."""
-    return value.op.kind in ("scatter", "sweep")
+    return value.op.kind in ("scatter", "sweep", "loop", "part")
 
 
 def is_inlined(value: Value) -> bool:
@@ -152,6 +152,10 @@ class Fusion:
         return self.groups
 
     def place(self, value: Value) -> None:
+        if value.op.kind == "part":
+            self.group_of[value] = self.group_of[value.operands[0]]
+            self.enter(value, self.group_of[value], (None,) * len(value.shape))
+            return
         roots = [memory_of(resolve(operand).root) for operand in value.operands]
         candidates = list(dict.fromkeys(self.group_of[root] for root in roots if root in self.group_of))
         candidates.sort(key=lambda group: (group.product is None, -len(group.frame)))
@@ -169,7 +173,7 @@ class Fusion:
         kept = iter(range(len(shape)))
         walked: Axes = tuple(None if extent == 1 else next(kept) for extent in shape)
         frame = tuple(extent for extent in shape if extent != 1)
-        if value.op.kind == "sweep":
+        if value.op.kind in ("sweep", "loop"):
             frame, walked = (), (None,) * len(shape)
         group = Group(frame)
         self.enter(value, group, walked)
@@ -192,7 +196,7 @@ class Fusion:
 
     def join(self, value: Value, group: Group) -> bool:
         """Add the value to the group if that is legal."""
-        if starts_alone(value) or group.sweep or value in self.stands_alone or not self.may_mix(value, group):
+        if starts_alone(value) or group.whole or value in self.stands_alone or not self.may_mix(value, group):
             return False
         if is_placed(value) and group.product is not None:
             return False
@@ -305,7 +309,7 @@ class Fusion:
         host, guest = (earlier, later) if earlier.product is not None else (later, earlier)
         between = any(earlier in self.before[other] for other in self.before[later] if other is not earlier)
         alone = any(value in self.stands_alone for value in (*later.axes, *earlier.axes))
-        if between or alone or guest.product is not None or guest.sweep or host.sweep:
+        if between or alone or guest.product is not None or guest.whole or host.whole:
             return None
         if guest.frame != host.frame:
             return self.append_columns(later, earlier)
@@ -375,7 +379,7 @@ class Fusion:
                     self.merge(group, other)
 
     def are_siblings(self, group: Group, other: Group) -> bool:
-        if group.frame != other.frame or group.product or other.product or group.sweep or other.sweep:
+        if group.frame != other.frame or group.product or other.product or group.whole or other.whole:
             return False
         if other in self.before[group] or group in self.before[other]:
             return False

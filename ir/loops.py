@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.ir import ops
 from graphc.ir.access import Access, memory_of, resolve, strides
 from graphc.ir.fuse import Axes, Group
-from graphc.ir.graph import IRError, Value
+from graphc.ir.graph import IRError, Output, Value
 from graphc.ir.layout import Steps, elements, matrix_layout
 from graphc.ir.types import STAY, Extent, Shape, Walk, add, along, content, multiply
+
+if TYPE_CHECKING:
+    from graphc.ir.program import Program
 
 INDEXED = ("load", "take", "column", "scatter")  # terms whose detail starts with a buffer and an index
 LANES = 16  # of every dtype on every target: it fixes the order of sums
@@ -111,8 +114,38 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
+class Repetition:
+    """A program that is run step by step, its states carried along.
+
+    trips     i64 scalar that says how many steps are taken, at most `length`; None: all
+    carries   (state of the program, where it starts, where it is kept)
+    slices    (data input, the array it is a slice of): one slice a step
+    captured  (data input, the array it is)
+    results   (result, the array it is a slice of)
+    work      scratch for the program's own arena
+    """
+
+    program: Program
+    value: Value
+    trips: Buffer | None
+    carries: tuple[tuple[Value, Buffer, Buffer], ...]
+    slices: tuple[tuple[Value, Buffer], ...]
+    captured: tuple[tuple[Value, Buffer], ...]
+    results: tuple[tuple[Output, Buffer], ...]
+    work: Buffer
+
+    def read(self) -> tuple[Buffer, ...]:
+        trips = () if self.trips is None else (self.trips,)
+        starts = (start for _, start, _ in self.carries)
+        return (*trips, *starts, *(buffer for _, buffer in (*self.slices, *self.captured)))
+
+    def written(self) -> tuple[Buffer, ...]:
+        return (*(kept for *_, kept in self.carries), *(buffer for _, buffer in self.results))
+
+
+@dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names. A nest may be one sweep instead."""
+    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition."""
 
     name: str
     frame: tuple[Extent, ...]
@@ -121,6 +154,7 @@ class LoopNest:
     origins: tuple[Any, ...] = ()
     stash: tuple[Term, ...] = ()
     sweep: Sweep | None = None
+    repetition: Repetition | None = None
 
     @property
     def lane(self) -> int:
@@ -144,14 +178,36 @@ class LoopNest:
                 stack.extend((operand, False) for operand in reversed(term.operands) if operand not in seen)
 
     def buffers(self) -> tuple[Buffer, ...]:
-        """Every buffer, each once, in order of first use."""
+        """Every buffer, each once."""
+        return tuple(dict.fromkeys((*self.read(), *self.written())))
+
+    def read(self) -> tuple[Buffer, ...]:
+        """The buffers numbers are taken from that were there before, each once, in order of first use."""
         found: list[Buffer] = []
         if self.product is not None:
             found += [self.product.left.buffer, self.product.right.buffer]
         if self.sweep is not None:
-            found += [self.sweep.source, self.sweep.target]
-        found += [term.detail[0] for term in self.terms() if term.kind in INDEXED]
+            found.append(self.sweep.source)
+        if self.repetition is not None:
+            found += self.repetition.read()
+        found += [term.detail[0] for term in self.terms() if term.kind in ("load", "take")]
+        return tuple(dict.fromkeys(found))
+
+    def written(self) -> tuple[Buffer, ...]:
+        """The buffers something is left in, each once; scratch among them."""
+        found = [term.detail[0] for term in self.terms() if term.kind in ("column", "scatter")]
+        if self.sweep is not None:
+            found.append(self.sweep.target)
+        if self.repetition is not None:
+            found += self.repetition.written()
         return tuple(dict.fromkeys(found + [store.buffer for store in self.stores]))
+
+    def values(self) -> Iterator[Value]:
+        """The values it computes, some of them more than once."""
+        whole = self.sweep or self.repetition
+        if whole is not None:
+            yield whole.value
+        yield from (term.value for term in self.terms() if term.kind not in ("load", "constant", "size", "iota"))
 
 
 def lane_mode(extent: Extent) -> str:
@@ -170,8 +226,8 @@ class Builder:
         self.made: dict[Access, Term] = {}
 
     def build(self) -> LoopNest:
-        if self.group.sweep is not None:
-            return self.sweep(self.group.sweep)
+        if self.group.whole is not None:
+            return self.sweep(self.group.whole)
         stores = [store for value in self.group.axes for store in self.store(value)]
         last = max((store.term.phase for store in stores), default=0)
         # A state is overwritten only once the row has been read for the last time.
@@ -496,6 +552,8 @@ def print_nest(nest: LoopNest) -> str:
     """The nest as text: frame, one line a term, one a store."""
     names = {term: f"{term.value.op.name}{number}" for number, term in enumerate(nest.terms())}
     head = f"nest {nest.name} over [{', '.join(map(str, nest.frame))}]"
+    if nest.repetition is not None:
+        return f"nest {nest.name} {nest.repetition.value.attrs['length']} times\n"
     if nest.sweep is not None:
         sweep = nest.sweep
         extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.ir import ops
 from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
 from graphc.ir.autodiff import expand_gradients, hold_wanted
-from graphc.ir.graph import Graph, Output, Value, located
+from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import hand_out, rebuild, rewriter, with_operands
@@ -204,6 +204,48 @@ def product_with_column(a: Value, column: Value) -> Value:
     return ops.sum(ops.mul(a, stretched(row, a.shape)), axes=(rank - 1,))
 
 
+def prune_loops(graph: Graph) -> Graph:
+    """Loops stack only what somebody reads, and are given only what their bodies read."""
+    while True:
+        pruned = prune_loops_once(graph)
+        if pruned is None:
+            return graph
+        graph = pruned
+
+
+def prune_loops_once(graph: Graph) -> Graph | None:
+    read: dict[Value, set[str]] = {}
+    for value in graph.values():
+        if value.op is ops.part:
+            read.setdefault(value.operands[0], set()).add(value.attrs["name"])
+    new: dict[Value, Value] = {}
+    changed = False
+    for value in graph.values():
+        new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+        if value.op is ops.loop:
+            pruned = prune_loop(new[value], read[value])
+            changed |= pruned is not new[value]
+            new[value] = pruned
+    return hand_out(graph, new) if changed else None
+
+
+def prune_loop(loop: Value, read: set[str]) -> Value:
+    """The loop without results nobody reads and without inputs its body does not need."""
+    body, roles = loop.attrs["body"].graph, ops.Roles(loop)
+    outputs = tuple(each for each in body.outputs if each.kind == "update" or each.name in read)
+    needed = set(reachable(tuple(each.value for each in outputs)))
+    slices, captured = ([pair for pair in pairs if pair[0] in needed] for pairs in (roles.slices, roles.captured))
+    states = [state for state, _ in roles.carried]
+    inputs = (*states, *(data for data, _ in (*slices, *captured)))
+    if outputs == body.outputs and len(inputs) == len(body.inputs):
+        return loop
+    operands = [] if roles.trips is None else [roles.trips]
+    operands += [operand for _, operand in (*roles.carried, *slices, *captured)]
+    smaller = replace(body, inputs=inputs, outputs=outputs)
+    with located(loop.origin):
+        return ops.loop(*operands, **loop.attrs | {"body": ops.Body(smaller), "slices": len(slices)})
+
+
 def collect_checks(graph: Graph) -> Graph:
     """Every `require_range` becomes a count of violations that is looked at before anything is updated."""
     checks: dict[str, Value] = {}
@@ -248,8 +290,8 @@ def read_from_memory(value: Value) -> Value | None:
         operands = tuple(grounded(operand) for operand in value.operands)
         if value.op.kind == "gather":
             operands = (table_in_memory(operands[0]), *operands[1:])
-        if value.op.kind == "sweep":
-            operands = (own_memory(operands[0]),)
+        if value.op.kind in ("sweep", "loop"):
+            operands = tuple(own_memory(operand) for operand in operands)
     return None if operands == value.operands else with_operands(value, operands)
 
 
@@ -288,7 +330,7 @@ def own_memory(value: Value) -> Value:
 def handed_out(value: Value) -> Value:
     """The value, or a copy where what computes it cannot write to where it is wanted."""
     source = memory_of(value)
-    return copied(value) if source.op.kind in ("view", "source", "scatter", "sweep") else value
+    return copied(value) if source.op.kind in ("view", "source", "scatter", "sweep", "part") else value
 
 
 def copied(value: Value) -> Value:
@@ -312,6 +354,7 @@ PIPELINE: tuple[Pass, ...] = (
     fold,
     simplify,
     merge,
+    prune_loops,
     place_copies,
 )
 
@@ -320,6 +363,22 @@ def run_passes(graph: Graph, passes: Sequence[Pass] = PIPELINE, watch: Watch = l
     """The graph after all passes, verified after each; `watch(name, graph)` sees every stage."""
     watch("trace", verify(graph))
     for step in passes:
-        graph = verify(step(graph))
+        graph = verify(with_bodies(graph, step))
         watch(step.__name__, graph)
     return graph
+
+
+def with_bodies(graph: Graph, step: Pass) -> Graph:
+    """The graph after a pass that went over the bodies of its loops first."""
+    if not any(value.op.kind == "loop" for value in graph.values()):
+        return step(graph)
+    done: dict[ops.Body, ops.Body] = {}
+
+    def visit(value: Value) -> Value | None:
+        if value.op.kind != "loop" or value.attrs["body"] in done.values():
+            return None
+        body = value.attrs["body"]
+        done.setdefault(body, ops.Body(with_bodies(body.graph, step)))
+        return replace(value, attrs=value.attrs | {"body": done[body]})
+
+    return step(rebuild(graph, visit))

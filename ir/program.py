@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graphc.ir import ops
 from graphc.ir.access import memory_of
 from graphc.ir.fuse import Group, all_reads, fuse
 from graphc.ir.graph import Graph, IRError, Value
-from graphc.ir.loops import LANES, Buffer, Builder, LoopNest, print_buffer, print_nest, verify_nest
+from graphc.ir.loops import LANES, Buffer, Builder, LoopNest, Repetition, home, print_buffer, print_nest, verify_nest
 from graphc.ir.types import DTYPES, bound
 
 ALIGNMENT = 128  # a full set of lanes of the widest dtype, so that whole-lane writes stay inside
@@ -50,6 +51,14 @@ class Program:
     work: dict[tuple[int, Buffer], Region]
     work_bytes: int
 
+    def walk(self) -> Iterator[LoopNest]:
+        """Every nest that is a kernel, those of repeated programs in their place."""
+        for nest in self.nests:
+            if nest.repetition is None:
+                yield nest
+            else:
+                yield from nest.repetition.program.walk()
+
     @property
     def state_bytes(self) -> int:
         return sum(round_up(value.type.max_bytes) for value in self.graph.of_role("state"))
@@ -70,11 +79,35 @@ def plan(graph: Graph, panel_width: int) -> Program:
     """
     graph, groups = fuse(graph)
     places = stored_places(graph, groups)
-    nests = tuple(verify_nest(Builder(group, places).build()) for group in groups)
+    nests = tuple(verify_nest(build_nest(group, places, panel_width)) for group in groups)
     checks = tuple(find_checks(graph, groups))
     lives = lifetimes(nests, checks, panel_width)
     work, work_bytes = allocate(lives)
     return verify_program(Program(graph, nests, checks, work, work_bytes))
+
+
+def build_nest(group: Group, places: dict[Value, tuple[Buffer, ...]], panel_width: int) -> LoopNest:
+    loop = group.whole
+    if loop is None or loop.op.kind != "loop":
+        return Builder(group, places).build()
+    parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
+    body, roles = loop.attrs["body"].graph, ops.Roles(loop)
+
+    def kept(name: str, value: Value) -> Buffer:
+        return parts.get(name) or Buffer("scratch", value, f"{name} of a loop")
+
+    repetition = Repetition(
+        program=plan(body, panel_width),
+        value=loop,
+        trips=None if roles.trips is None else home(roles.trips),
+        carries=tuple((state, home(start), kept(state.attrs["name"], state)) for state, start in roles.carried),
+        slices=tuple((data, home(operand)) for data, operand in roles.slices),
+        captured=tuple((data, home(operand)) for data, operand in roles.captured),
+        results=tuple((output, parts[output.name]) for output in body.of_kind("result")),
+        work=Buffer("scratch", loop, "work of a loop"),
+    )
+    origins = () if loop.origin is None else (loop.origin,)
+    return LoopNest("loop", (), (), origins=origins, repetition=repetition)
 
 
 def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer, ...]]:
@@ -107,6 +140,11 @@ def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
 
 def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, int]]:
     """Scratch of one nest and its size at the dims' maxima."""
+    if nest.repetition is not None:
+        yield nest.repetition.work, max(nest.repetition.program.work_bytes, 1)
+        for state, _, kept in nest.repetition.carries:
+            if kept.kind == "scratch":
+                yield kept, state.type.max_bytes
     if nest.sweep is not None:
         yield Buffer("scratch", nest.sweep.value, "line"), 2 * bound(nest.sweep.extent) * DTYPES["i64"].itemsize
     for term in nest.terms():
@@ -171,10 +209,7 @@ def verify_program(program: Program) -> Program:
                 raise IRError(f"two live buffers share bytes at {max(one.offset, other.offset)} of the arena")
     written: set[Buffer] = set()
     for nest in program.nests:
-        stored = {store.buffer for store in nest.stores}
-        stored |= {term.detail[0] for term in nest.terms() if term.kind in ("column", "scatter")}
-        if nest.sweep is not None:
-            stored.add(nest.sweep.target)
+        stored = set(nest.written())
         for buffer in nest.buffers():
             if buffer.kind == "value" and buffer not in written | stored:
                 raise IRError(f"nest {nest.name} reads {print_buffer(buffer)} before it is written")
@@ -189,12 +224,14 @@ def verify_program(program: Program) -> Program:
 def print_program(program: Program) -> str:
     """The plan as text: the arena, then nests and checks in order."""
     lines = [f"program {program.graph.name}: {len(program.nests)} nests, {program.work_bytes} bytes of work"]
-    for (home, buffer), region in sorted(program.work.items(), key=lambda item: (item[1].first, item[1].offset)):
-        owner = print_buffer(buffer) if home < 0 else f"{print_buffer(buffer)} of nest {home}"
+    for (nest_number, buffer), region in sorted(program.work.items(), key=lambda item: (item[1].first, item[1].offset)):
+        owner = print_buffer(buffer) if nest_number < 0 else f"{print_buffer(buffer)} of nest {nest_number}"
         span = f"[{region.offset}, {region.offset + region.size})"
         lines.append(f"  work {span} {buffer.value.type} {owner}, nests {region.first} to {region.last}")
     for number, nest in enumerate(program.nests):
         head, *body = print_nest(nest).splitlines()
         lines += [f"{number}: {head}", *(f"  {line}" for line in body)]
+        if nest.repetition is not None:
+            lines += [f"    {line}" for line in print_program(nest.repetition.program).splitlines()]
         lines += [f"  check: {check.message}" for check in program.checks if check.nest == number]
     return "\n".join(lines) + "\n"

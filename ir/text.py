@@ -95,8 +95,10 @@ def parse_line(line: str, env: dict[str, Value], dims: dict[str, Dim], outputs: 
     target, type_text, op_name, arguments = found.groups()
     written = parse_type(type_text, dims)
     operands, attrs = parse_arguments(arguments, env, dims)
-    if ops.OPS[op_name].kind == "source":
+    if ops.OPS[op_name].kind in ("source", "part"):
         attrs["type"] = written
+    if ops.OPS[op_name].kind == "loop":
+        attrs["body"] = ops.Body(parse_graph(attrs["body"]))
     value = ops.OPS[op_name](*operands, **attrs)
     if value.type != written:
         raise IRError(f"%{target} is written {written} but {op_name} gives {value.type}")

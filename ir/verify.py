@@ -12,15 +12,20 @@ from graphc.ir.types import Dim, Product, Sum, dims_of
 OUTPUT_KINDS = ("result", "update", "check")
 
 
-def verify(graph: Graph) -> Graph:
-    """The graph itself; raises IRError naming the first value that breaks an invariant."""
+def verify(graph: Graph, known: frozenset[Dim] = frozenset()) -> Graph:
+    """The graph itself; raises IRError naming the first value that breaks an invariant.
+
+    known  dims of the graph that this one is a loop's body of
+    """
     refuse_twins((value.attrs["name"] for value in graph.inputs), f"inputs of graph {graph.name!r}")
     refuse_twins((dim.name for dim in graph.dims), f"dims of graph {graph.name!r}")
     refuse_twins((f"{output.kind} {output.name}" for output in graph.outputs), f"outputs of graph {graph.name!r}")
     declared = set(graph.inputs)
-    dims = set(graph.dims)
+    dims = known.union(graph.dims)
     for value in graph.values():
         verify_value(value)
+        if value.op.kind == "loop":
+            verify(value.attrs["body"].graph, dims)
         if value.op.name == "input" and value not in declared:
             raise IRError(f"input {value.attrs['name']!r} is used but not declared by graph {graph.name!r}")
         unknown = {*value.type.dims(), *attribute_dims(tuple(value.attrs.values()))} - dims

@@ -90,18 +90,9 @@ def flow(program: Program) -> Flow:
     return Flow(program, program.graph.of_role("data"), cards, tuple(connect(cards)))
 
 
-def read_buffers(nest: LoopNest) -> tuple[Buffer, ...]:
-    """The buffers a nest takes numbers from that were there before it, each once."""
-    found = [] if nest.product is None else [nest.product.left.buffer, nest.product.right.buffer]
-    found += [term.detail[0] for term in nest.terms() if term.kind == "load"]
-    return tuple(dict.fromkeys(found))
-
-
 def written_buffers(nest: LoopNest) -> tuple[Buffer, ...]:
     """The buffers a nest leaves something in, each once."""
-    found = [store.buffer for store in nest.stores]
-    found += [term.detail[0] for term in nest.terms() if term.kind == "column"]
-    return tuple(buffer for buffer in dict.fromkeys(found) if buffer.kind != "scratch")
+    return tuple(buffer for buffer in nest.written() if buffer.kind != "scratch")
 
 
 def computed(nest: LoopNest) -> Iterator[Term]:
@@ -111,8 +102,8 @@ def computed(nest: LoopNest) -> Iterator[Term]:
 
 def describe(program: Program, number: int, nest: LoopNest) -> Card:
     ops: dict[str, list[str]] = {}
-    for term in computed(nest):
-        ops.setdefault(term.value.role, []).append(term.value.op.name)
+    for value in nest.values():
+        ops.setdefault(value.role, []).append(value.op.name)
     written = written_buffers(nest)
     return Card(
         number,
@@ -129,10 +120,11 @@ def parameters(nest: LoopNest) -> Iterator[Value]:
     """States and scalars a nest reads, without those states that only their own update reads."""
     updated = {buffer for buffer in written_buffers(nest) if buffer.kind == "input"}
     read_elsewhere = set() if nest.product is None else {nest.product.left.buffer, nest.product.right.buffer}
+    read_elsewhere |= set() if nest.repetition is None else set(nest.repetition.read())
     for term in computed(nest):
         if term.value.role != "update":
-            read_elsewhere |= {operand.detail[0] for operand in term.operands if operand.kind == "load"}
-    for buffer in read_buffers(nest):
+            read_elsewhere |= {operand.detail[0] for operand in term.operands if operand.kind in ("load", "take")}
+    for buffer in nest.read():
         if buffer.kind != "input" or buffer.value.attrs["role"] == "data":
             continue
         if buffer not in updated or buffer in read_elsewhere:
@@ -144,7 +136,7 @@ def connect(cards: tuple[Card, ...]) -> Iterator[Wire]:
     home = {
         buffer.value: card.number for card in cards for buffer in written_buffers(card.nest) if buffer.kind == "value"
     }
-    reads = [(card.number, buffer) for card in cards for buffer in read_buffers(card.nest)]
+    reads = [(card.number, buffer) for card in cards for buffer in card.nest.read()]
     links: list[tuple[Place, int, Value]] = []
     for target, buffer in reads:
         if buffer.kind == "value":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphc.ir.dot.cards import Card, Flow, Wire, flow, read_buffers, written_buffers
+from graphc.ir.dot.cards import Card, Flow, Wire, flow, written_buffers
 from graphc.ir.dot.graphs import Style, describe_output, style_of
 from graphc.ir.dot.language import Html, digraph, edge, escaped, node
 from graphc.ir.dot.style import (
@@ -133,7 +133,7 @@ def box_rows(program: Program, card: Card, names: dict[Value, str]) -> Iterator[
     for role, ops in card.ops.items():
         yield from (line(text, role) for text in wrap(f"{MARKS[role]}{' → '.join(ops)}", OPS_WIDTH))
     written = written_buffers(nest)
-    for buffer in read_buffers(nest):
+    for buffer in nest.read():
         if buffer not in written:
             yield memory("reads", program, card, buffer, names)
     for buffer in written:

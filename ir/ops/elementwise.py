@@ -25,6 +25,10 @@ def constant(value: float, like: Value) -> Value:
     return full(value=value, type=like.type)
 
 
+def scaled(value: Value, factor: float) -> Value:
+    return mul(value, constant(factor, value))
+
+
 def same_type(count: int, dtypes: tuple[str, ...], result: str | None = None) -> Callable[..., TensorType]:
     """`count` operands of one type with a dtype out of `dtypes`; the result has dtype `result` or the same."""
 
@@ -80,6 +84,7 @@ def binary(
     dtypes: tuple[str, ...] = NUMBERS,
     commutes: bool = False,
     result: str | None = None,
+    cost: int = 1,
 ) -> Op:
     tested = tuple(dtype for dtype in dtypes if dtype in ("f32", "i64", "bool"))
     return define(
@@ -90,6 +95,7 @@ def binary(
         vjp=vjp,
         scalar=scalar,
         commutes=commutes,
+        cost=cost,
         samples=samples(2, tested, low, high),
     )
 
@@ -138,12 +144,65 @@ log: Op = unary("log", "log({0})", np.log, lambda ct, out, a: (div(ct, a),), low
 log1p: Op = unary(
     "log1p", "log1p({0})", np.log1p, lambda ct, out, a: (div(ct, add(a, constant(1.0, a))),), low=-0.9, cost=10
 )
+exp2: Op = unary("exp2", "exp2({0})", np.exp2, lambda ct, out, a: (mul(ct, scaled(out, math.log(2))),), cost=20)
+log2: Op = unary("log2", "log2({0})", np.log2, lambda ct, out, a: (div(ct, scaled(a, math.log(2))),), low=0.1, cost=20)
+log10: Op = unary(
+    "log10", "log10({0})", np.log10, lambda ct, out, a: (div(ct, scaled(a, math.log(10))),), low=0.1, cost=20
+)
 sqrt: Op = unary("sqrt", "sqrt({0})", np.sqrt, lambda ct, out, a: (div(ct, mul(out, constant(2.0, out))),), low=0.1)
 tanh: Op = unary(
     "tanh", "tanh({0})", np.tanh, lambda ct, out, a: (mul(ct, sub(constant(1.0, out), mul(out, out))),), cost=10
 )
 sin: Op = unary("sin", "sin({0})", np.sin, lambda ct, out, a: (mul(ct, cos(a)),), cost=10)
 cos: Op = unary("cos", "cos({0})", np.cos, lambda ct, out, a: (neg(mul(ct, sin(a))),), cost=10)
+tan: Op = unary(
+    "tan", "tan({0})", np.tan, lambda ct, out, a: (mul(ct, add(constant(1.0, out), mul(out, out))),), -1.2, 1.2, cost=25
+)
+asin: Op = unary("asin", "asin({0})", np.arcsin, lambda ct, out, a: (div(ct, leg(a)),), -0.9, 0.9, cost=40)
+acos: Op = unary("acos", "acos({0})", np.arccos, lambda ct, out, a: (neg(div(ct, leg(a))),), -0.9, 0.9, cost=40)
+atan: Op = unary(
+    "atan", "atan({0})", np.arctan, lambda ct, out, a: (div(ct, add(mul(a, a), constant(1.0, a))),), cost=40
+)
+sinh: Op = unary("sinh", "sinh({0})", np.sinh, lambda ct, out, a: (mul(ct, cosh(a)),), cost=25)
+cosh: Op = unary("cosh", "cosh({0})", np.cosh, lambda ct, out, a: (mul(ct, sinh(a)),), cost=25)
+asinh: Op = unary(
+    "asinh",
+    "asinh({0})",
+    np.arcsinh,
+    lambda ct, out, a: (div(ct, sqrt(add(mul(a, a), constant(1.0, a)))),),
+    cost=40,
+)
+acosh: Op = unary(
+    "acosh",
+    "acosh({0})",
+    np.arccosh,
+    lambda ct, out, a: (div(ct, sqrt(mul(sub(a, constant(1.0, a)), add(a, constant(1.0, a))))),),
+    low=1.1,
+    high=5,
+    cost=40,
+)
+atanh: Op = unary("atanh", "atanh({0})", np.arctanh, lambda ct, out, a: (div(ct, below_one(a)),), -0.9, 0.9, cost=40)
+
+
+def below_one(a: Value) -> Value:
+    """1 - a*a without its rounding near 1."""
+    one = constant(1.0, a)
+    return mul(sub(one, a), add(one, a))
+
+
+def leg(a: Value) -> Value:
+    """The other leg of a right triangle with hypotenuse 1."""
+    return sqrt(below_one(a))
+
+
+def atan2_vjp(ct: Value, out: Value, y: Value, x: Value) -> tuple[Value, ...]:
+    """The angle turns by 1 over the distance; at the origin, where it has no slope, by 0."""
+    square, zero = add(mul(x, x), mul(y, y)), constant(0.0, x)
+    turn = div(ct, where(equal(square, zero), constant(1.0, x), square))
+    return mul(turn, x), neg(mul(turn, y))
+
+
+atan2: Op = binary("atan2", "atan2({0}, {1})", np.arctan2, atan2_vjp, low=0.3, dtypes=FLOATS, cost=40)
 relu: Op = unary(
     "relu",
     "maximum({0}, {zero})",
@@ -161,6 +220,37 @@ sign: Op = unary(
     dtypes=(*FLOATS, "i32", "i64"),
 )
 floor: Op = unary("floor", "floor({0})", np.floor, lambda ct, out, a: (None,))
+ceil: Op = unary("ceil", "ceil({0})", np.ceil, lambda ct, out, a: (None,))
+trunc: Op = unary("trunc", "trunc({0})", np.trunc, lambda ct, out, a: (None,))
+rint: Op = unary("rint", "rint({0})", np.rint, lambda ct, out, a: (None,))
+
+
+def quotient_array(a: Array, b: Array) -> Array:
+    """a / b rounded towards 0; 0 where b is 0."""
+    whole = np.floor_divide(a, np.where(b == 0, b.dtype.type(1), b))
+    result: Array = np.where(b == 0, a.dtype.type(0), whole + ((whole * b != a) & ((a ^ b) < 0)))
+    return result
+
+
+quotient: Op = binary(
+    "quotient",
+    "select({1} == {zero}, {zero}, select(({0} ^ {1}) < {zero}, -{one}, {one})"
+    " * (absolute({0}) // absolute(select({1} == {zero}, {one}, {1}))))",
+    quotient_array,
+    low=-9,
+    high=9,
+    dtypes=("i32", "i64"),
+    cost=20,
+)
+fmod: Op = binary(
+    "fmod",
+    "fmod({0}, {1})",
+    np.fmod,
+    lambda ct, out, a, b: (ct, neg(mul(ct, trunc(div(a, b))))),
+    low=0.3,
+    dtypes=FLOATS,
+    cost=100,
+)
 
 
 def sigmoid_array(a: Array) -> Array:
@@ -213,6 +303,13 @@ not_equal: Op = binary("not_equal", "{0} != {1}", np.not_equal, result="bool", c
 logical_and: Op = binary("logical_and", "{0} & {1}", np.logical_and, dtypes=("bool",), commutes=True)
 logical_or: Op = binary("logical_or", "{0} | {1}", np.logical_or, dtypes=("bool",), commutes=True)
 logical_not: Op = unary("logical_not", "~{0}", np.logical_not, None, dtypes=("bool",))
+bit_and: Op = binary("bit_and", "{0} & {1}", np.bitwise_and, low=-9, high=9, dtypes=INTEGERS, commutes=True)
+bit_or: Op = binary("bit_or", "{0} | {1}", np.bitwise_or, low=-9, high=9, dtypes=INTEGERS, commutes=True)
+bit_xor: Op = binary("bit_xor", "{0} ^ {1}", np.bitwise_xor, low=-9, high=9, dtypes=INTEGERS, commutes=True)
+bit_not: Op = unary("bit_not", "~{0}", np.invert, None, low=-9, high=9, dtypes=INTEGERS)
+# The count of places is at least 0 and below the number of bits.
+shift_left: Op = binary("shift_left", "{0} << {1}", np.left_shift, low=0, high=9, dtypes=("i32", "i64"))
+shift_right: Op = binary("shift_right", "{0} >> {1}", np.right_shift, low=0, high=9, dtypes=("i32", "i64"))
 
 
 def where_type(condition: TensorType, a: TensorType, b: TensorType) -> TensorType:

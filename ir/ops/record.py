@@ -9,9 +9,11 @@ from typing import Any
 from graphc.ir.graph import IRError, Value, current_origin
 from graphc.ir.types import TensorType, Walk
 
-KINDS = ("source", "elementwise", "reduce", "view", "contraction", "gather", "scatter", "sweep", "gradient")
+KINDS = (
+    "source", "elementwise", "reduce", "view", "contraction", "gather", "scatter", "sweep", "loop", "part", "gradient",
+)  # fmt: skip
 # How many of its first operands an op reads at places of its own choosing, not at the point it computes.
-WHOLE = {"contraction": 2, "gather": 1, "sweep": 1}
+WHOLE = {"contraction": 2, "gather": 1, "sweep": 1, "loop": 1_000_000, "part": 1}
 
 
 @dataclass(frozen=True, slots=True)

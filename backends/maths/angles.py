@@ -1,0 +1,115 @@
+"""Angles: trigonometric functions, their inverses, and remainders."""
+
+from __future__ import annotations
+
+from graphc.backends.maths.templates import widened
+
+# sin(a + turns pi/2) for a >= 0. The first of pi/2's three parts is taken off exactly.
+SIN_TURNED = """\
+def sin_turned(a, turns):
+    shifted = fma(a, real(TWO_OVER_PI), real(ROUNDER))
+    n = shifted - real(ROUNDER)
+    r = fma(n, real(-HALF_PI_LOW), fma(n, real(-HALF_PI_MIDDLE), fma(n, real(-HALF_PI_HIGH), a)))
+    z = r * r
+    p = polynomial(SIN, z)
+    q = polynomial(COS, z)
+    sine = fma(r * z, p, r)
+    cosine = fma(z * z, q, fma(z, real(-0.5), real(1.0)))
+    quadrant = bits_of(shifted + turns)
+    y = select((quadrant & integer(1)) == integer(0), sine, cosine)
+    sign = (quadrant >> integer(1)) << integer(SIGN_PLACE)
+    return select(a < real(PHASE_LOST), float_of(bits_of(y) ^ sign), real(nan))
+"""
+
+SIN = """\
+def sin(x):
+    y = sin_turned(absolute(x), real(0.0))
+    return select(bits_of(x) < integer(0), -y, y)
+"""
+
+COS = """\
+def cos(x):
+    return sin_turned(absolute(x), real(1.0))
+"""
+
+TAN = """\
+def tan(x):
+    a = absolute(x)
+    y = sin_turned(a, real(0.0)) / sin_turned(a, real(1.0))
+    return select(bits_of(x) < integer(0), -y, y)
+"""
+
+# The angle of the point (b, a) for a, b >= 0. With t = min / max, or (t - 1) / (t + 1) where t > tan(pi/8), it is a
+# multiple of pi/4 plus or minus atan t, and atan t is a short polynomial.
+ANGLE = """\
+def angle(a, b):
+    steep = a > b
+    most = maximum(a, b)
+    least = minimum(a, b)
+    scale = select(most > real(HUGE), real(0.25), select(most < real(TINY), real(TO_NORMAL), real(1.0)))
+    high = select(most == real(inf), real(1.0), most * scale)
+    low = select(most == real(inf), select(least == real(inf), real(1.0), real(0.0)), least * scale)
+    far = low > high * real(TAN_EIGHTH)
+    t = select(far, low - high, low) / select(far, low + high, select(high == real(0.0), real(1.0), high))
+    z = t * t
+    p = polynomial(ATAN, z)
+    flat = select(far, real(QUARTER_PI), real(0.0))
+    flat_low = select(far, real(QUARTER_PI_LOW), real(0.0))
+    base = select(steep, real(HALF_PI_HIGH) - flat, flat)
+    base_low = select(steep, real(HALF_PI_MIDDLE) - flat_low, flat_low)
+    turned = select(steep, -t, t)
+    return base + (turned + fma(turned * z, p, base_low))
+"""
+
+ATAN = """\
+def atan(x):
+    return copysign(angle(absolute(x), real(1.0)), x)
+"""
+
+ATAN2 = """\
+def atan2(y, x):
+    a = angle(absolute(y), absolute(x))
+    return copysign(select(bits_of(x) < integer(0), (real(PI) - a) + real(PI_LOW), a), y)
+"""
+
+ASIN = """\
+def asin(x):
+    a = absolute(x)
+    return copysign(angle(a, sqrt((real(1.0) - a) * (real(1.0) + a))), x)
+"""
+
+ACOS = """\
+def acos(x):
+    a = absolute(x)
+    y = angle(sqrt((real(1.0) - a) * (real(1.0) + a)), a)
+    return select(x < real(0.0), (real(PI) - y) + real(PI_LOW), y)
+"""
+
+# Multiples of |y| are taken off |x|, as many binary digits of the quotient at a time as fit into one product; where the
+# quotient would overflow, multiples of |y| times a power of two.
+FMOD = """\
+def fmod(x, y):
+    r = absolute(x)
+    divisor = absolute(y)
+    large = divisor * real(FMOD_FAR)
+    huge = large * real(FMOD_FAR)
+    for step in range(FMOD_STEPS):
+        d = select(absolute(r) > huge, huge, select(absolute(r) > large, large, divisor))
+        quotient = float_of(bits_of(trunc(r / d)) & integer(QUOTIENT_BITS))
+        r = fma(-quotient, d, r)
+    r = select(r < real(0.0), r + divisor, r)
+    r = select((divisor == real(inf)) & (absolute(x) < real(inf)), absolute(x), r)
+    return copysign(r, x)
+"""
+
+FUNCTIONS = {
+    "acos": widened(ACOS),
+    "asin": widened(ASIN),
+    "atan": widened(ATAN),
+    "atan2": widened(ATAN2),
+    "cos": widened(COS),
+    "fmod": widened(FMOD),
+    "sin": widened(SIN),
+    "tan": widened(TAN),
+}
+PARTS = {"angle": {"f64": ANGLE}, "sin_turned": {"f64": SIN_TURNED}}

@@ -1,0 +1,201 @@
+"""Logarithms, and what is made of them: powers and inverse hyperbolic functions."""
+
+from __future__ import annotations
+
+from graphc.backends.maths.templates import both, widened
+
+# x = m 2^k with sqrt(1/2) <= m < sqrt(2): k.
+EXPONENT = """\
+def exponent(x):
+    small = x < real(NORMAL)
+    bits = bits_of(select(small, x * real(TO_NORMAL), x))
+    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
+    return float_of(e + integer(ROUNDER_BITS)) - select(small, real(ROUNDER_TO_NORMAL), real(ROUNDER))
+"""
+
+# x = m 2^k with sqrt(1/2) <= m < sqrt(2): m.
+SIGNIFICAND = """\
+def significand(x):
+    bits = bits_of(select(x < real(NORMAL), x * real(TO_NORMAL), x))
+    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
+    return float_of(bits - (e << integer(MANTISSA)))
+"""
+
+# The logarithm of x, which is y where x is positive and finite.
+LOG_LIMITS = """\
+def log_limits(x, y):
+    z = select(x > real(0.0), y, select(x == real(0.0), real(-inf), real(nan)))
+    return select(x < real(inf), z, x)
+"""
+
+# k ln 2 + log(1 + f) for an integer k and sqrt(1/2) <= 1 + f < sqrt(2).
+LOG_OF_PARTS = """\
+def log_of_parts(k, f):
+    p = polynomial(LOG, f)
+    low = fma(f * f, fma(f, p, real(-0.5)), k * real(LN2_LOW))
+    return fma(k, real(LN2_HIGH), f + low)
+"""
+
+LOG = """\
+def log(x):
+    return log_limits(x, log_of_parts(exponent(x), significand(x) - real(1.0)))
+"""
+
+# k log 2 + log(1 + f) in a base whose 1 / ln is `rate` + `rate_low` and whose log 2 is `unit` + `unit_low`; k * unit
+# and what f * rate lacks are exact, so that powers of the base come out whole.
+LOG_IN_BASE = """\
+def log_in_base(k, f, rate, rate_low, unit, unit_low):
+    p = polynomial(LOG, f)
+    low = f * f * fma(f, p, real(-0.5))
+    high = f * rate
+    rest = fma(low, rate, fma(k, unit_low, fma(f, rate_low, fma(f, rate, -high))))
+    whole = k * unit
+    most = whole + high
+    return most + (((whole - most) + high) + rest)
+"""
+
+LOG2 = """\
+def log2(x):
+    f = significand(x) - real(1.0)
+    return log_limits(x, log_in_base(exponent(x), f, real(LOG2_E), real(LOG2_E_LOW), real(1.0), real(0.0)))
+"""
+
+LOG10 = """\
+def log10(x):
+    f = significand(x) - real(1.0)
+    y = log_in_base(exponent(x), f, real(LOG10_E), real(LOG10_E_LOW), real(LOG10_2), real(LOG10_2_LOW))
+    return log_limits(x, y)
+"""
+
+# With 2^k near 1 + x, f = 2^-k x + (2^-k - 1) does without the rounding of 1 + x.
+LOG1P = """\
+def log1p(x):
+    bits = bits_of(x + real(1.0))
+    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
+    k = float_of(e + integer(ROUNDER_BITS)) - real(ROUNDER)
+    scale = float_of(integer(ONE_BITS) - (e << integer(MANTISSA)))
+    exact = fma(scale, x, scale - real(1.0))
+    f = select(x < real(ONE_LOST), exact, float_of(bits - (e << integer(MANTISSA))) - real(1.0))
+    y = log_of_parts(k, f)
+    y = select(x > real(-1.0), y, select(x == real(-1.0), real(-inf), real(nan)))
+    return copysign(select(x < real(inf), y, x), x)
+"""
+
+# max(x, 0) + log(1 + t), where t = e^-|x| <= 1 leaves two cases of k.
+SOFTPLUS = """\
+def softplus(x):
+    t = exp(-absolute(x))
+    beyond = t > real(SQRT_TWO_LESS_ONE)
+    k = select(beyond, real(1.0), real(0.0))
+    f = select(beyond, fma(t, real(0.5), real(-0.5)), t)
+    return select(x > real(0.0), x, real(0.0)) + log_of_parts(k, f)
+"""
+
+# log(a + sqrt(a^2 + 1)) without the sum's rounding near 0; far out, log(2a).
+ASINH = """\
+def asinh(x):
+    a = absolute(x)
+    square = a * a
+    far = a > real(SQUARE_ALONE)
+    y = log1p(select(far, a, a + square / (sqrt(square + real(1.0)) + real(1.0))))
+    return copysign(select(far, y + real(LN2), y), x)
+"""
+
+ACOSH = """\
+def acosh(x):
+    t = x - real(1.0)
+    far = x > real(SQUARE_ALONE)
+    y = log1p(select(far, x, t + sqrt(t * (x + real(1.0)))))
+    return select(x >= real(1.0), select(far, y + real(LN2), y), real(nan))
+"""
+
+# log((1 + a) / (1 - a)) / 2 for a = |x|.
+ATANH = """\
+def atanh(x):
+    a = absolute(x)
+    twice = a + a
+    y = real(0.5) * log1p(twice + twice * a / (real(1.0) - a))
+    return copysign(select(a <= real(1.0), y, real(nan)), x)
+"""
+
+# a^y for a >= 0. The error of log a is multiplied by y, so log a = k ln 2 + 2 atanh s, s = (m - 1) / (m + 1), is a sum
+# of two numbers (Dekker, "A floating-point technique for extending the available precision", 1971): x_low is what x
+# lacks. The terms s and s^3 / 3 need this, the rest of the series is small enough without.
+POWER = """\
+def power(a, y):
+    k = exponent(a)
+    m = significand(a)
+    numerator = m - real(1.0)
+    denominator = m + real(1.0)
+    denominator_low = m - (denominator - real(1.0))
+    inverse = real(1.0) / denominator
+    s = numerator * inverse
+    s_low = inverse * fma(-s, denominator_low, fma(-s, denominator, numerator))
+    square = s * s
+    square_low = fma(s, s, -square) + real(2.0) * s * s_low
+    cube = s * square
+    cube_low = fma(s, square, -cube) + fma(s, square_low, s_low * square)
+    third = cube * real(TWO_THIRDS)
+    third_low = fma(cube, real(TWO_THIRDS), -third) + fma(cube, real(TWO_THIRDS_LOW), cube_low * real(TWO_THIRDS))
+    p = polynomial(ATANH, square)
+    twice = s + s
+    series = twice + third
+    series_low = ((twice - series) + third) + (s_low + s_low + fma(cube * square, p, third_low))
+    whole = k * real(LN2_HIGH)
+    most = whole + series
+    rest = ((whole - most) + series) + fma(k, real(LN2_LOW), series_low)
+    log_a = most + rest
+    log_a_low = (most - log_a) + rest
+    log_a = select(a == real(0.0), real(-inf), select(a < real(inf), log_a, a))
+    factor = select(a == real(1.0), real(0.0), y)
+    product = log_a * factor
+    product_low = fma(log_a, factor, -product) + log_a_low * factor
+    overflows = (product == real(EXP_LARGEST)) & (product_low > real(EXP_LARGEST_LOW))
+    within = (product > real(EXP_ZERO)) & (product < real(inf))
+    return exp_of_sum(select(overflows, real(inf), product), select(within, product_low, real(0.0)))
+"""
+
+# x^y from |x|^y.
+SIGNED_POWER = """\
+def signed_power(x, y, magnitude):
+    odd = (y == rint(y)) & (y * real(0.5) != rint(y * real(0.5)))
+    negative = bits_of(x) < integer(0)
+    t = select(odd & negative, -magnitude, magnitude)
+    t = select((x < real(0.0)) & (x > real(-inf)) & (y != rint(y)), real(nan), t)
+    return select(y == real(0.0), real(1.0), t)
+"""
+
+POW = """\
+def pow(x, y):
+    return signed_power(x, y, power(absolute(x), y))
+"""
+
+POW_SINGLE = """\
+def pow(x, y):
+    base = as_f64(x)
+    exponent = as_f64(y)
+    size = absolute(base)
+    magnitude = exp(log(size) * select(size == f64(1.0), f64(0.0), exponent))
+    return as_f32(signed_power(base, exponent, magnitude))
+"""
+
+FUNCTIONS = {
+    "acosh": widened(ACOSH),
+    "asinh": widened(ASINH),
+    "atanh": widened(ATANH),
+    "log": both(LOG),
+    "log10": widened(LOG10),
+    "log1p": both(LOG1P),
+    "log2": widened(LOG2),
+    "pow": {"f32": POW_SINGLE, "f64": POW},
+    "softplus": both(SOFTPLUS),
+}
+PARTS = {
+    "exponent": both(EXPONENT),
+    "log_in_base": {"f64": LOG_IN_BASE},
+    "log_limits": both(LOG_LIMITS),
+    "log_of_parts": both(LOG_OF_PARTS),
+    "power": {"f64": POWER},
+    "signed_power": {"f64": SIGNED_POWER},
+    "significand": both(SIGNIFICAND),
+}

@@ -1,0 +1,295 @@
+"""The gradient of a loop: a loop over the same steps from the other end.
+
+The body of the loop backwards is the adjoint of the body. What it reads of the steps gone by is stacked by the loop
+itself, which is replaced by one that gives these stacks as well. A product whose sum over all steps is wanted (the
+gradient of a weight) is taken once, after the loop, over the stacked operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from graphc.ir import ops
+from graphc.ir.graph import Graph, Output, Value, reachable
+from graphc.ir.rewrite import rebuild, with_operands
+from graphc.ir.types import FLOATS, Shape, multiply
+
+Cotangents = dict[Value, Value]
+Grown = dict[Value, Value]  # loops -> the same loops with more results
+PullBack = Callable[[Cotangents, tuple[Value, ...], Grown], Cotangents]
+Factors = tuple[Value, Value, int]  # both operands of a product, and how often its result is transposed
+
+
+def pull_back_loop(loop: Value, given: Cotangents, grown: Grown, pull_back: PullBack) -> Sequence[Value | None]:
+    """A cotangent, or None, for each operand of a loop.
+
+    given  cotangents of its parts
+    grown  is told of the loop that stacks what is read of each step
+    """
+    adjoint = Adjoint(loop, {part.attrs["name"]: cotangent for part, cotangent in given.items()})
+    inner: Grown = {}
+    wanted = tuple(value for value in adjoint.body.inputs if value.dtype in FLOATS)
+    found = pull_back(adjoint.seeds, wanted, inner)
+    return adjoint.finish(found, inner, grown)
+
+
+class Adjoint:
+    """A loop backwards while it is put together.
+
+    seeds     cotangents of what the body gives: carried from step to step, or arriving slice by slice
+    carries   state input of the loop backwards -> where it starts; `updates` has its new value
+    slices    data input -> the stack it is a slice of
+    captured  data input -> the operand it is
+    results   what is stacked, by name
+    """
+
+    def __init__(self, loop: Value, given: dict[str, Value]) -> None:
+        self.loop = loop
+        self.body: Graph = loop.attrs["body"].graph
+        self.roles = ops.Roles(loop)
+        self.seeds: Cotangents = {}
+        self.carries: dict[Value, Value] = {}
+        self.updates: dict[str, Value] = {}
+        self.slices: dict[Value, Value] = {}
+        self.captured: dict[Value, Value] = {}
+        self.results: dict[str, Value] = {}
+        self.kept: dict[Value, str] = {}
+        self.mine: dict[Value, Value] = {}
+        self.names = {value.attrs["name"] for value in self.body.inputs} | {each.name for each in self.body.outputs}
+        states = {state.attrs["name"]: state for state, _ in self.roles.carried}
+        for output in self.body.outputs:
+            if output.value.dtype not in FLOATS:
+                continue
+            if output.kind == "update":
+                state = states[output.name]
+                self.seed(output, self.carry(state, given.get(output.name)))
+            elif output.name in given:
+                self.seed(output, self.slice(f"d.{output.name}", output.value, given[output.name]))
+
+    def seed(self, output: Output, cotangent: Value) -> None:
+        known = self.seeds.get(output.value)
+        self.seeds[output.value] = cotangent if known is None else ops.add(known, cotangent)
+
+    def carry(self, like: Value, start: Value | None) -> Value:
+        """A cotangent of the type of `like` that goes from step to step."""
+        name = f"d.{like.attrs['name']}"
+        carried = ops.input(name=name, role="state", type=like.type)
+        self.carries[carried] = start if start is not None else ops.full(value=0.0, type=like.type)
+        return carried
+
+    def slice(self, name: str, like: Value, stack: Value) -> Value:
+        arriving = ops.input(name=name, role="data", type=like.type)
+        self.slices[arriving] = stack
+        return arriving
+
+    # -- putting it together
+
+    def finish(self, found: Cotangents, inner: Grown, grown: Grown) -> list[Value | None]:
+        self.inner = inner
+        for (carried, _), (state, _) in zip(
+            list(self.carries.items()), ((s, o) for s, o in self.roles.carried if s.dtype in FLOATS), strict=True
+        ):
+            self.updates[carried.attrs["name"]] = found.get(state) or ops.full(value=0.0, type=state.type)
+        for data, _ in self.roles.slices:
+            if data in found:
+                self.results[f"d.{data.attrs['name']}"] = found[data]
+        products: dict[Value, list[Factors]] = {}
+        for data, _ in self.roles.captured:
+            if data in found:
+                products[data] = self.gather_up(data, found[data])
+        stacks = {
+            factor: self.plan_stack(factor) for factors in products.values() for pair in factors for factor in pair[:2]
+        }
+        forward, back = self.build(grown)
+        places = {state: ops.part_of(back, f"d.{state.attrs['name']}") for state, _ in self.roles.carried
+                  if f"d.{state.attrs['name']}" in self.updates}  # fmt: skip
+        cotangents: list[Value | None] = [None] if self.roles.trips is not None else []
+        cotangents += [places.get(state) for state, _ in self.roles.carried]
+        for data, _ in self.roles.slices:
+            cotangents.append(ops.part_of(back, f"d.{data.attrs['name']}") if data in found else None)
+        for data, _ in self.roles.captured:
+            total = ops.part_of(back, f"d.{data.attrs['name']}") if f"d.{data.attrs['name']}" in self.updates else None
+            for left, right, turns in products.get(data, ()):
+                one = self.product_of_stacks(stacks[left](forward, back), stacks[right](forward, back), turns)
+                total = one if total is None else ops.add(total, one)
+            cotangents.append(total)
+        return cotangents
+
+    def gather_up(self, data: Value, cotangent: Value) -> list[Factors]:
+        """The products in a captured value's cotangent; what is left is summed from step to step."""
+        terms = list(summands(cotangent))
+        factored = [None if self.roles.trips is not None else factors_of(term) for term in terms]
+        rest = [term for term, factors in zip(terms, factored, strict=True) if factors is None]
+        if rest:
+            total = self.carry(data, None)
+            for term in rest:
+                total = ops.add(total, term)
+            self.updates[f"d.{data.attrs['name']}"] = total
+        return [factors for factors in factored if factors is not None]
+
+    def plan_stack(self, factor: Value) -> Callable[[Value, Value], Value]:
+        """How to get, from the loop forwards and the one backwards, the stack of a factor over all steps."""
+        source, turned = (factor.operands[0], True) if factor.op is ops.transpose else (factor, False)
+        length = self.loop.attrs["length"]
+        given = dict(self.roles.slices)
+        if source in given:
+            stack = given[source]
+            return lambda forward, back: merged(stack, turned)
+        if self.goes_backwards(source):
+            name = next(
+                (name for name, value in self.results.items() if value is source), f"factor.{len(self.results)}"
+            )
+            self.results[name] = source
+            return lambda forward, back: merged(ops.part_of(back, name), turned)
+        if source in dict(self.roles.captured):
+            whole = ops.reshape(dict(self.roles.captured)[source], shape=(1, *source.shape))
+            return lambda forward, back: merged(ops.broadcast(whole, shape=(length, *source.shape)), turned)
+        self.keep(source)
+        return lambda forward, back: merged(ops.part_of(forward, self.kept[source]), turned)
+
+    @staticmethod
+    def product_of_stacks(left: Value, right: Value, turns: int) -> Value:
+        """[steps * k, m] and [steps * k, n] -> [m, n], or its transpose."""
+        product = ops.dot(ops.transpose(left, permutation=(1, 0)), right)
+        return ops.transpose(product, permutation=(1, 0)) if turns % 2 else product
+
+    def goes_backwards(self, value: Value) -> bool:
+        """The value depends on a cotangent."""
+        starts = {*self.carries, *self.slices}
+        return any(each in starts for each in reachable((value,)))
+
+    def build(self, grown: Grown) -> tuple[Value, Value]:
+        """The loop forwards, giving what it has to, and the loop backwards."""
+        outputs = [Output("update", name, value) for name, value in self.updates.items()]
+        outputs += [Output("result", name, value) for name, value in self.results.items()]
+        backwards = self.marked(tuple(output.value for output in outputs))
+        residuals: dict[Value, Value] = {}
+        outputs = [replace(output, value=self.own(output.value, backwards, residuals)) for output in outputs]
+        forward = self.grow(grown)
+        for arriving, value in residuals.items():
+            self.slices[arriving] = ops.part_of(forward, self.kept[value])
+        inputs = (*self.carries, *self.slices, *self.captured)
+        body = ops.Body(Graph("backwards", inputs, tuple(outputs)))
+        operands = [] if self.roles.trips is None else [self.roles.trips]
+        operands += [*self.carries.values(), *self.slices.values(), *self.captured.values()]
+        attrs = self.loop.attrs | {"body": body, "reverse": not self.loop.attrs["reverse"], "slices": len(self.slices)}
+        return forward, ops.loop(*operands, **attrs)
+
+    def marked(self, roots: tuple[Value, ...]) -> set[Value]:
+        """The values that depend on a cotangent."""
+        found = {*self.carries, *self.slices}
+        for value in reachable(roots):
+            if any(operand in found for operand in value.operands):
+                found.add(value)
+        return found
+
+    def own(self, value: Value, backwards: set[Value], residuals: dict[Value, Value]) -> Value:
+        """The value over inputs of the loop backwards: those of the loop forwards come as slices or whole."""
+        stack = [value]
+        while stack:
+            each = stack[-1]
+            if each in self.mine:
+                stack.pop()
+                continue
+            copies = (
+                each in backwards or each.op.kind == "view" or (each.op.kind == "source" and each.op is not ops.input)
+            )
+            if not copies or each in self.carries or each in self.slices:
+                self.mine[each] = each if each in backwards else self.bring(each, residuals)
+                continue
+            missing = [operand for operand in each.operands if operand not in self.mine]
+            stack.extend(missing)
+            if not missing:
+                self.mine[each] = with_operands(each, tuple(self.mine[operand] for operand in each.operands))
+        return self.mine[value]
+
+    def bring(self, value: Value, residuals: dict[Value, Value]) -> Value:
+        """A value of the loop forwards, as an input of the loop backwards."""
+        slices, captured = dict(self.roles.slices), dict(self.roles.captured)
+        if value in slices:
+            return self.slice(value.attrs["name"], value, slices[value])
+        if value in captured:
+            self.captured[value] = captured[value]
+            return value
+        arriving = ops.input(name=self.keep(value), role="data", type=value.type)
+        residuals[arriving] = value
+        return arriving
+
+    def keep(self, value: Value) -> str:
+        """The name under which the loop forwards stacks a value."""
+        if value not in self.kept:
+            self.kept[value] = free_name("kept", self.names)
+        return self.kept[value]
+
+    def grow(self, grown: Grown) -> Value:
+        """The loop with a stack of everything that is kept, in place of the loop it was."""
+        latest = self.loop
+        while latest in grown:
+            latest = grown[latest]
+        if not self.kept:
+            return latest
+        body: Graph = latest.attrs["body"].graph
+        known = {output.name for output in body.outputs}
+        given = {output.value: output.name for output in body.of_kind("result")}
+        names = {value: free_name(name, known) for value, name in self.kept.items() if value not in given}
+        self.kept.update({value: given.get(value) or names[value] for value in self.kept})
+        more = tuple(Output("result", name, value) for value, name in names.items())
+        larger = with_grown(replace(body, outputs=(*body.outputs, *more)), self.inner)
+        grown[latest] = ops.loop(*latest.operands, **latest.attrs | {"body": ops.Body(larger)})
+        return grown[latest]
+
+
+def free_name(name: str, known: set[str]) -> str:
+    number, candidate = 0, name
+    while candidate in known:
+        number += 1
+        candidate = f"{name}.{number}"
+    known.add(candidate)
+    return candidate
+
+
+def with_grown(graph: Graph, grown: Grown) -> Graph:
+    """The graph over the latest form of each of its loops."""
+
+    def visit(value: Value) -> Value | None:
+        if value.op.kind != "part" or value.operands[0] not in latest:
+            return None
+        return with_operands(value, (latest[value.operands[0]],))
+
+    latest: Grown = {}
+    for loop in grown:
+        last = loop
+        while last in grown:
+            last = grown[last]
+        latest[loop] = last
+    return rebuild(graph, visit) if latest else graph
+
+
+def summands(value: Value) -> Iterator[Value]:
+    """The terms of a sum."""
+    if value.op is ops.add:
+        for operand in value.operands:
+            yield from summands(operand)
+    else:
+        yield value
+
+
+def factors_of(value: Value) -> Factors | None:
+    """(a, b, turns) for aᵀ b of two matrices, with its transposes counted; None for anything else."""
+    turns = 0
+    while value.op is ops.transpose and len(value.shape) == 2 and value.attrs["permutation"] == (1, 0):
+        value, turns = value.operands[0], turns + 1
+    if value.op is not ops.dot or len(value.shape) != 2:
+        return None
+    left, right = value.operands
+    turned = left.operands[0] if left.op is ops.transpose else ops.transpose(left, permutation=(1, 0))
+    return turned, right, turns
+
+
+def merged(stack: Value, turned: bool) -> Value:
+    """[steps, k, n], or [steps, n, k] turned, as [steps * k, n]."""
+    if turned:
+        stack = ops.transpose(stack, permutation=(0, 2, 1))
+    shape: Shape = (multiply(*stack.shape[:2]), stack.shape[2])
+    return ops.reshape(stack, shape=shape)

@@ -1,0 +1,173 @@
+"""Loops that carry a state: text, reference, gradients against differences, native code, second derivatives."""
+
+from __future__ import annotations
+
+import graphs
+import numpy as np
+import pytest
+from test_random_programs import check_native
+
+from graphc.backends import reference
+from graphc.backends.cache import Cache
+from graphc.ir import ops
+from graphc.ir.graph import Graph, IRError, Output, Value
+from graphc.ir.passes import run_passes
+from graphc.ir.text import parse_graph, print_graph
+from graphc.ir.types import Dim, TensorType
+
+BATCH, TIME = Dim("batch", 8), Dim("time", 9)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+def recurrence(length, reverse=False, counted=False) -> tuple[tuple[Value, ...], Value, Value]:
+    """h = tanh(h w + x u + b) over x [time, batch, 3]: inputs, the stack of h * h, the last h."""
+    x, h0 = graphs.data("x", length, BATCH, 3), graphs.data("h", BATCH, 4)
+    w, u, b = graphs.state("w", 4, 4), graphs.state("u", 3, 4), graphs.state("b", 1, 4)
+    inputs = (x, h0, w, u, b)
+    carried, part = graphs.state("c0", BATCH, 4), graphs.data("x0", BATCH, 3)
+    whole = graphs.data("k0", 4, 4), graphs.data("k1", 3, 4), graphs.data("k2", 1, 4)
+    sums = ops.add(ops.dot(carried, whole[0]), ops.dot(part, whole[1]))
+    h = ops.tanh(ops.add(sums, ops.broadcast(whole[2], shape=(BATCH, 4))))
+    outputs = (Output("update", "c0", h), Output("result", "y0", ops.mul(h, h)))
+    attrs = {"body": ops.Body(Graph("body", (carried, part, *whole), outputs)), "length": length, "reverse": reverse}
+    count: tuple[Value, ...] = ()
+    if counted:
+        count = (ops.input(name="count", role="data", type=TensorType("i64", ())),)
+    loop = ops.loop(*count, h0, x, w, u, b, **attrs, slices=1, counted=counted)
+    return (*count, *inputs), ops.part_of(loop, "y0"), ops.part_of(loop, "c0")
+
+
+def with_gradients(inputs, stack, last) -> Graph:
+    loss = ops.add(graphs.total(ops.sin(stack)), graphs.total(ops.exp(last)))
+    outputs = [Output("result", "loss", loss), Output("result", "stack", stack)]
+    floats = [value for value in inputs if value.dtype == "f32"]
+    outputs += [Output("result", f"d.{value.attrs['name']}", ops.gradient(loss, value)) for value in floats]
+    return Graph("recurrence", inputs, tuple(outputs))
+
+
+def arrays(length, batch):
+    random = np.random.default_rng(length)
+    shapes = {"x": (length, batch, 3), "h": (batch, 4), "w": (4, 4), "u": (3, 4), "b": (1, 4)}
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def slopes(graph, given, name, output="loss"):
+    """Central differences of a result by one input."""
+    found = np.zeros(given[name].shape)
+    for place in np.ndindex(found.shape):
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = {key: array.astype(np.float64) for key, array in given.items()}
+            moved[name][place] += step
+            ends.append(reference.run(graph, moved, double=True)[output])
+        found[place] = (ends[0] - ends[1]) / 2e-6
+    return found
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length", [1, 5, TIME])
+def test_gradients_are_slopes_and_native_code_agrees(length, reverse, store) -> None:
+    traced = with_gradients(*recurrence(length, reverse))
+    assert print_graph(parse_graph(print_graph(traced))) == print_graph(traced)
+    graph = run_passes(traced)
+    steps = 3 if length is TIME else length
+    given = arrays(steps, 2)
+    found = reference.run(graph, given, double=True)
+    for name in ("x", "h", "w", "u", "b"):
+        np.testing.assert_allclose(found[f"d.{name}"], slopes(graph, given, name), rtol=1e-6, atol=1e-7, err_msg=name)
+    for batch in (1, 8):
+        check_native(traced, arrays(steps, batch), store)
+
+
+def test_weight_gradients_are_one_product_after_the_loop() -> None:
+    graph = run_passes(with_gradients(*recurrence(5)))
+    products = [value for value in graph.values() if value.op is ops.dot]
+    assert sorted(str(value.type) for value in products) == ["f32[3,4]", "f32[4,4]"]
+    loops = [value for value in graph.values() if value.op is ops.loop]
+    assert len(loops) == 2, "one forwards, one backwards"
+
+
+def test_what_nobody_reads_is_not_stacked() -> None:
+    inputs, _, last = recurrence(5)
+    (loop,) = (
+        value
+        for value in run_passes(Graph("last", inputs, (Output("result", "last", last),))).values()
+        if value.op is ops.loop
+    )
+    assert [output.kind for output in loop.attrs["body"].graph.outputs] == ["update"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 9])
+def test_a_counted_loop_stops_early(count, store) -> None:
+    traced = with_gradients(*recurrence(5, counted=True))
+    given = arrays(5, 2)
+    loss = reference.run(run_passes(traced), {**given, "count": count}, double=True)
+    taken = min(count, 5)
+    short = {**given, "x": given["x"][:taken]}
+    if taken:
+        expected = reference.run(run_passes(with_gradients(*recurrence(taken))), short, double=True)
+        for name in ("loss", "d.h", "d.w", "d.u", "d.b"):
+            np.testing.assert_allclose(loss[name], expected[name], rtol=1e-12)
+    else:
+        np.testing.assert_allclose(loss["d.h"], np.exp(given["h"]), rtol=1e-6)
+    assert not loss["d.x"][taken:].any()
+
+
+def test_second_derivatives(store) -> None:
+    inputs, stack, last = recurrence(3)
+    x, h0, w, *_ = inputs
+    loss = ops.add(graphs.total(ops.sin(stack)), graphs.total(ops.exp(last)))
+    slope = graphs.total(ops.tanh(ops.gradient(loss, w)))
+    outputs = (Output("result", "slope", slope), Output("result", "again", ops.gradient(slope, h0)))
+    traced = Graph("twice", inputs, (*outputs, Output("result", "more", ops.gradient(slope, w))))
+    given, graph = arrays(3, 2), run_passes(traced)
+    found = reference.run(graph, given, double=True)
+    np.testing.assert_allclose(found["again"], slopes(graph, given, "h", "slope"), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["more"], slopes(graph, given, "w", "slope"), rtol=1e-5, atol=1e-6)
+    check_native(traced, given, store)
+
+
+def test_a_loop_in_a_loop(store) -> None:
+    """The running product of a matrix, summed over rows of x: states, slices and captured values on two levels."""
+    x, w = graphs.data("x", 4, 3, BATCH, 4), graphs.state("w", 4, 4)
+    inner_state, inner_part, inner_w = (
+        graphs.state("c0", BATCH, 4),
+        graphs.data("x0", BATCH, 4),
+        graphs.data("k0", 4, 4),
+    )
+    new = ops.tanh(ops.add(ops.dot(inner_state, inner_w), inner_part))
+    inner = ops.Body(Graph("inner", (inner_state, inner_part, inner_w), (Output("update", "c0", new),)))
+    state, part, whole = graphs.state("c0", BATCH, 4), graphs.data("x0", 3, BATCH, 4), graphs.data("k0", 4, 4)
+    attrs = {"length": 3, "reverse": False, "slices": 1, "counted": False}
+    last = ops.part_of(ops.loop(state, part, whole, body=inner, **attrs), "c0")
+    results = (Output("update", "c0", last), Output("result", "y0", ops.exp(last)))
+    outer = ops.Body(Graph("outer", (state, part, whole), results))
+    start = ops.full(value=0.5, type=state.type)
+    stack = ops.part_of(ops.loop(start, x, w, body=outer, **(attrs | {"length": 4})), "y0")
+    loss = graphs.total(stack)
+    outputs = [Output("result", "loss", loss)]
+    outputs += [Output("result", f"d.{value.attrs['name']}", ops.gradient(loss, value)) for value in (x, w)]
+    traced = Graph("nested", (x, w), tuple(outputs))
+    random = np.random.default_rng(0)
+    given = {"x": random.normal(size=(4, 3, 2, 4)), "w": random.normal(size=(4, 4))}
+    given = {name: array.astype(np.float32) for name, array in given.items()}
+    graph = run_passes(traced)
+    found = reference.run(graph, given, double=True)
+    for name in ("x", "w"):
+        np.testing.assert_allclose(found[f"d.{name}"], slopes(graph, given, name), rtol=1e-6, atol=1e-7)
+    check_native(traced, given, store)
+
+
+def test_what_does_not_fit_its_body_is_refused() -> None:
+    inputs, stack, _ = recurrence(5)
+    (loop,) = stack.operands
+    with pytest.raises(IRError, match=r"an operand is f32\[batch,4\] but its body needs f32\[5,batch,3\]"):
+        ops.loop(inputs[1], inputs[1], *inputs[2:], **loop.attrs)
+    with pytest.raises(IRError, match="takes 1 states, 4 arrays and 0 counts, got 4"):
+        ops.loop(*inputs[1:], **loop.attrs)
+    with pytest.raises(IRError, match="no output 'y1'"):
+        ops.part_of(loop, "y1")
