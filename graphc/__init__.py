@@ -4,8 +4,10 @@ import graphc as gx
 from graphc import nn, optim, data, datasets
 """
 
-from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, train
+from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, plots, train
 from graphc.checkpoint import load, save
+from graphc.control import cond, scan
+from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
 from graphc.errors import (
     BatchError,
     CheckpointError,
@@ -21,7 +23,7 @@ from graphc.errors import (
 )
 from graphc.function import Function
 from graphc.functional import *
-from graphc.init import manual_seed
+from graphc.generator import get_rng_state, manual_seed, set_rng_state
 from graphc.show import to_networkx
 from graphc.step import eval_step, function, predict_step, step, train_step
 from graphc.tensor import (
@@ -41,6 +43,6 @@ from graphc.tensor import (
     scalar,
     u8,
 )
-from graphc.train import Callback, Checkpoint, EarlyStopping, History, evaluate, fit, predict
+from graphc.train import Callback, Checkpoint, EarlyStopping, History, LearningRateSchedule, evaluate, fit, predict
 
 __version__ = "0.1.0"

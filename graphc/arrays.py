@@ -11,10 +11,49 @@ import numpy as np
 from graphc.backends.entry import BYTES_AS_IMAGE, PLAIN
 from graphc.errors import BatchError, DTypeError, ShapeError
 from graphc.ir.graph import Value, user_origin
-from graphc.ir.types import DTYPES, FLOATS, INTEGERS, Dim, evaluate
-from graphc.tensor import Parameter
+from graphc.ir.types import DTYPES, FLOATS, Dim, evaluate
 
 Array = np.ndarray[Any, Any]
+
+LITERALS = (bool, int, float, list, tuple)  # Python's own numbers have no element type to keep
+
+
+def as_array(data: Any, name: str = "the data") -> Array:
+    """Anything that holds numbers as a NumPy array in this machine's byte order, sharing its memory where that can be.
+
+    data  what has `__array__`, `__array_interface__`, `__dlpack__` or a buffer; a number; lists of those
+    name  what an error calls it
+
+    Raises ShapeError for rows of different lengths, DTypeError for what its owner does not show as an array: memory of
+    a device, sparse tensors, element types that NumPy lacks.
+    """
+    try:
+        return read_array(data)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        reason = str(error).partition("\n")[0]
+    if getattr(data, "requires_grad", False):  # PyTorch shows the numbers of such a tensor only once it is detached
+        return as_array(data.detach(), name)
+    if "inhomogeneous" in reason:
+        raise ShapeError(f"{name} holds rows of different lengths", user_origin(), ["make them one length"])
+    kind = f"{type(data).__module__}.{type(data).__qualname__}".removeprefix("builtins.")
+    raise DTypeError(f"{name} is a {kind}, which cannot be read as an array", user_origin(), [reason])
+
+
+def shows_array(data: Any) -> bool:
+    """Whether it is an array of some library; lists may be batches, or arrays, of whatever they hold."""
+    return any(hasattr(data, way) for way in ("__array__", "__array_interface__", "__dlpack__"))
+
+
+def read_array(data: Any) -> Array:
+    if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
+        return np.from_dlpack(data)
+    array = np.asarray(data)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def pack(array: Array) -> Array:
+    """The array as native code reads it: C-contiguous and aligned; itself if it is."""
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy(order="C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +83,15 @@ class ExactBatch:
             type(array) is np.ndarray
             and array.dtype == dtype
             and array.shape == (size, *row)
-            and array.flags.c_contiguous
+            and array.flags.carray  # aligned and writeable too: what cannot be written may be memory of a parameter
             for array, (dtype, row) in zip(arrays, self.rows, strict=True)
         )
 
 
 def fit_array(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Array:
-    """A C-contiguous array of the input's dtype; fills `sizes`. Raises ShapeError, DTypeError or BatchError."""
-    array = given.numpy() if isinstance(given, Parameter) else np.asarray(given)
+    """A packed array of the input's dtype; fills `sizes`. Raises ShapeError, DTypeError or BatchError."""
+    array = as_array(given, input_name(value, name))
+    array = fit_literal(value, array) if isinstance(given, LITERALS) else array
     array = fit_dtype(value, array, name)
     shape = value.shape
     if array.ndim != len(shape):
@@ -66,7 +106,7 @@ def fit_array(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Arr
                 f"axis {axis} must be {extent}, not {length}",
                 user_origin(),
             )
-    return np.ascontiguousarray(array)
+    return pack(array)
 
 
 def input_name(value: Value, name: str) -> str:
@@ -87,6 +127,15 @@ def fit_dim(value: Value, extent: Dim, length: int, sizes: dict[Dim, int], name:
         )
 
 
+def fit_literal(value: Value, array: Array) -> Array:
+    """Python's own numbers in the input's element type, where it can hold them."""
+    wanted = DTYPES[value.dtype]
+    if array.dtype.kind not in ("bif" if value.dtype in FLOATS else "bi"):
+        return array
+    fitted = array.astype(wanted)
+    return fitted if value.dtype in FLOATS or np.array_equal(fitted, array) else array
+
+
 def fit_dtype(value: Value, array: Array, name: str) -> Array:
     """Lossless conversions only; uint8 given for a float input is an image and becomes [0, 1]."""
     wanted = DTYPES[value.dtype]
@@ -95,7 +144,8 @@ def fit_dtype(value: Value, array: Array, name: str) -> Array:
     if array.dtype == np.uint8 and value.dtype in FLOATS:
         scaled: Array = np.multiply(array, wanted.type(1 / 255), dtype=wanted)
         return scaled
-    if value.dtype in INTEGERS and array.dtype.kind in "iu" and np.can_cast(array.dtype, wanted):
+    alike = any(array.dtype.kind in kinds and wanted.kind in kinds for kinds in ("b", "iu", "f"))
+    if alike and np.can_cast(array.dtype, wanted):
         return array.astype(wanted)
     raise DTypeError(
         f"{input_name(value, name)} is {value.type}, got dtype {array.dtype}",
@@ -104,17 +154,17 @@ def fit_dtype(value: Value, array: Array, name: str) -> Array:
     )
 
 
-def fit_data(value: Value, array: Any, name: str) -> tuple[Array, int]:
+def fit_data(value: Value, data: Any, name: str) -> tuple[Array, int]:
     """A whole data array for `epoch`, and the kind it is gathered as."""
-    array = np.asarray(array)
+    array = as_array(data, input_name(value, name))
     if array.shape[1:] != value.shape[1:]:
         raise ShapeError(
             f"{input_name(value, name)} is {value.type}, the data set has rows of shape {array.shape[1:]}",
             user_origin(),
         )
     if array.dtype == np.uint8 and value.dtype in FLOATS:
-        return np.ascontiguousarray(array), BYTES_AS_IMAGE
-    return np.ascontiguousarray(fit_dtype(value, array, name)), PLAIN
+        return pack(array), BYTES_AS_IMAGE
+    return pack(fit_dtype(value, array, name)), PLAIN
 
 
 def signed(seed: int) -> int:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.arrays import as_array
 from graphc.backends.files import replacing
-from graphc.data import as_array
 from graphc.errors import CheckpointError
 from graphc.ir.graph import user_origin
 
@@ -50,10 +50,11 @@ class Entry:
 def save(tensors: Mapping[str, Any], path: Location, metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to a safetensors file, replacing an old one only when the new one is complete.
 
-    tensors   name -> array, or object with `.numpy()`; any memory layout
+    tensors   name -> anything that shows its numbers as an array; any memory layout
     metadata  texts to keep with them
 
-    Raises CheckpointError for an element type the format lacks, or when the file cannot be written.
+    Raises CheckpointError for an element type the format lacks, or when the file cannot be written; DTypeError for what
+    cannot be read as an array.
     """
     arrays = {name: _storable(name, tensor) for name, tensor in tensors.items()}
     # Widest elements first keeps every tensor aligned; the header keeps the caller's order.
@@ -89,7 +90,7 @@ def load_with_metadata(path: Location) -> tuple[dict[str, Array], dict[str, str]
 def _storable(name: str, tensor: Any) -> Array:
     if not isinstance(name, str) or name == METADATA:
         raise CheckpointError(f"{name!r} cannot name a tensor in a checkpoint; use another text", user_origin())
-    array = as_array(tensor)
+    array = as_array(tensor, name)
     little = array.dtype.newbyteorder("<")
     if little not in NAMES:
         raise CheckpointError(

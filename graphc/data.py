@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphc.arrays import LITERALS, as_array
 from graphc.errors import BatchError, DatasetError, ShapeError
-from graphc.init import draw_seed
+from graphc.generator import draw_seed
 from graphc.ir.graph import user_origin
 from graphc.ir.random import permutation
 
@@ -42,13 +43,15 @@ class Dataset:
 class TensorDataset(Dataset):
     """Arrays whose first axes run over the same samples.
 
-    arrays  anything NumPy reads, or objects with `.numpy()`; kept C-contiguous, in their own element type
+    arrays  what `__array__`, `__dlpack__` or a buffer shows, kept in its own element type, and not copied where it is
+            C-contiguous; or lists, whose floats become float32
 
-    Raises ShapeError when their lengths differ.
+    Raises ShapeError when their lengths differ, DTypeError for what cannot be read as an array.
     """
 
-    def __init__(self, *arrays: ArrayLike) -> None:
-        self.arrays = tuple(np.asarray(as_array(array), order="C") for array in arrays)
+    def __init__(self, *arrays: Any) -> None:
+        named = ((array, f"array {position} of TensorDataset") for position, array in enumerate(arrays))
+        self.arrays = tuple(np.asarray(read_samples(array, name), order="C") for array, name in named)
         if not self.arrays:
             raise DatasetError("TensorDataset() got no arrays; it needs at least one", user_origin())
         for position, array in enumerate(self.arrays):
@@ -233,8 +236,8 @@ class DataLoader:
                 user_origin(),
             )
         self.seed = checked_seed(state["seed"])
-        self.epoch = state["epoch"]
-        self._skipped = state["position"]
+        self.epoch = int(state["epoch"])  # from a file they come as arrays
+        self._skipped = int(state["position"])
         self._place = (self.epoch, self._skipped)
 
 
@@ -258,7 +261,7 @@ def stack(samples: Sequence[Any]) -> Batch:
 
 
 def _stack_part(position: int, column: Sequence[Any]) -> Array:
-    arrays = [as_array(value) for value in column]
+    arrays = [read_samples(value, f"part {position} of a sample") for value in column]
     for array in arrays:
         if array.shape != arrays[0].shape:
             raise ShapeError(
@@ -269,9 +272,10 @@ def _stack_part(position: int, column: Sequence[Any]) -> Array:
     return np.stack(arrays)
 
 
-def as_array(value: Any) -> Array:
-    """A value as a NumPy array, through its own `.numpy()` where it has one (tensors, parameters)."""
-    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+def read_samples(given: Any, name: str) -> Array:
+    """The given numbers as an array; Python's own floats become float32, as in PyTorch."""
+    array = as_array(given, name)
+    return array.astype(np.float32) if isinstance(given, LITERALS) and array.dtype == np.float64 else array
 
 
 def checked_seed(seed: int | None) -> int:

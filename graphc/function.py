@@ -6,14 +6,14 @@ import logging
 import re
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from graphc import show
-from graphc.arrays import ExactBatch, fit_array, fit_data, signed
+from graphc import generator, show
+from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
 from graphc.backends import artifact as artifacts
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
@@ -32,7 +32,7 @@ from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
-from graphc.ir.types import FLOATS, Dim, bound
+from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
 from graphc.tensor import Parameter, Scalar
 
 LOG = logging.getLogger("graphc")
@@ -41,15 +41,22 @@ NOT_FINITE = "{name} is not finite"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was traced, before it is compiled."""
+    """What was traced, before it is compiled.
+
+    packed   how results are handed out: "one", "tuple", "record", "none"
+    fields   names of a record's results, where they are not those of the outputs
+    figures  what is computed of outputs that are sums over samples, by the names of its results
+    """
 
     name: str
     inputs: tuple[tuple[str, Value], ...]
     outputs: tuple[tuple[str, Value], ...]
     updates: tuple[tuple[Parameter, Value], ...]
-    packed: str  # how results are handed out: "one", "tuple", "record", "none"
+    packed: str
     finite: bool
     origin: Origin | None
+    fields: tuple[str, ...] = ()
+    figures: Mapping[str, Graph] = field(default_factory=dict)
 
 
 class Function:
@@ -74,9 +81,15 @@ class Function:
             raise
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+        # Several parameters lie in one block of memory, so there are few.
+        blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
+        self.blocks = list({id(block): block for block in blocks}.values())
         self.traced = traced
         self.exact = ExactBatch.of(self.inputs, epoch_dim(self.artifact.program))
-        self.record = namedtuple("Record", [name for name, _ in self.runner.results], rename=True)  # type: ignore[misc]
+        self.figures = plan.figures
+        self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
+        self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
+        self.record = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.__name__ = self.name
         LOG.info("%s: %s", self.name, self.compiled)
 
@@ -108,14 +121,27 @@ class Function:
             return arrays, [arrays[0].shape[0]]
         sizes: dict[Dim, int] = {}
         ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
-        return ready, [sizes[dim] for dim in self.runner.dims]
+        return [self.apart(array) for array in ready], [sizes[dim] for dim in self.runner.dims]
+
+    def apart(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The array, or a copy of one that lies in the memory of a parameter: an update must not change an input."""
+        return array.copy() if any(np.may_share_memory(array, block) for block in self.blocks) else array
 
     def pack(self, results: Sequence[Any]) -> Any:
         if self.packed == "one":
             return results[0]
         if self.packed == "none":
             return None
-        return tuple(results) if self.packed == "tuple" else self.record(*results)
+        return tuple(results) if self.packed == "tuple" else self.record(*self.finish(results))
+
+    def finish(self, results: Sequence[Any]) -> Sequence[Any]:
+        """The results with every figure in place of the sums it is computed of."""
+        if not self.figures:
+            return results
+        known = {name: result for (name, _), result in zip(self.runner.results, results, strict=True)}
+        for name, figure in self.figures.items():
+            known[name] = reference.run(figure, known, double=True)[name][()]
+        return [known[name] for name in self.fields]
 
     def set(self, **numbers: float) -> Function:
         """New values of run-time scalars, by name: `step.set(lr=0.01)`."""
@@ -133,15 +159,18 @@ class Function:
     def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
         """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.
 
-        Returns a record of the results' means over samples. `progress(done, all)` is called after each of `slices`
-        equal parts of the steps.
+        Returns a record of the results' means over samples, and of figures of the whole epoch for metrics that use
+        `gx.epoch_sum`. `progress(done, all)` is called after each of `slices` equal parts of the steps; the run-time
+        scalars it sets hold for the next. Python goes from batch to batch where a result is an array or such a figure,
+        or the data set does not consist of arrays.
         """
         arrays = getattr(loader.dataset, "arrays", None)
-        numbers = all(bound(tensor_type.count) == 1 for _, tensor_type in self.runner.results)
-        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs) or not numbers:
+        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
         sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
         self.check_ranges(arrays)
+        if self.figures or any(bound(tensor_type.count) > 1 for _, tensor_type in self.runner.results):
+            return self.epoch_of_batches(loader, progress)
         most = self.artifact.program.graph.dims[0].max
         if loader.batch_size > most:
             raise BatchError(
@@ -153,9 +182,9 @@ class Function:
         steps, first = len(loader), done // loader.batch_size
         order = np.arange(len(loader.dataset), dtype=np.int64)
         shuffle = (signed(loader.seed), number) if loader.shuffle else None
-        self.write_scalars()
         totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
-        for start, stop in pairwise(marks):
+        for start, stop in pairwise(np.unique(marks)):
+            self.write_scalars()
             kinds = [kind for _, kind in sources]
             part = (int(start), int(stop))
             status, partial = self.runner.epoch([a for a, _ in sources], kinds, order, shuffle, loader.batch_size, part)
@@ -168,14 +197,18 @@ class Function:
         return self.record(*(totals / max(samples, 1)).tolist())
 
     def epoch_of_batches(self, loader: Any, progress: Callable[[int, int], None] | None) -> Any:
-        """The same, batch by batch, for data that is not in arrays and results that are; of those, the means."""
-        totals, samples = np.zeros(len(self.runner.results)), 0
+        """The same, batch by batch; of results that are arrays, the means."""
+        names = [name for name, _ in self.runner.results]
+        totals, samples = dict.fromkeys(names, np.float64(0)), 0
         for number, batch in enumerate(loader, 1):
-            totals += np.array([np.mean(result) for result in self.run(batch)]) * len(batch[0])
-            samples += len(batch[0])
+            rows = len(batch[0])
+            for name, result in zip(names, self.run(batch), strict=True):
+                totals[name] = totals[name] + (result if name in self.sums else np.mean(result) * rows)
+            samples += rows
             if progress is not None:
                 progress(number, len(loader))
-        return self.record(*(totals / max(samples, 1)).tolist())
+        means = [totals[name] if name in self.sums else float(totals[name] / max(samples, 1)) for name in names]
+        return self.record(*self.finish(means))
 
     # -- checks that failed
 
@@ -188,6 +221,8 @@ class Function:
         for value in ranges:
             probe = replace(self.traced, outputs=(Output("result", "found", value.operands[0]),))
             self.report_range(value, reference.run(probe, named)["found"], place)
+        if not check.message.endswith(NOT_FINITE.format(name="")):
+            raise LabelError(f"{check.message}, and one computed in a loop does not{place}", user_origin())
         advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
         raise NumericsError(f"{self.name}: {check.message}{place}", user_origin(), advice)
 
@@ -208,9 +243,11 @@ class Function:
     def check_ranges(self, arrays: Sequence[Any]) -> None:
         """Look at all labels of a data set before the first step of an epoch."""
         for value in self.ranges:
-            source = value.operands[0]
-            if source in self.inputs:
-                self.report_range(value, arrays[self.inputs.index(source)])
+            sources = [each for each in reachable(value.operands) if each.op is ops.input]
+            if all(each in self.inputs and each.dtype in INTEGERS for each in sources):
+                probe = Graph("labels", tuple(sources), (Output("result", "found", value.operands[0]),))
+                named = {each.attrs["name"]: arrays[self.inputs.index(each)] for each in sources}
+                self.report_range(value, reference.run(probe, named)["found"])
 
     def fail_in_epoch(self, status: int, arrays: Sequence[Any], order: Any, batch: int) -> None:
         step = status // CHECKS
@@ -279,18 +316,23 @@ class Function:
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
-    """Copy arrays into parameters by name, all or nothing."""
+    """Copy arrays, or what can be read as such, into parameters by name, all or nothing."""
     missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
     if missing or unknown:
         raise CheckpointError(
             f"the state does not belong to {owner_name}: missing {missing or 'none'}, unknown {unknown or 'none'}",
             user_origin(),
         )
-    arrays = {name: np.asarray(array) for name, array in state.items()}
+    arrays = {name: as_array(array, f"{name} in the state") for name, array in state.items()}
     for name, parameter in parameters.items():
-        own, given = list(parameter.storage.array.shape), list(arrays[name].shape)
-        if own != given:
-            raise CheckpointError(f"{name} is {own} in {owner_name} and {given} in the state", user_origin())
+        own, given = parameter.storage.array, arrays[name]
+        both = None
+        if own.shape != given.shape:
+            both = f"{list(own.shape)} in {owner_name} and {list(given.shape)}"
+        elif not np.can_cast(given.dtype, own.dtype, "same_kind"):
+            both = f"{own.dtype} in {owner_name} and {given.dtype}"
+        if both:
+            raise CheckpointError(f"{name} is {both} in the state", user_origin())
     for name, parameter in parameters.items():
         parameter.storage.array[...] = arrays[name]
 
@@ -319,6 +361,12 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
                 value.origin or plan.origin,
                 ["add it to the list of inputs"],
             )
+        if value.type != holder.input.type:
+            raise TraceError(
+                f"{holder.name or 'a parameter'} was {value.type} when {plan.name} was traced and is {holder.type} now",
+                plan.origin,
+                ["convert the model first, then trace it"],
+            )
         name = unique(holder.name or value.attrs["name"], names)
         replaced[value] = ops.input(name=name, role=value.attrs["role"], type=value.type)
         if isinstance(holder, Parameter):
@@ -328,11 +376,17 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
     state_names = {parameter.input: name for name, parameter in parameters.items()}
     outputs = [Output("result", name, value) for name, value in plan.outputs]
     outputs += [Output("update", state_names[parameter.input], value) for parameter, value in plan.updates]
+    if generator.state.input in state_names:
+        outputs.append(Output("update", state_names[generator.state.input], generator.next_call()))
     if plan.finite:
         outputs += [finite_check(name, value) for name, value in plan.outputs if value.dtype in FLOATS]
     by_role = sorted(replaced.values(), key=lambda value: ("data", "state", "scalar").index(value.attrs["role"]))
     name = re.sub(r"[^\w.]", "_", plan.name)  # "<lambda>" would not parse back from text
-    graph = rebuild(Graph(name, tuple(replaced), tuple(outputs)), lambda value: replaced.get(value))
+    streams: dict[generator.Draw, int] = {}
+    graph = rebuild(
+        Graph(name, tuple(replaced), tuple(outputs)),
+        lambda value: replaced.get(value) or generator.number_streams(value, streams),
+    )
     return replace(graph, inputs=tuple(by_role)), parameters, scalars
 
 

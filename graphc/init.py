@@ -1,46 +1,76 @@
-"""Initial values of parameters, in place, under PyTorch's names; and the one generator that they are drawn from.
+"""Initial values of parameters, in place, under PyTorch's names.
 
 Sources: Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks (xavier);
-He et al. 2015, Delving deep into rectifiers (kaiming).
+He et al. 2015, Delving deep into rectifiers (kaiming); Saxe et al. 2014, Exact solutions to the nonlinear dynamics of
+learning in deep linear neural networks (orthogonal); Martens 2010, Deep learning via Hessian-free optimization
+(sparse).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from graphc.generator import initial
 from graphc.tensor import Parameter
 
-_generator = np.random.Generator(np.random.Philox())
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "dirac_",
+    "eye_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "sparse_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
 
 GAINS = {
-    "linear": 1.0, "sigmoid": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0,
-    "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4,
+    "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose1d": 1.0, "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4,
 }  # fmt: skip
-
-
-def manual_seed(seed: int) -> None:
-    """Start the generator anew: equal seeds give equal initial values and, for loaders without a seed, equal orders."""
-    global _generator
-    _generator = np.random.Generator(np.random.Philox(seed))
-
-
-def draw_seed() -> int:
-    """A seed for whoever was given none."""
-    return int(_generator.integers(2**32))
 
 
 def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:
     """Evenly from [a, b]."""
-    return fill(tensor, lambda shape: _generator.uniform(a, b, shape))
+    return fill(tensor, lambda shape: initial.uniform(a, b, shape))
 
 
 def normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0) -> Parameter:
     """From the normal distribution."""
-    return fill(tensor, lambda shape: _generator.normal(mean, std, shape))
+    return fill(tensor, lambda shape: initial.normal(mean, std, shape))
+
+
+def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Parameter:
+    """From the part of the normal distribution between a and b.
+
+    Raises ValueError for limits in the wrong order and a deviation that is not positive.
+    """
+    if not (a < b and std > 0):
+        raise ValueError(f"trunc_normal_ takes std > 0 and a < b, got std={std}, a={a}, b={b}")
+    bell = NormalDist(mean, std)
+    # The inverse of the distribution function is taken on the side of the nearer tail, where it has digits.
+    side = -1.0 if a + b > 2 * mean else 1.0
+    low, high = sorted(bell.cdf(mean + side * (limit - mean)) for limit in (a, b))
+    least = np.nextafter(0.0, 1.0)
+
+    def draw(shape: tuple[int, ...]) -> Any:
+        shares = np.maximum(initial.uniform(low, high, shape), least)
+        found = np.vectorize(bell.inv_cdf, otypes=[float])(shares)
+        return np.clip(mean + side * (found - mean), a, b)
+
+    return fill(tensor, draw)
 
 
 def constant_(tensor: Parameter, val: float) -> Parameter:
@@ -53,6 +83,47 @@ def zeros_(tensor: Parameter) -> Parameter:
 
 def ones_(tensor: Parameter) -> Parameter:
     return constant_(tensor, 1.0)
+
+
+def eye_(tensor: Parameter) -> Parameter:
+    """Ones on the diagonal of a matrix, zeros elsewhere."""
+    rows, columns = matrix("eye_", tensor)
+    return tensor.copy_(np.eye(rows, columns))
+
+
+def dirac_(tensor: Parameter, groups: int = 1) -> Parameter:
+    """A convolution's weight [out, in, window ...] that hands on as many channels as it can, in each group."""
+    shape = shape_of(tensor)
+    if not 3 <= len(shape) <= 5 or shape[0] % groups:
+        raise ValueError(f"dirac_ takes [out, in, window ...], out a multiple of groups={groups}; got {shape}")
+    array = np.zeros(shape)
+    centre = tuple(extent // 2 for extent in shape[2:])
+    group = shape[0] // groups
+    for number in range(shape[0]):
+        if number % group < shape[1]:
+            array[(number, number % group, *centre)] = 1
+    return tensor.copy_(array)
+
+
+def orthogonal_(tensor: Parameter, gain: float = 1.0) -> Parameter:
+    """Rows, or columns if they are fewer, that are orthogonal and of length `gain`; axes behind the first are one."""
+    shape = shape_of(tensor)
+    if len(shape) < 2:
+        raise ValueError(f"orthogonal_ takes at least 2 axes, got shape {shape}")
+    rows, columns = shape[0], math.prod(shape[1:])
+    found, triangle = np.linalg.qr(initial.normal(size=(max(rows, columns), min(rows, columns))))
+    found *= np.sign(np.diag(triangle))  # which makes all directions equally likely
+    return tensor.copy_(gain * (found if rows >= columns else found.T).reshape(shape))
+
+
+def sparse_(tensor: Parameter, sparsity: float, std: float = 0.01) -> Parameter:
+    """A matrix with the share `sparsity` of zeros in each column, elsewhere normal around 0."""
+    rows, columns = matrix("sparse_", tensor)
+    zeros = math.ceil(sparsity * rows)
+    array = initial.normal(0.0, std, (rows, columns))
+    places = np.argsort(initial.random((rows, columns)), axis=0)[:zeros]
+    np.put_along_axis(array, places, 0.0, axis=0)
+    return tensor.copy_(array)
 
 
 def xavier_uniform_(tensor: Parameter, gain: float = 1.0) -> Parameter:
@@ -101,14 +172,29 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * window, shape[0] * window
 
 
+def matrix(name: str, tensor: Parameter) -> tuple[int, int]:
+    """The shape of a tensor of two axes."""
+    shape = shape_of(tensor)
+    if len(shape) != 2:
+        raise ValueError(f"{name} takes a matrix, got shape {shape}")
+    return shape[0], shape[1]
+
+
+def shape_of(tensor: Parameter) -> tuple[int, ...]:
+    if not isinstance(tensor, Parameter):
+        raise TypeError(f"only parameters have numbers to initialise, got {type(tensor).__name__}")
+    shape: tuple[int, ...] = tensor.storage.array.shape
+    return shape
+
+
 def xavier_deviation(tensor: Parameter, gain: float) -> float:
-    return gain * math.sqrt(2 / sum(fans(tensor.storage.array.shape)))
+    return gain * math.sqrt(2 / sum(fans(shape_of(tensor))))
 
 
 def kaiming_deviation(tensor: Parameter, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode={mode!r} is not a choice; use fan_in or fan_out")
-    inputs, outputs = fans(tensor.storage.array.shape)
+    inputs, outputs = fans(shape_of(tensor))
     return calculate_gain(nonlinearity, a) / math.sqrt(inputs if mode == "fan_in" else outputs)
 
 
@@ -117,6 +203,5 @@ def uniform_limits(tensor: Parameter, limit: float) -> Parameter:
 
 
 def fill(tensor: Parameter, draw: Callable[[tuple[int, ...]], Any]) -> Parameter:
-    if not isinstance(tensor, Parameter):
-        raise TypeError(f"only parameters have numbers to initialise, got {type(tensor).__name__}")
-    return tensor.copy_(draw(tensor.storage.array.shape))
+    numbers = draw(shape_of(tensor))
+    return tensor.copy_(numbers)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from graphc import functional
 from graphc.cuda import check_device
 from graphc.errors import TraceError
-from graphc.function import Function, Plan
+from graphc.function import Function, Plan, unique
+from graphc.functional.metrics import METRICS
 from graphc.ir import ops
-from graphc.ir.graph import Origin, Value, user_origin
+from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
+from graphc.ir.rewrite import with_operands
 from graphc.ir.types import TensorType
 from graphc.nn import Module, name_parameters
+from graphc.optim import Accumulate
 from graphc.tensor import Parameter, Tensor, as_tensor, tracing
 
 
@@ -107,13 +112,21 @@ def train_step(
     x: TensorType,
     y: TensorType,
     metrics: Iterable[Any] = (),
+    max_grad_norm: float | None = None,
+    accumulate: int = 1,
     nan: str | None = None,
     device: str = "cpu",
 ) -> Function:
     """Forward, backward and update of a module as one function of a batch (x, y); returns loss and metrics.
 
-    Traced in training mode. `metrics` are names ("accuracy") or functions of (output, target).
+    Traced in training mode. `metrics` are names (of functional/metrics.py: "accuracy", "top5", "f1", "precision",
+    "recall", "confusion_matrix", "r2", "mae"), functions of (output, target), or a mapping of names to those. An epoch
+    returns means over samples; of a metric that uses `gx.epoch_sum`, its figure for the epoch.
+    max_grad_norm  scale the gradients down to this norm, as nn.utils.clip_grad_norm_ does
+    accumulate     update on every accumulate-th call, from the mean of the gradients (optim.Accumulate)
     """
+    if accumulate != 1 or max_grad_norm is not None:
+        optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
     return model_step("train_step", net, loss, optimizer, x, y, metrics, nan, device)
 
 
@@ -157,15 +170,18 @@ def model_step(
     with tracing() as trace, in_mode(net, training=optimizer is not None):
         output = net(source)
         cost = loss(output, target)
-        results = [("loss", cost.value)]
-        results += [(metric_name(metric), metric_function(metric)(output, target).value) for metric in metrics]
+        measured = {"loss": cost.value}
+        for title, metric in named_metrics(metrics).items():
+            measured[title] = as_tensor(metric(output, target)).value
         if optimizer is not None:
             optimizer.zero_grad()
             cost.backward()
             optimizer.step()
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
-    return Function(Plan(name, inputs, tuple(results), updates, "record", wants_finite(nan), user_origin()))
+    results, figures = split_at_sums(measured, trace.sums)
+    fields = tuple(measured)
+    return Function(Plan(name, inputs, results, updates, "record", wants_finite(nan), user_origin(), fields, figures))
 
 
 class in_mode:
@@ -186,14 +202,62 @@ class in_mode:
             module.training = mode
 
 
+def named_metrics(metrics: Iterable[Any]) -> dict[str, Callable[[Tensor, Tensor], Any]]:
+    """Metrics by the names of their results."""
+    each = [metrics] if isinstance(metrics, str) else metrics
+    pairs = each.items() if isinstance(each, Mapping) else ((metric_name(metric), metric) for metric in each)
+    taken = {"loss"}
+    return {unique(str(name), taken): metric_function(metric) for name, metric in pairs}
+
+
 def metric_name(metric: Any) -> str:
-    return metric if isinstance(metric, str) else str(metric.__name__)
+    if isinstance(metric, str):
+        return metric
+    plain = metric.func if isinstance(metric, partial) else metric
+    return str(getattr(plain, "__name__", type(plain).__name__))
 
 
-def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    known: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"accuracy": functional.accuracy}
+def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Any]:
     if callable(metric):
         return metric  # type: ignore[no-any-return]
-    if metric not in known:
-        raise TraceError(f"unknown metric {metric!r}; known: {', '.join(known)}, or give a function", user_origin())
-    return known[metric]
+    top = re.fullmatch(r"top(\d+)", str(metric))
+    if top:
+        return partial(functional.top_k_accuracy, k=int(top[1]))
+    if metric not in METRICS:
+        known = ", ".join([*METRICS, "top5 (or another number)"])
+        raise TraceError(f"unknown metric {metric!r}; known: {known}, or give a function", user_origin())
+    return METRICS[metric]
+
+
+def split_at_sums(
+    measured: Mapping[str, Value], sums: Sequence[Value]
+) -> tuple[tuple[tuple[str, Value], ...], dict[str, Graph]]:
+    """The results a step has to give, and the graphs that make figures of those that are sums over an epoch."""
+    results: dict[str, Value] = {}
+    figures = {}
+    for name, value in measured.items():
+        used = set(reachable((value,)))
+        held = {f"{name} {number}": each for number, each in enumerate(sums) if each in used}
+        results |= held or {name: value}
+        if held:
+            figures[name] = figure_of(name, value, held)
+    return tuple(results.items()), figures
+
+
+def figure_of(name: str, measured: Value, sums: Mapping[str, Value]) -> Graph:
+    """The graph that computes a metric of its sums."""
+    inputs = {value: ops.input(name=title, role="data", type=value.type) for title, value in sums.items()}
+    new = dict(inputs)
+    for value in reachable((measured,)):
+        if value not in new:
+            new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+    figure = Graph(name, tuple(inputs.values()), (Output("result", name, new[measured]),))
+    for value in figure.values():
+        foreign = value.op in (ops.input, ops.size) and value not in figure.inputs
+        if foreign or any(True for _ in value.type.dims()):
+            raise TraceError(
+                f"metric {name} uses {value.type} of one batch beside sums over an epoch",
+                value.origin or user_origin(),
+                ["after gx.epoch_sum, compute with such sums only"],
+            )
+    return figure

@@ -12,10 +12,12 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from graphc.arrays import as_array, shows_array
 from graphc.checkpoint import save
 from graphc.errors import NumericsError, TraceError
 from graphc.function import Function
 from graphc.ir.graph import user_origin
+from graphc.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 SLOW = 0.5  # seconds an epoch may take before its progress is drawn within the epoch
 WIDTH = 24
@@ -35,10 +37,18 @@ class History:
 
 
 class Callback:
-    """What `fit` calls after each epoch; a true result of `after_epoch` ends the training."""
+    """What `fit` calls after each epoch; a true result of `after_epoch` ends the training.
+
+    each_batch  also call `after_batch`; an epoch is then one native call a batch
+    """
+
+    each_batch = False
 
     def before_training(self, step: Function) -> None:
         """Called once, before the first epoch."""
+
+    def after_batch(self) -> None:
+        """Called after every training batch, where `each_batch` asks for it."""
 
     def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
         """`row` holds this epoch's means; validation figures have the prefix `val_`."""
@@ -59,7 +69,7 @@ class EarlyStopping(Callback):
         self.best, self.waited = math.inf, 0
 
     def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
-        name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
+        name = self.monitor or default_column(row)
         rising = self.mode == "max" or (self.mode == "auto" and not name.endswith("loss"))
         cost = -watched(row, name) if rising else watched(row, name)
         if cost < self.best - self.min_delta:
@@ -67,6 +77,29 @@ class EarlyStopping(Callback):
             return False
         self.waited += 1
         return self.waited >= self.patience
+
+
+class LearningRateSchedule(Callback):
+    """Step a schedule of optim.lr_scheduler after every epoch, or after every training batch.
+
+    every    "epoch" or "batch"
+    monitor  the column a ReduceLROnPlateau is given; without one, val_loss where there is validation, else loss
+    """
+
+    def __init__(self, scheduler: LRScheduler, every: str = "epoch", monitor: str = "") -> None:
+        self.scheduler, self.monitor, self.each_batch = scheduler, monitor, every == "batch"
+        if every not in ("epoch", "batch") or (self.each_batch and isinstance(scheduler, ReduceLROnPlateau)):
+            raise ValueError(f"every is {every!r}; it must be 'epoch' or, but for ReduceLROnPlateau, 'batch'")
+
+    def after_batch(self) -> None:
+        self.scheduler.step()
+
+    def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(watched(row, self.monitor or default_column(row)))
+        elif not self.each_batch:
+            self.scheduler.step()
+        return False
 
 
 class Checkpoint(Callback):
@@ -83,12 +116,16 @@ class Checkpoint(Callback):
         self.step, self.best = step, math.inf
 
     def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
-        name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
+        name = self.monitor or default_column(row)
         cost = watched(row, name) * (1 if name.endswith("loss") else -1)
         if not self.best_only or cost < self.best:
             self.best = cost
             save(self.step.state_dict(), self.path, {"epoch": str(epoch)})
         return False
+
+
+def default_column(row: Mapping[str, float]) -> str:
+    return "val_loss" if "val_loss" in row else "loss"
 
 
 def watched(row: Mapping[str, float], name: str) -> float:
@@ -115,7 +152,7 @@ def fit(
     for callback in callbacks:
         callback.before_training(step)
     for epoch in range(1, epochs + 1):
-        row = as_row(step.epoch(loader, bar.start(epoch), slices=bar.slices))
+        row = as_row(run_epoch(step, loader, callbacks, bar.start(epoch), bar.slices))
         if validate is not None:
             tested = as_row(validate[0].epoch(validate[1]))
             row |= {f"val_{name}": number for name, number in tested.items()}
@@ -131,6 +168,21 @@ def fit(
     return history
 
 
+def run_epoch(step: Function, loader: Any, callbacks: Sequence[Callback], draw: Any, slices: int) -> Any:
+    """One epoch of training: in a few slices, or batch by batch where a callback asks for it."""
+    each_batch = [callback for callback in callbacks if callback.each_batch]
+    if not each_batch:
+        return step.epoch(loader, draw, slices=slices)
+
+    def after_batch(done: int, total: int) -> None:
+        for callback in each_batch:
+            callback.after_batch()
+        if draw is not None:
+            draw(done, total)
+
+    return step.epoch(loader, after_batch, slices=len(loader))
+
+
 def evaluate(step: Function, loader: Any) -> Any:
     """The means over a loader's samples of what an eval step returns."""
     return step.epoch(loader)
@@ -139,17 +191,19 @@ def evaluate(step: Function, loader: Any) -> Any:
 def predict(
     step: Function, batches: Iterable[Any] | np.ndarray[Any, Any], batch_size: int | None = None
 ) -> np.ndarray[Any, Any]:
-    """The outputs of a predict step for an array or for a loader's batches (their first part), joined."""
-    if isinstance(batches, np.ndarray):
+    """The outputs of a predict step for any array or for a loader's batches (their first part), joined."""
+    if shows_array(batches):
+        rows = as_array(batches)
         size = batch_size or step.artifact.program.graph.dims[0].max
-        parts: Iterable[Any] = (batches[start : start + size] for start in range(0, len(batches), size))
+        parts: Iterable[Any] = (rows[start : start + size] for start in range(0, len(rows), size))
     else:
         parts = (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batches)
     return np.concatenate([step(part) for part in parts])
 
 
 def as_row(record: Any) -> dict[str, float]:
-    return {name: float(number) for name, number in record._asdict().items()}
+    """The numbers of a record; arrays, such as a confusion matrix, are no column of a history."""
+    return {name: float(number) for name, number in record._asdict().items() if np.ndim(number) == 0}
 
 
 class Progress:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from graphc.ir import ops
 from graphc.ir.adjoint import Cotangents, Grown, pull_back_loop, with_grown
 from graphc.ir.graph import Graph, IRError, Value, located, reachable
-from graphc.ir.rewrite import hand_out, with_operands
+from graphc.ir.rewrite import hand_out, rebuild, with_operands
 from graphc.ir.types import FLOATS
 
 
@@ -109,4 +109,5 @@ def expand_gradients(graph: Graph) -> Graph:
             found = gradients(new[loss], tuple(new[w] for w in wanted), grown)
             swept.update(zip(((loss, w) for w in wanted), found, strict=True))
         new[value] = swept[loss, wrt]
-    return with_grown(hand_out(graph, new), grown)
+    expanded = with_grown(hand_out(graph, new), grown)
+    return rebuild(expanded, lambda value: value.operands[0] if value.op is ops.custom else None)

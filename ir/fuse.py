@@ -139,6 +139,8 @@ class Fusion:
         self.checked = set(reachable(checked))
         self.updates = {memory_of(output.value) for output in graph.of_kind("update")} if checked else set()
         self.wanted = {memory_of(output.value) for output in graph.outputs}
+        reads = (access for value in graph.values() for access in accesses(value))
+        self.wanted.update(memory_of(access.root) for access in reads if access.whole)
         deferred = [output.value for output in graph.of_kind("update") if is_deferred(output.value)]
         self.stands_alone = set(deferred)
         self.wanted.update(memory_of(resolve(copy.operands[0]).root) for copy in deferred)

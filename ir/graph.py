@@ -120,6 +120,31 @@ def in_role(role: str) -> Iterator[None]:
         _ROLE.reset(token)
 
 
+# Where values that are made now are noted, besides being returned; None: nowhere.
+_MADE: ContextVar[set[Value] | None] = ContextVar("made", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[set[Value]]:
+    """The returned set gets every value made inside."""
+    outer, made = _MADE.get(), set[Value]()
+    token = _MADE.set(made)
+    try:
+        yield made
+    finally:
+        _MADE.reset(token)
+        if outer is not None:
+            outer |= made
+
+
+def record(value: Value) -> Value:
+    """The value itself, noted for whoever is recording."""
+    made = _MADE.get()
+    if made is not None:
+        made.add(value)
+    return value
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """One tensor of the graph. Identity is equality: two equal values are one value.

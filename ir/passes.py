@@ -15,7 +15,7 @@ from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import hand_out, rebuild, rewriter, with_operands
 from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
-from graphc.ir.types import DTYPES, Shape
+from graphc.ir.types import DTYPES, Shape, TensorType
 from graphc.ir.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -247,17 +247,48 @@ def prune_loop(loop: Value, read: set[str]) -> Value:
 
 
 def collect_checks(graph: Graph) -> Graph:
-    """Every `require_range` becomes a count of violations that is looked at before anything is updated."""
+    """Every `require_range` becomes a count of violations that is looked at before anything is updated.
+
+    The body of a loop has been gone over before: its counts are added up from step to step.
+    """
     checks: dict[str, Value] = {}
+    loops: dict[Value, Value] = {}
     for value in graph.values():
+        found: list[tuple[str, Value]] = []
         if value.op is ops.require_range:
-            message, count = value.attrs["message"], violations(value)
+            found.append((value.attrs["message"], violations(value)))
+        if value.op is ops.loop and value.attrs["body"].graph.of_kind("check"):
+            loops[value] = counting_loop(value)
+            messages = (output.name for output in value.attrs["body"].graph.of_kind("check"))
+            found += [(each, ops.part_of(loops[value], f"check.{k}")) for k, each in enumerate(messages)]
+        for message, count in found:
             checks[message] = count if message not in checks else counted_together(checks[message], count)
     outputs = [*graph.outputs, *(Output("check", message, count) for message, count in checks.items())]
-    return rebuild(
-        replace(graph, outputs=tuple(outputs)),
-        lambda value: value.operands[0] if value.op is ops.require_range else None,
-    )
+
+    def visit(value: Value) -> Value | None:
+        if value.op is ops.part and value.operands[0] in loops:
+            return with_operands(value, (loops[value.operands[0]],))
+        return value.operands[0] if value.op is ops.require_range else None
+
+    return rebuild(replace(graph, outputs=tuple(outputs)), visit)
+
+
+def counting_loop(loop: Value) -> Value:
+    """The loop with the checks of its body as states that sum up the violations of all steps."""
+    body, roles = loop.attrs["body"].graph, ops.Roles(loop)
+    kind = TensorType("i64", ())
+    with located(loop.origin):
+        checks = body.of_kind("check")
+        counts = [ops.input(name=f"check.{number}", role="state", type=kind) for number, _ in enumerate(checks)]
+        outputs = [each for each in body.outputs if each.kind != "check"]
+        for count, each in zip(counts, checks, strict=True):
+            outputs.append(Output("update", count.attrs["name"], ops.add(count, each.value)))
+        inputs = (*body.of_role("state"), *counts, *body.of_role("data"))
+        operands = [] if roles.trips is None else [roles.trips]
+        operands += [start for _, start in roles.carried] + [ops.full(value=0, type=kind) for _ in counts]
+        operands += [operand for _, operand in (*roles.slices, *roles.captured)]
+        larger = ops.Body(replace(body, inputs=inputs, outputs=tuple(outputs)))
+        return ops.loop(*operands, **loop.attrs | {"body": larger})
 
 
 def counted_together(count: Value, other: Value) -> Value:

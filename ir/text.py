@@ -97,8 +97,8 @@ def parse_line(line: str, env: dict[str, Value], dims: dict[str, Dim], outputs: 
     operands, attrs = parse_arguments(arguments, env, dims)
     if ops.OPS[op_name].kind in ("source", "part"):
         attrs["type"] = written
-    if ops.OPS[op_name].kind == "loop":
-        attrs["body"] = ops.Body(parse_graph(attrs["body"]))
+    for name in attrs.keys() & {"body", "rule"}:
+        attrs[name] = ops.Body(parse_graph(attrs[name]))
     value = ops.OPS[op_name](*operands, **attrs)
     if value.type != written:
         raise IRError(f"%{target} is written {written} but {op_name} gives {value.type}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc import init
+from graphc import generator
 from graphc.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 from graphc.errors import BatchError, DatasetError, GraphcError, ShapeError
 from graphc.ir.random import permutation
@@ -24,7 +24,7 @@ class Squares(Dataset):
 class Tensor:
     """Stands for another library's tensor."""
 
-    def numpy(self) -> np.ndarray:
+    def __array__(self, *_, **__) -> np.ndarray:
         return np.arange(4.0)
 
 
@@ -213,7 +213,7 @@ def test_errors_name_both_values_and_the_callers_line(fault: Any, kind: type[Gra
 
 def test_loader_without_a_seed_follows_manual_seed():
     def orders():
-        init.manual_seed(5)
+        generator.manual_seed(5)
         loaders = [DataLoader(TensorDataset(np.arange(50)), shuffle=True) for _ in range(2)]
         return [loader.epoch_order(0).tolist() for loader in loaders]
 

@@ -74,6 +74,57 @@ def test_normal_deviations(name):
     assert numbers.mean() == pytest.approx(0, abs=deviation / 50)
 
 
+def test_truncated_normal():
+    w = weight(200, 300)
+    numbers = init.trunc_normal_(w).numpy()
+    assert np.abs(numbers).max() <= 2 and np.abs(numbers).max() > 1.99
+    assert numbers.std() == pytest.approx(0.87962566, rel=0.01) and numbers.mean() == pytest.approx(0, abs=0.01)
+    numbers = init.trunc_normal_(w, mean=1.0, std=0.1, a=1.1, b=1.3).numpy()
+    assert numbers.min() >= np.float32(1.1) and numbers.max() <= np.float32(1.3)
+    assert numbers.mean() == pytest.approx(1.1510, abs=0.001)  # 1 + 0.1 * (pdf(1) - pdf(3)) / (cdf(3) - cdf(1))
+    for low, high in ((8.0, 9.0), (-60.0, -50.0)):  # where the distribution function is 1, or 0
+        numbers = init.trunc_normal_(w, a=low, b=high).numpy()
+        assert np.isfinite(numbers).all() and low <= numbers.min() <= numbers.max() <= high
+    for settings in ({"std": 0.0}, {"a": 2.0, "b": 1.0}):
+        with pytest.raises(ValueError, match="takes std > 0 and a < b"):
+            init.trunc_normal_(w, **settings)
+
+
+def test_matrices_of_ones_and_zeros():
+    np.testing.assert_array_equal(init.eye_(weight(2, 3)).numpy(), np.eye(2, 3))
+    sparse = init.sparse_(weight(300, 50), sparsity=0.1, std=0.5).numpy()
+    assert ((sparse == 0).sum(0) == 30).all() and len({tuple(column) for column in (sparse == 0).T}) > 1
+    assert sparse[sparse != 0].std() == pytest.approx(0.5, rel=0.05)
+    for fill in (init.eye_, lambda w: init.sparse_(w, 0.5)):
+        with pytest.raises(ValueError, match="takes a matrix"):
+            fill(weight(2, 2, 2))
+
+
+def test_dirac_hands_channels_on():
+    wanted = np.zeros((4, 3, 3, 2))
+    for channel in range(3):
+        wanted[channel, channel, 1, 1] = 1
+    np.testing.assert_array_equal(init.dirac_(weight(4, 3, 3, 2)).numpy(), wanted)
+    wanted = np.zeros((4, 1, 3))
+    wanted[[0, 2], 0, 1] = 1
+    np.testing.assert_array_equal(init.dirac_(weight(4, 1, 3), groups=2).numpy(), wanted)
+    for shape, groups in (((4, 4), 1), ((4, 2, 3), 3)):
+        with pytest.raises(ValueError, match="dirac_ takes"):
+            init.dirac_(weight(*shape), groups)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (8, 2, 3)], ids=str)
+def test_orthogonal(shape):
+    flat = init.orthogonal_(weight(*shape), gain=2.0).numpy().reshape(shape[0], -1)
+    product = flat @ flat.T if flat.shape[0] <= flat.shape[1] else flat.T @ flat
+    np.testing.assert_allclose(product, 4 * np.eye(len(product)), atol=1e-5)
+
+
+def test_orthogonal_needs_two_axes():
+    with pytest.raises(ValueError, match="at least 2 axes"):
+        init.orthogonal_(weight(4))
+
+
 def test_windows_count_in_fans():
     assert init.fans((16, 8, 3, 3)) == (72, 144)
     with pytest.raises(ValueError, match=r"shape \(5,\) has no fan-in and fan-out; it needs at least 2 axes"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_random_programs import check_native
 
+import graphc as gx
 from graphc.backends import reference
 from graphc.backends.cache import Cache
 from graphc.ir import ops
@@ -171,3 +172,14 @@ def test_what_does_not_fit_its_body_is_refused() -> None:
         ops.loop(*inputs[1:], **loop.attrs)
     with pytest.raises(IRError, match="no output 'y1'"):
         ops.part_of(loop, "y1")
+
+
+def test_checks_in_a_loop_are_counted_before_anything_is_updated() -> None:
+    labels = gx.input("labels", gx.i64[5])
+    seen = gx.parameter("seen", np.zeros(4))
+    totals, _ = gx.scan(lambda total, label: (total + gx.one_hot(label, 4), None), gx.zeros(4), labels)
+    count = gx.function([labels], totals, updates={seen: totals})
+    np.testing.assert_array_equal(count(np.array([0, 1, 3, 3, 3])), [1, 1, 0, 3])
+    with pytest.raises(gx.LabelError, match=r"labels must lie in 0\.\.3, and one computed in a loop does not"):
+        count(np.array([0, 1, 2, 3, 4]))
+    np.testing.assert_array_equal(seen.numpy(), [1, 1, 0, 3])

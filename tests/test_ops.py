@@ -43,7 +43,7 @@ def sample_arrays(sample, rng) -> list[np.ndarray]:
 # -- records
 
 
-IN_LOOPS = {"loop", "part"}  # tests/test_loop.py
+IN_LOOPS = {"loop", "part", "custom"}  # tests/test_loop.py and test_derivatives.py
 
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.name not in IN_LOOPS], ids=lambda op: op.name)

@@ -4,25 +4,63 @@
 converted where a function needs floats. Every loss raises ShapeError, naming both types, for operands that do not fit.
 """
 
-from graphc.functional import activation, creation, elementwise, labels, losses, metrics, products, reduction, shape
+from graphc.functional import (
+    activation,
+    convolution,
+    creation,
+    distances,
+    dropouts,
+    labels,
+    losses,
+    metrics,
+    normalization,
+    pooling,
+    products,
+    random,
+    resampling,
+    windows,
+)
 from graphc.functional.activation import *
+from graphc.functional.convolution import *
 from graphc.functional.creation import *
-from graphc.functional.elementwise import *
+from graphc.functional.distances import *
+from graphc.functional.dropouts import *
 from graphc.functional.labels import *
 from graphc.functional.losses import *
 from graphc.functional.metrics import *
+from graphc.functional.normalization import *
+from graphc.functional.pooling import *
 from graphc.functional.products import *
-from graphc.functional.reduction import *
-from graphc.functional.shape import *
+from graphc.functional.random import *
+from graphc.functional.resampling import *
+from graphc.functional.windows import *
+from graphc.tensor import arithmetic, comparison, diagonals, maths, reduction, views
+from graphc.tensor.arithmetic import *
+from graphc.tensor.comparison import *
+from graphc.tensor.diagonals import *
+from graphc.tensor.maths import *
+from graphc.tensor.reduction import *
+from graphc.tensor.views import *
 
 __all__ = [
     *activation.__all__,
+    *convolution.__all__,
     *creation.__all__,
-    *elementwise.__all__,
+    *distances.__all__,
+    *dropouts.__all__,
     *labels.__all__,
     *losses.__all__,
     *metrics.__all__,
+    *normalization.__all__,
+    *pooling.__all__,
     *products.__all__,
+    *random.__all__,
+    *resampling.__all__,
+    *windows.__all__,
+    *arithmetic.__all__,
+    *comparison.__all__,
+    *diagonals.__all__,
+    *maths.__all__,
     *reduction.__all__,
-    *shape.__all__,
+    *views.__all__,
 ]

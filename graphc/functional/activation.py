@@ -1,53 +1,196 @@
-"""Activation functions, softmax among them."""
+"""Activation functions, with PyTorch's defaults and its slopes at the corners.
+
+They take floats; integers are converted. A wrong setting is a ValueError.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from graphc.functional.elementwise import exp, log, sigmoid
-from graphc.functional.reduction import max, sum
+from graphc.errors import ShapeError
 from graphc.ir import ops
-from graphc.tensor import Tensor, as_tensor, elementwise, floating, where
+from graphc.ir.graph import user_origin
+from graphc.tensor import Tensor, as_floats, floating, where
+from graphc.tensor.arithmetic import absolute, clip
+from graphc.tensor.maths import erf, expm1, relu, sigmoid, tanh
+from graphc.tensor.reduction import log_softmax, softmax
 
-__all__ = ["leaky_relu", "log_softmax", "relu", "silu", "softmax", "softplus"]
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "prelu",
+    "relu6",
+    "selu",
+    "silu",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
+    "swish",
+    "tanhshrink",
+    "threshold",
+]
 
-
-def relu(x: Any) -> Tensor:
-    """max(x, 0); slope 0 at 0."""
-    return floating(ops.relu, x)
+# Fixed point of mean 0 and variance 1 (Klambauer et al. 2017, appendix A).
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where it is positive, negative_slope * x elsewhere."""
-    tensor = as_tensor(x)
+    (tensor,) = as_floats(x)
     return where(tensor > 0, tensor, tensor * negative_slope)
+
+
+def prelu(x: Any, weight: Any) -> Tensor:
+    """x where it is positive, weight * x elsewhere; weight [1], or one number a channel, which is axis 1 of x.
+
+    Raises ShapeError for any other weight.
+    """
+    tensor, slope = as_floats(x, weight)
+    channels = tensor.shape[1] if tensor.ndim > 1 else 1
+    if slope.ndim > 1 or slope.numel() not in (1, channels):
+        raise ShapeError(
+            f"prelu of {tensor.type} with weight {slope.type}: it takes one number, or {channels} for the channels",
+            user_origin(),
+        )
+    if tensor.ndim > 1 and slope.ndim:
+        slope = slope.reshape(-1, *[1] * (tensor.ndim - 2))
+    return where(tensor > 0, tensor, tensor * slope)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where it is positive, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2015)."""
+    return exponential_below(x, alpha, 1.0)
+
+
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where it is positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron 2017)."""
+    if alpha == 0:
+        raise ValueError("celu divides by alpha, which is 0")
+    return exponential_below(x, alpha, 1 / alpha)
+
+
+def selu(x: Any) -> Tensor:
+    """elu with the scale and alpha that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    return elu(x, SELU_ALPHA) * SELU_SCALE
+
+
+def exponential_below(x: Any, alpha: float, rate: float) -> Tensor:
+    """x where it is positive, alpha * (exp(rate * x) - 1) elsewhere; the exponential never sees a positive x."""
+    (tensor,) = as_floats(x)
+    positive = tensor > 0
+    return where(positive, tensor, alpha * expm1(rate * where(positive, 0.0, tensor)))
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """x times the normal distribution's share below x, or its approximation by "tanh" (Hendrycks & Gimpel 2016)."""
+    (tensor,) = as_floats(x)
+    if approximate == "none":
+        return 0.5 * tensor * (1 + erf(tensor * math.sqrt(0.5)))
+    if approximate == "tanh":
+        return 0.5 * tensor * (1 + tanh(math.sqrt(2 / math.pi) * (tensor + 0.044715 * tensor**3)))
+    raise ValueError(f'approximate={approximate!r} is not a choice; use "none" or "tanh"')
 
 
 def silu(x: Any) -> Tensor:
     """x * sigmoid(x)."""
-    return elementwise(ops.mul, x, sigmoid(x))
+    (tensor,) = as_floats(x)
+    return tensor * sigmoid(tensor)
 
 
-def softplus(x: Any, beta: float = 1.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta, without overflow."""
-    return floating(ops.softplus, x) if beta == 1 else floating(ops.softplus, as_tensor(x) * beta) / beta
+swish = silu
 
 
-def shifted(x: Any, axis: int) -> Tensor:
-    """x less its maximum along an axis, which is a constant for the gradient: softmax does not depend on it."""
-    tensor = as_tensor(x)
-    return tensor - max(tensor, axis, keepdims=True).detach()
+def mish(x: Any) -> Tensor:
+    """x * tanh(softplus(x)) (Misra 2019)."""
+    (tensor,) = as_floats(x)
+    return tensor * tanh(floating(ops.softplus, tensor))
 
 
-def softmax(x: Any, axis: int = -1, *, dim: int | None = None) -> Tensor:
-    """exp(x) / sum(exp(x)) along an axis, without overflow."""
-    along = axis if dim is None else dim
-    powers = exp(shifted(x, along))
-    return powers / sum(powers, along, keepdims=True)
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta without overflow; x itself where beta * x is above the threshold."""
+    if beta == 0:
+        raise ValueError("softplus divides by beta, which is 0")
+    (tensor,) = as_floats(x)
+    scaled = tensor if beta == 1 else tensor * beta
+    smooth = floating(ops.softplus, scaled)
+    result = smooth if beta == 1 else smooth / beta
+    return result if threshold == math.inf else where(scaled > threshold, tensor, result)
 
 
-def log_softmax(x: Any, axis: int = -1, *, dim: int | None = None) -> Tensor:
-    """log(softmax(x)) without overflow or loss of digits."""
-    along = axis if dim is None else dim
-    rest = shifted(x, along)
-    return rest - log(sum(exp(rest), along, keepdims=True))
+def logsigmoid(x: Any) -> Tensor:
+    """log(sigmoid(x)) without overflow."""
+    (tensor,) = as_floats(x)
+    return -floating(ops.softplus, -tensor)
+
+
+def softsign(x: Any) -> Tensor:
+    """x / (1 + |x|)."""
+    (tensor,) = as_floats(x)
+    return tensor / (1 + absolute(tensor))
+
+
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x limited to [min_val, max_val]; slope 0 at both ends."""
+    if not min_val < max_val:
+        raise ValueError(f"min_val={min_val} must be below max_val={max_val}")
+    (tensor,) = as_floats(x)
+    return where(tensor <= min_val, min_val, where(tensor >= max_val, max_val, tensor))
+
+
+def relu6(x: Any) -> Tensor:
+    """x limited to [0, 6]."""
+    return hardtanh(x, 0.0, 6.0)
+
+
+def hardsigmoid(x: Any) -> Tensor:
+    """(x + 3) / 6 limited to [0, 1]."""
+    (tensor,) = as_floats(x)
+    return relu6(tensor + 3) / 6
+
+
+def hardswish(x: Any) -> Tensor:
+    """x * hardsigmoid(x) (Howard et al. 2019)."""
+    (tensor,) = as_floats(x)
+    return where(tensor <= -3, 0.0, where(tensor >= 3, tensor, tensor * (tensor + 3) / 6))
+
+
+def softshrink(x: Any, lambd: float = 0.5) -> Tensor:
+    """x brought towards 0 by lambd; 0 for |x| <= lambd."""
+    if lambd < 0:
+        raise ValueError(f"lambd is {lambd}; it must not be negative")
+    (tensor,) = as_floats(x)
+    return tensor - clip(tensor, -lambd, lambd)
+
+
+def hardshrink(x: Any, lambd: float = 0.5) -> Tensor:
+    """x, or 0 for |x| <= lambd."""
+    (tensor,) = as_floats(x)
+    return where(absolute(tensor) <= lambd, 0.0, tensor)
+
+
+def tanhshrink(x: Any) -> Tensor:
+    """x - tanh(x)."""
+    (tensor,) = as_floats(x)
+    return tensor - tanh(tensor)
+
+
+def threshold(x: Any, threshold: float, value: float) -> Tensor:
+    """x where it is above the threshold, `value` elsewhere."""
+    (tensor,) = as_floats(x)
+    return where(tensor <= threshold, value, tensor)
+
+
+def softmin(x: Any, axis: int = -1, *, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """softmax(-x)."""
+    (tensor,) = as_floats(x)
+    return softmax(-tensor, axis, dim=dim, dtype=dtype)

@@ -1,58 +1,162 @@
-"""Constants and ramps."""
+"""Constants, ramps and patterns. A shape is one sequence or several extents, fixed or symbolic; its sizes may be 0."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from graphc.errors import ShapeError
 from graphc.ir import ops
+from graphc.ir.graph import user_origin
 from graphc.ir.types import Extent, TensorType
-from graphc.tensor import DType, Tensor, as_extent, as_tensor, cast_value, common_dtype, lift, stretch
+from graphc.tensor import Tensor, as_extent, as_tensor, cast_value, common_dtype, f32, f64, lift, stretch, where
+from graphc.tensor.arithmetic import astype, dtype_name
+from graphc.tensor.diagonals import above_main
+from graphc.tensor.views import broadcast_to, reshape, sequence
 
-__all__ = ["arange", "full", "full_like", "ones", "ones_like", "zeros", "zeros_like"]
+__all__ = [
+    "arange",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "identity",
+    "linspace",
+    "logspace",
+    "meshgrid",
+    "ones",
+    "ones_like",
+    "tri",
+    "zeros",
+    "zeros_like",
+]
+
+# -- constants
 
 
 def shape_of(*extents: Any) -> tuple[Extent, ...]:
     """A shape given as one sequence or as several extents."""
-    given = extents[0] if len(extents) == 1 and isinstance(extents[0], (tuple, list)) else extents
-    return tuple(as_extent(extent) for extent in given)
+    return tuple(as_extent(extent) for extent in sequence(extents))
 
 
-def full(shape: Any, value: Any, dtype: DType | None = None) -> Tensor:
+def full(shape: Any, value: Any, dtype: Any = None) -> Tensor:
     """A constant; its dtype is that of the number unless one is named."""
     number = lift(value)
-    wanted = common_dtype([value], [number]) if dtype is None else dtype.name
-    return Tensor(stretch(cast_value(number, wanted), shape_of(shape)))
+    wanted = common_dtype([value], [number]) if dtype is None else dtype_name(dtype)
+    return as_tensor(stretch(cast_value(number, wanted), shape_of(shape)))
 
 
-def zeros(*shape: Any, dtype: DType | None = None) -> Tensor:
+def zeros(*shape: Any, dtype: Any = None) -> Tensor:
+    """Zeros, f32 unless a dtype is named."""
     return full(shape_of(*shape), 0.0, dtype)
 
 
-def ones(*shape: Any, dtype: DType | None = None) -> Tensor:
+def ones(*shape: Any, dtype: Any = None) -> Tensor:
+    """Ones, f32 unless a dtype is named."""
     return full(shape_of(*shape), 1.0, dtype)
 
 
-def full_like(x: Any, value: float, dtype: DType | None = None) -> Tensor:
+def full_like(x: Any, value: Any, dtype: Any = None) -> Tensor:
+    """A constant of the shape of x, and of its dtype unless one is named."""
     tensor = as_tensor(x)
     return full(tensor.value.shape, value, dtype or tensor.dtype)
 
 
-def zeros_like(x: Any, dtype: DType | None = None) -> Tensor:
-    return full_like(x, 0.0, dtype)
+def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+    return full_like(x, 0, dtype)
 
 
-def ones_like(x: Any, dtype: DType | None = None) -> Tensor:
-    return full_like(x, 1.0, dtype)
+def ones_like(x: Any, dtype: Any = None) -> Tensor:
+    return full_like(x, 1, dtype)
 
 
-def arange(start: Any, stop: Any = None, step: Any = 1, dtype: DType | None = None) -> Tensor:
+empty, empty_like = zeros, zeros_like  # memory is planned, so nothing is saved by leaving it as it was
+
+# -- ramps
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, end: Any = None) -> Tensor:
     """start, start + step, … up to but without stop; `arange(n)` counts from 0 and takes a symbolic n.
 
-    i64 for integers, f32 where a float is among the arguments.
+    i64 for integers, f32 where a float is among the arguments. Raises ShapeError for a step of 0, TypeError for other
+    symbolic arguments.
     """
-    if stop is None and step == 1 and not isinstance(start, float):
-        ramp = Tensor(ops.iota(axis=0, type=TensorType("i64", (as_extent(start),))))
-        return ramp if dtype is None else ramp.astype(dtype)
-    first, end = (0, start) if stop is None else (start, stop)
-    return as_tensor(arange(math.ceil((end - first) / step), dtype=dtype) * step + first)
+    last = stop if end is None else end
+    if last is None and step == 1 and not isinstance(start, float):
+        return ramp(as_extent(start), dtype)
+    first, last = (0, start) if last is None else (start, last)
+    if step == 0:
+        raise ShapeError("arange with step=0 has no end", user_origin())
+    whole = all(isinstance(number, int) for number in (first, last, step))
+    count = max(0, math.ceil((last - first) / step))
+    places = ramp(count, None if whole else f64) * step + first
+    return astype(places, dtype or (places.dtype if whole else f32))
+
+
+def ramp(count: Extent, dtype: Any = None) -> Tensor:
+    """0, 1, … count - 1."""
+    places = as_tensor(ops.iota(axis=0, type=TensorType("i64", (count,))))
+    return places if dtype is None else astype(places, dtype)
+
+
+def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = f32) -> Tensor:
+    """`num` numbers from start to stop at equal distances, reckoned in f64; without the endpoint, the last is left out.
+
+    Raises ShapeError for a negative num.
+    """
+    return astype(spaced(start, stop, num, endpoint), dtype)
+
+
+def logspace(
+    start: float, stop: float, num: int = 50, endpoint: bool = True, base: float = 10.0, dtype: Any = f32
+) -> Tensor:
+    """base ** linspace(start, stop)."""
+    return astype(base ** spaced(start, stop, num, endpoint), dtype)
+
+
+def spaced(start: float, stop: float, num: int, endpoint: bool) -> Tensor:
+    if num < 0:
+        raise ShapeError(f"num is {num}; there cannot be fewer than 0 numbers", user_origin())
+    gaps = max(1, num - 1 if endpoint else num)
+    places = ramp(num, f64)
+    line = places * ((stop - start) / gaps) + start
+    return where(places == gaps, stop, line) if endpoint and num > 1 else line
+
+
+# -- patterns
+
+
+def eye(n: Any, m: Any = None, k: int = 0, dtype: Any = f32) -> Tensor:
+    """[n, m or n]: ones on the k-th diagonal above the main one, zeros elsewhere."""
+    return astype(offsets(n, m) == k, dtype)
+
+
+identity = eye
+
+
+def tri(n: Any, m: Any = None, k: int = 0, dtype: Any = f32) -> Tensor:
+    """[n, m or n]: ones on and below the k-th diagonal above the main one, zeros elsewhere."""
+    return astype(offsets(n, m) <= k, dtype)
+
+
+def offsets(n: Any, m: Any) -> Tensor:
+    return above_main((as_extent(n), as_extent(n if m is None else m)))
+
+
+def meshgrid(*vectors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Vectors [a], [b], … as coordinates of shape [a, b, …] each, of every point of their grid.
+
+    indexing  "ij", PyTorch's default, or NumPy's "xy", which swaps the first two axes. ValueError for another.
+    """
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f'indexing={indexing!r} is not a choice; use "ij" or "xy"')
+    lines = [reshape(vector, -1) for vector in sequence(vectors)]
+    axes = list(range(len(lines)))
+    if indexing == "xy":
+        axes[:2] = axes[1::-1]
+    shape = [lines[axes.index(axis)].value.shape[0] for axis in range(len(lines))]
+    return tuple(
+        broadcast_to(reshape(line, *(-1 if each == axis else 1 for each in range(len(lines)))), shape)
+        for line, axis in zip(lines, axes, strict=True)
+    )

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
 from graphc.errors import DTypeError, ShapeError
-from graphc.functional.shape import unsqueeze
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
-from graphc.ir.types import INTEGERS, TensorType, bound
+from graphc.ir.types import DTYPES, INTEGERS, TensorType, bound
 from graphc.tensor import Tensor, apply, as_tensor, cast_value, elementwise, where
+from graphc.tensor.views import unsqueeze
 
 __all__ = ["one_hot"]
 
 
 def one_hot(labels: Any, num_classes: int) -> Tensor:
     """[...] -> [..., num_classes], i64: 1 at the label, 0 elsewhere. Labels outside are LabelError in the call."""
+    require_whole("num_classes", num_classes, least=1)
     checked = require_labels("one_hot", as_tensor(labels), num_classes)
     return where(is_class(checked, checked.ndim, num_classes), 1, 0)
+
+
+def require_whole(name: str, number: Any, least: float = -math.inf) -> None:
+    if not isinstance(number, (int, np.integer)) or number < least:
+        limit = "" if least == -math.inf else f" of at least {least}"
+        raise ValueError(f"{name} is {number!r}; it must be a whole number{limit}")
 
 
 def require_labels(name: str, labels: Tensor, classes: int) -> Tensor:
@@ -37,23 +47,44 @@ def is_class(labels: Tensor, axis: int, classes: int) -> Tensor:
     return elementwise(ops.equal, Tensor(ops.iota(axis=axis, type=TensorType("i64", shape))), Tensor(column))
 
 
-def class_axis(logits: Tensor) -> int:
-    return 1 if logits.ndim > 1 else 0
+def class_axis(scores: Tensor) -> int:
+    return 1 if scores.ndim > 1 else 0
 
 
-def check_labels(name: str, logits: Tensor, labels: Tensor) -> None:
-    """Labels have the logits' shape without the class axis, and the number of classes is fixed."""
-    axis, shape = class_axis(logits), logits.value.shape
+def class_count(scores: Tensor) -> int:
+    return bound(scores.value.shape[class_axis(scores)])
+
+
+def check_labels(name: str, scores: Tensor, labels: Tensor) -> None:
+    """Labels have the scores' shape without the class axis, and the number of classes is fixed."""
+    axis, shape = class_axis(scores), scores.value.shape
     fits = shape and isinstance(shape[axis], int) and labels.value.shape == shape[:axis] + shape[axis + 1 :]
     if not fits:
         raise ShapeError(
-            f"{name} of {logits.type} and target {labels.type}: they do not belong together",
+            f"{name} of {scores.type} and target {labels.type}: they do not belong together",
             user_origin(),
             ["it takes [n, classes] with integer labels [n]"],
         )
 
 
-def at_labels(name: str, scores: Tensor, labels: Tensor) -> Tensor:
-    """The scores where their class is the label, 0 elsewhere."""
-    axis, classes = class_axis(scores), bound(scores.value.shape[class_axis(scores)])
-    return where(is_class(require_labels(name, labels, classes), axis, classes), scores, 0.0)
+def at_labels(
+    name: str, scores: Tensor, labels: Tensor, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Where the class is the label, in the scores' shape; and which labels count, None where all of them do.
+
+    A label of `ignore_index` is at no class. All others are checked by the compiled function.
+    """
+    axis, classes = class_axis(scores), class_count(scores)
+    if ignore_index is not None:
+        require_whole("ignore_index", ignore_index)
+    if labels.value.dtype not in INTEGERS or ignore_index is None or not holds(labels, ignore_index):
+        return is_class(require_labels(name, labels, classes), axis, classes), None
+    counted = labels != ignore_index
+    known = require_labels(name, where(counted, labels, 0), classes)
+    return is_class(known, axis, classes) & unsqueeze(counted, axis), counted
+
+
+def holds(labels: Tensor, number: int) -> bool:
+    """The labels' dtype has that number."""
+    limits = np.iinfo(DTYPES[labels.value.dtype])
+    return bool(limits.min <= number <= limits.max)

@@ -1,9 +1,72 @@
 """Modules, layers and losses with PyTorch's names, defaults, initialisation and state_dict keys."""
 
-from graphc import init
-from graphc.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
-from graphc.nn.containers import ModuleList, Sequential
-from graphc.nn.linear import Flatten, Identity, Linear
-from graphc.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss, NLLLoss
+from graphc.nn import clipping as utils
+from graphc.nn import functional, init
+from graphc.nn.activation import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softmax2d,
+    Softmin,
+    Softplus,
+    Softshrink,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+    Threshold,
+)
+from graphc.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from graphc.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
+from graphc.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
+from graphc.nn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CosineEmbeddingLoss,
+    CosineSimilarity,
+    CrossEntropyLoss,
+    GaussianNLLLoss,
+    HingeEmbeddingLoss,
+    HingeLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MarginRankingLoss,
+    MSELoss,
+    MultiMarginLoss,
+    NLLLoss,
+    PairwiseDistance,
+    PoissonNLLLoss,
+    SmoothL1Loss,
+    SoftMarginLoss,
+    TripletMarginLoss,
+)
 from graphc.nn.module import Module, forget_gradient, name_parameters
+from graphc.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
+from graphc.nn.resampling import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample, UpsamplingNearest2d
 from graphc.tensor import Parameter

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from graphc import functional, init
-from graphc.errors import ShapeError
-from graphc.ir.graph import user_origin
-from graphc.nn.misfit import misfit
-from graphc.nn.module import Module
-from graphc.tensor import Parameter, Tensor, as_tensor
+from graphc.nn.misfit import check_sizes, misfit
+from graphc.nn.module import Module, new_parameter
+from graphc.tensor import DType, Tensor, as_tensor, normal_axes
+
+
+class Identity(Module):
+    """Its input; takes and forgets any arguments, to stand in for a layer."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: Any) -> Any:
+        return x
 
 
 class Flatten(Module):
@@ -29,19 +36,37 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
+class Unflatten(Module):
+    """Axis `dim` as several, of which one may be -1: Unflatten(1, (1, 28, 28)) makes [n, 1, 28, 28] of [n, 784]."""
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, x: Any) -> Tensor:
+        tensor = as_tensor(x)
+        (axis,) = normal_axes(self.dim, tensor.ndim)
+        shape = tensor.shape
+        return tensor.reshape(*shape[:axis], *self.unflattened_size, *shape[axis + 1 :])
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
 class Linear(Module):
     """x @ weight.T + bias: [..., in_features] -> [..., out_features].
 
     weight [out_features, in_features] and bias [out_features] start evenly in ±1/sqrt(in_features).
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: DType | None = None
+    ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ShapeError(f"Linear({in_features} -> {out_features}): sizes must be at least 1", user_origin())
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
-        self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
+        self.weight = new_parameter((out_features, in_features), device, dtype)
+        self.bias = new_parameter((out_features,), device, dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -62,11 +87,44 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class Identity(Module):
-    """Its input; takes and forgets any arguments, to stand in for a layer."""
+class Bilinear(Module):
+    """x1 @ weight[k] @ x2 + bias[k] for each k: [..., in1_features], [..., in2_features] -> [..., out_features].
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    weight [out_features, in1_features, in2_features] and bias [out_features] start evenly in ±1/sqrt(in1_features).
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
         super().__init__()
+        check_sizes("Bilinear", in1_features=in1_features, in2_features=in2_features, out_features=out_features)
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = new_parameter((out_features, in1_features, in2_features), device, dtype)
+        self.bias = new_parameter((out_features,), device, dtype) if bias else None
+        self.reset_parameters()
 
-    def forward(self, x: Any) -> Any:
-        return x
+    def reset_parameters(self) -> None:
+        """New initial values."""
+        limit = 1 / math.sqrt(self.in1_features)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -limit, limit)
+
+    def forward(self, x1: Any, x2: Any) -> Tensor:
+        sizes = f"Bilinear({self.in1_features}, {self.in2_features} -> {self.out_features})"
+        for x, features in ((x1, self.in1_features), (x2, self.in2_features)):
+            tensor = as_tensor(x)
+            if not tensor.ndim or tensor.shape[-1] != features:
+                raise misfit(self, sizes, f"an input of type {tensor.type} for {features} features", tensor)
+        return functional.bilinear(x1, x2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )

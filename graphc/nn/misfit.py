@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import linecache
 import re
+from typing import TYPE_CHECKING, Any
 
-from graphc.errors import ShapeError, shown_file
+from graphc.errors import GraphcError, ShapeError, shown_file
 from graphc.ir import ops
-from graphc.ir.graph import Origin, user_origin
-from graphc.nn.module import Module
+from graphc.ir.graph import PACKAGE, Origin, user_origin
 from graphc.tensor import Tensor
+
+if TYPE_CHECKING:
+    from graphc.nn.module import Module
 
 
 def misfit(layer: Module, short: str, found: str, x: Tensor) -> ShapeError:
@@ -18,6 +21,22 @@ def misfit(layer: Module, short: str, found: str, x: Tensor) -> ShapeError:
     called = user_origin()
     note = argument(called, layer._path.rpartition(".")[2]) + described(x)
     return ShapeError(f"{title} got {found}", called, declaration(layer.declared), note)
+
+
+def show_declaration(error: GraphcError, layer: Module) -> None:
+    """Add to an error that came out of a layer of this package where the layer was made."""
+    ours = type(layer).__module__.partition(".")[0] == PACKAGE and not layer._modules
+    lines = declaration(layer.declared) if ours else []
+    error.details += tuple(line for line in lines if line not in error.details)
+
+
+def check_sizes(layer: str, **sizes: Any) -> None:
+    """Raise TypeError or ShapeError for sizes of a layer that are not whole numbers of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise TypeError(f"{layer}: {name} is a whole number, got {size!r}")
+        if size < 1:
+            raise ShapeError(f"{layer}: {name}={size} must be at least 1", user_origin())
 
 
 def argument(origin: Origin | None, name: str) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, Self
 
 import numpy as np
 
+from graphc.arrays import as_array
 from graphc.cuda import check_device
+from graphc.errors import DTypeError, GraphcError
 from graphc.function import load_named
 from graphc.ir.graph import in_module, user_origin
-from graphc.tensor import Parameter
+from graphc.ir.types import FLOATS
+from graphc.nn.misfit import show_declaration
+from graphc.tensor import DType, Parameter, f32, f64
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 
@@ -40,9 +45,12 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._path:
             name_parameters(self)
-            return self.forward(*args, **kwargs)
-        with in_module(self._path):
-            return self.forward(*args, **kwargs)
+        try:
+            with in_module(self._path) if self._path else nullcontext():
+                return self.forward(*args, **kwargs)
+        except GraphcError as error:
+            show_declaration(error, self)
+            raise
 
     # -- attributes
 
@@ -85,6 +93,8 @@ class Module:
         """Enter a value into one register, out of all others."""
         if not isinstance(name, str) or not name or "." in name:
             raise KeyError(f"{name!r} cannot name a part of a module; use a text without dots")
+        if name in ("training", "declared") or hasattr(type(self), name):
+            raise KeyError(f"{name!r} of {type(self).__name__} is something else; name the part otherwise")
         known = self._register_of(name)
         if known is not None and known is not self.__dict__[kind]:
             del known[name]
@@ -108,7 +118,8 @@ class Module:
 
         Setting the attribute later copies into it; inside a traced step that is recorded as an update.
         """
-        buffer = None if tensor is None else Parameter(to_array(tensor), name, requires_grad=False)
+        dtype = tensor.dtype if isinstance(tensor, Parameter) else None
+        buffer = None if tensor is None else Parameter(tensor, name, requires_grad=False, dtype=dtype)
         self._register("_buffers", name, buffer)
         (self._transient.discard if persistent else self._transient.add)(name)
 
@@ -117,6 +128,8 @@ class Module:
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{name} of {type(self).__name__} must be a Module or None, got {type(module).__name__}")
         self._register("_modules", name, module)
+
+    register_module = add_module
 
     # -- what it consists of; everything shared is named once
 
@@ -166,6 +179,21 @@ class Module:
             raise AttributeError(f"{type(self).__name__} has no module {target!r}; it has {', '.join(found)}")
         return found[target]
 
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of a dotted name. Raises AttributeError where there is none."""
+        return self._get("_parameters", target)
+
+    def get_buffer(self, target: str) -> Parameter:
+        """The buffer of a dotted name. Raises AttributeError where there is none."""
+        return self._get("_buffers", target)
+
+    def _get(self, kind: str, target: str) -> Parameter:
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path).__dict__[kind].get(name)
+        if found is None:
+            raise AttributeError(f"{type(self).__name__} has no {kind[1:-1]} {target!r}")
+        return found  # type: ignore[no-any-return]
+
     # -- state
 
     def state_dict(self, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
@@ -180,7 +208,7 @@ class Module:
         Raises CheckpointError, before anything changes, for missing and unexpected names and for other shapes.
         """
         own = self._state()
-        given = {name: to_array(array) for name, array in state_dict.items()}
+        given = {name: as_array(array, f"{name} in the state") for name, array in state_dict.items()}
         common = own.keys() & given.keys()
         missing, unexpected = [n for n in own if n not in common], [n for n in given if n not in common]
         if not strict:
@@ -225,10 +253,37 @@ class Module:
         fn(self)
         return self
 
-    def to(self, device: Any) -> Self:
-        """Itself: where a step runs is chosen when it is compiled. Raises TraceError for a device that is not there."""
-        check_device(str(device))
+    # -- device and dtype
+
+    def to(self, device: Any = None, dtype: DType | None = None) -> Self:
+        """Parameters and buffers of floats in another dtype; `to(gx.f64)`, `to("cpu")`, `to("cpu", gx.f64)`.
+
+        Where a step runs is chosen when it is compiled. Raises TraceError for a device that is not there and for
+        parameters that a compiled function works on, DTypeError for a dtype that is not f32 or f64.
+        """
+        place, wanted = (None, device) if isinstance(device, DType) else (device, dtype)
+        if place is not None:
+            check_device(str(place))
+        if wanted is not None:
+            check_float(wanted)
+            for held in (*self.parameters(), *self.buffers()):
+                if held.dtype.name in FLOATS:
+                    held.convert_(wanted)
         return self
+
+    def cpu(self) -> Self:
+        return self.to("cpu")
+
+    def cuda(self) -> Self:
+        return self.to("cuda")
+
+    def float(self) -> Self:
+        """Parameters and buffers of floats in f32."""
+        return self.to(f32)
+
+    def double(self) -> Self:
+        """Parameters and buffers of floats in f64; give it f64 inputs."""
+        return self.to(f64)
 
     # -- text
 
@@ -238,10 +293,9 @@ class Module:
 
     def __repr__(self) -> str:
         parts = [f"({name}): {indented(repr(module))}" for name, module in self._modules.items()]
-        extra = self.extra_repr()
-        if not parts:
-            return f"{type(self).__name__}({extra})"
-        lines = [*extra.splitlines(), *parts]
+        lines = [*self.extra_repr().splitlines(), *parts]
+        if len(lines) < 2 and not parts:
+            return f"{type(self).__name__}({''.join(lines)})"
         return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
 
 
@@ -261,13 +315,26 @@ def name_parameters(module: Module, path: str = "") -> None:
             parameter.name = name
 
 
+def check_float(dtype: DType) -> DType:
+    if dtype.name not in FLOATS:
+        raise DTypeError(f"parameters of layers are f32 or f64, not {dtype.name}", user_origin())
+    return dtype
+
+
+def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: DType | None = None) -> Parameter:
+    """A parameter as layers make it, f32 unless a float dtype is named; its numbers are still to come.
+
+    Raises TraceError for a device that is not there, DTypeError for a dtype that is not f32 or f64.
+    """
+    if device is not None:
+        check_device(str(device))
+    wanted = f32 if dtype is None else check_float(dtype)
+    return Parameter(np.empty(shape, wanted.numpy), dtype=wanted)
+
+
 def forget_gradient(parameter: Parameter) -> None:
     if parameter.grad is not None:
         parameter.grad = None
-
-
-def to_array(data: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(data.numpy() if hasattr(data, "numpy") else data)
 
 
 def join(path: str, name: str) -> str:

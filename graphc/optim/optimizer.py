@@ -1,8 +1,8 @@
-"""Optimizers with PyTorch's names, defaults and formulas: `step()` inside a traced step records the updates."""
+"""What all optimizers share: groups of parameters with their settings, slots, the step, and its state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,50 +13,89 @@ from graphc.functional import abs as absolute
 from graphc.functional import cast, where
 from graphc.ir.graph import user_origin
 from graphc.nn import forget_gradient
-from graphc.tensor import DType, Parameter, Scalar, Tensor, active_trace, f32, f64, no_grad
+from graphc.optim.torch_state import read_torch_state, write_torch_state
+from graphc.tensor import Parameter, Scalar, Tensor, active_trace, f64, i64, no_grad
 
 Settings = dict[str, Any]
+
+# What compiled steps read at every call, and what the scalars they read it from are called.
+SCHEDULED = {"lr": ["lr"], "momentum": ["momentum"], "betas": ["beta1", "beta2"], "weight_decay": ["weight_decay"]}
+SWITCHES = {"amsgrad", "centered", "decoupled_weight_decay", "maximize", "nesterov"}
+AT_MOST_ONE = {"alpha", "rho"}
+
+
+class Setting(Scalar):
+    """The run-time scalar that compiled steps read a setting of a group from; `place` is one within a tuple."""
+
+    def __init__(self, name: str, group: Group, key: str, place: int | None) -> None:
+        self.group, self.key, self.place = group, key, place
+        super().__init__(name, self.number, f64)
+
+    @property
+    def number(self) -> float:
+        value = self.group[self.key]
+        return float(value if self.place is None else value[self.place])
+
+    @number.setter
+    def number(self, number: float) -> None:
+        value = self.group[self.key]
+        at = self.place
+        self.group[self.key] = number if at is None else (*value[:at], number, *value[at + 1 :])
 
 
 class Group(dict[str, Any]):
     """Parameters under "params" and what they are updated with.
 
-    "lr" may change at any time. Everything else is part of the compiled step and changes no more once one was traced.
+    "lr", "momentum", "betas" and "weight_decay" may change at any time: compiled steps read them at every call.
+    All other settings, and whether there is a momentum or a weight decay at all, are part of the compiled step.
+
+    scalars  the run-time scalars of "lr", "momentum" and "weight_decay", and the pair of "betas"; f64[]
+    numbers  what the formulas keep once a group, such as the number of steps
     """
 
-    traced = False
+    def __init__(self, settings: Settings, place: int) -> None:
+        super().__init__(settings)
+        self.suffix = f"_{place}" if place else ""
+        self.compiled: Settings = {}
+        self.numbers: dict[str, Parameter] = {}
+        self.scalars: dict[str, Any] = {}
+        for key, names in SCHEDULED.items():
+            if key in settings:
+                places = [None] if len(names) == 1 else range(len(names))
+                made = [Setting(name + self.suffix, self, key, at) for name, at in zip(names, places, strict=True)]
+                self.scalars[key] = made[0] if len(made) == 1 else made
 
     def __setitem__(self, key: str, value: Any) -> None:
         if not self.takes(key, value):
             raise ValueError(
                 f"{key} is {self[key]} in a step that is already compiled and cannot become {value}; "
-                "make a new optimizer and step for it"
+                "set it before the step is made"
             )
         super().__setitem__(key, value)
 
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
     def takes(self, key: str, value: Any) -> bool:
         """Whether a setting may become that value now."""
-        return not self.traced or key == "lr" or key not in self or np.array_equal(self[key], value)
+        if key not in self.compiled or key in ("lr", "initial_lr"):
+            return True
+        if key in SCHEDULED:
+            return self.uses(key) or not value
+        return np.array_equal(self.compiled[key], value)
 
+    def uses(self, key: str) -> bool:
+        """Whether a setting takes part; one that is 0 when a step is first traced never does."""
+        return bool((self.compiled or self)[key])
 
-class LearningRate(Scalar):
-    """The run-time scalar that a compiled step reads a group's "lr" from."""
-
-    def __init__(self, name: str, group: Group, dtype: DType) -> None:
-        self.group = group
-        super().__init__(name, group["lr"], dtype)
-
-    @property
-    def number(self) -> float:
-        return float(self.group["lr"])
-
-    @number.setter
-    def number(self, number: float) -> None:
-        self.group["lr"] = number
+    def freeze(self) -> None:
+        """From now on a compiled step relies on the settings."""
+        self.compiled = self.compiled or dict(self)
 
 
 class Optimizer:
-    """What all optimizers share: groups of parameters, their slots, and their learning rates.
+    """What all optimizers share: groups of parameters, their slots, and the step.
 
     params    parameters, or dicts with "params" and settings of their own
     settings  hyper-parameters of groups that do not name them
@@ -67,9 +106,7 @@ class Optimizer:
             raise TypeError(f"params must be a list of parameters or of dicts, got one {type(params).__name__}")
         self.defaults = settings
         self.param_groups: list[Group] = []
-        self.rates: list[LearningRate] = []
         self.state: dict[Parameter, dict[str, Parameter]] = {}
-        self.count: Parameter | None = None  # of steps taken, where the formulas need it
         given = list(params)
         if not given:
             raise ValueError("the optimizer got no parameters; was net.parameters() used up before?")
@@ -79,23 +116,14 @@ class Optimizer:
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """More parameters, with their own settings. Raises TypeError, ValueError; then nothing is added."""
         held = param_group["params"]
-        group = Group({**self.defaults, **param_group, "params": [held] if isinstance(held, Tensor) else list(held)})
-        unknown = group.keys() - self.defaults.keys() - {"params"}
+        settings = {**self.defaults, **param_group, "params": [held] if isinstance(held, Tensor) else list(held)}
+        unknown = settings.keys() - self.defaults.keys() - {"params", "initial_lr"}
         if unknown:
             raise ValueError(f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(self.defaults)}")
-        self.check_parameters(group["params"])
-        self.check(group)
-        number, wide = len(self.param_groups), any(parameter.dtype.name == "f64" for parameter in group["params"])
-        self.param_groups.append(group)
-        self.rates.append(LearningRate(f"lr_{number}" if number else "lr", group, f64 if wide else f32))
-        for parameter in group["params"]:
-            self.state[parameter] = {
-                slot: Parameter(np.zeros_like(parameter.storage.array), requires_grad=False, dtype=parameter.dtype)
-                for slot in self.slots(group)
-            }
-        if self.counts(group) and self.count is None:
-            self.count = Parameter(np.zeros((), np.int64), "steps", requires_grad=False)
-        self.name_slots()
+        self.check_parameters(settings["params"])
+        self.check(settings)
+        self.param_groups.append(Group(settings, len(self.param_groups)))
+        self.state |= {parameter: {} for parameter in settings["params"]}
 
     def check_parameters(self, parameters: list[Any]) -> None:
         for parameter in parameters:
@@ -104,26 +132,36 @@ class Optimizer:
             if parameter in self.state or sum(parameter is other for other in parameters) > 1:
                 raise ValueError(f"parameter {parameter.name or parameter.type} is given to the optimizer twice")
 
-    def check(self, group: Group) -> None:
-        """Raise ValueError for settings that make no sense."""
-        require(group, "lr", group["lr"] >= 0, "at least 0")
-        require(group, "weight_decay", group["weight_decay"] >= 0, "at least 0")
+    def check(self, settings: Settings) -> None:
+        """Raise TypeError or ValueError for settings that make no sense."""
+        for key in self.defaults:
+            check_setting(key, settings[key])
 
-    def slots(self, group: Group) -> tuple[str, ...]:
-        """Names of the arrays kept beside each parameter of a group."""
-        return ()
+    def slots(self, group: Group) -> dict[str, float]:
+        """Names of the arrays kept beside each parameter of a group, and what fills them at first."""
+        return {}
 
-    def counts(self, group: Group) -> bool:
-        """Whether the formulas need the number of the step."""
-        return False
+    def numbers(self, group: Group) -> dict[str, float]:
+        """Names of the numbers kept once a group, and what they are at first: ints become i64, floats f64."""
+        return {}
 
-    def name_slots(self) -> None:
-        """Slots are called after their parameters, which may have got their names since."""
+    def prepare(self) -> None:
+        """Make the slots that the settings ask for, and call them after their parameters, which may be named by now."""
         taken: set[str] = set()
-        for number, (parameter, slots) in enumerate(self.state.items()):
-            name = unique(parameter.name or f"parameter_{number}", taken)
-            for slot, array in slots.items():
-                array.name = f"{name}.{slot}"
+        for group in self.param_groups:
+            for name, first in self.numbers(group).items():
+                if name not in group.numbers:
+                    group.numbers[name] = kept(first, name + group.suffix)
+            for parameter in group["params"]:
+                owner = unique(parameter.name or f"parameter_{len(taken)}", taken)
+                self.prepare_slots(parameter, owner, self.slots(group))
+
+    def prepare_slots(self, parameter: Parameter, owner: str, wanted: Mapping[str, float]) -> None:
+        slots = self.state[parameter]
+        for name, first in wanted.items():
+            if name not in slots:
+                slots[name] = kept(first, name, parameter)
+            slots[name].convert_(parameter.dtype).name = f"{owner}.{name}"
 
     # -- in a training loop
 
@@ -154,23 +192,39 @@ class Optimizer:
                 user_origin(),
                 ["call loss.backward() before it, on a loss that depends on them"],
             )
-        self.name_slots()
+        self.prepare()
         with no_grad():
-            if self.count is not None:
-                self.count += 1
-            for group, rate in zip(self.param_groups, self.rates, strict=True):
-                group.traced = True
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self.update(parameter, parameter.grad, cast(rate, parameter.dtype), group)
+            for group in self.param_groups:
+                group.freeze()
+                self.record(group)
 
-    def update(self, parameter: Parameter, gradient: Tensor, lr: Tensor, group: Group) -> None:
+    def record(self, group: Group) -> None:
+        """Record the updates of one group."""
+        slopes = {parameter: parameter.grad for parameter in group["params"] if parameter.grad is not None}
+        if slopes:
+            self.advance(group)
+        for parameter, slope in slopes.items():
+            gradient = -slope if group["maximize"] else slope
+            self.update(parameter, self.decayed(parameter, gradient, group), group)
+
+    def advance(self, group: Group) -> None:
+        """Record what a step does to the numbers of a group, before its parameters are updated."""
+        if "steps" in group.numbers:
+            group.numbers["steps"] += 1
+
+    def decayed(self, parameter: Parameter, gradient: Tensor, group: Group) -> Tensor:
+        """The gradient with weight decay in it; decoupled, it shrinks the parameter by lr * weight_decay instead."""
+        if not group.uses("weight_decay"):
+            return gradient
+        decay = group.scalars["weight_decay"]
+        if not group.get("decoupled_weight_decay"):
+            return gradient + scaled(decay, parameter)
+        parameter.copy_(scaled(1 - group.scalars["lr"] * decay, parameter))
+        return gradient
+
+    def update(self, parameter: Parameter, gradient: Tensor, group: Group) -> None:
         """Record the new values of a parameter and its slots."""
         raise NotImplementedError
-
-    def steps(self, dtype: DType) -> Tensor:
-        """The number of this step, counted from 1."""
-        return cast(self.count, dtype)
 
     # -- its state
 
@@ -180,29 +234,35 @@ class Optimizer:
         return slots | {name: np.asarray(group[key]) for name, (group, key) in self.named_settings().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Put a state_dict back.
+        """Put a state_dict back, or take over that of the PyTorch optimizer of the same name.
 
         Raises CheckpointError, before anything changes, for missing and unexpected names, for other shapes, and for
-        settings other than those a step was compiled with.
+        settings that make no sense or differ from those a step was compiled with.
         """
+        if "param_groups" in state_dict:
+            state_dict = read_torch_state(self, state_dict)
         settings = self.named_settings()
         given = {name: plain(state_dict[name]) for name in settings if name in state_dict}
-        for name, number in given.items():
-            group, key = settings[name]
-            if not group.takes(key, number):
-                fault = f"{name} is {group[key]} in a compiled step and {number} in the state"
-                raise CheckpointError(fault, user_origin())
-        stand_ins = {name: Parameter(np.asarray(group[key])) for name, (group, key) in settings.items()}
+        for name, value in given.items():
+            check_loaded(name, *settings[name], value)
+        stand_ins = {name: Parameter(np.zeros(np.shape(group[key]))) for name, (group, key) in settings.items()}
         load_named(self.named_slots() | stand_ins, state_dict, type(self).__name__)
-        for name, number in given.items():
+        for name, value in given.items():
             group, key = settings[name]
-            group[key] = number
+            group[key] = value
+
+    def torch_state_dict(self, convert: Callable[[np.ndarray[Any, Any]], Any] = np.asarray) -> dict[str, Any]:
+        """Its state in the form of the PyTorch optimizer of the same name.
+
+        convert  makes a tensor of an array; `torch_optimizer.load_state_dict` needs torch.from_numpy here
+        """
+        return write_torch_state(self, convert)
 
     def named_slots(self) -> dict[str, Parameter]:
-        self.name_slots()
+        self.prepare()
         slots = [slot for slots in self.state.values() for slot in slots.values()]
-        found = {slot.name: slot for slot in slots}
-        return found if self.count is None else found | {self.count.name: self.count}
+        slots += [number for group in self.param_groups for number in group.numbers.values()]
+        return {slot.name: slot for slot in slots}
 
     def named_settings(self) -> dict[str, tuple[Group, str]]:
         return {
@@ -216,15 +276,47 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(shown)})"
 
 
-def require(group: Group, key: str, holds: bool, text: str) -> None:
+# -- checks
+
+
+def check_setting(key: str, value: Any) -> None:
+    """TypeError, ValueError for a setting that makes no sense, whichever optimizer it is of."""
+    if key in SWITCHES:
+        return require(isinstance(value, bool), TypeError, key, value, "True or False")
+    if key == "betas":
+        fits = isinstance(value, (tuple, list)) and len(value) == 2
+        fits = fits and all(is_number(beta) and 0 <= beta < 1 for beta in value)
+        return require(fits, ValueError, key, value, "two numbers from 0 up to but without 1")
+    require(is_number(value), TypeError, key, value, "a number")
+    require(value >= 0, ValueError, key, value, "at least 0")
+    require(key not in AT_MOST_ONE or value <= 1, ValueError, key, value, "at most 1")
+
+
+def require(holds: bool, kind: type[Exception], key: str, value: Any, text: str) -> None:
     if not holds:
-        raise ValueError(f"{key} is {group[key]}; it must be {text}")
+        raise kind(f"{key} is {value!r}; it must be {text}")
 
 
-def plain(setting: Any) -> Any:
-    """A setting as the Python number or tuple it was before it was stored."""
-    value = np.asarray(setting).tolist()
-    return tuple(value) if isinstance(value, list) else value
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def check_loaded(name: str, group: Group, key: str, value: Any) -> None:
+    """CheckpointError for a setting of a state that a group cannot take."""
+    try:
+        check_setting(key, value)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{name} of the state makes no sense: {error}", user_origin()) from None
+    if not group.takes(key, value):
+        raise CheckpointError(f"{name} is {group[key]} in a compiled step and {value} in the state", user_origin())
+
+
+# -- what formulas are written with
+
+
+def scaled(scalar: Any, array: Tensor) -> Tensor:
+    """scalar * array in the array's dtype; the scalar was worked out in f64, as PyTorch does in Python."""
+    return cast(scalar, array.dtype) * array
 
 
 def settled(average: Tensor) -> Tensor:
@@ -235,3 +327,16 @@ def settled(average: Tensor) -> Tensor:
     """
     smallest = float(np.finfo(average.dtype.numpy).tiny)
     return where(absolute(average) < smallest, 0.0, average)
+
+
+def kept(first: float, name: str, like: Parameter | None = None) -> Parameter:
+    """State filled with a number: one number, or an array like a parameter."""
+    dtype = like.dtype if like is not None else i64 if isinstance(first, int) else f64
+    shape = like.storage.array.shape if like is not None else ()
+    return Parameter(np.full(shape, first, dtype.numpy), name, requires_grad=False, dtype=dtype)
+
+
+def plain(setting: Any) -> Any:
+    """A setting as the Python number or tuple it was before it was stored."""
+    value = np.asarray(setting).tolist()
+    return tuple(value) if isinstance(value, list) else value

@@ -1,11 +1,8 @@
-"""Symbolic tensors: types, tracing, operators, parameters."""
+"""Symbolic tensors: types, tracing, parameters, and the functions that are methods of tensors, by subject."""
 
-from graphc.tensor.dtypes import DType, as_extent, bool_, dim, f32, f64, i32, i64, u8
-from graphc.tensor.parameter import Gradient, Parameter, Scalar, check_scalar, grad, input, parameter, scalar
-from graphc.tensor.tensor import (
-    Size,
-    Tensor,
+from graphc.tensor.building import (
     apply,
+    as_floats,
     as_tensor,
     cast_value,
     common_dtype,
@@ -14,10 +11,14 @@ from graphc.tensor.tensor import (
     floating,
     is_plain_number,
     lift,
-    matmul,
     normal_axes,
     reduce,
     stretch,
     where,
 )
+from graphc.tensor.dtypes import DType, as_extent, bool_, dim, f32, f64, i32, i64, u8
+from graphc.tensor.parameter import Gradient, Parameter, Scalar, check_scalar, grad, input, parameter, scalar
+from graphc.tensor.products import matmul
+from graphc.tensor.size import Size
+from graphc.tensor.tensor import Tensor
 from graphc.tensor.tracing import Trace, active_trace, no_grad, tracing

@@ -42,6 +42,10 @@ def as_extent(extent: Any) -> Extent:
     extent = getattr(extent, "extent", extent)  # a Size read off another shape
     if isinstance(extent, str):
         return Dim(extent, DEFAULT_BOUND)
-    if isinstance(extent, (int, np.integer)) and extent < 1:
-        raise ShapeError(f"an extent of {extent} is not possible; extents are at least 1", user_origin())
-    return int(extent) if isinstance(extent, (int, np.integer)) else extent
+    if isinstance(extent, (int, np.integer)) and extent >= 0:
+        return int(extent)
+    if not isinstance(extent, Extent):
+        raise ShapeError(f"{extent!r} is no extent; use a whole number, a dim, or its name", user_origin())
+    if isinstance(extent, int):
+        raise ShapeError(f"an extent of {extent} is not possible; extents are at least 0", user_origin())
+    return extent

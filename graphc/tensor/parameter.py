@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from graphc.arrays import as_array
 from graphc.backends.runtime import Storage
-from graphc.errors import DTypeError, GradientError, ShapeError
+from graphc.errors import DTypeError, GradientError, ShapeError, TraceError
 from graphc.ir import ops
 from graphc.ir.autodiff import depends_on
 from graphc.ir.graph import Value, reachable, user_origin
 from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound
+from graphc.tensor.building import apply, as_tensor, cast_value, common_shape, stretch
 from graphc.tensor.dtypes import DType, f32
-from graphc.tensor.tensor import Tensor, apply, as_tensor, cast_value, common_shape, stretch
+from graphc.tensor.tensor import Tensor
 from graphc.tensor.tracing import active_trace, current_trace
 
 
@@ -29,11 +31,16 @@ class Gradient(Tensor):
 class Parameter(Tensor):
     """A tensor with memory: concrete numbers outside, a symbol inside a graph.
 
-    data  array of any supported dtype; float64 becomes float32 unless `dtype` says otherwise
+    data  numbers to copy, of any supported dtype: what `__array__`, `__dlpack__` or a buffer shows, or lists; float64
+          becomes float32 unless `dtype` says otherwise
+
+    `np.asarray(parameter)` and `np.from_dlpack(parameter)` are read-only views of its memory and `torch.from_dlpack` a
+    tensor that shares it: they see later updates, until the first function that works on it is compiled and gives it
+    other memory. `numpy()` is a copy.
     """
 
     def __init__(self, data: Any, name: str = "", requires_grad: bool = True, dtype: DType | None = None) -> None:
-        array = np.asarray(data)
+        array = as_array(data, name or "a parameter's data")
         wanted = dtype.numpy if dtype else DTYPES["f32"] if array.dtype == DTYPES["f64"] else array.dtype
         if wanted not in NAMES:
             raise DTypeError(f"a parameter cannot have dtype {array.dtype}", user_origin())
@@ -75,15 +82,38 @@ class Parameter(Tensor):
     def item(self) -> Any:
         return self.storage.array.item()
 
+    def tolist(self) -> Any:
+        """Its numbers as nested lists."""
+        return self.storage.array.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if current_trace() is not None:
+            super().__array__()  # which refuses: updates of this trace are not in its memory
+        view = self.storage.array.view()
+        view.flags.writeable = False  # calls look twice at what cannot be written: it may be memory that they update
+        return np.array(view, dtype, copy=copy)
+
+    def __dlpack__(self, *, max_version: tuple[int, int] | None = None, **options: Any) -> Any:
+        # Consumers that name no version cannot be told that memory is read-only, and would get none.
+        array = self.storage.array if max_version is None else self.__array__()
+        return array.__dlpack__(max_version=max_version, **options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.storage.array.__dlpack_device__()
+
     def copy_(self, data: Any) -> Parameter:
-        """New numbers, of the same shape; inside a traced step, a recorded update."""
+        """New numbers, of the same shape; inside a traced step, a recorded update.
+
+        Raises ShapeError, and DTypeError for floats where integers are kept.
+        """
         if current_trace() is not None:
             return self._record(as_tensor(data))
-        array = np.asarray(data.numpy() if isinstance(data, Parameter) else data)
+        name = self.name or "parameter"
+        array = as_array(data, f"the new data of {name}")
         if array.shape != self.storage.array.shape:
-            raise ShapeError(
-                f"{self.name or 'parameter'} is {self.type}, the new data has shape {array.shape}", user_origin()
-            )
+            raise ShapeError(f"{name} is {self.type}, the new data has shape {array.shape}", user_origin())
+        if not np.can_cast(array.dtype, self.storage.array.dtype, "same_kind"):
+            raise DTypeError(f"{name} is {self.type}, the new data has dtype {array.dtype}", user_origin())
         self.storage.array[...] = array
         return self
 
@@ -104,6 +134,18 @@ class Parameter(Tensor):
         from graphc import init  # which works on parameters, so it imports this file
 
         return init.uniform_(self, low, high)
+
+    def convert_(self, dtype: DType) -> Parameter:
+        """Its numbers in another dtype from now on. Raises TraceError once a compiled function works on its memory."""
+        if dtype.name != self.dtype.name:
+            if self.storage.in_block:
+                raise TraceError(
+                    f"{self.name or 'a parameter'} cannot become {dtype.name}: a compiled function works on its memory",
+                    user_origin(),
+                    ["convert before the step is compiled, or convert a copy: copy.deepcopy(net).double()"],
+                )
+            Parameter.__init__(self, self.storage.array, self.name, self.requires_grad, dtype)
+        return self
 
     @property
     def data(self) -> Parameter:

@@ -11,16 +11,21 @@ from graphc.errors import TraceError
 from graphc.ir.graph import in_role, user_origin
 
 if TYPE_CHECKING:
+    from graphc.ir.graph import Value
     from graphc.tensor.parameter import Parameter
     from graphc.tensor.tensor import Tensor
 
 
 class Trace:
-    """What a traced function did to parameters: their current values, their gradients."""
+    """What a traced function did to parameters: their current values, their gradients; and which values it marked.
+
+    sums  what metrics compute that is added up over the batches of an epoch
+    """
 
     def __init__(self) -> None:
         self.current: dict[Parameter, Tensor] = {}
         self.gradients: dict[Parameter, Tensor] = {}
+        self.sums: list[Value] = []
 
 
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)

@@ -1,6 +1,7 @@
 """Every op, each declared once: type rule, NumPy meaning, gradient, scalar source, samples."""
 
 from graphc.ir.ops.contraction import dot, gradient
+from graphc.ir.ops.custom import custom
 from graphc.ir.ops.elementwise import (
     absolute,
     acos,
@@ -32,9 +33,9 @@ from graphc.ir.ops.elementwise import (
     less,
     less_equal,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     logical_and,
     logical_not,
     logical_or,

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphc.ir.graph import IRError, Value, current_origin
+from graphc.ir.graph import IRError, Value, current_origin, record
 from graphc.ir.types import TensorType, Walk
 
 KINDS = (
-    "source", "elementwise", "reduce", "view", "contraction", "gather", "scatter", "sweep", "loop", "part", "gradient",
+    "source", "elementwise", "reduce", "view", "contraction", "gather", "scatter", "sweep", "loop", "part",
+    "custom", "gradient",
 )  # fmt: skip
 # How many of its first operands an op reads at places of its own choosing, not at the point it computes.
 WHOLE = {"contraction": 2, "gather": 1, "sweep": 1, "loop": 1_000_000, "part": 1}
@@ -56,7 +57,7 @@ class Op:
         except IRError as error:
             types = ", ".join(str(value.type) for value in operands)
             raise IRError(f"{self.name}({types}): {error}") from None
-        return Value(self, operands, attrs, result, current_origin())
+        return record(Value(self, operands, attrs, result, current_origin()))
 
 
 OPS: dict[str, Op] = {}

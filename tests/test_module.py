@@ -1,11 +1,8 @@
-"""Modules: registration, names, state, text, layers' values, and errors inside layers."""
+"""Modules: registration, names, state, modes, dtypes, text, and where values come from."""
 
 from __future__ import annotations
 
 import copy
-import linecache
-import math
-from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -83,6 +80,40 @@ def test_shared_parts_are_named_once_but_saved_under_each_name():
     tied = nn.Linear(3, 3, bias=False)
     tied.weight = layer.weight
     assert len(list(nn.Sequential(layer, tied).parameters())) == 2
+
+
+def test_single_parts_are_found_by_dotted_names():
+    net = nn.Sequential(Block(), nn.ReLU())
+    assert net.get_parameter("0.inner.weight") is net[0].inner.weight
+    assert net.get_buffer("0.offset") is net[0].offset
+    assert net.get_submodule("") is net
+    for get, target in [
+        (net.get_parameter, "0.offset"),
+        (net.get_parameter, "0.inner.bias"),
+        (net.get_buffer, "0.scale"),
+        (net.get_submodule, "0.outer"),
+        (net.get_parameter, "0.outer.weight"),
+    ]:
+        with pytest.raises(AttributeError, match=r"has no (parameter|buffer|module)"):
+            get(target)
+
+
+def test_methods_are_not_hidden():
+    net = nn.Linear(3, 2)
+    for register in (net.register_parameter, net.register_buffer, net.register_module):
+        with pytest.raises(KeyError, match="'forward' of Linear is something else"):
+            register("forward", None)
+    with pytest.raises(KeyError, match="'training' of Linear is something else"):
+        net.training = nn.ReLU()
+
+
+def test_pytorchs_addresses():
+    import graphc.nn.functional as F
+    import graphc.nn.init as init
+
+    assert {getattr(F, name) is getattr(gx.functional, name) for name in gx.functional.__all__} == {True}
+    assert F is nn.functional and init is nn.init
+    assert all(getattr(init, name) is getattr(gx.init, name) for name in gx.init.__all__)
 
 
 def test_attributes_move_between_registers():
@@ -164,7 +195,7 @@ def test_state_that_does_not_fit_changes_nothing(change, words):
         net.load_state_dict(state)
     text = str(caught.value)
     assert all(word in text for word in words), text
-    assert len(text.splitlines()) <= 8 and "test_nn.py" in text
+    assert len(text.splitlines()) <= 8 and "test_module.py" in text
     for name, array in net.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -251,7 +282,38 @@ def test_devices():
         net.to("quantum")
 
 
-# -- text and containers
+def test_dtypes():
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 1, dtype=gx.f64))
+    net[2].weight = nn.Parameter(net[2].weight.numpy(), dtype=gx.f64)
+    assert net[2].bias.dtype.name == "f64" and net[0].bias.dtype.name == "f32"
+    weight, before = net[0].weight, net[0].weight.numpy()
+    assert net.double() is net and net[0].weight is weight
+    floats = [*net.parameters(), net[1].running_mean, net[1].running_var]
+    assert {held.dtype.name for held in floats} == {"f64"}
+    assert net[1].num_batches_tracked.dtype.name == "i64"
+    np.testing.assert_array_equal(weight.numpy(), before.astype(np.float64))
+    x = gx.input("x", gx.f64[BATCH, 3])
+    assert gx.function([x], net.eval()(x))(np.ones((2, 3))).dtype == np.float64
+    with pytest.raises(gx.TraceError, match=r"0\.weight cannot become f32: a compiled function works on its memory"):
+        net.float()
+    assert {held.dtype.name for held in copy.deepcopy(net).float().parameters()} == {"f32"}
+    assert nn.Linear(2, 2).to("cpu", gx.f64).weight.dtype.name == "f64"
+    for make in (lambda: nn.Linear(2, 2).to(gx.i64), lambda: nn.Linear(2, 2, dtype=gx.i32)):
+        with pytest.raises(gx.DTypeError, match="parameters of layers are f32 or f64, not i"):
+            make()
+    with pytest.raises(gx.TraceError, match="quantum"):
+        nn.Linear(2, 2, device="quantum")
+
+
+def test_a_trace_does_not_survive_a_new_dtype():
+    layer, x = nn.Linear(2, 1), gx.input("x", gx.f32[BATCH, 2])
+    traced = layer(x)
+    layer.double()
+    with pytest.raises(gx.TraceError, match=r"weight was f32\[1,2\] when function was traced and is f64\[1,2\] now"):
+        gx.function([x], traced)
+
+
+# -- text, and where values come from
 
 
 def test_text_is_pytorchs():
@@ -274,108 +336,6 @@ def test_text_is_pytorchs():
     assert repr(nn.Sequential()) == "Sequential()"
 
 
-def test_sequential_is_a_sequence():
-    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-    assert len(net) == 3 and net[-1] is net[2] and next(iter(net)) is net[0]
-    head = net[1:]
-    assert isinstance(head, nn.Sequential) and list(head.state_dict()) == ["2.weight", "2.bias"] and head[1] is net[2]
-    net[-1] = nn.Linear(3, 5)
-    net.append(nn.Softmax(dim=1))
-    assert forward(net, np.zeros((4, 2), np.float32)).shape == (4, 5)
-    with pytest.raises(IndexError, match="index 4 is outside of Sequential with 4 modules"):
-        _ = net[4]
-    named = nn.Sequential(OrderedDict([("hidden", nn.Linear(2, 2)), ("act", nn.Tanh())]))
-    assert list(named.state_dict()) == ["hidden.weight", "hidden.bias"] and named.act is named[1]
-
-
-def test_module_list_is_a_list():
-    layers = nn.ModuleList([nn.ReLU()])
-    layers.append(nn.Tanh()).extend([nn.Sigmoid()])
-    assert [type(layer).__name__ for layer in layers] == ["ReLU", "Tanh", "Sigmoid"]
-    assert isinstance(layers[1:], nn.ModuleList) and layers[1:][0] is layers[1]
-
-
-# -- layers
-
-
-def test_linear_starts_as_in_pytorch():
-    gx.manual_seed(1)
-    layer = nn.Linear(400, 100)
-    limit = 1 / math.sqrt(400)
-    for parameter in (layer.weight, layer.bias):
-        numbers = parameter.numpy()
-        assert np.abs(numbers).max() <= np.float32(limit) and np.abs(numbers).max() > 0.97 * limit
-    assert layer.weight.numpy().std() == pytest.approx(limit / math.sqrt(3), rel=0.02)
-    assert layer.weight.numpy().shape == (100, 400) and layer.bias.numpy().shape == (100,)
-    before = layer.weight.numpy()
-    layer.reset_parameters()
-    assert not np.array_equal(before, layer.weight.numpy())
-
-
-@pytest.mark.parametrize("shape", [(7, 4), (4,), (2, 3, 4)], ids=str)
-def test_linear(shape, rng):
-    layer, x = nn.Linear(4, 5), rng.normal(size=shape).astype(np.float32)
-    wanted = x @ layer.weight.numpy().T + layer.bias.numpy()
-    np.testing.assert_allclose(forward(layer, x), wanted, rtol=1e-5, atol=1e-6)
-
-
-def softmax(x):
-    return np.exp(x) / np.exp(x).sum(1, keepdims=True)
-
-
-LAYERS = {
-    "Identity": (nn.Identity(3, unused=True), lambda x: x),
-    "ReLU": (nn.ReLU(inplace=True), lambda x: np.maximum(x, 0)),
-    "Sigmoid": (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
-    "Tanh": (nn.Tanh(), np.tanh),
-    "LeakyReLU": (nn.LeakyReLU(), lambda x: np.where(x > 0, x, 0.01 * x)),
-    "SiLU": (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
-    "Softplus": (nn.Softplus(2.0), lambda x: np.log1p(np.exp(2 * x)) / 2),
-    "Softmax": (nn.Softmax(dim=1), softmax),
-    "LogSoftmax": (nn.LogSoftmax(dim=1), lambda x: np.log(softmax(x))),
-    "Flatten": (nn.Flatten(), lambda x: x.reshape(6, 4)),
-}
-
-
-def test_layers(rng):
-    """All in one function, compiled once."""
-    array = rng.normal(size=(6, 2, 2)).astype(np.float32)
-    x = gx.input("x", gx.f32[6, 2, 2])
-    run = gx.function([x], [layer(x) for layer, _ in LAYERS.values()])
-    for (name, (_, formula)), found in zip(LAYERS.items(), run(array), strict=True):
-        np.testing.assert_allclose(found, formula(array), rtol=1e-5, atol=1e-6, err_msg=name)
-
-
-LOSSES = {
-    "CrossEntropyLoss": (nn.CrossEntropyLoss(label_smoothing=0.1), lambda x, y: gx.cross_entropy(x, y, "mean", 0.1)),
-    "NLLLoss": (nn.NLLLoss(reduction="sum"), lambda x, y: gx.nll_loss(x, y, "sum")),
-    "MSELoss": (nn.MSELoss(reduction="none"), lambda x, y: (x - gx.one_hot(y, 3)) ** 2),
-    "L1Loss": (nn.L1Loss(), lambda x, y: (x - gx.one_hot(y, 3)).abs().mean()),
-    "BCELoss": (nn.BCELoss(), lambda x, y: gx.binary_cross_entropy(x, gx.one_hot(y, 3))),
-    "BCEWithLogitsLoss": (
-        nn.BCEWithLogitsLoss(reduction="sum"),
-        lambda x, y: gx.binary_cross_entropy_with_logits(x, gx.one_hot(y, 3), "sum"),
-    ),
-}
-
-
-def test_losses(rng):
-    """Each is its function with its options; the functions have tests of their own."""
-    x, y = gx.input("x", gx.f32[5, 3]), gx.input("y", gx.i64[5])
-    targets = {name: y if name in ("CrossEntropyLoss", "NLLLoss") else gx.one_hot(y, 3) for name in LOSSES}
-    pairs = [(loss(x, targets[name]), formula(x, y)) for name, (loss, formula) in LOSSES.items()]
-    run = gx.function([x, y], [tensor for pair in pairs for tensor in pair])
-    results = run(rng.uniform(0.1, 0.9, (5, 3)).astype(np.float32), rng.integers(0, 3, 5))
-    for name, found, wanted in zip(LOSSES, results[::2], results[1::2], strict=True):
-        assert np.isfinite(found).all(), name
-        np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=name)
-    with pytest.raises(ValueError, match="'average' is not a choice"):
-        nn.MSELoss(reduction="average")
-
-
-# -- where values come from, and errors inside layers
-
-
 def test_values_know_their_module():
     net = nn.Sequential(Block(), nn.ReLU())
     x = gx.input("x", gx.f32["batch", 4])
@@ -394,77 +354,3 @@ def test_values_know_their_module():
         "0.layers.1": {"dot"},
         "1": {"relu"},
     }
-
-
-PROGRAM = """\
-import graphc as gx
-from graphc import nn
-
-class MLP(nn.Module):
-    def __init__(self):
-        self.fc1 = nn.Linear(784, 256)
-        self.fc2 = nn.Linear(255, 10)
-
-    def forward(self, x):
-        h = self.fc1(x)
-        h = h.relu()
-        return self.fc2(h)
-
-def build():
-    return MLP()(gx.input("x", gx.f32["batch", 784]))
-
-def build_in_line():
-    return nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 2))(gx.input("x", gx.f32["batch", 4]))
-
-def build_alone():
-    return nn.Linear(4, 2)(gx.input("x", gx.f32["batch", 3]))
-
-def build_of_number():
-    return nn.Linear(1, 1)(gx.input("x", gx.f32[()]))
-"""
-
-
-@pytest.fixture
-def program(tmp_path, monkeypatch):
-    """A user's file, in the working folder."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "mlp.py"
-    path.write_text(PROGRAM, encoding="utf-8")
-    linecache.checkcache()
-    names = {"__name__": "mlp"}
-    exec(compile(PROGRAM, str(path), "exec"), names)
-    return names
-
-
-def test_wrong_input_of_a_layer(program):
-    with pytest.raises(gx.ShapeError) as caught:
-        program["build"]()
-    assert str(caught.value).splitlines() == [
-        "fc2 = Linear(255 -> 10) got an input of 256 features",
-        "  mlp.py:12:16   return self.fc2(h)",
-        "                        ^^^^^^^^^^^   h: f32[batch,256] from relu at mlp.py:11",
-        "  declared in    mlp.py:7   self.fc2 = nn.Linear(255, 10)",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("function", "first", "note", "line"),
-    [
-        ("build_in_line", "1 = Linear(4 -> 2) got an input of 3 features", "f32[batch,3] from add at mlp.py:18", 18),
-        ("build_alone", "Linear(4 -> 2) got an input of 3 features", "f32[batch,3], input x", 21),
-        ("build_of_number", "Linear(1 -> 1) got a single number", "f32[], input x", 24),
-    ],
-)
-def test_wrong_input_of_a_layer_without_a_name(program, function, first, note, line):
-    with pytest.raises(gx.ShapeError) as caught:
-        program[function]()
-    lines = str(caught.value).splitlines()
-    assert lines[0] == first
-    assert lines[1].startswith(f"  mlp.py:{line}:")
-    assert lines[2].endswith(f"^   {note}")
-    assert lines[3].startswith(f"  declared in    mlp.py:{line}   return nn.")
-
-
-def test_sizes_of_a_layer_are_positive():
-    with pytest.raises(gx.ShapeError, match=r"Linear\(0 -> 3\): sizes must be at least 1"):
-        nn.Linear(0, 3)

@@ -1,0 +1,44 @@
+"""The numbers of a tensor outside of compiled functions, by the reference interpreter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc import generator
+from graphc.backends import reference
+from graphc.errors import LabelError
+from graphc.function import Plan, bind
+from graphc.ir import ops
+from graphc.ir.graph import Value, reachable, user_origin
+from graphc.ir.passes import run_passes
+from graphc.ir.types import dims_of
+from graphc.tensor import Tensor
+
+
+def is_known(tensor: Tensor) -> bool:
+    """It depends on constants, parameters, scalars and random numbers only, and has a fixed shape."""
+    return not any(is_open(value) for value in reachable((tensor.value,)))
+
+
+def is_open(value: Value) -> bool:
+    unowned = value.op is ops.input and value.owner is None
+    return unowned or any(value.type.dims()) or (value.op is ops.size and any(dims_of(value.attrs["extent"])))
+
+
+def evaluate(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The numbers of a tensor that `is_known`, with parameters as they are now.
+
+    Random numbers are drawn when somebody first looks at them and stay: `x.numpy()` is the same array each time, and
+    `(x + 1).numpy()` goes with it. Raises LabelError for an index outside of its range.
+    """
+    value = generator.looked_at(tensor.value)
+    traced, parameters, scalars = bind(Plan("evaluate", (), (("result", value),), (), "one", False, user_origin()))
+    graph = run_passes(traced)
+    known = {name: parameter.storage.array for name, parameter in parameters.items()}
+    found = reference.run(graph, known | {name: scalar.number for name, scalar in scalars.items()})
+    for check in graph.of_kind("check"):
+        if found[check.name]:
+            raise LabelError(check.name, user_origin())
+    return np.array(found["result"])

@@ -1,0 +1,111 @@
+"""Attention: means of values, weighted by how well keys fit a query (Vaswani et al. 2017, Attention is all you need)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.errors import DTypeError, ShapeError
+from graphc.functional.dropouts import dropout
+from graphc.ir import ops
+from graphc.ir.graph import user_origin
+from graphc.ir.types import FLOATS, Extent, TensorType
+from graphc.tensor import Tensor, as_floats, as_tensor, where
+from graphc.tensor.arithmetic import detach
+from graphc.tensor.maths import exp
+from graphc.tensor.products import matmul
+from graphc.tensor.reduction import max, softmax, sum
+
+__all__ = ["scaled_dot_product_attention"]
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(query @ key.T * scale + mask) @ value.
+
+    query       [..., heads, length, size]; what stands before length broadcasts, and may be missing
+    key, value  [..., heads, source, size], [..., heads, source, out]; the result is [..., heads, length, out]
+    attn_mask   [..., length, source]: bool, where True takes part, or floats that are added
+    dropout_p   the share of weights that are set to 0, in training and out of it
+    is_causal   place i sees the keys 0 .. i only; not together with a mask
+    scale       1 / sqrt(size) if left out
+    enable_gqa  key and value have fewer heads, each of which serves as many neighbouring heads of the query
+
+    A query that sees no key gives zeros, without a gradient. Raises ShapeError for operands that do not fit, DTypeError
+    for masks of whole numbers.
+    """
+    q, k, v = as_floats(query, key, value)
+    if is_causal and attn_mask is not None:
+        raise ValueError("scaled_dot_product_attention takes attn_mask or is_causal=True, not both")
+    if enable_gqa:
+        k, v = (repeat_heads(x, q) for x in (k, v))
+    check_operands(q, k, v)
+    masks = [] if attn_mask is None else [as_tensor(attn_mask)]
+    return matmul(dropout(attention_weights(q, k, masks, is_causal, scale), dropout_p), v)
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, masks: Sequence[Tensor], is_causal: bool, scale: float | None = None
+) -> Tensor:
+    """How much each query takes of each key's value: [..., length, source], rows add up to 1 or are zeros."""
+    size = query.shape[-1]
+    if not isinstance(size, int):
+        raise ShapeError(f"attention of {query.type}: the size of its vectors must be fixed", user_origin())
+    scores = matmul(query, key.transpose(-2, -1)) * (1 / math.sqrt(size) if scale is None else scale)
+    for mask in masks:
+        scores = masked(scores, mask)
+    if is_causal:
+        scores = masked(scores, earlier(*scores.value.shape[-2:]))
+    return softmax_of_seen(scores) if masks else softmax(scores)
+
+
+def masked(scores: Tensor, mask: Tensor) -> Tensor:
+    """The scores plus a mask of floats, or -inf where a mask of bool is False."""
+    if mask.value.dtype == "bool":
+        return where(mask, scores, -math.inf)
+    if mask.value.dtype not in FLOATS:
+        raise DTypeError(f"a mask of attention is bool or floats, got {mask.type}", user_origin())
+    return scores + mask.astype(scores.dtype)
+
+
+def softmax_of_seen(scores: Tensor) -> Tensor:
+    """softmax along the last axis, zeros where all scores are -inf."""
+    top = detach(max(scores, -1, keepdims=True))
+    powers = exp(scores - where(top > -math.inf, top, 0.0))
+    total = sum(powers, -1, keepdims=True)
+    return powers / where(total > 0, total, 1.0)
+
+
+def earlier(length: Extent, source: Extent) -> Tensor:
+    """[length, source], bool: the column is at most the row."""
+    rows, columns = (as_tensor(ops.iota(axis=axis, type=TensorType("i64", (length, source)))) for axis in (0, 1))
+    return columns <= rows
+
+
+def repeat_heads(x: Tensor, query: Tensor) -> Tensor:
+    """[..., heads, source, size] with each head as often as the query has heads for it."""
+    if x.ndim < 3 or query.ndim < 3 or query.shape[-3] % x.shape[-3]:
+        raise ShapeError(f"enable_gqa: the heads of {x.type} do not divide those of {query.type}", user_origin())
+    *before, heads, source, size = x.shape
+    times = query.shape[-3] // heads
+    repeated = x.unsqueeze(-3).broadcast_to(*before, heads, times, source, size)
+    return repeated.reshape(*before, heads * times, source, size)
+
+
+def check_operands(query: Tensor, key: Tensor, value: Tensor) -> None:
+    enough = min(query.ndim, key.ndim, value.ndim) >= 2
+    if not enough or query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise ShapeError(
+            f"attention of query {query.type}, key {key.type} and value {value.type}: they do not fit",
+            user_origin(),
+            ["it takes [..., length, size], [..., source, size] and [..., source, out]"],
+        )

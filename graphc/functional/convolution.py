@@ -1,0 +1,238 @@
+"""Convolutions, as products of a weight with what stands under its window (cross-correlation, as in PyTorch)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from graphc.errors import ShapeError
+from graphc.functional.windows import Window, for_axes, surrounded, under_windows, windows_of, with_batch
+from graphc.ir import ops
+from graphc.ir.graph import user_origin
+from graphc.ir.ops.view import flipped, spread_out
+from graphc.ir.types import multiply
+from graphc.tensor import Tensor, apply, as_floats, as_tensor
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+
+def conv1d(
+    x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """x [n, in, length], weight [out, in / groups, size], bias [out] -> [n, out, positions].
+
+    stride, dilation  places between the positions of the window, and between the places under it
+    padding           zeros at both ends; "valid" for none, "same" for a result as long as x (stride 1 only)
+    groups            parts of the channels that are convolved by themselves
+
+    x may lack n. Raises ShapeError for shapes that do not fit, ValueError and TypeError for wrong settings.
+    """
+    return convolution("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """x [n, in, height, width], weight [out, in / groups, rows, columns], bias [out] -> [n, out, *positions].
+
+    Settings as in conv1d: one number, or one for each of the two axes.
+    """
+    return convolution("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Tensor:
+    """x [n, in, depth, height, width], weight [out, in / groups, *sizes], bias [out] -> [n, out, *positions].
+
+    Settings as in conv1d: one number, or one for each of the three axes.
+    """
+    return convolution("conv3d", 3, x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """x [n, in, length], weight [in, out / groups, size], bias [out] -> [n, out, places].
+
+    The adjoint of conv1d with the same settings: its gradient with respect to x. There are
+    (length - 1) * stride - 2 * padding + dilation * (size - 1) + 1 + output_padding places.
+
+    output_padding  places added at the end only, where several lengths belong to one length of x
+
+    x may lack n. Raises ShapeError for shapes that do not fit, ValueError and TypeError for wrong settings.
+    """
+    return transposed_convolution(
+        "conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """x [n, in, height, width], weight [in, out / groups, rows, columns], bias [out] -> [n, out, *places].
+
+    As conv_transpose1d; settings are one number, or one for each of the two axes.
+    """
+    return transposed_convolution(
+        "conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+def conv_transpose3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """x [n, in, depth, height, width], weight [in, out / groups, *sizes], bias [out] -> [n, out, *places].
+
+    As conv_transpose1d; settings are one number, or one for each of the three axes.
+    """
+    return transposed_convolution(
+        "conv_transpose3d", 3, x, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+def convolution(
+    name: str, axes: int, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    image, kernel, shift = operands(x, weight, bias)
+    image, alone = with_batch(name, image, axes)
+    features = kernel.shape[0] if kernel.ndim else 0
+    check_shapes(name, axes, image, kernel, shift, groups, features, inputs=1)
+    windows = convolution_windows(name, kernel.shape[2:], stride, padding, dilation)
+    split = kernel.reshape(groups, features // groups, *kernel.shape[1:])
+    result = product(surrounded(name, image, windows), split, shift, windows)
+    return result.squeeze(0) if alone else result
+
+
+def transposed_convolution(
+    name: str,
+    axes: int,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Tensor:
+    """The convolution of x, spread out with zeros between, with the weight turned round."""
+    image, kernel, shift = operands(x, weight, bias)
+    image, alone = with_batch(name, image, axes)
+    features = kernel.shape[1] * groups if kernel.ndim > 1 else 0
+    check_shapes(name, axes, image, kernel, shift, groups, features, inputs=0)
+    forward = windows_of(name, kernel.shape[2:], stride, padding, dilation)
+    added = for_axes(name, "output_padding", output_padding, axes, least=0)
+    value = image.value
+    for axis, window in enumerate(forward, 2):
+        value = spread_out(value, axis, window.stride)
+    windows = []
+    for window, more in zip(forward, added, strict=True):
+        if more >= max(window.stride, window.dilation):
+            raise ValueError(
+                f"{name}: output_padding={output_padding} must be below the stride or the dilation, "
+                f"here {max(window.stride, window.dilation)}"
+            )
+        before = window.reach - 1 - window.before
+        windows.append(Window(window.size, 1, window.dilation, before, before + more))
+    turned = as_tensor(flipped(kernel.value, tuple(range(2, kernel.ndim))))
+    split = turned.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:]).transpose(1, 2)
+    result = product(surrounded(name, as_tensor(value), windows), split, shift, windows)
+    return result.squeeze(0) if alone else result
+
+
+def product(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Window]) -> Tensor:
+    """x [n, groups * in, ...], kernel [groups, out, in, *sizes], bias [groups * out] -> [n, groups * out, *positions].
+
+    The bias joins before the positions become axes again, so that it and what follows are part of the product's loops.
+    """
+    groups, features, inputs, *sizes = kernel.shape
+    n, _, *extents = x.value.shape
+    apart = x.reshape(n, groups, inputs, *extents)
+    seen = under_windows(apart, windows)
+    positions = seen.value.shape[3 + len(sizes) :]
+    depth = inputs * math.prod(sizes)
+    right = seen.reshape(n, groups, depth, multiply(*positions))
+    left = kernel.reshape(1, groups, features, depth).broadcast_to(n, groups, features, depth)
+    result = apply(ops.dot, left.value, right.value)
+    if bias is not None:
+        result = result + bias.reshape(1, groups, features, 1)
+    return result.reshape(n, groups * features, *positions)
+
+
+def operands(x: Any, weight: Any, bias: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All as floats of one dtype."""
+    image, kernel, *shift = as_floats(x, weight) if bias is None else as_floats(x, weight, bias)
+    return image, kernel, shift[0] if shift else None
+
+
+def check_shapes(
+    name: str,
+    axes: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    features: int,
+    inputs: int,
+) -> None:
+    """Raise for a weight that is not of x's channels, a bias that is not of the result's, and for wrong groups.
+
+    inputs  the axis of the weight that its inputs are along
+    """
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"{name}: groups={groups!r} must be a whole number of at least 1")
+    layout = "[out, in / groups, ...]" if inputs else "[in, out / groups, ...]"
+    pair = f"{name} of {x.type} and weight {weight.type}"
+    if weight.ndim != axes + 2 or not all(isinstance(extent, int) for extent in weight.shape):
+        raise ShapeError(f"{pair}: the weight is {layout} with {axes + 2} axes of fixed size", user_origin())
+    channels = weight.shape[inputs] * (groups if inputs else 1)
+    if x.shape[1] != channels:
+        raise ShapeError(f"{pair} in {groups} groups: x has {x.shape[1]} channels, not {channels}", user_origin())
+    if channels % groups or features % groups:
+        raise ShapeError(f"{pair}: {groups} groups do not divide {channels} and {features} channels", user_origin())
+    if bias is not None and bias.shape != (features,):
+        raise ShapeError(f"{name} into {features} channels: bias is {bias.type}, not [{features}]", user_origin())
+
+
+def convolution_windows(
+    name: str, sizes: Sequence[int], stride: Any, padding: Any, dilation: Any
+) -> tuple[Window, ...]:
+    """The windows of a weight, with PyTorch's meaning of padding "same" and "valid"."""
+    if not isinstance(padding, str):
+        return windows_of(name, sizes, stride, padding, dilation)
+    if padding not in ("same", "valid"):
+        raise ValueError(f'{name}: padding={padding!r} is not a choice; use numbers, "same" or "valid"')
+    windows = windows_of(name, sizes, stride, 0, dilation)
+    if padding == "valid":
+        return windows
+    if any(window.stride != 1 for window in windows):
+        raise ValueError(f'{name}: padding="same" goes with stride 1, got stride={stride}')
+    halves = [(window.reach - 1) // 2 for window in windows]
+    return tuple(
+        replace(window, before=half, after=window.reach - 1 - half)
+        for window, half in zip(windows, halves, strict=True)
+    )

@@ -1,0 +1,136 @@
+"""The one random generator, which gx.manual_seed seeds: initial values, and what compiled functions draw.
+
+Numbers inside of functions are Philox bits of (element, stream, call, seed), see graphc.ir.random: element is the place
+in the array drawn, stream the place in the program, call counts the calls of all functions that draw. So the same seed
+and the same calls give the same numbers for any number of threads, one by one or as an epoch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from graphc.arrays import as_array, signed
+from graphc.ir import ops
+from graphc.ir.graph import Graph, Output, Value
+from graphc.ir.rewrite import rebuild
+from graphc.ir.types import Extent, Shape, TensorType, multiply
+from graphc.tensor import Parameter, stretch
+
+initial = np.random.Generator(np.random.Philox())  # of initial values and of seeds that nobody named
+state = Parameter(np.array([initial.integers(2**63), 0]), "random_state", requires_grad=False)  # seed, calls
+state.storage.in_block = True  # it outlives every function, so it must not keep the memory of one
+
+WORDS = ("counter", "key")  # of the state of NumPy's Philox
+NUMBERS = ("buffer_pos", "has_uint32", "uinteger")
+
+
+class Draw:
+    """One place in a program where random bits are drawn.
+
+    seen  (stream, call, seed) of the bits that it showed outside of any function: it shows them whenever it is asked
+    """
+
+    def __init__(self) -> None:
+        self.seen: tuple[int, int, int] | None = None
+
+
+_streams = itertools.count(1)
+
+
+def manual_seed(seed: int) -> None:
+    """Start the generator anew: equal seeds give equal initial values, random numbers and, for loaders without a seed,
+    orders.
+    """
+    initial.bit_generator.state = np.random.Philox(seed).state
+    state.copy_([signed(seed % 2**64), 0])
+
+
+def draw_seed() -> int:
+    """A seed for whoever was given none."""
+    return int(initial.integers(2**32))
+
+
+def get_rng_state() -> np.ndarray[Any, Any]:
+    """Where the generator is, as u64 numbers that a checkpoint can hold; `set_rng_state` goes back there."""
+    known: Any = initial.bit_generator.state
+    words = [*known["state"]["counter"], *known["state"]["key"], *known["buffer"]]
+    return np.array([*state.storage.array.view(np.uint64), *words, *(known[name] for name in NUMBERS)], np.uint64)
+
+
+def set_rng_state(new_state: Any) -> None:
+    """Go to a place that `get_rng_state` gave. Raises ValueError for anything else."""
+    numbers = as_array(new_state, "the generator's state")
+    if numbers.shape != get_rng_state().shape or numbers.dtype != np.uint64:
+        raise ValueError(f"no state of the generator: u64{list(get_rng_state().shape)} was expected, got {numbers!r}")
+    counter, key, buffer = np.split(numbers[2:12], (4, 6))
+    places = {name: int(number) for name, number in zip(NUMBERS, numbers[12:], strict=True)}
+    words = {"state": {"counter": counter, "key": key}, "buffer": buffer}
+    initial.bit_generator.state = {"bit_generator": "Philox", **words, **places}
+    state.storage.array[...] = numbers[:2].view(np.int64)
+
+
+# -- draws in graphs
+
+
+def random_bits(shape: Shape) -> Value:
+    """32 random bits an element as i64, others in every call of a function and at every place of a program."""
+    if not shape:
+        return ops.reshape(random_bits((1,)), shape=())
+    kind = TensorType("i64", shape)
+    seed, call = (ops.slice(state.value, start=(place,), step=(1,), shape=(1,)) for place in (0, 1))
+    # A number of its own, so that no two draws are merged; those of functions are counted from 0 by `number_streams`.
+    stream = ops.full(value=-next(_streams), type=kind)
+    bits = ops.random_bits(row_major(kind), stream, stretch(call, shape), stretch(seed, shape))
+    return replace(bits, owner=Draw())
+
+
+def row_major(kind: TensorType) -> Value:
+    """The place of every element in memory order."""
+    place = ops.iota(axis=len(kind.shape) - 1, type=kind)
+    for axis in range(len(kind.shape) - 1):
+        stride = stretch(whole_number(multiply(*kind.shape[axis + 1 :])), kind.shape)
+        place = ops.add(place, ops.mul(ops.iota(axis=axis, type=kind), stride))
+    return place
+
+
+def whole_number(extent: Extent) -> Value:
+    kind = TensorType("i64", ())
+    return ops.full(value=extent, type=kind) if isinstance(extent, int) else ops.size(extent=extent, type=kind)
+
+
+def number_streams(value: Value, streams: dict[Draw, int]) -> Value | None:
+    """A draw under the number of its appearance in a program, whatever was traced before; None for other values."""
+    if not isinstance(value.owner, Draw):
+        return None
+    element, _, call, seed = value.operands
+    stream = ops.full(value=streams.setdefault(value.owner, len(streams)), type=value.type)
+    return replace(value, operands=(element, stream, call, seed), owner=None)
+
+
+def next_call() -> Value:
+    """The state after a call."""
+    return ops.add(state.input, ops.iota(axis=0, type=state.input.type))
+
+
+def looked_at(value: Value) -> Value:
+    """The value with every draw as it shows outside of functions; draws that nobody has seen take the next call."""
+    seed, call = state.storage.array.tolist()
+    fresh: list[Draw] = []
+
+    def settle(each: Value) -> Value | None:
+        draw = each.owner
+        if not isinstance(draw, Draw):
+            return None
+        if draw.seen is None:
+            draw.seen = (len(fresh), call, seed)
+            fresh.append(draw)
+        place = (ops.full(value=number, type=each.type) for number in draw.seen)
+        return replace(each, operands=(each.operands[0], *place), owner=None)
+
+    found = rebuild(Graph("looked_at", (), (Output("result", "value", value),)), settle)
+    state.storage.array[1] += bool(fresh)
+    return found.outputs[0].value

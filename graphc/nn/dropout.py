@@ -1,0 +1,43 @@
+"""Dropout layers. They drop in training mode only; the functions of the same names in graphc.functional say what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from graphc import functional
+from graphc.functional.random import check_probability
+from graphc.nn.module import Module
+from graphc.tensor import Tensor
+
+
+class Dropout(Module):
+    """0 with probability p, the other elements divided by 1 - p. Raises ValueError for a p outside of [0, 1]."""
+
+    function: ClassVar[Callable[..., Tensor]] = staticmethod(functional.dropout)
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        super().__init__()
+        self.p, self.inplace = check_probability(p), inplace
+
+    def forward(self, x: Any) -> Tensor:
+        return type(self).function(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout1d(Dropout):
+    function = staticmethod(functional.dropout1d)
+
+
+class Dropout2d(Dropout):
+    function = staticmethod(functional.dropout2d)
+
+
+class Dropout3d(Dropout):
+    function = staticmethod(functional.dropout3d)
+
+
+class AlphaDropout(Dropout):
+    function = staticmethod(functional.alpha_dropout)
