@@ -57,7 +57,7 @@ def windowed(draw, x):
     if not axes or len(x.shape) > 4:
         return None
     size, stride, dilation = (draw(st.integers(1, 2)) for _ in range(3))
-    return ops.window(x, axis=draw(st.sampled_from(axes)), size=size, stride=stride, dilation=dilation)
+    return ops.window(x, axes=(draw(st.sampled_from(axes)),), size=(size,), stride=(stride,), dilation=(dilation,))
 
 
 def product(draw, x, values):
@@ -156,8 +156,8 @@ def convolution(x, weight, stride, dilation, padding):
     around = ops.pad(
         x, start=(0, 0, -padding, -padding), shape=(count, channels, height + 2 * padding, width + 2 * padding)
     )
-    seen = ops.window(around, axis=2, size=rows, stride=stride, dilation=dilation)
-    seen = ops.window(seen, axis=3, size=columns, stride=stride, dilation=dilation)
+    sizes = {"size": (rows, columns), "stride": (stride, stride), "dilation": (dilation, dilation)}
+    seen = ops.window(around, axes=(2, 3), **sizes)
     seen = ops.transpose(seen, permutation=(0, 1, 4, 5, 2, 3))
     places = seen.shape[4:]
     right = ops.reshape(seen, shape=(count, channels * rows * columns, multiply(*places)))

@@ -6,6 +6,7 @@ converted where a function needs floats. Every loss raises ShapeError, naming bo
 
 from graphc.functional import (
     activation,
+    attention,
     convolution,
     creation,
     distances,
@@ -21,6 +22,7 @@ from graphc.functional import (
     windows,
 )
 from graphc.functional.activation import *
+from graphc.functional.attention import *
 from graphc.functional.convolution import *
 from graphc.functional.creation import *
 from graphc.functional.distances import *
@@ -44,6 +46,7 @@ from graphc.tensor.views import *
 
 __all__ = [
     *activation.__all__,
+    *attention.__all__,
     *convolution.__all__,
     *creation.__all__,
     *distances.__all__,

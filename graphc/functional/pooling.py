@@ -215,7 +215,8 @@ def avg_pool(
         raise ValueError(f"{name}: divisor_override must not be 0")
     tensor = image(name, x, axes)
     windows = pool_windows(name, tensor, axes, kernel_size, stride, padding, 1, ceil_mode)
-    carried, divisor = [surrounded(name, tensor, windows)], as_tensor(1)
+    divisor: Any = 1
+    carried = [surrounded(name, tensor, windows)]
     for axis, window, ends in zip(
         range(tensor.ndim - axes, tensor.ndim), windows, for_axes(name, "padding", padding, axes, least=0), strict=True
     ):

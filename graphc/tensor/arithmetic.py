@@ -357,11 +357,11 @@ def astype(x: Any, dtype: Any) -> Tensor:
 
 def dtype_name(dtype: Any) -> str:
     """Raises DTypeError for what is no element type."""
-    own = getattr(dtype, "dtype", dtype)
+    own = dtype if isinstance(dtype, type) else getattr(dtype, "dtype", dtype)
     if isinstance(own, DType):
         return own.name
     try:
-        return NAMES[np.dtype(own)]
+        return NAMES[np.dtype(object if own is None else own)]
     except (TypeError, KeyError):
         names = ", ".join(f"gx.{name}" for name in NAMES.values()).replace("gx.bool", "gx.bool_")
         raise DTypeError(f"{dtype!r} is no element type", user_origin(), [f"use one of {names}"]) from None

@@ -71,6 +71,6 @@ from graphc.ir.ops.record import OPS, Op, Sample
 from graphc.ir.ops.reduce import max, min, prod, sum
 from graphc.ir.ops.source import full, input, iota, size
 from graphc.ir.ops.sweep import argsort, cumsum
-from graphc.ir.ops.view import broadcast, inverse, pad, reshape, skew, slice, transpose, window
+from graphc.ir.ops.view import broadcast, inverse, pad, reshape, slice, transpose, window
 
 __all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations",)]

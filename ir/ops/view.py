@@ -6,13 +6,14 @@ says by `walk` where its elements stand.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from graphc.ir.graph import IRError, Value
 from graphc.ir.ops.record import Op, Sample, define
-from graphc.ir.types import STAY, Extent, Shape, TensorType, Walk, add, along, bound, divide, multiply, subtract
+from graphc.ir.types import STAY, Extent, Shape, TensorType, Walk, add, along, divide, multiply, subtract
 
 Array = np.ndarray[Any, Any]
 
@@ -197,7 +198,7 @@ pad: Op = define(  # start: which place of the operand the first element is; zer
     ),
 )
 
-# -- windows: an axis as positions and, last, the places under a window there
+# -- windows: some axes as positions and, last, the places under a window at each position
 
 
 def window_count(extent: Extent, size: int, stride: int, dilation: int) -> Extent:
@@ -211,68 +212,55 @@ def window_count(extent: Extent, size: int, stride: int, dilation: int) -> Exten
     return add(steps, 1)
 
 
-def window_type(x: TensorType, axis: int, size: int, stride: int, dilation: int) -> TensorType:
-    if not 0 <= axis < len(x.shape) or min(size, stride, dilation) < 1:
-        raise IRError(f"a window of {size}, stride {stride}, dilation {dilation} does not fit axis {axis} of {x}")
-    count = window_count(x.shape[axis], size, stride, dilation)
-    if count == 0:
-        raise IRError(f"a window of {dilation * (size - 1) + 1} places is longer than axis {axis} of {x}")
-    return x.with_shape((*x.shape[:axis], count, *x.shape[axis + 1 :], size))
+Sizes = tuple[int, ...]
 
 
-def window_array(x: Array, axis: int, size: int, stride: int, dilation: int) -> Array:
-    reach = dilation * (size - 1) + 1
-    found = np.lib.stride_tricks.sliding_window_view(x, reach, axis)
-    return found[(np.s_[:],) * axis + (np.s_[::stride],)][..., ::dilation]
+def window_type(x: TensorType, axes: Sizes, size: Sizes, stride: Sizes, dilation: Sizes) -> TensorType:
+    fitting = len(axes) == len(size) == len(stride) == len(dilation) and len(set(axes)) == len(axes)
+    if not fitting or any(not 0 <= axis < len(x.shape) for axis in axes) or min(*size, *stride, *dilation) < 1:
+        raise IRError(f"windows {size} by steps {stride} and {dilation} do not fit axes {list(axes)} of {x}")
+    shape = list(x.shape)
+    for axis, *each in zip(axes, size, stride, dilation, strict=True):
+        shape[axis] = window_count(x.shape[axis], *each)
+        if shape[axis] == 0:
+            raise IRError(f"a window of {each[2] * (each[0] - 1) + 1} places is longer than axis {axis} of {x}")
+    return x.with_shape((*shape, *size))
 
 
-def window_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
-    """Every place gets the sum over all windows it lies under."""
-    from graphc.ir.ops.reduce import sum  # reduce.py needs views for its own gradients
-
-    axis, size, stride, dilation = (out.attrs[name] for name in ("axis", "size", "stride", "dilation"))
-    reach = dilation * (size - 1)
-    placed = spread_out(ct, axis, stride)
-    around = [0] * len(placed.shape)
-    around[axis] = -reach
-    shape = list(placed.shape)
-    shape[axis] = add(x.shape[axis], reach)
-    padded = pad(placed, start=tuple(around), shape=tuple(shape))
-    under = skew(padded, axis=axis, size=x.shape[axis], step=dilation)
-    total = sum(under, axes=(len(under.shape) - 1,))
-    return (reshape(total, shape=x.shape),)
+def window_array(x: Array, axes: Sizes, size: Sizes, stride: Sizes, dilation: Sizes) -> Array:
+    reach = tuple(step * (count - 1) + 1 for count, step in zip(size, dilation, strict=True))
+    found = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
+    steps = dict(zip(axes, stride, strict=True))
+    places = [np.s_[:: steps.get(axis, 1)] for axis in range(x.ndim)] + [np.s_[::step] for step in dilation]
+    return found[tuple(places)]
 
 
-def skew_type(x: TensorType, axis: int, size: Extent, step: int) -> TensorType:
-    places = x.shape[-1]
-    if not isinstance(places, int) or add(size, step * (places - 1)) != x.shape[axis]:
-        raise IRError(f"axis {axis} of {x} is not {size} places and room for {places} steps of {step}")
-    return x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :]))
-
-
-def skew_array(x: Array, axis: int, size: int, step: int) -> Array:
-    count = x.shape[-1]
-    parts = [np.take(x[..., place], np.arange(size) + step * (count - 1 - place), axis=axis) for place in range(count)]
-    return np.stack(parts, axis=-1)
-
-
-def skew_walk(x: TensorType, axis: int, size: Extent, step: int) -> tuple[Walk, ...]:
-    last = len(x.shape) - 1
-    walks = [along(each) for each in range(len(x.shape))]
-    walks[axis] = Walk(step * (bound(x.shape[-1]) - 1), ((axis, 1), (last, -step)))
+def window_walk(x: TensorType, axes: Sizes, size: Sizes, stride: Sizes, dilation: Sizes) -> tuple[Walk, ...]:
+    walks = [along(axis) for axis in range(len(x.shape))]
+    for number, (axis, step, under) in enumerate(zip(axes, stride, dilation, strict=True)):
+        walks[axis] = Walk(0, ((axis, step), (len(x.shape) + number, under)))
     return tuple(walks)
 
 
-def skew_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
-    """Back to where each column was taken from: the same walk the other way round, with zeros around."""
-    axis, step = out.attrs["axis"], out.attrs["step"]
-    last, count = len(x.shape) - 1, bound(x.shape[-1])
-    around, shape = [0] * len(x.shape), list(ct.shape)
-    around[axis] = -step * (count - 1)
-    shape[axis] = add(x.shape[axis], step * (count - 1))
-    padded = pad(ct, start=tuple(around), shape=tuple(shape))
-    back = skew(flipped(padded, (last,)), axis=axis, size=x.shape[axis], step=step)
-    return (flipped(back, (last,)),)
+def window_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
+    """Every place gets the sum over all windows it lies under: one term for each place of a window."""
+    from graphc.ir.ops.elementwise import add as total_of  # elementwise.py is made of records, views among them
+
+    axes, size, stride, dilation = (out.attrs[name] for name in ("axes", "size", "stride", "dilation"))
+    for axis, step in zip(axes, stride, strict=True):
+        ct = spread_out(ct, axis, step)
+    rank = len(x.shape)
+    total: Value | None = None
+    for places in itertools.product(*map(range, size)):
+        start, shape = (*(0 for _ in range(rank)), *places), (*ct.shape[:rank], *(1 for _ in size))
+        column = reshape(slice(ct, start=start, step=(1,) * len(start), shape=shape), shape=shape[:rank])
+        shift = [0] * rank
+        for axis, place, step in zip(axes, places, dilation, strict=True):
+            shift[axis] = -place * step
+        term = pad(column, start=tuple(shift), shape=x.shape)
+        total = term if total is None else total_of(total, term)
+    assert total is not None
+    return (total,)
 
 
 window: Op = define(
@@ -281,25 +269,10 @@ window: Op = define(
     infer=window_type,
     numpy=window_array,
     vjp=window_vjp,
-    walk=lambda x, axis, size, stride, dilation: tuple(
-        Walk(0, ((axis, stride), (len(x.shape), dilation))) if each == axis else along(each)
-        for each in range(len(x.shape))
-    ),
+    walk=window_walk,
     samples=(
-        Sample(("f32[3,20]",), attrs={"axis": 1, "size": 3, "stride": 1, "dilation": 1}),
-        Sample(("f32[3,20,4]",), attrs={"axis": 1, "size": 3, "stride": 2, "dilation": 2}),
-        Sample(("i64[9]",), attrs={"axis": 0, "size": 2, "stride": 3, "dilation": 1}),
-    ),
-)
-skew: Op = define(  # column p of the last axis starts `step` places earlier than column p - 1 does
-    "skew",
-    "view",
-    infer=skew_type,
-    numpy=skew_array,
-    vjp=skew_vjp,
-    walk=skew_walk,
-    samples=(
-        Sample(("f32[3,24,3]",), attrs={"axis": 1, "size": 20, "step": 2}),
-        Sample(("f32[7,2]",), attrs={"axis": 0, "size": 6, "step": 1}),
+        Sample(("f32[3,20]",), attrs={"axes": (1,), "size": (3,), "stride": (1,), "dilation": (1,)}),
+        Sample(("f32[3,20,9]",), attrs={"axes": (1, 2), "size": (3, 2), "stride": (2, 1), "dilation": (2, 3)}),
+        Sample(("i64[9]",), attrs={"axes": (0,), "size": (2,), "stride": (3,), "dilation": (1,)}),
     ),
 )

@@ -1,0 +1,212 @@
+"""Windows over the last axes of a tensor: what convolutions multiply and pools combine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ShapeError
+from graphc.ir import ops
+from graphc.ir.graph import user_origin
+from graphc.ir.ops.view import window_vjp
+from graphc.ir.types import Extent, add, divide, multiply, subtract
+from graphc.tensor import Tensor, apply, as_floats, where
+
+__all__ = ["fold", "unfold"]
+
+Numbers = int | Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a window moves along one axis.
+
+    size           places under it, `dilation` apart
+    stride         places between its positions
+    before, after  places added at the ends of the axis; negative ones are taken away
+    """
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+    @property
+    def reach(self) -> int:
+        """How wide it is, gaps included."""
+        return self.dilation * (self.size - 1) + 1
+
+    def padded(self, extent: Extent) -> Extent:
+        return add(extent, self.before, self.after)
+
+    def positions(self, extent: Extent) -> Extent:
+        """How many positions it has along an axis; 0 where it is too wide, or where that depends on the axis's size."""
+        free = subtract(self.padded(extent), self.reach)
+        if isinstance(free, int):
+            return max(free // self.stride + 1, 0)
+        steps = divide(free, self.stride)
+        return 0 if steps is None else add(steps, 1)
+
+
+def for_axes(name: str, setting: str, given: Any, axes: int, least: int = 1) -> tuple[int, ...]:
+    """One whole number for each axis; a single one stands for all. Raises TypeError and ValueError for others."""
+    numbers = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if any(isinstance(number, bool) or not isinstance(number, (int, np.integer)) for number in numbers):
+        raise TypeError(f"{name}: {setting}={given!r} is no whole number, nor one for each of {axes} axes")
+    if len(numbers) not in (1, axes):
+        raise ValueError(f"{name}: {setting}={given} has {len(numbers)} numbers for {axes} axes")
+    if min(numbers) < least:
+        raise ValueError(f"{name}: {setting}={given} must be at least {least}")
+    return tuple(int(number) for number in numbers) * (axes if len(numbers) == 1 else 1)
+
+
+def windows_of(name: str, sizes: Sequence[int], stride: Any, padding: Any, dilation: Any) -> tuple[Window, ...]:
+    """One window for each axis, with the same padding at both ends."""
+    axes = len(sizes)
+    return tuple(
+        Window(size, step, gap, ends, ends)
+        for size, step, gap, ends in zip(
+            sizes,
+            for_axes(name, "stride", stride, axes),
+            for_axes(name, "dilation", dilation, axes),
+            for_axes(name, "padding", padding, axes, least=0),
+            strict=True,
+        )
+    )
+
+
+def with_batch(name: str, x: Any, axes: int) -> tuple[Tensor, bool]:
+    """x [n, channels, ...] of floats, and whether it came without n."""
+    (tensor,) = as_floats(x)
+    if tensor.ndim not in (axes + 1, axes + 2):
+        raise ShapeError(
+            f"{name} of {tensor.type}: it takes {axes + 2} axes, [n, channels, ...], or {axes + 1} without n",
+            user_origin(),
+        )
+    alone = tensor.ndim == axes + 1
+    return (tensor.unsqueeze(0) if alone else tensor), alone
+
+
+def surrounded(name: str, x: Tensor, windows: Sequence[Window], fill: float = 0.0) -> Tensor:
+    """x with places of one number added at the ends of its last axes.
+
+    Raises ShapeError where a window does not fit.
+    """
+    first = x.ndim - len(windows)
+    for axis, window in enumerate(windows, first):
+        check_positions(name, x, axis, window)
+    if not any(window.before or window.after for window in windows):
+        return x
+    start = (*[0] * first, *(-window.before for window in windows))
+    last = (window.padded(extent) for window, extent in zip(windows, x.value.shape[first:], strict=True))
+    shape = (*x.value.shape[:first], *last)
+    padded = apply(ops.pad, x.value, start=start, shape=shape)
+    if fill == 0:
+        return padded
+    inside = ops.full(value=True, type=x.type.with_dtype("bool"))
+    return where(apply(ops.pad, inside, start=start, shape=shape), padded, fill)
+
+
+def check_positions(name: str, x: Tensor, axis: int, window: Window) -> None:
+    extent = x.value.shape[axis]
+    if window.positions(extent) != 0:
+        return
+    padded = window.padded(extent)
+    found = f"longer than axis {axis}, which is {padded} with its padding"
+    if not isinstance(padded, int):
+        found = f"moved by {window.stride} along axis {axis}, whose size {padded} is not known to be passed so"
+    raise ShapeError(f"{name} of {x.type}: a window of {window.reach} places is {found}", user_origin())
+
+
+def under_windows(x: Tensor, windows: Sequence[Window]) -> Tensor:
+    """[..., *extents], surrounded -> [..., *sizes, *positions]: what stands under the windows at their positions."""
+    axes, first = len(windows), x.ndim - len(windows)
+    x = apply(ops.window, x.value, **window_attrs(windows, first))
+    return x.permute(*range(first), *range(first + axes, x.ndim), *range(first, first + axes))
+
+
+def window_attrs(windows: Sequence[Window], first: int) -> dict[str, tuple[int, ...]]:
+    """Windows over neighbouring axes from `first` on, as attributes of the op."""
+    settings = {"size": tuple(each.size for each in windows), "stride": tuple(each.stride for each in windows)}
+    dilation = tuple(each.dilation for each in windows)
+    return {"axes": tuple(range(first, first + len(windows))), **settings, "dilation": dilation}
+
+
+def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """x [n, channels, height, width] -> [n, channels * window, positions]: what a window of kernel_size sees.
+
+    Sizes are one number or two. x may lack n. Raises ShapeError where the window does not fit.
+    """
+    image, alone = with_batch("unfold", x, 2)
+    windows = windows_of("unfold", for_axes("unfold", "kernel_size", kernel_size, 2), stride, padding, dilation)
+    seen = under_windows(surrounded("unfold", image, windows), windows)
+    n, channels, rows, columns, *places = seen.shape
+    result = seen.reshape(n, channels * rows * columns, math.prod(places))
+    return result.squeeze(0) if alone else result
+
+
+def fold(
+    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """x [n, channels * window, positions] -> [n, channels, *output_size]: the sum of all windows over each place.
+
+    The adjoint of unfold, with its settings; x may lack n. Raises ShapeError for other shapes of x.
+    """
+    columns, alone = with_batch("fold", x, 1)
+    extents = for_axes("fold", "output_size", output_size, 2)
+    sizes = for_axes("fold", "kernel_size", kernel_size, 2)
+    windows = windows_of("fold", sizes, stride, padding, dilation)
+    places = [window.positions(extent) for window, extent in zip(windows, extents, strict=True)]
+    n, depth, count = columns.shape
+    size, wanted = math.prod(sizes), multiply(*places)
+    if not isinstance(depth, int) or depth % size or count != wanted or wanted == 0:
+        raise ShapeError(
+            f"fold of {columns.type}: windows of {list(sizes)} over {list(extents)} are [n, channels * {size}, {wanted}]",
+            user_origin(),
+        )
+    apart = columns.reshape(n, depth // size, *sizes, *places)
+    result = overlapped(apart.permute(0, 1, 4, 5, 2, 3), extents, windows)
+    return result.squeeze(0) if alone else result
+
+
+def overlapped(x: Tensor, extents: Sequence[Extent], windows: Sequence[Window]) -> Tensor:
+    """[..., *positions, *sizes] -> [..., *extents]: the sum of all windows over each place."""
+    axes = len(windows)
+    first = x.ndim - 2 * axes
+    value = x.value
+    shape = (*value.shape[:first], *(each.padded(extent) for each, extent in zip(windows, extents, strict=True)))
+    blank = ops.full(value=0.0, type=value.type.with_shape(shape))
+    (value,) = window_vjp(value, ops.window(blank, **window_attrs(windows, first)), blank)
+    start = (*[0] * first, *(window.before for window in windows))
+    return apply(ops.pad, value, start=start, shape=(*value.shape[:first], *extents))
+
+
+def places_under(x: Tensor, axis: int, window: Window) -> list[Tensor]:
+    """For each place under a window, what stands there at all its positions along an axis of x, surrounded.
+
+    Steps between positions become an axis of their own, so that every place is a slice without steps: gradients of such
+    slices are sums of padded arrays, not of arrays spread out.
+    """
+    shape = x.value.shape
+    count = Window(window.size, window.stride, window.dilation).positions(shape[axis])
+    stride = 1 if count == 1 else window.stride
+    blocks = add(count, (window.reach - 1) // stride)
+    before, after = shape[:axis], shape[axis + 1 :]
+    if stride == 1:
+        phases = x.unsqueeze(axis)
+    else:
+        whole = apply(ops.pad, x.value, start=(0,) * x.ndim, shape=(*before, multiply(blocks, stride), *after))
+        phases = whole.reshape(*before, blocks, stride, *after).transpose(axis, axis + 1)
+    found = []
+    for place in range(0, window.reach, window.dilation):
+        start = (*[0] * axis, place % stride, place // stride, *[0] * len(after))
+        part = apply(
+            ops.slice, phases.value, start=start, step=(1,) * phases.ndim, shape=(*before, 1, count, *after)
+        )
+        found.append(part.squeeze(axis))
+    return found

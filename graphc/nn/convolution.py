@@ -1,0 +1,177 @@
+"""Convolution layers. The functions of the same names in graphc.functional say what each computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from graphc import functional, init
+from graphc.errors import ShapeError
+from graphc.functional.convolution import check_groups, convolution_windows
+from graphc.functional.windows import for_axes, windows_of
+from graphc.ir.graph import user_origin
+from graphc.nn.misfit import check_sizes, misfit
+from graphc.nn.module import Module, new_parameter
+from graphc.tensor import DType, Tensor, as_tensor
+
+MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class ChannelFilter(Module):
+    """What convolutions and their adjoints share: weight and bias, settings, and how they are shown.
+
+    weight and bias start evenly in ±1/sqrt(weight.shape[1] * window), window the product of kernel_size.
+    """
+
+    axes: ClassVar[int]  # that the window moves along
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any,
+        dilation: Any,
+        groups: int,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        check_sizes(name, in_channels=in_channels, out_channels=out_channels)
+        check_groups(name, groups, in_channels, out_channels)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = for_axes(name, "kernel_size", kernel_size, self.axes)
+        self.stride = for_axes(name, "stride", stride, self.axes)
+        self.dilation = for_axes(name, "dilation", dilation, self.axes)
+
+    def reset_parameters(self) -> None:
+        """New initial values."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            limit = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
+            init.uniform_(self.bias, -limit, limit)
+
+    def fitted(self, x: Any) -> Tensor:
+        """The input, of the right number of axes and channels."""
+        tensor, title = as_tensor(x), f"{type(self).__name__}({self.in_channels} -> {self.out_channels})"
+        if tensor.ndim not in (self.axes + 1, self.axes + 2):
+            takes = f"{self.axes + 2}, or {self.axes + 1} without a batch"
+            raise misfit(self, title, f"an input of {tensor.ndim} axes; it takes {takes}", tensor)
+        channels = tensor.shape[-self.axes - 1]
+        if channels != self.in_channels:
+            raise misfit(self, title, f"an input of {channels} channels", tensor)
+        return tensor
+
+    def extra_repr(self) -> str:
+        shown = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
+        usual = {"padding": 0, "dilation": 1, "output_padding": 0}
+        for name, number in usual.items():
+            setting = getattr(self, name, None)
+            if setting not in (None, (number,) * self.axes):
+                shown.append(f"{name}={setting}")
+        if self.groups != 1:
+            shown.append(f"groups={self.groups}")
+        if self.bias is None:
+            shown.append("bias=False")
+        if self.padding_mode != "zeros":
+            shown.append(f"padding_mode={self.padding_mode}")
+        return ", ".join(shown)
+
+
+class Convolution(ChannelFilter):
+    """weight [out_channels, in_channels / groups, *kernel_size], bias [out_channels].
+
+    padding       whole numbers, "same" or "valid"
+    padding_mode  what stands around: "zeros", or the input in the other modes of `gx.pad`
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        name = type(self).__name__
+        if padding_mode not in MODES:
+            raise ValueError(f"{name}: padding_mode={padding_mode!r} is not a choice; use one of {', '.join(MODES)}")
+        self.windows = convolution_windows(name, self.kernel_size, self.stride, padding, self.dilation)
+        self.padding = padding if isinstance(padding, str) else for_axes(name, "padding", padding, self.axes, least=0)
+        self.padding_mode = padding_mode
+        self.weight = new_parameter((out_channels, in_channels // groups, *self.kernel_size), device, dtype)
+        self.bias = new_parameter((out_channels,), device, dtype) if bias else None
+        self.reset_parameters()
+
+    def forward(self, x: Any) -> Tensor:
+        tensor, padding = self.fitted(x), self.padding
+        if self.padding_mode != "zeros":
+            ends = [end for window in reversed(self.windows) for end in (window.before, window.after)]
+            tensor, padding = functional.pad(tensor, ends, self.padding_mode), 0
+        convolve = getattr(functional, f"conv{self.axes}d")
+        return convolve(tensor, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class Conv1d(Convolution):
+    """[n, in_channels, length] -> [n, out_channels, positions]; the input may lack n."""
+
+    axes = 1
+
+
+class Conv2d(Convolution):
+    """[n, in_channels, height, width] -> [n, out_channels, *positions]; the input may lack n."""
+
+    axes = 2
+
+
+class Conv3d(Convolution):
+    """[n, in_channels, depth, height, width] -> [n, out_channels, *positions]; the input may lack n."""
+
+    axes = 3
+
+
+class TransposedConvolution(ChannelFilter):
+    """weight [in_channels, out_channels / groups, *kernel_size], bias [out_channels]; padding_mode is "zeros"."""
+
+    padding_mode = "zeros"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: DType | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        name = type(self).__name__
+        if padding_mode != "zeros":
+            raise ValueError(f'{name}: padding_mode={padding_mode!r} is not a choice; it takes "zeros" only')
+        self.padding = for_axes(name, "padding", padding, self.axes, least=0)
+        self.output_padding = for_axes(name, "output_padding", output_padding, self.axes, least=0)
+        self.weight = new_parameter((in_channels, out_channels // groups, *self.kernel_size), device, dtype)
+        self.bias = new_parameter((out_channels,), device, dtype) if bias else None
+        self.reset_parameters()
+
+    def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Tensor:
+        """output_size  the places of the result along each axis, in place of output_padding"""
+        tensor = self.fitted(x)
+        added = self.output_padding if output_size is None else self.added_for(tensor, output_size)
+        transposed = getattr(functional, f"conv_transpose{self.axes}d")
+        return transposed(
+            tensor, self.weight, self.bias, self.stride, self.padding, added, self.groups, self.dilation
+        )
