@@ -299,6 +299,15 @@ def add_at(p: np.ndarray, at: np.ndarray, v: np.ndarray, m: np.ndarray) -> None:
         np.add.at(p, at[lanes], v[lanes])
 
 
+def store_spaced(p: np.ndarray, i: int, step: int, v: np.ndarray, m: np.ndarray) -> None:
+    """p[i + k * step] = v[k] where the mask is on; dead lanes are not written. Lane 0 is on, or none is."""
+    _check_element(p, v)
+    lanes = np.flatnonzero(m)
+    if lanes.size:
+        _check_bounds(p, *sorted((i, i + step * lanes[-1])))
+        p[i + step * lanes] = v[lanes]
+
+
 def store_live(p: np.ndarray, i: int, v: np.ndarray, m: np.ndarray) -> None:
     """Like store_lanes where the mask is on; dead lanes are not written."""
     _check_element(p, v)
@@ -465,7 +474,7 @@ MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
     "load_live": load_live, "load_spaced": load_spaced, "load_at": load_at, "store_live": store_live,
-    "add_at": add_at,
+    "add_at": add_at, "store_spaced": store_spaced,
     "spread": spread, "live": live, "indices": indices,
     "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,

@@ -406,9 +406,13 @@ class Writer:
         at = self.lane_indices(index)
         return f"({at} >= spread(0))", f"({at} < spread({last}))"
 
-    def save(self, pointer: str, index: str, text: str, lanes: bool) -> None:
+    def save(self, pointer: str, index: str, text: str, lanes: bool, step: Extent = 1) -> None:
         if not lanes:
             self.line(f"store({pointer}, {index}, {text})")
+        elif step != 1:
+            self.line(
+                f"store_spaced({pointer}, {index}, {self.number(step)}, {text}, {self.live or f'live({LANES})'})"
+            )
         elif self.live:
             self.line(f"store_live({pointer}, {index}, {text}, {self.live})")
         else:
@@ -537,7 +541,8 @@ class Writer:
                 self.scatter(term, lanes=True)
         for store in self.nest.stores:
             if store.phase == phase and not store.term.late and self.store_is_lanes(store):
-                self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, True), True)
+                pointer, text = self.pointers[store.buffer], self.operand(store.term, True)
+                self.save(pointer, self.index(store.index), text, True, self.lane_step(store.index))
 
     def stash(self, term: Term) -> str:
         return self.pointers[Buffer("scratch", term.value, "row")]

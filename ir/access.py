@@ -103,5 +103,5 @@ def is_constant(value: Value) -> bool:
 
 
 def strides(shape: Shape) -> tuple[Extent, ...]:
-    """Row-major strides, in elements."""
-    return tuple(multiply(*shape[axis + 1 :]) for axis in range(len(shape)))
+    """Row-major strides, in elements; an extent of 0 counts as 1, because a stride of 0 means an axis is not walked."""
+    return tuple(multiply(*(extent or 1 for extent in shape[axis + 1 :])) for axis in range(len(shape)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from graphc.ir import ops
 from graphc.ir.access import Access, follow, is_constant, memory_of, resolve
 from graphc.ir.graph import Graph, Output, Value, located, reachable
+from graphc.ir.layout import matrix_layout
 from graphc.ir.ops.record import WHOLE
 from graphc.ir.types import STAY, Extent, Shape, along, bound
 
@@ -75,6 +76,9 @@ class Group:
 
 def accesses(value: Value) -> list[Access]:
     """How a value reads its operands."""
+    if value.op.kind == "contraction":
+        layouts = (matrix_layout(operand) for operand in value.operands)
+        return [Access(layout.root, (), (), whole=True) for layout in layouts if layout is not None]
     whole = WHOLE.get(value.op.kind, 0)
     return [replace(resolve(operand), whole=number < whole) for number, operand in enumerate(value.operands)]
 
@@ -158,7 +162,7 @@ class Fusion:
             self.group_of[value] = self.group_of[value.operands[0]]
             self.enter(value, self.group_of[value], (None,) * len(value.shape))
             return
-        roots = [memory_of(resolve(operand).root) for operand in value.operands]
+        roots = [memory_of(access.root) for access in accesses(value)]
         candidates = list(dict.fromkeys(self.group_of[root] for root in roots if root in self.group_of))
         candidates.sort(key=lambda group: (group.product is None, -len(group.frame)))
         joined = next((group for group in candidates if self.join(value, group)), None)
@@ -250,7 +254,7 @@ class Fusion:
         return value.op.kind == "elementwise" and all_late and varies <= {group.lane}
 
     def operand_groups(self, value: Value) -> set[Group]:
-        roots = (memory_of(resolve(operand).root) for operand in value.operands)
+        roots = (memory_of(access.root) for access in accesses(value))
         return {self.group_of[root] for root in roots if root in self.group_of}
 
     def walk(self, value: Value, group: Group) -> tuple[Axes, Frame] | None:

@@ -239,7 +239,7 @@ class Builder:
             product=self.product(),
             origins=tuple(dict.fromkeys(value.origin for value in self.group.axes if value.origin is not None)),
         )
-        nest = collapse(nest)
+        nest = turn_lanes(collapse(nest))
         return replace(nest, stash=tuple(expensive_across_phases(nest)))
 
     def sweep(self, value: Value) -> LoopNest:
@@ -478,13 +478,18 @@ def is_contiguous(steps: dict[int | None, Extent], axis: int, extent: Extent) ->
 
 def collapse_axis(nest: LoopNest, axis: int) -> LoopNest:
     """The nest with axes `axis` and `axis + 1` as one."""
+    frame = (*nest.frame[:axis], multiply(nest.frame[axis], nest.frame[axis + 1]), *nest.frame[axis + 2 :])
+    numbers = {old: None if old == axis else old - (old > axis) for old in range(len(nest.frame))}
+    return renumber(nest, frame, numbers)
+
+
+def renumber(nest: LoopNest, frame: tuple[Extent, ...], numbers: Mapping[int, int | None]) -> LoopNest:
+    """The nest over another frame; `numbers` says what becomes of each axis, None that it is part of the next one."""
     moved: dict[Term, Term] = {}
 
-    def shift(old: int) -> int:
-        return old if old <= axis else old - 1
-
     def shift_index(index: Index) -> Index:
-        return tuple((old if old is None else shift(old), stride) for old, stride in index if old != axis)
+        pairs = ((old, old if old is None else numbers[old], stride) for old, stride in index)
+        return tuple((new, stride) for old, new, stride in pairs if old is None or new is not None)
 
     def shift_guards(guards: Guards) -> Guards:
         return tuple((shift_index(index), extent) for index, extent in guards)
@@ -499,12 +504,29 @@ def collapse_axis(nest: LoopNest, axis: int) -> LoopNest:
             detail = shift_index(detail)
         if term.kind == "guard":
             detail = shift_guards(detail)
-        axes = frozenset(shift(old) for old in term.axes)
+        found = (numbers[old] for old in term.axes)
+        axes = frozenset(axis for axis in found if axis is not None)
         operands = tuple(moved[operand] for operand in term.operands)
         moved[term] = replace(term, axes=axes, operands=operands, detail=detail)
-    frame = (*nest.frame[:axis], multiply(nest.frame[axis], nest.frame[axis + 1]), *nest.frame[axis + 2 :])
     stores = tuple(replace(store, term=moved[store.term], index=shift_index(store.index)) for store in nest.stores)
     return replace(nest, frame=frame, stores=stores)
+
+
+SHORT = 4  # a lane axis up to this long leaves too many lanes idle, if there is a longer one
+LONG = 8
+
+
+def turn_lanes(nest: LoopNest) -> LoopNest:
+    """The nest with a longer axis along the lanes, where the last one is short and nothing is reduced along it."""
+    last = nest.lane_extent
+    fixed = any(term.kind in ("row", "total", "column", "scatter", "product") or term.late for term in nest.terms())
+    if fixed or not isinstance(last, int) or last > SHORT:
+        return nest
+    longer = [axis for axis, extent in enumerate(nest.frame) if not isinstance(extent, int) or extent >= LONG]
+    if not longer:
+        return nest
+    order = [axis for axis in range(len(nest.frame)) if axis != longer[-1]] + [longer[-1]]
+    return renumber(nest, tuple(nest.frame[axis] for axis in order), {old: new for new, old in enumerate(order)})
 
 
 # -- phases

@@ -124,8 +124,6 @@ def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer
     for group in groups:
         owners = (memory_of(access.root) for _, access in all_reads(group, computed))
         read += [owner for owner in owners if computed.get(owner, group) is not group]
-        if group.product is not None:
-            read += [memory_of(operand) for operand in group.product.operands if memory_of(operand) in computed]
     for owner in dict.fromkeys(read):
         places.setdefault(owner, []).append(Buffer("value", owner))
     return {value: tuple(buffers) for value, buffers in places.items()}

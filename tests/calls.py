@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,8 @@ def compare(
     found = run({name: function for name, (function, _) in functions.items()}, *arrays, types=types)
     wide = [array.astype(np.float64) if array.dtype == np.float32 else array for array in arrays]
     for name, ways in found.items():
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's words about means of nothing
             wanted = np.asarray(functions[name][1](*wide))
             wanted = wanted.astype(np.float32) if ways[0].dtype == np.float32 else wanted
         for way, result in zip(("native", "reference"), ways, strict=True):

@@ -229,6 +229,34 @@ def test_spaced_loads(element: str, count: int, step: int) -> None:
     check(kernel, numbers(element, seed=1), np.zeros(LANES, ELEMENTS[element]), count, step)
 
 
+@pytest.mark.parametrize("element", ALL)
+@pytest.mark.parametrize(("count", "step"), [(1, 9), (7, 3), (16, 2), (40, 1)])
+def test_spaced_stores(element: str, count: int, step: int) -> None:
+    text = """def spaced(source, target, count, step):
+    store_spaced(target, 1, step, load_lanes(source, 0), live(count))
+"""
+    pointers = tuple((name, f"{element}*") for name in ("source", "target"))
+    kernel = Kernel("spaced", text, (*pointers, ("count", "i64"), ("step", "i64")))
+    check(kernel, numbers(element, seed=1), numbers(element, seed=2), count, step)
+
+
+@pytest.mark.parametrize("element", [element for element in ALL if element != "bool"])
+@pytest.mark.parametrize("count", [0, 5, 16])
+def test_looked_up_places(element: str, count: int) -> None:
+    """Loads and sums at places in any order; those of the sums repeat."""
+    text = """def look_up(source, places, seen, sums, count):
+    at = load_lanes(places, 0)
+    m = live(count) & (at >= spread(2))
+    v = load_at(source, at, m)
+    store_lanes(seen, 0, v)
+    add_at(sums, at, v, m)
+"""
+    pointers = (("source", f"{element}*"), ("places", "i64*"), ("seen", f"{element}*"), ("sums", f"{element}*"))
+    places = np.array([3, 0, 7, 3, 3, 1, 9, 7, 2, 5, 3, 8, 0, 4, 4, 6], np.int64)
+    kernel = Kernel("look_up", text, (*pointers, ("count", "i64")))
+    check(kernel, numbers(element, seed=1), places, np.zeros(LANES, ELEMENTS[element]), numbers(element, seed=2), count)
+
+
 def test_indices_spread_shift_and_mask_reductions() -> None:
     text = """def fill(out, flags, count):
     store_lanes(shift(out, 2), 1, indices(count) * spread(count))

@@ -95,9 +95,8 @@ def test_reductions_of_nothing(shape):
     names = ("sum", "prod", "any", "all", "count_nonzero", "norm", "norm 1", "norm 0")
     compare({name: FLOATS[name] for name in names}, array)
     compare({name: (over(FLOATS[name][0], 0, False), over(FLOATS[name][1], 0, False)) for name in names}, array)
-    with np.testing.suppress_warnings() as hidden:
-        hidden.filter(RuntimeWarning)
-        compare({"mean": (F.mean, np.mean), "sum of what is left": (lambda x: (x + 1).sum(-1), lambda x: (x + 1).sum(-1))}, array)
+    last = (lambda x: (x + 1).sum(-1),) * 2
+    compare({"mean": FLOATS["mean"], "var": FLOATS["var"], "sum of what is left": last}, array)
     empty = gx.input("x", gx.f32[shape])
     for function in (F.max, F.amin, F.argmax, F.argmin, F.softmax, F.logsumexp):
         if function is F.softmax and shape[-1]:
@@ -135,7 +134,7 @@ def test_dtype_of_the_result():
             "prod": (lambda x: F.prod(x, 1, dtype=gx.f64), lambda x: x.prod(1, dtype=np.float64)),
             "mean": (lambda x: F.mean(x, dtype="float64"), lambda x: x.mean()),
             "narrow": (lambda x: F.sum(x, dtype=gx.u8), lambda x: x.sum(dtype=np.uint8)),
-            "softmax": (lambda x: F.softmax(x[0:1] * 0 if False else x * 0, 1, dtype=gx.f64), lambda x: x * 0 + 0.5),
+            "softmax": (lambda x: F.softmax(x * 0, 1, dtype=gx.f64), lambda x: x * 0 + 0.5),
         },
         array,
     )
@@ -186,10 +185,9 @@ WRONG_AXES = {
 @pytest.mark.parametrize("message", WRONG_AXES)
 def test_wrong_axes(message):
     x = gx.input("x", gx.f32[3, 4])
-    for function in (F.sum, F.max, F.mean, F.var, F.norm, F.logsumexp, F.any, x.prod):
-        given = (x,) if function is not x.prod else ()
+    for function in (F.sum, F.max, F.mean, F.var, F.norm, F.logsumexp, F.any):
         with pytest.raises(gx.ShapeError, match=message) as caught:
-            function(*given, axis=WRONG_AXES[message])
+            function(x, axis=WRONG_AXES[message])
         assert "test_reduction.py" in str(caught.value)
 
 

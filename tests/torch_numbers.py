@@ -28,6 +28,8 @@ POSITIVE = [0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 7.0, 100.0]
 MATRIX = [[1.5, -0.5, 0.25, 2.0], [-1.0, 0.75, -2.0, 0.125], [0.5, 3.0, -0.25, 1.0]]
 TIED = [[1.0, 2.0, 2.0, -1.0], [3.0, 3.0, 3.0, 3.0], [-1.0, -2.0, 0.0, -2.0]]
 ZEROS = [[1.5, 0.0, 0.25, 2.0], [0.0, 0.75, 0.0, 0.125], [0.5, 3.0, -0.25, 1.0]]
+UNIT = [-0.9, -0.5, -0.25, -0.01, 0.01, 0.25, 0.5, 0.9]
+ABOVE_ONE = [1.01, 1.1, 1.5, 2.0, 3.0, 7.0, 100.0, 1e4]
 OTHER = [2.0, -1.25, 0.5, 1.0, 0.25, -3.0, 1.5, 0.125]
 
 # call in graph text -> (what PyTorch calls it, operands)
@@ -41,10 +43,28 @@ CASES = {
     "tanh(%a)": (torch.tanh, [EDGES]),
     "sin(%a)": (torch.sin, [SMOOTH]),
     "cos(%a)": (torch.cos, [SMOOTH]),
+    "tan(%a)": (torch.tan, [SMOOTH]),
+    "asin(%a)": (torch.asin, [UNIT]),
+    "acos(%a)": (torch.acos, [UNIT]),
+    "atan(%a)": (torch.atan, [EDGES]),
+    "atan2(%a, %b)": (torch.atan2, [SMOOTH, OTHER]),
+    "sinh(%a)": (torch.sinh, [SMOOTH]),
+    "cosh(%a)": (torch.cosh, [SMOOTH]),
+    "asinh(%a)": (torch.asinh, [EDGES]),
+    "acosh(%a)": (torch.acosh, [ABOVE_ONE]),
+    "atanh(%a)": (torch.atanh, [UNIT]),
+    "exp2(%a)": (torch.exp2, [SMOOTH]),
+    "log2(%a)": (torch.log2, [POSITIVE]),
+    "log10(%a)": (torch.log10, [POSITIVE]),
+    "erf(%a)": (torch.erf, [EDGES]),
     "relu(%a)": (torch.relu, [EDGES]),
     "absolute(%a)": (torch.abs, [EDGES]),
     "sign(%a)": (torch.sign, [EDGES]),
     "floor(%a)": (torch.floor, [EDGES]),
+    "ceil(%a)": (torch.ceil, [EDGES]),
+    "trunc(%a)": (torch.trunc, [EDGES]),
+    "rint(%a)": (torch.round, [EDGES]),
+    "fmod(%a, %b)": (torch.fmod, [SMOOTH, OTHER]),
     "sigmoid(%a)": (torch.sigmoid, [EDGES]),
     "softplus(%a)": (F.softplus, [EDGES]),
     "add(%a, %b)": (torch.add, [SMOOTH, OTHER]),

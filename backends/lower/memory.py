@@ -95,6 +95,16 @@ def _add_at(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, at: ir.Value, v: ir.Valu
             store(b, p, place, total, element)
 
 
+def _store_spaced(
+    b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, step: ir.Value, v: ir.Value, m: ir.Value
+) -> None:
+    """Lane by lane from the last to the first; dead lanes write to the place of lane 0, which comes last."""
+    element = element_of(kinds[0])
+    for lane in reversed(range(LANES)):
+        away = b.select(b.extract_element(m, I32(lane)), b.mul(step, I64(lane)), I64(0))
+        store(b, p, b.add(i, away), b.extract_element(v, I32(lane)), element)
+
+
 def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, m: ir.Value) -> None:
     place, alignment = address(b, p, i, kinds[2])
     value = to_memory(b, v, kinds[2])
@@ -171,6 +181,13 @@ MEMORY = {
         "a pointer, an i64x16, a vector of its elements and a mask",
         like([is_pointer, vector_of("i64"), _is_number_vector, MASK], _nothing_if_elements_agree),
         _add_at,
+    ),
+    "store_spaced": Operation(
+        "a pointer, two i64, a vector of its elements and a mask",
+        lambda kinds: _nothing_if_elements_agree((*kinds[:2], kinds[3]))
+        if len(kinds) == 5 and is_pointer(kinds[0]) and kinds[1:3] == ("i64", "i64") and kinds[4] == MASK
+        else None,
+        _store_spaced,
     ),
     "store_live": Operation(
         "a pointer, an i64, a vector of its elements and a mask",
