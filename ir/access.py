@@ -70,6 +70,13 @@ def follow(walk: Walk, inner: tuple[Walk, ...]) -> Walk:
 
 def resolve(value: Value) -> Access:
     """Follow views down from `value`, up to a reshape that changes the order of axes or the value with the numbers."""
+    found: Access | None = value.memo.get("access")
+    if found is None:
+        found = value.memo["access"] = follow_views(value)
+    return found
+
+
+def follow_views(value: Value) -> Access:
     shape = value.shape
     walks = tuple(STAY if extent == 1 else along(axis) for axis, extent in enumerate(shape))
     guards: tuple[tuple[Walk, Extent], ...] = ()

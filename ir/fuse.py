@@ -76,11 +76,19 @@ class Group:
 
 def accesses(value: Value) -> list[Access]:
     """How a value reads its operands."""
+    found: list[Access] | None = value.memo.get("accesses")
+    if found is None:
+        found = value.memo["accesses"] = find_accesses(value)
+    return found
+
+
+def find_accesses(value: Value) -> list[Access]:
     if value.op.kind == "contraction":
         layouts = (matrix_layout(operand) for operand in value.operands)
         return [Access(layout.root, (), (), whole=True) for layout in layouts if layout is not None]
     whole = WHOLE.get(value.op.kind, 0)
-    return [replace(resolve(operand), whole=number < whole) for number, operand in enumerate(value.operands)]
+    reads = [resolve(operand) for operand in value.operands]
+    return [replace(access, whole=True) if number < whole else access for number, access in enumerate(reads)]
 
 
 def is_computed(value: Value) -> bool:
@@ -378,18 +386,18 @@ class Fusion:
     def merge_siblings(self) -> None:
         """Groups over one frame that read the same array go over it together."""
         for group in list(self.groups):
-            for other in list(self.groups):
+            wanted = self.whole_reads(group) if group in self.before else set[Value]()
+            for other in list(self.groups) if wanted else ():
                 if group not in self.before or other not in self.before or group is other:
                     continue
-                if self.are_siblings(group, other):
+                if self.are_siblings(group, other) and wanted & self.whole_reads(other):
                     self.merge(group, other)
+                    wanted = self.whole_reads(group) if group in self.before else wanted
 
     def are_siblings(self, group: Group, other: Group) -> bool:
         if group.frame != other.frame or group.product or other.product or group.whole or other.whole:
             return False
-        if other in self.before[group] or group in self.before[other]:
-            return False
-        return bool(self.whole_reads(group) & self.whole_reads(other))
+        return other not in self.before[group] and group not in self.before[other]
 
     def whole_reads(self, group: Group) -> set[Value]:
         """What a group reads along every axis of its frame."""

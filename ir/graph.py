@@ -150,6 +150,7 @@ class Value:
     """One tensor of the graph. Identity is equality: two equal values are one value.
 
     owner  what outside of the graph holds an input's numbers (a parameter, a scalar); no pass looks at it
+    memo   what was found out about it, by whoever did, to be found once: a value never changes
     """
 
     op: Op
@@ -158,6 +159,7 @@ class Value:
     type: TensorType
     origin: Origin | None = field(default=None, repr=False)
     owner: object = field(default=None, repr=False)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def shape(self) -> Shape:
@@ -173,7 +175,10 @@ class Value:
 
     def key(self) -> tuple[Any, ...]:
         """Equal for two values that compute the same; constants compare by text, so 0.0 is not -0.0."""
-        return (self.op.name, self.operands, repr(sorted(self.attrs.items())), self.type)
+        text = self.memo.get("attrs")
+        if text is None:
+            text = self.memo["attrs"] = repr(sorted(self.attrs.items()))
+        return (self.op.name, self.operands, text, self.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +201,14 @@ class Graph:
     name: str
     inputs: tuple[Value, ...]
     outputs: tuple[Output, ...]
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False, compare=False)
 
-    def values(self) -> Iterator[Value]:
+    def values(self) -> tuple[Value, ...]:
         """Every value the outputs need, operands before users (iterative: no recursion limit)."""
-        return reachable(tuple(output.value for output in self.outputs))
+        found: tuple[Value, ...] | None = self.memo.get("values")
+        if found is None:
+            found = self.memo["values"] = tuple(reachable(tuple(output.value for output in self.outputs)))
+        return found
 
     def of_role(self, role: str) -> tuple[Value, ...]:
         """The inputs of one role: "data", "state" or "scalar"."""

@@ -13,7 +13,7 @@ from graphc.ir.autodiff import expand_gradients, hold_wanted
 from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.ops.record import Op
-from graphc.ir.rewrite import hand_out, rebuild, rewriter, with_operands
+from graphc.ir.rewrite import Visit, hand_out, rebuild, rewriter, with_operands
 from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
 from graphc.ir.types import DTYPES, Shape, TensorType
 from graphc.ir.verify import verify
@@ -246,6 +246,17 @@ def prune_loop(loop: Value, read: set[str]) -> Value:
         return ops.loop(*operands, **loop.attrs | {"body": ops.Body(smaller), "slices": len(slices)})
 
 
+def tidy(graph: Graph) -> Graph:
+    """All that makes a graph smaller, in one go over it: each value until nothing applies to it any more."""
+    by_rules = rewriter(SIMPLIFY, GUARDS, MACROS)
+    steps: tuple[Visit, ...] = (fold_value, push_view, expand_vector_product, by_rules)
+
+    def visit(value: Value) -> Value | None:
+        return next((better for step in steps if (better := step(value)) is not None), None)
+
+    return rebuild(graph, visit)
+
+
 def collect_checks(graph: Graph) -> Graph:
     """Every `require_range` becomes a count of violations that is looked at before anything is updated.
 
@@ -371,20 +382,12 @@ def copied(value: Value) -> Value:
 
 PIPELINE: tuple[Pass, ...] = (
     hold_wanted,
-    merge,
     merge_views,
     stabilise,
     expand_gradients,
     collect_checks,
-    fold,
     flip_products,
-    push_views,
-    expand_vector_products,
-    simplify,
-    push_views,
-    fold,
-    simplify,
-    merge,
+    tidy,
     prune_loops,
     place_copies,
 )

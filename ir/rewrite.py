@@ -122,7 +122,9 @@ def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) ->
 
 def with_operands(value: Value, operands: tuple[Value, ...]) -> Value:
     """The value over other operands of the same types; itself when they are its own."""
-    return value if operands == value.operands else replace(value, operands=operands)
+    if operands == value.operands:
+        return value
+    return Value(value.op, operands, value.attrs, value.type, value.origin, value.owner)
 
 
 def hand_out(graph: Graph, new: Mapping[Value, Value]) -> Graph:

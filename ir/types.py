@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -94,6 +95,11 @@ def from_monomials(factors: Monomials) -> Extent:
 
 def add(*extents: Extent) -> Extent:
     """The sum of extents."""
+    named = [extent for extent in extents if extent.__class__ is not int]
+    if not named:
+        return sum(extents)  # type: ignore[arg-type]
+    if len(named) == 1 and len(extents) == 2 and 0 in extents:
+        return named[0]
     total: Monomials = {}
     for extent in extents:
         for dims, factor in monomials(extent).items():
@@ -107,6 +113,25 @@ def subtract(extent: Extent, other: Extent) -> Extent:
 
 def multiply(*extents: Extent) -> Extent:
     """The product of extents."""
+    factor = 1
+    dims: list[Dim] = []
+    for extent in extents:
+        if isinstance(extent, int):
+            factor *= extent
+        elif isinstance(extent, Dim):
+            dims.append(extent)
+        elif isinstance(extent, Product):
+            factor *= extent.factor
+            dims.extend(extent.dims)
+        else:
+            return multiply_sums(extents)
+    if factor == 0 or not dims:
+        return factor
+    return dims[0] if factor == 1 and len(dims) == 1 else Product(factor, tuple(sorted(dims)))
+
+
+def multiply_sums(extents: tuple[Extent, ...]) -> Extent:
+    """The product of extents some of which are sums."""
     total: Monomials = {(): 1}
     for extent in extents:
         product: Monomials = {}
@@ -183,6 +208,7 @@ class Walk:
 STAY = Walk(0, ())
 
 
+@cache
 def along(axis: int) -> Walk:
     """Straight along one axis of the view."""
     return Walk(0, ((axis, 1),))

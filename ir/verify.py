@@ -23,14 +23,17 @@ def verify(graph: Graph, known: frozenset[Dim] = frozenset()) -> Graph:
     declared = set(graph.inputs)
     dims = known.union(graph.dims)
     for value in graph.values():
+        if value.op.name == "input" and value not in declared:
+            raise IRError(f"input {value.attrs['name']!r} is used but not declared by graph {graph.name!r}")
+        if value.memo.get("verified") == dims:
+            continue
         verify_value(value)
         if value.op.kind == "loop":
             verify(value.attrs["body"].graph, dims)
-        if value.op.name == "input" and value not in declared:
-            raise IRError(f"input {value.attrs['name']!r} is used but not declared by graph {graph.name!r}")
         unknown = {*value.type.dims(), *attribute_dims(tuple(value.attrs.values()))} - dims
         if unknown:
             raise IRError(f"{value.op.name} is sized by {unknown.pop()}, which no input of {graph.name!r} carries")
+        value.memo["verified"] = dims
     states = {value.attrs["name"]: value for value in graph.of_role("state")}
     for output in graph.outputs:
         verify_output(output, states)

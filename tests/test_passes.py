@@ -42,7 +42,8 @@ def test_pass_makes_this_of_that(name, golden) -> None:
 
 
 def test_every_pass_has_a_case() -> None:
-    assert {read_case(name)[1] for name in CASES} == {step.__name__ for step in PIPELINE}
+    parts = {"merge", "fold", "push_views", "expand_vector_products", "simplify"}  # `tidy` is all of these at once
+    assert {read_case(name)[1] for name in CASES} == {step.__name__ for step in PIPELINE} | parts
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -74,7 +75,7 @@ def test_pass_has_nothing_left_to_do(name) -> None:
 def test_order_of_the_pipeline() -> None:
     names = [step.__name__ for step in PIPELINE]
     assert names[0] == "hold_wanted" and names[-1] == "place_copies"
-    assert names.index("stabilise") < names.index("expand_gradients") < names.index("simplify")
+    assert names.index("stabilise") < names.index("expand_gradients") < names.index("tidy")
 
 
 def test_watch_sees_every_stage() -> None:
@@ -101,7 +102,7 @@ def test_every_stage_computes_the_same(program, batch, rng) -> None:
     run_passes(program(), watch=lambda name, graph: stages.append(graph))
     first = next(number for number, graph in enumerate(stages) if not any(v.op is ops.gradient for v in graph.values()))
     kept = {print_graph(stage): stage for stage in stages[first:]}
-    assert len(kept) > 3
+    assert len(kept) > 2
     expected = reference.run(stages[first], inputs, double=True)
     for stage in list(kept.values())[1:]:
         found = reference.run(stage, inputs, double=True)
