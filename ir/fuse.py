@@ -8,6 +8,7 @@ follow (a bias update after the column sums of its gradient). A matrix product i
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -64,6 +65,10 @@ class Group:
         """The frame axis that walks each axis of what a reader of this group reads by a plain access."""
         own = self.points[reader]
         return tuple(None if axis is None else own[axis] for axis in access.axes)
+
+    def moved_by(self, reader: Value, access: Access) -> set[int | None]:
+        """The frame axes that move what a reader reads."""
+        return set() if access.whole else {self.points[reader][axis] for axis in access.walked}
 
     def framed(self, reader: Value, access: Access) -> Access:
         """What a reader of this group reads, with frame axes in place of the reader's own."""
@@ -385,14 +390,16 @@ class Fusion:
 
     def merge_siblings(self) -> None:
         """Groups over one frame that read the same array go over it together."""
+        reads = {group: self.whole_reads(group) for group in self.groups}
+        readers: dict[tuple[Frame, Value], list[Group]] = {}
+        for group, found in reads.items():
+            for root in found:
+                readers.setdefault((group.frame, root), []).append(group)
         for group in list(self.groups):
-            wanted = self.whole_reads(group) if group in self.before else set[Value]()
-            for other in list(self.groups) if wanted else ():
-                if group not in self.before or other not in self.before or group is other:
-                    continue
-                if self.are_siblings(group, other) and wanted & self.whole_reads(other):
+            others = {other for root in reads[group] for other in readers[group.frame, root]}
+            for other in (each for each in reads if each in others and each is not group):
+                if group in self.before and other in self.before and self.are_siblings(group, other):
                     self.merge(group, other)
-                    wanted = self.whole_reads(group) if group in self.before else wanted
 
     def are_siblings(self, group: Group, other: Group) -> bool:
         if group.frame != other.frame or group.product or other.product or group.whole or other.whole:
@@ -407,7 +414,7 @@ class Fusion:
         return {
             access.root
             for reader, access in group.reads()
-            if access.root not in group.axes and everything <= group.framed(reader, access).walked
+            if access.root not in group.axes and everything <= group.moved_by(reader, access)
         }
 
     def sink(self) -> None:
@@ -456,14 +463,31 @@ def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | N
         if not in_place(group, memory_of(output.value), state):
             return [], output
         after[group] |= {reader for reader in readers.get(state, ()) if reader is not group} | (checks - {group})
-    ordered: list[Group] = []
-    while len(ordered) < len(groups):
-        ready = next((group for group in groups if group not in ordered and after[group] <= set(ordered)), None)
-        if ready is None:
-            stuck = (output for output in updates if home[memory_of(output.value)] not in ordered)
-            return [], next(output for output in stuck if not is_deferred(output.value))
-        ordered.append(ready)
+    ordered = first_ready(groups, after)
+    if len(ordered) < len(groups):
+        stuck = (output for output in updates if home[memory_of(output.value)] not in set(ordered))
+        return [], next(output for output in stuck if not is_deferred(output.value))
     return ordered, None
+
+
+def first_ready(groups: list[Group], after: Mapping[Group, set[Group]]) -> list[Group]:
+    """The groups, each as early in their order as those before it allow; without those that wait for each other."""
+    waiting = {group: len(after[group]) for group in groups}
+    followers: dict[Group, list[Group]] = {group: [] for group in groups}
+    for group in groups:
+        for other in after[group]:
+            followers[other].append(group)
+    place = {group: number for number, group in enumerate(groups)}
+    ready = [place[group] for group in groups if not waiting[group]]
+    ordered: list[Group] = []
+    while ready:
+        group = groups[heapq.heappop(ready)]
+        ordered.append(group)
+        for follower in followers[group]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heapq.heappush(ready, place[follower])
+    return ordered
 
 
 def all_reads(group: Group, home: Mapping[Value, Group]) -> Iterator[tuple[Value, Access]]:

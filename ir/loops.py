@@ -8,7 +8,7 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphc.ir import ops
@@ -155,6 +155,7 @@ class LoopNest:
     stash: tuple[Term, ...] = ()
     sweep: Sweep | None = None
     repetition: Repetition | None = None
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     @property
     def lane(self) -> int:
@@ -164,8 +165,14 @@ class LoopNest:
     def lane_extent(self) -> Extent:
         return self.frame[-1] if self.frame else 1
 
-    def terms(self) -> Iterator[Term]:
+    def terms(self) -> tuple[Term, ...]:
         """Every term, operands first."""
+        found: tuple[Term, ...] | None = self.memo.get("terms")
+        if found is None:
+            found = self.memo["terms"] = tuple(self.find_terms())
+        return found
+
+    def find_terms(self) -> Iterator[Term]:
         seen: set[Term] = set()
         stack = [(store.term, False) for store in reversed(self.stores)]
         while stack:

@@ -199,12 +199,13 @@ def allocate(lives: list[Life]) -> tuple[dict[tuple[int, Buffer], Region], int]:
 
 def verify_program(program: Program) -> Program:
     """The program itself; raises IRError when live buffers share bytes or something is read before it is written."""
-    regions = list(program.work.values())
+    regions = sorted(program.work.values(), key=lambda region: region.offset)
     for number, one in enumerate(regions):
         for other in regions[number + 1 :]:
-            alive_together = one.first <= other.last and other.first <= one.last
-            if alive_together and one.offset < other.offset + other.size and other.offset < one.offset + one.size:
-                raise IRError(f"two live buffers share bytes at {max(one.offset, other.offset)} of the arena")
+            if other.offset >= one.offset + one.size:
+                break
+            if one.first <= other.last and other.first <= one.last:
+                raise IRError(f"two live buffers share bytes at {other.offset} of the arena")
     written: set[Buffer] = set()
     for nest in program.nests:
         stored = set(nest.written())
