@@ -10,7 +10,7 @@ from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, reachable, recording, user_origin
 from graphc.ir.rewrite import with_operands
 from graphc.ir.types import Extent
-from graphc.structure import leaves, rebuilt, same_form
+from graphc.structure import leaves, mapped, rebuilt, same_form
 from graphc.tensor import Tensor, as_extent, as_tensor
 from graphc.tensor.tracing import current_trace
 
@@ -47,7 +47,7 @@ def scan(
     arguments = rebuilt(init, map(Tensor, states)), None if xs is None else rebuilt(xs, map(Tensor, slices))
     found, made = traced("scan", f, *arguments)
     if not isinstance(found, tuple) or len(found) != 2:
-        raise TraceError("the function of scan must return (new state, what is stacked)", user_origin())
+        raise TraceError(f"the function of scan must return (new state, what is stacked), not {found!r}", user_origin())
     after, given = found
     check_states(init, after, starts)
     results = [as_tensor(leaf) for leaf in leaves(given)]
@@ -76,10 +76,9 @@ def cond(predicate: Any, true_fn: Callable[..., Any], false_fn: Callable[..., An
         )
     (taken, made), (other, also_made) = (traced("cond", branch, *operands) for branch in (true_fn, false_fn))
     branches = [[as_tensor(leaf) for leaf in leaves(found)] for found in (taken, other)]
-    types = [[tensor.type for tensor in branch] for branch in branches]
-    if not same_form(taken, other) or types[0] != types[1]:
-        shown = [", ".join(map(str, each)) or "nothing" for each in types]
-        raise ShapeError(f"the branches of cond return {shown[0]} and {shown[1]}; they must be alike", user_origin())
+    types = types_in(taken), types_in(other)
+    if not same_form(taken, other) or [*leaves(types[0])] != [*leaves(types[1])]:
+        raise ShapeError(f"the branches of cond return {types[0]} and {types[1]}; they must be alike", user_origin())
     holds = ops.cast(ops.reshape(ops.cast(chosen.value, dtype="bool"), shape=()), dtype="i64")
     counts = (holds, ops.sub(ops.constant(1, holds), holds))
     values = [Tensor(ops.full(value=0, type=tensor.type)) for tensor in branches[0]]
@@ -105,7 +104,9 @@ def steps_of(arrays: Sequence[Tensor], length: Any) -> Extent:
 
 def check_states(before: Any, after: Any, starts: Sequence[Tensor]) -> None:
     if not same_form(before, after):
-        raise ShapeError("the new state of scan must be nested as the first one is", user_origin())
+        raise ShapeError(
+            f"the state of scan is {types_in(before)} at first and {types_in(after)} after a step", user_origin()
+        )
     for number, (start, new) in enumerate(zip(starts, leaves(after), strict=True)):
         if as_tensor(new).type != start.type:
             raise ShapeError(
@@ -115,20 +116,25 @@ def check_states(before: Any, after: Any, starts: Sequence[Tensor]) -> None:
             )
 
 
+def types_in(structure: Any) -> Any:
+    """The structure with the type of every tensor in its place."""
+    return mapped(lambda leaf: as_tensor(leaf).type, structure)
+
+
 def traced(name: str, f: Callable[..., Any], *arguments: Any) -> tuple[Any, set[Value]]:
     """What f gives for symbolic arguments, and all values it made.
 
-    It may not update parameters: that would happen once and not in every step.
+    It may not update parameters or their gradients: that would happen once and not in every step.
     """
     trace = current_trace()
-    before = None if trace is None else dict(trace.current)
+    before = None if trace is None else (dict(trace.current), dict(trace.gradients))
     with recording() as made:
         found = f(*arguments)
-    if trace is not None and trace.current != before:
+    if trace is not None and (trace.current, trace.gradients) != before:
         raise TraceError(
-            f"the function given to {name} updates a parameter, which only the step around it can do",
+            f"the function given to {name} updates a parameter or its gradient, which only the step around it can do",
             user_origin(),
-            ["return the new value from it and update after the loop"],
+            ["return the new value from it and update after the loop; gx.grad gives gradients without backward()"],
         )
     return found, made
 

@@ -136,6 +136,11 @@ def mnist(folder: Location | None = None) -> LabelledImages:
     return obtain(DIGITS, folder)
 
 
+def genesis() -> str:
+    """The first 24 chapters of Genesis in the King James Version (1611, public domain): 86 KB of text to learn from."""
+    return (SAMPLES / "genesis.txt").read_text(encoding="utf-8")
+
+
 def obtain(published: Published, folder: Location | None = None) -> LabelledImages:
     """A data set from the given folder; without one from GRAPHC_DATA_DIR, the cache or the network, in this order."""
     cached = cache_folder() / "datasets"

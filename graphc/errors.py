@@ -69,7 +69,7 @@ class BatchError(GraphcError):
 
 
 class LabelError(GraphcError):
-    """A class label outside of the range a loss was built for."""
+    """A class label, or an index, outside of its range in the call."""
 
 
 class GradientError(GraphcError):

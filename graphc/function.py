@@ -27,12 +27,14 @@ from graphc.errors import (
     LabelError,
     NumericsError,
     TraceError,
+    describe,
 )
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
+from graphc.limits import check_limits, limits_of
 from graphc.tensor import Parameter, Scalar
 
 LOG = logging.getLogger("graphc")
@@ -73,6 +75,7 @@ class Function:
         traced, self.parameters, self.scalars = bind(plan)
         self.inputs = traced.of_role("data")
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
+        self.limits = limits_of(traced)
         try:
             graph = run_passes(traced, watch=self.stages.__setitem__)
             self.artifact = artifacts.build(graph, default_cache())
@@ -109,6 +112,8 @@ class Function:
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
         ready, sizes = self.fit(arrays)
+        if self.limits:
+            check_limits(self.name, self.limits, dict(zip(self.runner.dims, sizes, strict=True)))
         self.write_scalars()
         status, results = self.runner.step(ready, sizes)
         if status:
@@ -181,6 +186,8 @@ class Function:
         number, done = loader.take_epoch()
         steps, first = len(loader), done // loader.batch_size
         order = np.arange(len(loader.dataset), dtype=np.int64)
+        for size in (loader.batch_size, len(order) - (steps - 1) * loader.batch_size):
+            check_limits(self.name, self.limits, {self.runner.dims[0]: min(size, loader.batch_size)})
         shuffle = (signed(loader.seed), number) if loader.shuffle else None
         totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
         for start, stop in pairwise(np.unique(marks)):
@@ -233,11 +240,12 @@ class Function:
         if not outside.any():
             return
         index = tuple(int(each[0]) for each in np.nonzero(outside))
-        where = index[0] if len(index) == 1 else index
+        where = f" at index {index[0] if len(index) == 1 else index}" if index else ""
+        asked = ["it is asked for here:", *describe(value.origin)] if value.origin else []
         raise LabelError(
-            f"{value.attrs['message']}: got {found[index]} at index {where}{place}",
+            f"{value.attrs['message']}: got {found[index]}{where}{place}",
             user_origin(),
-            [f"the loss at {value.origin} takes labels {low}..{high - 1}; nothing was updated"],
+            [*asked, "nothing was updated"],
         )
 
     def check_ranges(self, arrays: Sequence[Any]) -> None:

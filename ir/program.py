@@ -199,7 +199,7 @@ def allocate(lives: list[Life]) -> tuple[dict[tuple[int, Buffer], Region], int]:
 
 def verify_program(program: Program) -> Program:
     """The program itself; raises IRError when live buffers share bytes or something is read before it is written."""
-    regions = sorted(program.work.values(), key=lambda region: region.offset)
+    regions = sorted((each for each in program.work.values() if each.size), key=lambda region: region.offset)
     for number, one in enumerate(regions):
         for other in regions[number + 1 :]:
             if other.offset >= one.offset + one.size:

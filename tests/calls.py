@@ -40,9 +40,7 @@ def interpret(graph: Graph, arrays: Sequence[Array], constants: Mapping[str, Arr
     return reference.run(graph, {**dict(zip(INPUTS, arrays)), **(constants or {})})
 
 
-def run(
-    functions: Mapping[str, Function], *arrays: Array, types: Sequence[Any] = ()
-) -> dict[str, tuple[Array, Array]]:
+def run(functions: Mapping[str, Function], *arrays: Array, types: Sequence[Any] = ()) -> dict[str, tuple[Array, Array]]:
     """(natively, by the reference) what each function gives for arrays, by name; all are compiled as one."""
     given = inputs(arrays, types)
     results = {name: function(*given) for name, function in functions.items()}

@@ -1,4 +1,4 @@
-"""Activation functions: finite everywhere, with finite slopes; settings; wrong settings. Values are in test_elementwise."""
+"""Activation functions: finite everywhere, with finite slopes; settings, right and wrong. Values: test_elementwise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_softplus_above_its_threshold():
         {
             "default": (F.softplus, lambda x: np.where(x > 20, x, exact)),
             "none": (lambda x: F.softplus(x, threshold=math.inf), lambda x: exact),
-            "scaled": (lambda x: F.softplus(x, 2.0, 45.0), lambda x: np.where(x > 22.5, x, np.log1p(np.exp(2 * x)) / 2)),
+            "scaled": (
+                lambda x: F.softplus(x, 2.0, 45.0),
+                lambda x: np.where(x > 22.5, x, np.log1p(np.exp(2 * x)) / 2),
+            ),
         },
         x,
         rtol=1e-15,
@@ -69,7 +72,9 @@ def test_integers_become_floats():
     x = np.array([-2, 0, 3])
     found = run({name: function for name, function in PLAIN.items() if name != "relu"}, x)
     assert all(native.dtype == np.float32 for native, _ in found.values())
-    compare({"relu": (F.relu, lambda x: np.maximum(x, 0)), "elu": (F.elu, lambda x: np.where(x > 0, x, np.expm1(x)))}, x)
+    compare(
+        {"relu": (F.relu, lambda x: np.maximum(x, 0)), "elu": (F.elu, lambda x: np.where(x > 0, x, np.expm1(x)))}, x
+    )
 
 
 def test_slopes_of_prelu_by_channel():
@@ -80,6 +85,13 @@ def test_slopes_of_prelu_by_channel():
     for weight in ((4,), (3, 1)):
         with pytest.raises(gx.ShapeError, match=r"prelu of f32\[batch,3,4\] with weight"):
             F.prelu(x, gx.input("w", gx.f32[weight]))
+
+
+def test_glu_needs_halves():
+    assert F.glu(gx.input("x", gx.f32["b", 6]), dim=1).type == gx.f32["b", 3]
+    for x, axis in ((gx.input("x", gx.f32[3, 5]), -1), (gx.input("x", gx.f32["b", 6]), 0)):
+        with pytest.raises(gx.ShapeError, match="must be fixed and even"):
+            F.glu(x, axis)
 
 
 WRONG = {

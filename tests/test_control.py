@@ -155,7 +155,7 @@ def test_what_the_function_takes_from_outside(rng):
 
 def test_parameters_of_a_traced_step():
     """Three steps of SGD on the weight and the start of a recurrence, with its gradients by hand."""
-    w, start = gx.parameter("w", np.array(0.5)), gx.parameter("start", np.array(2.0))
+    w, start = gx.Parameter(0.5, dtype=gx.f64), gx.Parameter(2.0, dtype=gx.f64)
 
     @gx.step
     def step(x: gx.f64[TIME]):
@@ -173,7 +173,7 @@ def test_parameters_of_a_traced_step():
             slope = states[-1] + a * slope
             states.append(a * states[-1] + number)
         assert step(x) == pytest.approx(states[-1], rel=1e-12)
-        a, h = a - 0.1 * slope, h - 0.1 * a ** len(x)
+        a, h = a - 0.1 * slope, h - 0.1 * a ** len(x)  # both of the old a
         assert (w.numpy(), start.numpy()) == (pytest.approx(a, rel=1e-12), pytest.approx(h, rel=1e-12))
 
 
@@ -306,15 +306,16 @@ def test_branches_of_any_nest(sign, rng):
     x, w = sign * np.array([1.0, -0.5, 2.0]), rng.normal(size=3)
     check(forward, x, w, wanted=wanted)
     check(lambda x, w: gx.grad((forward(x, w) ** 3).sum(), w), x, w)
+    first, second = (np.exp, np.sin) if sign > 0 else (np.sin, np.exp)
     calls.compare(
         {
-            "one element": (lambda x: gx.cond(x[:1] > 0, gx.exp, gx.sin, x), lambda x: np.exp(x) if sign > 0 else np.sin(x)),
-            "number": (lambda x: gx.cond(x.sum() - 2.5, gx.exp, gx.sin, x), lambda x: np.sin(x) if sign > 0 else np.exp(x)),
-            "Python": (lambda x: gx.cond(sign > 0, lambda: x, lambda: x.sum()), lambda x: x if sign > 0 else x.sum()),
-            "constants": (lambda x: gx.cond(x.sum() > 0, lambda: 1, lambda: 2), lambda x: 1 if sign > 0 else 2),
+            "one element": (lambda x: gx.cond(x[:1] > 0, gx.exp, gx.sin, x), first),
+            "number": (lambda x: gx.cond(x.sum() - 2.5, gx.exp, gx.sin, x), second),
+            "Python": (lambda x: gx.cond(sign > 0, lambda: gx.exp(x), lambda: gx.sin(x)), first),
+            "constants": (lambda x: gx.cond(x.sum() > 0, lambda: 1, lambda: -1), lambda x: sign),
         },
         x,
-    )  # fmt: skip
+    )
 
 
 def test_cond_in_scan_and_scan_in_cond(rng):

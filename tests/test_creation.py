@@ -74,25 +74,30 @@ def test_patterns():
         wide=(lambda: F.eye(3, 5, 1), lambda: np.eye(3, 5, 1, np.float32)),
         tall=(lambda: F.eye(4, 2, k=-1, dtype=gx.i64), lambda: np.eye(4, 2, -1, np.int64)),
         tri=(lambda: F.tri(3, 4, 1), lambda: np.tri(3, 4, 1, np.float32)),
-        rows=(lambda: F.meshgrid(F.arange(3), F.arange(2))[0], lambda: np.meshgrid(range(3), range(2), indexing="ij")[0]),
+        rows=(
+            lambda: F.meshgrid(F.arange(3), F.arange(2))[0],
+            lambda: np.meshgrid(range(3), range(2), indexing="ij")[0],
+        ),
         columns=(
             lambda: F.meshgrid(F.arange(3), F.arange(2), F.arange(4), indexing="xy")[1],
             lambda: np.meshgrid(range(3), range(2), range(4))[1],
         ),
-        depth=(lambda: F.meshgrid([F.arange(3), F.arange(2), F.arange(4)])[2],
-               lambda: np.meshgrid(range(3), range(2), range(4), indexing="ij")[2]),
-    )  # fmt: skip
+        depth=(
+            lambda: F.meshgrid([F.arange(3), F.arange(2), F.arange(4)])[2],
+            lambda: np.meshgrid(range(3), range(2), range(4), indexing="ij")[2],
+        ),
+    )
 
 
 def test_diagonals(rng):
     functions = {
-        f"{name} {k}": (lambda x, f=getattr(F, name), k=k: f(x, k), lambda x, f=getattr(np, name), k=k: f(x, k))
-        for name in ("tril", "triu", "diagonal")
+        f"{name} {k}": (lambda x, f=ours, k=k: f(x, k), lambda x, f=numpys, k=k: f(x, k))
+        for name, ours, numpys in (("tril", F.tril, np.tril), ("triu", F.triu, np.triu))
         for k in (-3, -1, 0, 2, 4)
     }
-    functions = {name: pair for name, pair in functions.items() if "diagonal" not in name}
     functions |= {
-        f"diagonal {k}": (lambda x, k=k: F.diagonal(x, k), lambda x, k=k: np.diagonal(x, k, -2, -1)) for k in (-3, -1, 0, 2, 4)
+        f"diagonal {k}": (lambda x, k=k: F.diagonal(x, k), lambda x, k=k: np.diagonal(x, k, -2, -1))
+        for k in (-3, -1, 0, 2, 4)
     }
     functions |= {"trace": (F.trace, lambda x: np.trace(x, axis1=-2, axis2=-1))}
     for shape in ((3, 4), (2, 4, 3), (2, 1, 3, 3), (1, 1)):
@@ -103,8 +108,30 @@ def test_diagonals(rng):
     compare({f"diag {k}": (lambda x, k=k: F.diag(x, k), lambda x, k=k: np.diag(x, k)) for k in (-2, 0, 1)}, ROWS + 1)
     whole = np.arange(12).reshape(3, 4)
     compare({name: functions[name] for name in ("tril 0", "triu 2", "diagonal -1", "trace")}, whole)
-    check_slopes({"diag": F.diag, "tril": F.tril, "triu": lambda x: F.triu(x, 1), "trace": F.trace}, rng.normal(size=(2, 3)))
+    check_slopes(
+        {"diag": F.diag, "tril": F.tril, "triu": lambda x: F.triu(x, 1), "trace": F.trace}, rng.normal(size=(2, 3))
+    )
     check_slopes({"diag": lambda x: F.diag(x, -1)}, vector)
+
+
+def test_sizes_in_arithmetic_and_in_shapes():
+    x = gx.input("x", gx.f32["batch", 6])
+    rows = x.shape[0]
+    assert F.zeros(rows + 2, 2 * rows - 1).type == F.zeros(2 + rows, rows * 2 - 1).type
+    assert (4 * rows) // 2 == rows * 2 and rows - rows == 0 and rows + rows == 2 * rows
+    functions = {
+        "freedom": (lambda x: x.sum() / (x.shape[0] - 1), lambda x: x.sum() / (len(x) - 1)),
+        "left": (lambda x: x * (10 - x.shape[0]), lambda x: x * (10 - len(x))),
+        "half": (lambda x: x * (x.shape[0] // 2), lambda x: x * (len(x) // 2)),
+        "rest": (lambda x: x + x.shape[0] % 4, lambda x: x + len(x) % 4),
+        "real": (lambda x: (x.shape[0] + 0.5) * x - 2 ** -x.shape[0], lambda x: (len(x) + 0.5) * x - 2.0 ** -len(x)),
+        "longer": (lambda x: F.ones(x.shape[0] + 2), lambda x: np.ones(len(x) + 2)),
+        "many": (lambda x: F.where(x.shape[0] > 3, x, -x), lambda x: x if len(x) > 3 else -x),
+    }
+    for count in (2, 5):
+        compare(functions, np.ones((count, 6), np.float32), types=[gx.f32["batch", 6]])
+    with pytest.raises(gx.TraceError, match="the size of batch is not known"):
+        range(rows)
 
 
 WRONG = {

@@ -44,7 +44,9 @@ def parts(call, count):
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("group", elementwise_cases.CASES)
 def test_value_and_gradient_are_pytorchs(group, dtype):
-    arrays = [array.astype({"f32": np.float32, "f64": np.float64}[dtype]) for array in elementwise_cases.operands(group)]
+    arrays = [
+        array.astype({"f32": np.float32, "f64": np.float64}[dtype]) for array in elementwise_cases.operands(group)
+    ]
     calls = elementwise_cases.CASES[group]
     functions = {(call, n): part for call in calls for n, part in enumerate(parts(call, len(arrays)))}
     found = run({f"{call}, {n}": function for (call, n), function in functions.items()}, *arrays)
@@ -62,8 +64,8 @@ UNARY = {
     for name in (
         "abs", "absolute", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "ceil", "cos", "cosh",
         "deg2rad", "degrees", "exp", "exp2", "expm1", "fix", "floor", "isfinite", "isinf", "isnan", "log", "log10",
-        "log1p", "log2", "logical_not", "nan_to_num", "negative", "positive", "rad2deg", "radians", "reciprocal", "rint",
-        "round", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh", "trunc",
+        "log1p", "log2", "logical_not", "nan_to_num", "negative", "positive", "rad2deg", "radians", "reciprocal",
+        "rint", "round", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh", "trunc",
     )
 }  # fmt: skip
 BINARY = {
@@ -117,7 +119,19 @@ OPERATORS_OF_BOTH = {name: (function, function) for name, function in OPERATORS.
 def test_functions_of_integers_are_numpys(dtype, rng):
     signed = dtype is not np.uint8
     a, b = rng.integers(-9 if signed else 0, 10, (2, 60)).astype(dtype)
-    unary = ("abs", "ceil", "floor", "isfinite", "isnan", "isinf", "logical_not", "nan_to_num", "rint", "sign", "square")
+    unary = (
+        "abs",
+        "ceil",
+        "floor",
+        "isfinite",
+        "isnan",
+        "isinf",
+        "logical_not",
+        "nan_to_num",
+        "rint",
+        "sign",
+        "square",
+    )
     functions = OF_NUMBERS | OF_BITS | {name: UNARY[name] for name in unary} | {"~": (lambda a, b: ~a, lambda a, b: ~a)}
     functions |= {"negative": (lambda a, b: -a, lambda a, b: -a)}
     if signed:
@@ -179,31 +193,41 @@ def test_names_are_methods_too():
     assert a.where(condition, b).value.operands == (condition.value, a.value, b.value)
 
 
-TENSOR_METHODS = (
-    "abs absolute acos acosh add all amax amin any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin asin "
-    "asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clip cos cosh count_nonzero "
-    "deg2rad detach diag diagonal div divide eq erf exp exp2 expm1 fix flatten floor floor_divide fmax fmin fmod frac ge "
-    "greater greater_equal gt heaviside hypot isclose isfinite isinf isnan le lerp less less_equal log log10 log1p log2 "
-    "log_softmax logaddexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill max maximum mean "
-    "min minimum mul multiply nan_to_num ne neg negative norm not_equal permute positive pow prod rad2deg reciprocal relu "
-    "remainder reshape round rsqrt sigmoid sign sin sinh softmax sqrt square squeeze std sub subtract sum tan tanh trace "
-    "tril triu true_divide trunc unsqueeze var where xlogy"
-).split()
+TENSOR_METHODS = """
+    abs absolute acos acosh add all amax amin any arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin
+    asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clip cos cosh
+    count_nonzero deg2rad detach diag diagonal div divide eq erf exp exp2 expm1 fix flatten floor floor_divide fmax
+    fmin fmod frac ge greater greater_equal gt heaviside hypot isclose isfinite isinf isnan le lerp less less_equal
+    log log10 log1p log2 log_softmax logaddexp logical_and logical_not logical_or logical_xor logit logsumexp lt
+    masked_fill max maximum mean min minimum mul multiply nan_to_num ne neg negative norm not_equal permute positive
+    pow prod rad2deg reciprocal relu remainder reshape round rsqrt sigmoid sign sin sinh softmax sqrt square squeeze
+    std sub subtract sum tan tanh trace tril triu true_divide trunc unsqueeze var where xlogy
+""".split()  # noqa: SIM905
 
 
 def test_numpys_functions_of_a_tensor(rng):
     a = rng.uniform(0.1, 0.9, (3, 4)).astype(np.float32)
     b = rng.uniform(1, 2, 4).astype(np.float32)
-    names = ("exp", "arcsin", "floor_divide", "remainder", "power", "arctan2", "logical_xor", "isnan", "rint", "true_divide")
-    functions = {
-        name: lambda a, b, f=getattr(np, name): f(a, b) if f.nin == 2 else f(a) for name in names
-    }
+    names = (
+        "exp",
+        "arcsin",
+        "floor_divide",
+        "remainder",
+        "power",
+        "arctan2",
+        "logical_xor",
+        "isnan",
+        "rint",
+        "true_divide",
+    )
+    named = {name: getattr(np, name) for name in names}
+    functions = {name: lambda a, b, f=f: f(a, b) if f.nin == 2 else f(a) for name, f in named.items()}
     compare({name: (function, function) for name, function in functions.items()}, a, b)
     both = {"left": (lambda a, b: np.float64(2) * a,) * 2, "array": (lambda a, b: np.ones(4, np.float32) - a,) * 2}
     compare(both, a, b)
-    with pytest.raises(gx.TraceError, match="np.cbrt needs numbers"):
+    with pytest.raises(gx.TraceError, match=r"np\.cbrt needs numbers"):
         np.cbrt(gx.input("x", gx.f32[3]))
-    with pytest.raises(gx.TraceError, match="np.median needs numbers"):
+    with pytest.raises(gx.TraceError, match=r"np\.median needs numbers"):
         np.median(gx.input("x", gx.f32[3]))
 
 

@@ -51,7 +51,10 @@ def over(function, axis, keepdims, torch=False):
 
 def everywhere(names, torch=False):
     return {
-        f"{name} over {axis}, {keepdims}": (over(FLOATS[name][0], axis, keepdims, torch), over(FLOATS[name][1], axis, keepdims))
+        f"{name} over {axis}, {keepdims}": (
+            over(FLOATS[name][0], axis, keepdims, torch),
+            over(FLOATS[name][1], axis, keepdims),
+        )
         for name in names
         for axis in AXES
         for keepdims in ((False, True) if axis in (1, (0, 2)) else (False,))
@@ -84,7 +87,10 @@ def test_shapes_of_one_element_and_more(shape, rng):
     compare({name: FLOATS[name] for name in names}, array)
     if shape:
         compare({name: (over(FLOATS[name][0], 0, True), over(FLOATS[name][1], 0, True)) for name in names}, array)
-    one = {"var": (F.var, lambda x: np.asarray(x * np.nan).sum()), "std": (F.std, lambda x: np.asarray(x * np.nan).sum())}
+    one = {
+        "var": (F.var, lambda x: np.asarray(x * np.nan).sum()),
+        "std": (F.std, lambda x: np.asarray(x * np.nan).sum()),
+    }
     if math.prod(shape) == 1:
         compare(one, array)
 
@@ -113,9 +119,14 @@ def test_symbolic_rows_and_transposed_operands(rng):
     }  # fmt: skip
     for rows in (1, 9, 33):
         compare(flat, rng.uniform(0.5, 2, (rows, 6)).astype(np.float32), types=[gx.f32["batch", 6]])
-    samples = {name: pair for name, pair in everywhere(["var of a sample", "std of a sample"]).items() if "(0, 2)" in name}
+    samples = {
+        name: pair for name, pair in everywhere(["var of a sample", "std of a sample"]).items() if "(0, 2)" in name
+    }
     compare(samples, rng.uniform(0.5, 2, (3, 4, 6)).astype(np.float32), types=[gx.f32["batch", 4, 6]])
-    turned = {name: (lambda x, f=a: f(x.permute(2, 0, 1)), lambda x, f=b: f(x.transpose(2, 0, 1))) for name, (a, b) in functions.items()}
+    turned = {
+        name: (lambda x, f=a: f(x.permute(2, 0, 1)), lambda x, f=b: f(x.transpose(2, 0, 1)))
+        for name, (a, b) in functions.items()
+    }
     compare(turned, np.asfortranarray(rng.uniform(0.5, 2, (3, 4, 5))))
 
 
@@ -155,7 +166,9 @@ def test_places_of_extremes(rng):
 
 def test_not_a_number_goes_through():
     array = np.array([np.nan, 1, np.inf], np.float32)
-    results = run({name: FLOATS[name][0] for name in FLOATS if name not in ("any", "all", "count_nonzero", "norm 0")}, array)
+    results = run(
+        {name: FLOATS[name][0] for name in FLOATS if name not in ("any", "all", "count_nonzero", "norm 0")}, array
+    )
     assert all(np.isnan(each).all() for ways in results.values() for each in ways)
 
 
@@ -194,5 +207,7 @@ def test_wrong_axes(message):
 def test_wrong_settings():
     with pytest.raises(ValueError, match="'nuc' is not a choice"):
         F.norm(gx.input("x", gx.f32[3]), "nuc")
+    with pytest.raises(gx.ShapeError, match=r"an axis is a whole number, not \(0, 1\)"):
+        F.argmax(gx.input("x", gx.f32[3, 4]), (0, 1))
     with pytest.raises(gx.ShapeError, match="an axis is a whole number"):
         F.max(gx.input("x", gx.f32[3]), gx.input("y", gx.f32[3]))

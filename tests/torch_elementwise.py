@@ -1,8 +1,8 @@
 """Writes the numbers that functions of elements and reductions are compared with, as PyTorch computes them in f64.
 
-Run by hand where PyTorch is installed: `python tests/torch_elementwise.py`. It makes golden/torch_elementwise.npz. Under
-"<operands>|<call>" of elementwise_cases.py: the value, then for each operand d sum(value * weights) / d operand with the
-weights of `cotangent`, all in one row. An operand that the call leaves out, or has no gradient for, gives zeros.
+Run by hand where PyTorch is installed: `python tests/torch_elementwise.py`. It makes golden/torch_elementwise.npz.
+Under "<operands>|<call>" of elementwise_cases.py: the value, then for each operand d sum(value * weights) / d operand
+with the weights of `cotangent`, all in one row; zeros for an operand that the call leaves out or has no gradient for.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Functions of tensors under NumPy's and PyTorch's names: compositions of ops, never ops.
 
+Those that are methods of tensors too are defined in graphc.tensor, by subject, and gathered here with the others.
+
 `axis` and `dim`, `keepdims` and `keepdim` mean the same. Floats come out as f32 unless an f64 went in; integers are
 converted where a function needs floats. Every loss raises ShapeError, naming both types, for operands that do not fit.
 """
@@ -15,10 +17,13 @@ from graphc.functional import (
     losses,
     metrics,
     normalization,
+    padding,
     pooling,
     products,
     random,
+    recurrent,
     resampling,
+    tables,
     windows,
 )
 from graphc.functional.activation import *
@@ -31,17 +36,35 @@ from graphc.functional.labels import *
 from graphc.functional.losses import *
 from graphc.functional.metrics import *
 from graphc.functional.normalization import *
+from graphc.functional.padding import *
 from graphc.functional.pooling import *
 from graphc.functional.products import *
 from graphc.functional.random import *
+from graphc.functional.recurrent import *
 from graphc.functional.resampling import *
+from graphc.functional.tables import *
 from graphc.functional.windows import *
-from graphc.tensor import arithmetic, comparison, diagonals, maths, reduction, views
+from graphc.tensor import (
+    arithmetic,
+    comparison,
+    diagonals,
+    indexing,
+    joining,
+    maths,
+    placing,
+    reduction,
+    sorting,
+    views,
+)
 from graphc.tensor.arithmetic import *
 from graphc.tensor.comparison import *
 from graphc.tensor.diagonals import *
+from graphc.tensor.indexing import *
+from graphc.tensor.joining import *
 from graphc.tensor.maths import *
+from graphc.tensor.placing import *
 from graphc.tensor.reduction import *
+from graphc.tensor.sorting import *
 from graphc.tensor.views import *
 
 __all__ = [
@@ -55,15 +78,22 @@ __all__ = [
     *losses.__all__,
     *metrics.__all__,
     *normalization.__all__,
+    *padding.__all__,
     *pooling.__all__,
     *products.__all__,
     *random.__all__,
+    *recurrent.__all__,
     *resampling.__all__,
+    *tables.__all__,
     *windows.__all__,
     *arithmetic.__all__,
     *comparison.__all__,
     *diagonals.__all__,
+    *indexing.__all__,
+    *joining.__all__,
     *maths.__all__,
+    *placing.__all__,
     *reduction.__all__,
+    *sorting.__all__,
     *views.__all__,
 ]

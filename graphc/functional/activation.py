@@ -13,13 +13,15 @@ from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.tensor import Tensor, as_floats, floating, where
 from graphc.tensor.arithmetic import absolute, clip
-from graphc.tensor.maths import erf, expm1, relu, sigmoid, tanh
-from graphc.tensor.reduction import log_softmax, softmax
+from graphc.tensor.maths import erf, expm1, sigmoid, tanh
+from graphc.tensor.reduction import softmax
+from graphc.tensor.views import one_axis
 
 __all__ = [
     "celu",
     "elu",
     "gelu",
+    "glu",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -99,6 +101,20 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     if approximate == "tanh":
         return 0.5 * tensor * (1 + tanh(math.sqrt(2 / math.pi) * (tensor + 0.044715 * tensor**3)))
     raise ValueError(f'approximate={approximate!r} is not a choice; use "none" or "tanh"')
+
+
+def glu(x: Any, axis: int = -1, *, dim: int | None = None) -> Tensor:
+    """One half of x along an axis times the sigmoid of the other (Dauphin et al. 2016).
+
+    Raises ShapeError for an axis whose size is not fixed and even.
+    """
+    (tensor,) = as_floats(x)
+    along = one_axis(axis if dim is None else dim, tensor.ndim)
+    extent = tensor.shape[along]
+    if not isinstance(extent, int) or extent % 2:
+        raise ShapeError(f"glu of {tensor.type} along axis {along}: its size must be fixed and even", user_origin())
+    half = extent // 2
+    return tensor.narrow(along, 0, half) * sigmoid(tensor.narrow(along, half, half))
 
 
 def silu(x: Any) -> Tensor:

@@ -12,7 +12,7 @@ from graphc.functional.windows import Window, for_axes, surrounded, under_window
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.ops.view import flipped, spread_out
-from graphc.ir.types import multiply
+from graphc.ir.types import Extent, add, multiply, subtract
 from graphc.tensor import Tensor, apply, as_floats, as_tensor
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -117,12 +117,9 @@ def conv_transpose3d(
 def convolution(
     name: str, axes: int, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor:
-    image, kernel, shift = operands(x, weight, bias)
-    image, alone = with_batch(name, image, axes)
-    features = kernel.shape[0] if kernel.ndim else 0
-    check_shapes(name, axes, image, kernel, shift, groups, features, inputs=1)
+    image, kernel, shift, alone = operands(name, axes, x, weight, bias, groups, transposed=False)
     windows = convolution_windows(name, kernel.shape[2:], stride, padding, dilation)
-    split = kernel.reshape(groups, features // groups, *kernel.shape[1:])
+    split = kernel.reshape(groups, -1, *kernel.shape[1:])
     result = product(surrounded(name, image, windows), split, shift, windows)
     return result.squeeze(0) if alone else result
 
@@ -140,28 +137,29 @@ def transposed_convolution(
     dilation: Any,
 ) -> Tensor:
     """The convolution of x, spread out with zeros between, with the weight turned round."""
-    image, kernel, shift = operands(x, weight, bias)
-    image, alone = with_batch(name, image, axes)
-    features = kernel.shape[1] * groups if kernel.ndim > 1 else 0
-    check_shapes(name, axes, image, kernel, shift, groups, features, inputs=0)
+    image, kernel, shift, alone = operands(name, axes, x, weight, bias, groups, transposed=True)
     forward = windows_of(name, kernel.shape[2:], stride, padding, dilation)
     added = for_axes(name, "output_padding", output_padding, axes, least=0)
+    windows = [turned_round(name, image, axis, *each) for axis, each in enumerate(zip(forward, added, strict=True), 2)]
     value = image.value
     for axis, window in enumerate(forward, 2):
         value = spread_out(value, axis, window.stride)
-    windows = []
-    for window, more in zip(forward, added, strict=True):
-        if more >= max(window.stride, window.dilation):
-            raise ValueError(
-                f"{name}: output_padding={output_padding} must be below the stride or the dilation, "
-                f"here {max(window.stride, window.dilation)}"
-            )
-        before = window.reach - 1 - window.before
-        windows.append(Window(window.size, 1, window.dilation, before, before + more))
     turned = as_tensor(flipped(kernel.value, tuple(range(2, kernel.ndim))))
-    split = turned.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:]).transpose(1, 2)
+    split = turned.reshape(groups, -1, *kernel.shape[1:]).transpose(1, 2)
     result = product(surrounded(name, as_tensor(value), windows), split, shift, windows)
     return result.squeeze(0) if alone else result
+
+
+def turned_round(name: str, x: Tensor, axis: int, window: Window, more: int) -> Window:
+    """The window of the convolution that is the adjoint of one, with `more` places at the end."""
+    most = max(window.stride, window.dilation)
+    if more >= most:
+        raise ValueError(f"{name}: output_padding={more} must be below the stride or the dilation, here {most}")
+    places = add(transposed_extent(x.value.shape[axis], window), more)
+    if isinstance(places, int) and places < 1:
+        raise ShapeError(f"{name} of {x.type}: padding={window.before} leaves nothing of axis {axis}", user_origin())
+    before = window.reach - 1 - window.before
+    return Window(window.size, 1, window.dilation, before, before + more)
 
 
 def product(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Window]) -> Tensor:
@@ -183,39 +181,40 @@ def product(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Wi
     return result.reshape(n, groups * features, *positions)
 
 
-def operands(x: Any, weight: Any, bias: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All as floats of one dtype."""
-    image, kernel, *shift = as_floats(x, weight) if bias is None else as_floats(x, weight, bias)
-    return image, kernel, shift[0] if shift else None
+def operands(
+    name: str, axes: int, x: Any, weight: Any, bias: Any, groups: int, transposed: bool
+) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+    """x [n, channels, ...], weight and bias as floats of one dtype, and whether x came without n.
 
-
-def check_shapes(
-    name: str,
-    axes: int,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    groups: int,
-    features: int,
-    inputs: int,
-) -> None:
-    """Raise for a weight that is not of x's channels, a bias that is not of the result's, and for wrong groups.
-
-    inputs  the axis of the weight that its inputs are along
+    Raises for a weight that is not of x's channels, a bias that is not of the result's, and for wrong groups.
     """
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"{name}: groups={groups!r} must be a whole number of at least 1")
-    layout = "[out, in / groups, ...]" if inputs else "[in, out / groups, ...]"
-    pair = f"{name} of {x.type} and weight {weight.type}"
-    if weight.ndim != axes + 2 or not all(isinstance(extent, int) for extent in weight.shape):
-        raise ShapeError(f"{pair}: the weight is {layout} with {axes + 2} axes of fixed size", user_origin())
-    channels = weight.shape[inputs] * (groups if inputs else 1)
-    if x.shape[1] != channels:
-        raise ShapeError(f"{pair} in {groups} groups: x has {x.shape[1]} channels, not {channels}", user_origin())
-    if channels % groups or features % groups:
-        raise ShapeError(f"{pair}: {groups} groups do not divide {channels} and {features} channels", user_origin())
-    if bias is not None and bias.shape != (features,):
-        raise ShapeError(f"{name} into {features} channels: bias is {bias.type}, not [{features}]", user_origin())
+    given, kernel, *shift = as_floats(x, weight) if bias is None else as_floats(x, weight, bias)
+    image, alone = with_batch(name, given, axes)
+    check_groups(name, groups)
+    pair = f"{name} of {image.type} and weight {kernel.type}"
+    if kernel.ndim != axes + 2 or not all(isinstance(extent, int) for extent in kernel.shape):
+        layout = "[in, out / groups, ...]" if transposed else "[out, in / groups, ...]"
+        raise ShapeError(f"{pair}: the weight is {layout}, {axes + 2} axes of fixed size", user_origin())
+    first, second, *_ = kernel.shape
+    channels, features = (first, second * groups) if transposed else (second * groups, first)
+    if image.shape[1] != channels:
+        raise ShapeError(f"{pair}: x has {image.shape[1]} channels, the weight is for {channels}", user_origin())
+    check_groups(name, groups, channels, features)
+    if shift and shift[0].shape != (features,):
+        raise ShapeError(f"{pair}: bias is {shift[0].type}, the result has {features} channels", user_origin())
+    return image, kernel, shift[0] if shift else None, alone
+
+
+def check_groups(name: str, groups: int, *channels: int) -> None:
+    """Raise for groups that are no whole number, or do not divide the channels."""
+    (number,) = for_axes(name, "groups", groups, 1)
+    if any(count % number for count in channels):
+        raise ValueError(f"{name}: groups={groups} does not divide {' and '.join(map(str, channels))} channels")
+
+
+def transposed_extent(extent: Extent, window: Window) -> Extent:
+    """How many places an adjoint convolution has along an axis, output padding apart."""
+    return add(multiply(subtract(extent, 1), window.stride), window.reach - 2 * window.before)
 
 
 def convolution_windows(

@@ -14,11 +14,10 @@ import numpy as np
 
 from graphc.errors import ShapeError, TraceError
 from graphc.functional.creation import arange
-from graphc.functional.elementwise import maximum, rsqrt, square
-from graphc.functional.reduction import mean, norm, sum
 from graphc.ir.graph import user_origin
 from graphc.tensor import Parameter, Tensor, as_floats, as_tensor, matmul, no_grad
-from graphc.tensor.reduction import count_of
+from graphc.tensor.arithmetic import maximum, rsqrt, square
+from graphc.tensor.reduction import count_of, mean, norm, sum
 from graphc.tensor.tracing import current_trace
 
 __all__ = [

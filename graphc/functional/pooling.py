@@ -10,13 +10,13 @@ from typing import Any
 
 from graphc.errors import ShapeError
 from graphc.functional.creation import arange
-from graphc.functional.elementwise import maximum, minimum
-from graphc.functional.reduction import argmax, sum
 from graphc.functional.windows import Window, for_axes, places_under, surrounded, windows_of
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Extent, multiply
 from graphc.tensor import Tensor, apply, as_floats, where
+from graphc.tensor.arithmetic import maximum, minimum
+from graphc.tensor.reduction import argmax, sum
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -243,14 +243,19 @@ def adaptive_max_pool(name: str, axes: int, x: Any, output_size: Any, return_ind
 
 def adapted(name: str, axes: int, carried: list[Tensor], output_size: Any, combine: Combine) -> list[Tensor]:
     """Every axis that has an output size in as many parts, each of them combined."""
-    given = output_size if isinstance(output_size, (tuple, list)) else [output_size]
-    known = for_axes(name, "output_size", [1 if size is None else size for size in given], axes)
-    wanted = [None if size is None else known[axis] for axis, size in enumerate(list(given) * (axes // len(given)))]
     first = carried[0].ndim - axes
-    for axis in reversed(range(axes)):
-        if wanted[axis] is not None:
-            carried = in_parts(name, carried, first + axis, known[axis], combine)
+    for axis, size in reversed(list(enumerate(output_sizes(name, axes, output_size), first))):
+        carried = carried if size is None else in_parts(name, carried, axis, size, combine)
     return carried
+
+
+def output_sizes(name: str, axes: int, output_size: Any) -> tuple[int | None, ...]:
+    """A size or None for each axis. Raises TypeError and ValueError for others."""
+    if not isinstance(output_size, (tuple, list)):
+        return (None,) * axes if output_size is None else for_axes(name, "output_size", output_size, axes)
+    numbers = for_axes(name, "output_size", [1 if size is None else size for size in output_size], axes)
+    given = list(output_size) * (axes // len(output_size))
+    return tuple(None if size is None else number for size, number in zip(given, numbers, strict=True))
 
 
 def image(name: str, x: Any, axes: int) -> Tensor:
@@ -261,17 +266,25 @@ def image(name: str, x: Any, axes: int) -> Tensor:
     return tensor
 
 
-def pool_windows(
-    name: str, x: Tensor, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
-) -> list[Window]:
-    """The windows of a pool over the last axes of x."""
+def check_pool(name: str, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Window, ...]:
+    """The windows of a pool. Raises TypeError and ValueError for settings that are none."""
     sizes = for_axes(name, "kernel_size", kernel_size, axes)
     windows = windows_of(name, sizes, sizes if stride is None else stride, padding, dilation)
     for window in windows:
         if 2 * window.before > window.reach:
             raise ValueError(f"{name}: padding={padding} is more than half of a window of {window.reach} places")
+    return windows
+
+
+def pool_windows(
+    name: str, x: Tensor, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Window, ...]:
+    """The windows of a pool over the last axes of x."""
+    windows = check_pool(name, axes, kernel_size, stride, padding, dilation)
+    if not ceil_mode:
+        return windows
     extents = x.value.shape[x.ndim - axes :]
-    return [rounded_up(*pair) if ceil_mode else pair[0] for pair in zip(windows, extents, strict=True)]
+    return tuple(rounded_up(window, extent) for window, extent in zip(windows, extents, strict=True))
 
 
 def rounded_up(window: Window, extent: Extent) -> Window:
@@ -368,8 +381,10 @@ def concatenate(tensors: Any, axis: int) -> Tensor:
     at = 0
     size = builtins_sum(t.shape[axis] for t in tensors)
     for t in tensors:
-        shape = list(t.value.shape); shape[axis] = size
-        start = [0] * t.ndim; start[axis] = -at
+        shape = list(t.value.shape)
+        shape[axis] = size
+        start = [0] * t.ndim
+        start[axis] = -at
         padded = apply(ops.pad, t.value, start=tuple(start), shape=tuple(shape))
         total = padded if total is None else total + padded
         at += t.shape[axis]

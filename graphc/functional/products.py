@@ -12,7 +12,8 @@ from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, TensorType
-from graphc.tensor import Tensor, apply, as_tensor, cast_value, common_dtype, elementwise, lift
+from graphc.tensor import Tensor, apply, as_tensor, cast_value, common_dtype, elementwise
+from graphc.tensor.building import lift_all
 from graphc.tensor.products import (
     bmm,
     dot,
@@ -22,11 +23,10 @@ from graphc.tensor.products import (
     mm,
     mv,
     outer,
-    permuted,
     product_over,
-    reshaped,
     tensordot,
 )
+from graphc.tensor.views import permuted, reshaped
 
 __all__ = [
     "bilinear",
@@ -92,7 +92,7 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         equation, operands = from_lists((equation, *operands))
     if not operands:
         raise ValueError(f"einsum {equation!r} has no operands")
-    values = [lift(operand) for operand in operands]
+    values = lift_all(operands)
     dtype = common_dtype(operands, values)
     values = [cast_value(value, "i64" if dtype == "bool" else dtype) for value in values]
     inputs, output = labels_of(equation, values)

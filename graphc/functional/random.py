@@ -15,11 +15,11 @@ import numpy as np
 from graphc import generator
 from graphc.errors import DTypeError, ShapeError
 from graphc.functional.creation import full, shape_of
-from graphc.functional.elementwise import floor, sqrt
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import FLOATS, Shape
 from graphc.tensor import DType, Tensor, apply, as_floats, as_tensor, common_shape, f32, f64, i64, is_plain_number, lift
+from graphc.tensor.arithmetic import floor, sqrt
 from graphc.tensor.maths import cos, log
 
 __all__ = [

@@ -57,7 +57,8 @@ def for_axes(name: str, setting: str, given: Any, axes: int, least: int = 1) -> 
     """One whole number for each axis; a single one stands for all. Raises TypeError and ValueError for others."""
     numbers = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     if any(isinstance(number, bool) or not isinstance(number, (int, np.integer)) for number in numbers):
-        raise TypeError(f"{name}: {setting}={given!r} is no whole number, nor one for each of {axes} axes")
+        several = f" or one for each of {axes} axes" if axes > 1 else ""
+        raise TypeError(f"{name}: {setting}={given!r} must be a whole number{several}")
     if len(numbers) not in (1, axes):
         raise ValueError(f"{name}: {setting}={given} has {len(numbers)} numbers for {axes} axes")
     if min(numbers) < least:
@@ -117,24 +118,28 @@ def check_positions(name: str, x: Tensor, axis: int, window: Window) -> None:
     if window.positions(extent) != 0:
         return
     padded = window.padded(extent)
-    found = f"longer than axis {axis}, which is {padded} with its padding"
-    if not isinstance(padded, int):
-        found = f"moved by {window.stride} along axis {axis}, whose size {padded} is not known to be passed so"
-    raise ShapeError(f"{name} of {x.type}: a window of {window.reach} places is {found}", user_origin())
+    if isinstance(padded, int):
+        found = f"a window of {window.reach} places is longer than axis {axis}, which is {padded} with its padding"
+    else:
+        found = f"a window of {window.reach} places that moves by {window.stride} needs a fixed size of axis {axis}"
+    raise ShapeError(f"{name} of {x.type}: {found}", user_origin())
 
 
 def under_windows(x: Tensor, windows: Sequence[Window]) -> Tensor:
     """[..., *extents], surrounded -> [..., *sizes, *positions]: what stands under the windows at their positions."""
     axes, first = len(windows), x.ndim - len(windows)
-    x = apply(ops.window, x.value, **window_attrs(windows, first))
-    return x.permute(*range(first), *range(first + axes, x.ndim), *range(first, first + axes))
+    seen = apply(ops.window, x.value, **moves(first, windows))
+    return seen.permute(*range(first), *range(first + axes, seen.ndim), *range(first, first + axes))
 
 
-def window_attrs(windows: Sequence[Window], first: int) -> dict[str, tuple[int, ...]]:
-    """Windows over neighbouring axes from `first` on, as attributes of the op."""
-    settings = {"size": tuple(each.size for each in windows), "stride": tuple(each.stride for each in windows)}
-    dilation = tuple(each.dilation for each in windows)
-    return {"axes": tuple(range(first, first + len(windows))), **settings, "dilation": dilation}
+def moves(first: int, windows: Sequence[Window]) -> dict[str, tuple[int, ...]]:
+    """Windows over the axes from `first` on, as the op takes them."""
+    return {
+        "axes": tuple(range(first, first + len(windows))),
+        "size": tuple(window.size for window in windows),
+        "stride": tuple(window.stride for window in windows),
+        "dilation": tuple(window.dilation for window in windows),
+    }
 
 
 def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
@@ -150,9 +155,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     return result.squeeze(0) if alone else result
 
 
-def fold(
-    x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
+def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """x [n, channels * window, positions] -> [n, channels, *output_size]: the sum of all windows over each place.
 
     The adjoint of unfold, with its settings; x may lack n. Raises ShapeError for other shapes of x.
@@ -165,9 +168,9 @@ def fold(
     n, depth, count = columns.shape
     size, wanted = math.prod(sizes), multiply(*places)
     if not isinstance(depth, int) or depth % size or count != wanted or wanted == 0:
+        takes = f"[n, channels * {size}, {wanted}]"
         raise ShapeError(
-            f"fold of {columns.type}: windows of {list(sizes)} over {list(extents)} are [n, channels * {size}, {wanted}]",
-            user_origin(),
+            f"fold of {columns.type}: windows of {list(sizes)} over {list(extents)} are {takes}", user_origin()
         )
     apart = columns.reshape(n, depth // size, *sizes, *places)
     result = overlapped(apart.permute(0, 1, 4, 5, 2, 3), extents, windows)
@@ -176,14 +179,12 @@ def fold(
 
 def overlapped(x: Tensor, extents: Sequence[Extent], windows: Sequence[Window]) -> Tensor:
     """[..., *positions, *sizes] -> [..., *extents]: the sum of all windows over each place."""
-    axes = len(windows)
-    first = x.ndim - 2 * axes
-    value = x.value
-    shape = (*value.shape[:first], *(each.padded(extent) for each, extent in zip(windows, extents, strict=True)))
-    blank = ops.full(value=0.0, type=value.type.with_shape(shape))
-    (value,) = window_vjp(value, ops.window(blank, **window_attrs(windows, first)), blank)
-    start = (*[0] * first, *(window.before for window in windows))
-    return apply(ops.pad, value, start=start, shape=(*value.shape[:first], *extents))
+    outer = x.value.shape[: -2 * len(windows)]
+    padded = (window.padded(extent) for window, extent in zip(windows, extents, strict=True))
+    whole = ops.full(value=0.0, type=x.type.with_shape((*outer, *padded)))
+    (total,) = window_vjp(x.value, ops.window(whole, **moves(len(outer), windows)), whole)
+    start = (*[0] * len(outer), *(window.before for window in windows))
+    return apply(ops.pad, total, start=start, shape=(*outer, *extents))
 
 
 def places_under(x: Tensor, axis: int, window: Window) -> list[Tensor]:
@@ -205,8 +206,6 @@ def places_under(x: Tensor, axis: int, window: Window) -> list[Tensor]:
     found = []
     for place in range(0, window.reach, window.dilation):
         start = (*[0] * axis, place % stride, place // stride, *[0] * len(after))
-        part = apply(
-            ops.slice, phases.value, start=start, step=(1,) * phases.ndim, shape=(*before, 1, count, *after)
-        )
+        part = apply(ops.slice, phases.value, start=start, step=(1,) * phases.ndim, shape=(*before, 1, count, *after))
         found.append(part.squeeze(axis))
     return found

@@ -32,7 +32,18 @@ from graphc.nn.activation import (
 )
 from graphc.nn.attention import MultiheadAttention
 from graphc.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from graphc.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Fold,
+    Unfold,
+)
 from graphc.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
+from graphc.nn.embedding import Embedding
 from graphc.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
 from graphc.nn.losses import (
     BCELoss,
@@ -69,6 +80,21 @@ from graphc.nn.normalization import (
     LocalResponseNorm,
     RMSNorm,
 )
+from graphc.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from graphc.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from graphc.nn.resampling import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample, UpsamplingNearest2d
 from graphc.nn.transformer import (
     TransformerDecoder,

@@ -88,8 +88,11 @@ class MultiheadAttention(Module):
 
         A query that sees no key takes nothing: its weights are 0 (PyTorch's are NaN when it returns them).
         """
-        inputs = (query, self.embed_dim), (key, self.kdim), (value, self.vdim)
-        q, k, v = self.project([self.batched(x, features) for x, features in inputs])
+        if query is key is value and self.in_proj_weight is not None:
+            q, k, v = self.project_together(self.batched(query, self.embed_dim))
+        else:
+            inputs = (query, self.embed_dim), (key, self.kdim), (value, self.vdim)
+            q, k, v = self.project([self.batched(x, features) for x, features in inputs])
         masks = self.masks(q, k, key_padding_mask, attn_mask)
         weights = attention_weights(q, k, masks, is_causal and attn_mask is None)
         weights = functional.dropout(weights, self.dropout, self.training)
@@ -114,15 +117,21 @@ class MultiheadAttention(Module):
 
     def project(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Queries, keys and values, [n, heads, length, head_dim] each."""
-        size = self.embed_dim
-        joint, bias = self.in_proj_weight, self.in_proj_bias
-        found = []
-        for number, (part, x) in enumerate(zip(PARTS, inputs, strict=True)):
-            rows = slice(number * size, (number + 1) * size)
-            weight = getattr(self, f"{part}_proj_weight") if joint is None else joint[rows]
-            projected = functional.linear(x, weight, None if bias is None else bias[rows])
-            found.append(projected.reshape(*x.shape[:2], self.num_heads, self.head_dim).permute(0, 2, 1, 3))
-        return found
+        weights: Any = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+        biases: Any = [None] * 3 if self.in_proj_bias is None else functional.split(self.in_proj_bias, self.embed_dim)
+        if self.in_proj_weight is not None:
+            weights = functional.split(self.in_proj_weight, self.embed_dim)
+        return [
+            functional.linear(x, weight, bias)
+            .reshape(*x.shape[:2], self.num_heads, self.head_dim)
+            .permute(0, 2, 1, 3)
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
+        ]
+
+    def project_together(self, x: Tensor) -> Tensor:
+        """The same of one input, by one product: [3, n, heads, length, head_dim]."""
+        projected = functional.linear(x, self.in_proj_weight, self.in_proj_bias)
+        return projected.reshape(*x.shape[:2], 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
 
     def masks(self, query: Tensor, key: Tensor, key_padding_mask: Any, attn_mask: Any) -> list[Tensor]:
         """The masks that there are, as attention_weights takes them: bool says who takes part."""

@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 
 from graphc import functional, init
 from graphc.errors import ShapeError
-from graphc.functional.convolution import check_groups, convolution_windows
+from graphc.functional.convolution import (
+    check_groups,
+    convolution,
+    convolution_windows,
+    transposed_convolution,
+    transposed_extent,
+)
 from graphc.functional.windows import for_axes, windows_of
 from graphc.ir.graph import user_origin
 from graphc.nn.misfit import check_sizes, misfit
@@ -111,12 +117,13 @@ class Convolution(ChannelFilter):
         self.reset_parameters()
 
     def forward(self, x: Any) -> Tensor:
-        tensor, padding = self.fitted(x), self.padding
+        tensor: Tensor = self.fitted(x)
+        padding: Any = self.padding
         if self.padding_mode != "zeros":
             ends = [end for window in reversed(self.windows) for end in (window.before, window.after)]
             tensor, padding = functional.pad(tensor, ends, self.padding_mode), 0
-        convolve = getattr(functional, f"conv{self.axes}d")
-        return convolve(tensor, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        settings = (self.stride, padding, self.dilation, self.groups)
+        return convolution(type(self).__name__, self.axes, tensor, self.weight, self.bias, *settings)
 
 
 class Conv1d(Convolution):
@@ -171,7 +178,71 @@ class TransposedConvolution(ChannelFilter):
         """output_size  the places of the result along each axis, in place of output_padding"""
         tensor = self.fitted(x)
         added = self.output_padding if output_size is None else self.added_for(tensor, output_size)
-        transposed = getattr(functional, f"conv_transpose{self.axes}d")
-        return transposed(
-            tensor, self.weight, self.bias, self.stride, self.padding, added, self.groups, self.dilation
-        )
+        settings = (self.stride, self.padding, added, self.groups, self.dilation)
+        return transposed_convolution(type(self).__name__, self.axes, tensor, self.weight, self.bias, *settings)
+
+    def added_for(self, x: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
+        """The output padding that makes results of that size."""
+        name = type(self).__name__
+        wanted = for_axes(name, "output_size", list(output_size)[-self.axes :], self.axes)
+        windows = windows_of(name, self.kernel_size, self.stride, self.padding, self.dilation)
+        found = []
+        for extent, window, size in zip(x.value.shape[-self.axes :], windows, wanted, strict=True):
+            least = transposed_extent(extent, window)
+            if not isinstance(least, int) or not 0 <= size - least < window.stride:
+                raise ShapeError(
+                    f"{name}: output_size={size} of an input of {extent} is not one of {window.stride} sizes from {least}",
+                    user_origin(),
+                )
+            found.append(size - least)
+        return tuple(found)
+
+
+class ConvTranspose1d(TransposedConvolution):
+    """[n, in_channels, length] -> [n, out_channels, places]; the input may lack n."""
+
+    axes = 1
+
+
+class ConvTranspose2d(TransposedConvolution):
+    """[n, in_channels, height, width] -> [n, out_channels, *places]; the input may lack n."""
+
+    axes = 2
+
+
+class ConvTranspose3d(TransposedConvolution):
+    """[n, in_channels, depth, height, width] -> [n, out_channels, *places]; the input may lack n."""
+
+    axes = 3
+
+
+class Unfold(Module):
+    """[n, channels, height, width] -> [n, channels * window, positions]: what a window sees; see `gx.unfold`."""
+
+    def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
+        super().__init__()
+        windows_of("Unfold", for_axes("Unfold", "kernel_size", kernel_size, 2), stride, padding, dilation)
+        self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+
+
+class Fold(Unfold):
+    """[n, channels * window, positions] -> [n, channels, *output_size]: the adjoint of Unfold; see `gx.fold`."""
+
+    def __init__(
+        self, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    ) -> None:
+        super().__init__(kernel_size, dilation, padding, stride)
+        for_axes("Fold", "output_size", output_size, 2)
+        self.output_size = output_size
+
+    def forward(self, x: Any) -> Tensor:
+        return functional.fold(x, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}, {super().extra_repr()}"

@@ -139,7 +139,20 @@ class Layers(Module):
 
 
 class TransformerEncoder(Layers):
-    """num_layers copies of an encoder layer, equal at the start, and `norm` behind the last."""
+    """num_layers copies of an encoder layer, equal at the start, and `norm` behind the last.
+
+    enable_nested_tensor and mask_check are accepted for PyTorch's sake.
+    """
+
+    def __init__(
+        self,
+        encoder_layer: Module,
+        num_layers: int,
+        norm: Module | None = None,
+        enable_nested_tensor: bool = True,
+        mask_check: bool = True,
+    ) -> None:
+        super().__init__(encoder_layer, num_layers, norm)
 
     def forward(
         self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None

@@ -15,6 +15,7 @@ from graphc.tensor.building import (
     apply,
     as_floats,
     as_tensor,
+    cast_value,
     combine,
     common_dtype,
     elementwise,
@@ -22,6 +23,7 @@ from graphc.tensor.building import (
     is_plain_number,
     lift,
     lift_all,
+    settle,
     where,
 )
 from graphc.tensor.dtypes import DType
@@ -121,7 +123,8 @@ def div(a: Any, b: Any, /, *, rounding_mode: str | None = None) -> Tensor:
 
 def floor_divide(a: Any, b: Any, /) -> Tensor:
     """The largest whole number not above a / b; of integers, 0 where b is 0. It has no gradient."""
-    first, second, whole = dividends(a, b)
+    *pair, whole = dividends(a, b)
+    first, second = map(detach, pair)
     rest = truncated_rest(first, second)
     count = quotient(first, second) if whole else rint((first - rest) / second)
     result = where(beyond(rest, second), count - 1, count)
@@ -147,12 +150,9 @@ def dividends(a: Any, b: Any) -> tuple[Tensor, Tensor, DType | None]:
     """Two operands of a division alike, and the dtype of its result if that is an integer; u8 is divided as i32."""
     values = lift_all((a, b))
     dtype = common_dtype([a, b], values)
-    if dtype in FLOATS:
-        first, second = as_floats(a, b)
-        return first, second, None
-    wide = "i64" if dtype == "i64" else "i32"
-    first, second = (astype(value, DType(wide)) for value in values)
-    return first, second, DType("i64" if dtype == "bool" else dtype)
+    wide = dtype if dtype in (*FLOATS, "i64") else "i32"
+    first, second = (as_tensor(cast_value(value, wide)) for value in values)
+    return first, second, None if dtype in FLOATS else DType("i64" if dtype == "bool" else dtype)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
@@ -233,34 +233,32 @@ def power(x: Any, exponent: Any, /) -> Tensor:
     if not is_plain_number(exponent):
         return floating(ops.pow, x, exponent)
     tensor = as_tensor(x)
-    if tensor.value.dtype not in FLOATS:
-        return (
-            whole_power(tensor, exponent) if isinstance(exponent, (int, np.integer)) else floating(ops.pow, x, exponent)
-        )
+    if tensor.value.dtype not in FLOATS and isinstance(exponent, (int, np.integer)):
+        return whole_power(tensor, int(exponent))
     if exponent in (1, 2, 3, 4):
-        return repeated(tensor, int(exponent))
+        return repeated(as_floats(tensor)[0], int(exponent))
     if exponent in (-1, -2):
-        return reciprocal(repeated(tensor, -int(exponent)))
+        return reciprocal(repeated(as_floats(tensor)[0], -int(exponent)))
     if exponent in (0.5, -0.5):
         return sqrt(tensor) if exponent > 0 else rsqrt(tensor)
     return floating(ops.pow, tensor, exponent)
 
 
-def whole_power(x: Tensor, exponent: Any) -> Tensor:
+def whole_power(x: Tensor, exponent: int) -> Tensor:
     """Integers to a whole power, overflow wrapping around."""
     if exponent < 0:
         raise DTypeError(
             f"{x.type} to the power {exponent} is no integer", user_origin(), ["convert it first: x.float()"]
         )
     numbers = astype(x, DType("i64")) if x.value.dtype == "bool" else x
-    return repeated(numbers, int(exponent)) if exponent else where(numbers == numbers, 1, numbers)
+    return repeated(numbers, exponent) if exponent else where(numbers == numbers, 1, numbers)
 
 
 def repeated(x: Tensor, count: int) -> Tensor:
     """x times itself, in the order of the binary digits of the count."""
-    half = None if count == 1 else repeated(x, count // 2)
-    if half is None:
+    if count == 1:
         return x
+    half = repeated(x, count // 2)
     return multiply(multiply(half, half), x) if count % 2 else multiply(half, half)
 
 
@@ -320,13 +318,13 @@ def minimum(a: Any, b: Any, /) -> Tensor:
 
 def fmax(a: Any, b: Any, /) -> Tensor:
     """The larger of two; where one is NaN, the other. Of equal ones the first has the gradient."""
-    first, second = as_tensor(a), as_tensor(b)
+    first, second = settle(a, b)
     return where((first >= second) | (second != second), first, second)
 
 
 def fmin(a: Any, b: Any, /) -> Tensor:
     """The smaller of two; where one is NaN, the other. Of equal ones the first has the gradient."""
-    first, second = as_tensor(a), as_tensor(b)
+    first, second = settle(a, b)
     return where((first <= second) | (second != second), first, second)
 
 
@@ -334,15 +332,22 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """Limited to [min, max], numbers or tensors; either may be left out. At a limit the gradient goes to x."""
     result = as_tensor(x)
     if min is not None:
-        result = where(result < min, min, result)
-    return result if max is None else where(result > max, max, result)
+        result, least = settle(result, min)
+        result = where(result < least, least, result)
+    if max is not None:
+        result, most = settle(result, max)
+        result = where(result > most, most, result)
+    return result
 
 
 def lerp(start: Any, end: Any, weight: Any) -> Tensor:
     """start + weight * (end - start), exact at both ends."""
     first, last, share = as_floats(start, end, weight)
     way = last - first
-    return where(share < 0.5, first + share * way, last - (1 - share) * way)
+    near, far = first + share * way, last - (1 - share) * way
+    if is_plain_number(weight):
+        return near if weight < 0.5 else far
+    return where(share < 0.5, near, far)
 
 
 # -- conversion

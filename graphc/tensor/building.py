@@ -44,9 +44,8 @@ def lift(x: Any, double: bool = False) -> Value:
         return ops.full(value=array.item(), type=TensorType(NAMES[array.dtype], ()))
     from graphc.tensor.parameter import Parameter  # parameters are tensors, so they import this file
 
-    return Parameter(
-        array, name="constant", requires_grad=False, dtype=DType(NAMES[array.dtype]) if double else None
-    ).value
+    kept = DType(NAMES[array.dtype]) if double else None
+    return Parameter(array, name="constant", requires_grad=False, dtype=kept).value
 
 
 def lift_all(items: Sequence[Any]) -> list[Value]:
@@ -54,6 +53,12 @@ def lift_all(items: Sequence[Any]) -> list[Value]:
     known = [known_value(item) for item in items]
     double = any(value is not None and value.dtype == "f64" for value in known)
     return [value or lift(item, double) for value, item in zip(known, items, strict=True)]
+
+
+def settle(*items: Any) -> list[Any]:
+    """Operands that meet, to be used more than once: as tensors, but plain numbers as they are."""
+    values = lift_all(items)
+    return [item if is_plain_number(item) else as_tensor(value) for item, value in zip(items, values, strict=True)]
 
 
 def known_value(x: Any) -> Value | None:
@@ -68,6 +73,7 @@ def apply(op: Op, *operands: Value, **attrs: Any) -> Tensor:
 
 
 def build(kind: type[GraphcError], op: Op, operands: Sequence[Value], attrs: dict[str, Any]) -> Tensor:
+    """One op as a tensor, or an error of that kind."""
     try:
         value = op(*operands, **attrs)
     except IRError as error:

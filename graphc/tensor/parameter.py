@@ -16,6 +16,7 @@ from graphc.ir.graph import Value, reachable, user_origin
 from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound
 from graphc.tensor.building import apply, as_tensor, cast_value, common_shape, stretch
 from graphc.tensor.dtypes import DType, f32
+from graphc.tensor.placing import index_put
 from graphc.tensor.tensor import Tensor
 from graphc.tensor.tracing import active_trace, current_trace
 
@@ -161,6 +162,21 @@ class Parameter(Tensor):
             )
         trace.current[self] = Tensor(stretch(value, self.input.shape))
         return self
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        """New numbers at places; inside a traced step, a recorded update."""
+        if current_trace() is not None:
+            self._record(index_put(self, index, new))
+            return
+        array = as_array(new)
+        if not np.can_cast(array.dtype, self.storage.array.dtype, "same_kind"):
+            raise DTypeError(
+                f"{self.name or 'a parameter'} is {self.type}, the new data has dtype {array.dtype}", user_origin()
+            )
+        try:
+            self.storage.array[index] = array
+        except (IndexError, ValueError) as error:
+            raise ShapeError(f"{self.name or 'a parameter'} is {self.type}: {error}", user_origin()) from None
 
     def __iadd__(self, other: Any) -> Parameter:
         return self._record(self + other)

@@ -14,7 +14,8 @@ from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import FLOATS, Shape, multiply
-from graphc.tensor.building import apply, as_tensor, cast_value, common_dtype, elementwise, lift, normal_axes, stretch
+from graphc.tensor.building import apply, as_tensor, cast_value, common_dtype, elementwise, lift_all, stretch
+from graphc.tensor.views import ordered_axes, permuted, reshaped
 
 if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
@@ -105,11 +106,11 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Tensor:
             refuse("tensordot", left, right, f"they have no {wanted} axes to sum over")
         pairs = [range(ranks[0] - wanted, ranks[0]), range(wanted)]
     else:
-        pairs = [[each] if isinstance(each, (int, np.integer)) else each for each in wanted]
-    if len(pairs) != 2 or len(pairs[0]) != len(pairs[1]):
+        pairs = list(wanted)
+    sides = [ordered_axes(axes, rank) for axes, rank in zip(pairs, ranks)]
+    if len(pairs) != 2 or len(sides[0]) != len(sides[1]):
         refuse("tensordot", left, right, f"axes={wanted} does not name as many axes of one as of the other")
-    first, second = (normal_axes_in_order(axes, rank) for axes, rank in zip(pairs, ranks, strict=True))
-    return over_axes("tensordot", left, right, first, second)
+    return over_axes("tensordot", left, right, *sides)
 
 
 # -- parts
@@ -121,18 +122,10 @@ def refuse(name: str, left: Value, right: Value, reason: str) -> NoReturn:
 
 def alike(a: Any, b: Any) -> tuple[Value, Value]:
     """Two operands of one dtype, which is no bool."""
-    left, right = lift(a), lift(b)
+    left, right = lift_all((a, b))
     dtype = common_dtype((a, b), (left, right))
     dtype = "i64" if dtype == "bool" else dtype
     return cast_value(left, dtype), cast_value(right, dtype)
-
-
-def reshaped(value: Value, shape: Shape) -> Value:
-    return value if value.shape == shape else ops.reshape(value, shape=shape)
-
-
-def permuted(value: Value, order: Sequence[int]) -> Value:
-    return value if list(order) == list(range(len(order))) else ops.transpose(value, permutation=tuple(order))
 
 
 def in_front(left: Value, right: Value, first: Shape, second: Shape) -> tuple[Shape, Shape]:
@@ -177,12 +170,6 @@ def product_of_ranks(name: str, a: Any, b: Any, first: int, second: int, wanted:
     if (left.ndim, right.ndim) != (first, second):
         refuse(name, left.value, right.value, f"it takes {wanted}")
     return matmul(left, right)
-
-
-def normal_axes_in_order(axes: Sequence[int], rank: int) -> list[int]:
-    """Axes as non-negative numbers, in the order they are given."""
-    normal_axes(list(axes), rank)
-    return [axis % rank for axis in axes]
 
 
 def contracted(name: str, a: Any, b: Any, first: int, second: int) -> Tensor:

@@ -16,8 +16,8 @@ from graphc.tensor.arithmetic import absolute, astype, detach, divide, maximum, 
 from graphc.tensor.building import as_floats, as_tensor, normal_axes, reduce, where
 from graphc.tensor.dtypes import bool_, i64, u8
 from graphc.tensor.maths import exp, log
-from graphc.tensor.size import Size
-from graphc.tensor.views import reshape
+from graphc.tensor.size import sized
+from graphc.tensor.views import one_axis, reshape
 
 if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
@@ -99,8 +99,7 @@ def mean(
 
 def count_of(x: Tensor, axes: tuple[int, ...]) -> Any:
     """How many elements lie along axes: an int, or a Size."""
-    count = multiply(*(x.value.shape[axis] for axis in axes))
-    return count if isinstance(count, int) else Size(count)
+    return sized(multiply(*(x.value.shape[axis] for axis in axes)))
 
 
 def count_nonzero(
@@ -254,7 +253,7 @@ def first_place(extreme_of: Any, x: Any, axis: int | None, keepdims: bool) -> Te
     if axis is None:
         place = first_place(extreme_of, reshape(tensor, -1), 0, keepdims)
         return reshape(place, (1,) * tensor.ndim) if keepdims else place
-    (number,) = normal_axes(axis, tensor.ndim)
+    number = one_axis(axis, tensor.ndim)
     top = extreme_of(tensor, number, keepdims=True)
     places = as_tensor(ops.iota(axis=number, type=tensor.type.with_dtype("i64")))
     past = bound(tensor.value.shape[number])

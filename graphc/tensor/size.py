@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+import numpy as np
+
 from graphc.errors import TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
-from graphc.ir.types import Extent, TensorType, multiply
-from graphc.tensor.arithmetic import multiply as product
+from graphc.ir.types import Extent, TensorType, add, divide, multiply, subtract
+from graphc.tensor import arithmetic
 from graphc.tensor.operators import Operators
 
 
@@ -35,11 +37,32 @@ class Size(Operators):
     def __hash__(self) -> int:
         return hash(self.extent)
 
+    # What is a size again can be used in shapes; everything else is a number.
+
+    def __add__(self, other: Any) -> Any:
+        extent = extent_of(other)
+        return arithmetic.add(self, other) if extent is None else sized(add(self.extent, extent))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        extent = extent_of(other)
+        return arithmetic.subtract(self, other) if extent is None else sized(subtract(self.extent, extent))
+
+    def __rsub__(self, other: Any) -> Any:
+        extent = extent_of(other)
+        return arithmetic.subtract(other, self) if extent is None else sized(subtract(extent, self.extent))
+
     def __mul__(self, other: Any) -> Any:
-        factor = other.extent if isinstance(other, Size) else other
-        return Size(multiply(self.extent, factor)) if isinstance(factor, Extent) else product(self, factor)
+        extent = extent_of(other)
+        return arithmetic.multiply(self, other) if extent is None else sized(multiply(self.extent, extent))
 
     __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Any:
+        extent = extent_of(other)
+        quotient = None if extent is None else divide(self.extent, extent)
+        return arithmetic.floor_divide(self, other) if quotient is None else sized(quotient)
 
     def _refuse(self) -> NoReturn:
         raise TraceError(
@@ -58,3 +81,16 @@ class Size(Operators):
 
     def __float__(self) -> float:
         self._refuse()
+
+
+def sized(extent: Extent) -> Any:
+    """An extent as users see it: a number, or a Size."""
+    return extent if isinstance(extent, int) else Size(extent)
+
+
+def extent_of(x: Any) -> Extent | None:
+    """The extent a whole number or a Size stands for."""
+    found = getattr(x, "extent", x)
+    if isinstance(found, (int, np.integer)):
+        return None if isinstance(found, bool) else int(found)
+    return found if isinstance(found, Extent) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,10 +11,22 @@ import numpy as np
 from graphc.errors import TraceError
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import TensorType
-from graphc.tensor import arithmetic, comparison, diagonals, maths, products, reduction, views
+from graphc.tensor import (
+    arithmetic,
+    comparison,
+    diagonals,
+    indexing,
+    joining,
+    maths,
+    placing,
+    products,
+    reduction,
+    sorting,
+    views,
+)
 from graphc.tensor.dtypes import DType, bool_, f32, f64, i32, i64, u8
 from graphc.tensor.operators import Operators
-from graphc.tensor.size import Size
+from graphc.tensor.size import sized
 from graphc.tensor.tracing import current_trace
 
 IN_THE_CALL = "return the tensor from the step; the call gives you its numbers"
@@ -55,7 +67,7 @@ class Tensor(Operators):
     @property
     def shape(self) -> tuple[Any, ...]:
         """ints, and Sizes for symbolic extents."""
-        return tuple(extent if isinstance(extent, int) else Size(extent) for extent in self._value.shape)
+        return tuple(sized(extent) for extent in self._value.shape)
 
     @property
     def ndim(self) -> builtins.int:
@@ -69,8 +81,7 @@ class Tensor(Operators):
         return self.ndim
 
     def numel(self) -> Any:
-        count = self._value.type.count
-        return count if isinstance(count, int) else Size(count)
+        return sized(self._value.type.count)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type})"
@@ -193,21 +204,27 @@ class Tensor(Operators):
     detach = arithmetic.detach
 
     def float(self) -> Tensor:
+        """As f32."""
         return self.astype(f32)
 
     def double(self) -> Tensor:
+        """As f64."""
         return self.astype(f64)
 
     def int(self) -> Tensor:
+        """As i32."""
         return self.astype(i32)
 
     def long(self) -> Tensor:
+        """As i64."""
         return self.astype(i64)
 
     def byte(self) -> Tensor:
+        """As u8."""
         return self.astype(u8)
 
     def bool(self) -> Tensor:
+        """As bool."""
         return self.astype(bool_)
 
     # -- reductions
@@ -252,21 +269,101 @@ class Tensor(Operators):
 
     # -- shape
 
-    reshape = view = views.reshape
+    broadcast_to = views.broadcast_to
+    expand = views.broadcast_to
     flatten = views.flatten
-    transpose = views.transpose
+    moveaxis = views.moveaxis
+    movedim = views.movedim
     permute = views.permute
-    unsqueeze = views.unsqueeze
+    ravel = views.ravel
+    reshape = views.reshape
     squeeze = views.squeeze
-    expand = broadcast_to = views.broadcast_to
+    swapaxes = views.swapaxes
+    swapdims = views.swapdims
+    transpose = views.transpose
+    unflatten = views.unflatten
+    unsqueeze = views.unsqueeze
+    view = views.reshape
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        return views.broadcast_to(self, *other.shape)
+
+    def reshape_as(self, other: Tensor) -> Tensor:
+        return views.reshape(self, *other.shape)
+
+    view_as = reshape_as
 
     @property
     def T(self) -> Tensor:
         """The axes in reverse order."""
         return self.transpose()
 
+    @property
+    def mT(self) -> Tensor:
+        """Every matrix of a stack transposed."""
+        return self.swapaxes(-2, -1)
+
     def t(self) -> Tensor:
         return self.transpose()
+
+    # -- parts
+
+    __getitem__ = indexing.getitem
+    __iter__ = indexing.rows
+    gather = indexing.gather
+    index_select = indexing.index_select
+    masked_select = indexing.masked_select
+    narrow = indexing.narrow
+    nonzero = indexing.nonzero
+    select = indexing.select
+    take = indexing.take
+    take_along_dim = indexing.take_along_dim
+
+    # -- at places
+
+    bincount = placing.bincount
+    index_add = placing.index_add
+    index_copy = placing.index_copy
+    index_fill = placing.index_fill
+    index_put = placing.index_put
+    scatter = placing.scatter
+    scatter_add = placing.scatter_add
+
+    # -- apart, round, several times
+
+    chunk = joining.chunk
+    flip = joining.flip
+    fliplr = joining.fliplr
+    flipud = joining.flipud
+    repeat = joining.repeat
+    repeat_interleave = joining.repeat_interleave
+    roll = joining.roll
+    split = joining.split
+    tile = joining.tile
+    unbind = joining.unbind
+
+    # -- orders and running totals
+
+    argsort = sorting.argsort
+    cumprod = sorting.cumprod
+    cumsum = sorting.cumsum
+    diff = sorting.diff
+    median = sorting.median
+    quantile = sorting.quantile
+    sort = sorting.sort
+    topk = sorting.topk
+
+    def __len__(self) -> builtins.int:
+        if not self._value.shape or not isinstance(self._value.shape[0], builtins.int):
+            self._refuse("len()", "use x.shape[0] in arithmetic; it is the run-time size")
+        return self._value.shape[0]
+
+    def __setitem__(self, index: Any, new: Any) -> NoReturn:
+        raise TraceError(
+            f"{self.type} cannot be changed in place",
+            user_origin(),
+            ["make a new tensor: x = gx.index_put(x, index, new), or gx.where(mask, new, x)"],
+        )
 
     # -- gradients
 
@@ -314,17 +411,6 @@ class Tensor(Operators):
         raise TraceError(
             f"{what} needs numbers, but {self.type} is symbolic until the step runs", user_origin(), [instead]
         )
-
-    def __iter__(self) -> Iterator[Tensor]:
-        self._refuse("iteration", "use whole-tensor operations; only shapes are known while tracing")
-
-    def __len__(self) -> builtins.int:
-        if not self._value.shape or not isinstance(self._value.shape[0], int):
-            self._refuse("len()", "use x.shape[0] in arithmetic; it is the run-time size")
-        return self._value.shape[0]
-
-    def __getitem__(self, index: Any) -> Tensor:
-        raise TraceError(f"indexing {self.type} is not supported yet", user_origin(), ["reshape or reduce instead"])
 
     def __array_function__(self, function: Any, *_: Any) -> Any:
         self._refuse(f"np.{function.__name__}", "use the function of the same name in graphc")

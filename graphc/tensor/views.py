@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import ShapeError
 from graphc.ir import ops
-from graphc.ir.graph import user_origin
+from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, Shape, divide, multiply
 from graphc.tensor.building import apply, as_tensor, common_shape, normal_axes, stretch
 from graphc.tensor.dtypes import as_extent
@@ -52,6 +52,14 @@ def ordered_axes(axes: Any, rank: int) -> list[int]:
 def one_axis(axis: Any, rank: int) -> int:
     (found,) = normal_axes((axis,), rank)
     return found
+
+
+def reshaped(value: Value, shape: Shape) -> Value:
+    return value if value.shape == shape else ops.reshape(value, shape=shape)
+
+
+def permuted(value: Value, order: Sequence[int]) -> Value:
+    return value if list(order) == list(range(len(order))) else ops.transpose(value, permutation=tuple(order))
 
 
 # -- other extents

@@ -1,3 +1,0 @@
-"""Functions that combine the elements along axes."""
-
-from graphc.tensor.reduction import *

@@ -1,3 +1,0 @@
-"""The same elements in another shape."""
-
-from graphc.tensor.views import *

@@ -1,0 +1,39 @@
+"""Rows of tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ShapeError
+from graphc.ir.graph import user_origin
+from graphc.ir.types import bound
+from graphc.tensor import Tensor, as_tensor, where
+from graphc.tensor.arithmetic import detach
+from graphc.tensor.comparison import equal
+from graphc.tensor.indexing import checked_index, look_up
+from graphc.tensor.views import unsqueeze
+
+__all__ = ["embedding"]
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """The rows of weight [count, width] at integers [...] -> [..., width].
+
+    padding_idx  a row that gets no gradient, counted from the end if negative
+
+    Integers outside of 0..count-1 are LabelError in the call, ShapeError where they are known while tracing.
+    """
+    table, numbers = as_tensor(weight), as_tensor(input)
+    if table.ndim != 2:
+        raise ShapeError(f"embedding takes a weight of rows [count, width], got {table.type}", user_origin())
+    extent = table.value.shape[0]
+    rows = look_up(table.value, {0: checked_index("embedding", input, extent, from_end=False)}, 0)
+    if padding_idx is None:
+        return rows
+    whole = isinstance(padding_idx, (int, np.integer)) and isinstance(extent, int)
+    if not whole or not -bound(extent) <= padding_idx < bound(extent):
+        raise ValueError(f"padding_idx is {padding_idx!r}; it must be a row of {table.type}")
+    padding = unsqueeze(equal(numbers, padding_idx % bound(extent)), -1)
+    return where(padding, detach(rows), rows)

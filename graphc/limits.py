@@ -1,0 +1,63 @@
+"""Which sizes of its dims a graph can be run with: no extent is negative, and every slice lies inside of its operand.
+
+What follows from the dims' bounds alone is known while tracing; the rest depends on the sizes of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from graphc.errors import ShapeError, describe
+from graphc.ir import ops
+from graphc.ir.graph import Graph, Value, user_origin
+from graphc.ir.types import Dim, Extent, add, bound, dims_of, evaluate, multiply, subtract
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`room` must not be negative where there are elements; the places of `value` are outside otherwise."""
+
+    room: Extent
+    elements: Extent
+    value: Value
+
+    def holds(self, sizes: Mapping[Dim, int]) -> bool:
+        return evaluate(self.room, sizes) >= 0 or evaluate(self.elements, sizes) == 0
+
+
+def limits_of(graph: Graph) -> tuple[Limit, ...]:
+    """All limits that the bounds of the dims leave open, each once."""
+    found: dict[tuple[Extent, Extent], Limit] = {}
+    for value in graph.values():
+        for room, elements in rooms(value):
+            if not isinstance(room, int) and bound(multiply(-1, room)) > 0:
+                found.setdefault((room, elements), Limit(room, elements, value))
+    return tuple(found.values())
+
+
+def rooms(value: Value) -> Iterator[tuple[Extent, Extent]]:
+    """What must not be negative for the places a value reads to be there, where there are so many elements."""
+    yield from ((extent, 1) for extent in value.shape)
+    if value.op is ops.slice:
+        attributes = zip(value.attrs["start"], value.attrs["step"], value.shape, value.operands[0].shape, strict=True)
+        for start, step, count, extent in attributes:
+            last = add(start, multiply(step, subtract(count, 1)))
+            for place in (start, last):
+                yield from ((place, count), (subtract(extent, add(place, 1)), count))
+    if value.op is ops.gather:
+        looked_up = zip(value.attrs["places"], value.operands[0].shape, strict=True)
+        yield from ((subtract(extent, 1), value.type.count) for place, extent in looked_up if place < 0)
+
+
+def check_limits(name: str, limits: tuple[Limit, ...], sizes: Mapping[Dim, int]) -> None:
+    """Raise ShapeError for sizes that a graph cannot be run with."""
+    for limit in limits:
+        if not limit.holds(sizes):
+            given = ", ".join(f"{dim.name}={sizes[dim]}" for dim in dict.fromkeys(dims_of(limit.room)))
+            place = describe(limit.value.origin) if limit.value.origin else []
+            raise ShapeError(
+                f"{name} got {given}, too little for a part it takes: {limit.room} must not be negative",
+                user_origin(),
+                ["the part is taken here:", *place] if place else [],
+            )
