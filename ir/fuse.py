@@ -8,126 +8,25 @@ follow (a bias update after the column sums of its gradient). A matrix product i
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from graphc.ir import ops
-from graphc.ir.access import Access, follow, is_constant, memory_of, resolve
-from graphc.ir.graph import Graph, Output, Value, located, reachable
-from graphc.ir.layout import matrix_layout
-from graphc.ir.ops.record import WHOLE
-from graphc.ir.types import STAY, Extent, Shape, along, bound
-
-Axes = tuple[int | None, ...]
-Frame = tuple[Extent, ...]
-
-
-@dataclass(eq=False)
-class Group:
-    """Values computed in one nest.
-
-    axes[v]    the frame axis of each axis of v
-    points[v]  the same for the points v is computed from: a reduction's operand has more axes than its result
-    after      values complete only after the loops
-    """
-
-    frame: Frame
-    axes: dict[Value, Axes] = field(default_factory=dict)
-    points: dict[Value, Axes] = field(default_factory=dict)
-    after: set[Value] = field(default_factory=set)
-
-    @property
-    def product(self) -> Value | None:
-        """The matrix product whose result this group's frame is, if there is one."""
-        return next((value for value in self.axes if value.op.kind == "contraction"), None)
-
-    @property
-    def whole(self) -> Value | None:
-        """The sweep or loop this group is, if it is one; it has no frame and, but for parts, no other values."""
-        return next((value for value in self.axes if value.op.kind in ("sweep", "loop")), None)
-
-    @property
-    def lane(self) -> int:
-        return len(self.frame) - 1
-
-    def walked(self, value: Value) -> set[int]:
-        """The frame axes a value varies along."""
-        return {axis for axis in self.axes[value] if axis is not None}
-
-    def reads(self) -> Iterator[tuple[Value, Access]]:
-        """Every operand of every value, as (reader, access)."""
-        for value in self.axes:
-            for access in accesses(value):
-                yield value, access
-
-    def axes_of(self, reader: Value, access: Access) -> Axes:
-        """The frame axis that walks each axis of what a reader of this group reads by a plain access."""
-        own = self.points[reader]
-        return tuple(None if axis is None else own[axis] for axis in access.axes)
-
-    def moved_by(self, reader: Value, access: Access) -> set[int | None]:
-        """The frame axes that move what a reader reads."""
-        return set() if access.whole else {self.points[reader][axis] for axis in access.walked}
-
-    def framed(self, reader: Value, access: Access) -> Access:
-        """What a reader of this group reads, with frame axes in place of the reader's own."""
-        if access.whole:
-            return access
-        inner = tuple(STAY if at is None else along(at) for at in self.points[reader])
-        guards = tuple((follow(walk, inner), extent) for walk, extent in access.guards)
-        return Access(access.root, self.frame, tuple(follow(walk, inner) for walk in access.walks), guards)
-
-
-def accesses(value: Value) -> list[Access]:
-    """How a value reads its operands."""
-    found: list[Access] | None = value.memo.get("accesses")
-    if found is None:
-        found = value.memo["accesses"] = find_accesses(value)
-    return found
-
-
-def find_accesses(value: Value) -> list[Access]:
-    if value.op.kind == "contraction":
-        layouts = (matrix_layout(operand) for operand in value.operands)
-        return [Access(layout.root, (), (), whole=True) for layout in layouts if layout is not None]
-    whole = WHOLE.get(value.op.kind, 0)
-    reads = [resolve(operand) for operand in value.operands]
-    return [replace(access, whole=True) if number < whole else access for number, access in enumerate(reads)]
-
-
-def is_computed(value: Value) -> bool:
-    """Made by arithmetic: neither a source nor a view."""
-    return value.op.kind not in ("source", "view", "gradient")
-
-
-def starts_alone(value: Value) -> bool:
-    """A value whose nest is made for it; others may join."""
-    return value.op.kind in ("contraction", "sweep", "loop")
-
-
-def is_placed(value: Value) -> bool:
-    """A value whose elements do not come in the order of its nest's frame: it can be read from memory only."""
-    return value.op.kind in ("scatter", "sweep", "loop", "part")
-
-
-def is_inlined(value: Value) -> bool:
-    """One number made from nothing but constants and inputs: cheaper to compute again than to keep."""
-    if is_constant(value) or value.op is ops.input:
-        return True
-    if bound(value.type.count) != 1 or value.op.kind not in ("elementwise", "view"):
-        return False
-    return all(is_inlined(operand) for operand in value.operands)
-
-
-def is_deferred(update: Value) -> bool:
-    """A copy of something computed earlier: an update that waits until its state was read by all others."""
-    return update.op is ops.copy and is_computed(memory_of(resolve(update.operands[0]).root))
-
-
-def points_shape(value: Value) -> Shape:
-    """The shape of the points a value is computed from."""
-    return value.operands[0].shape if value.op.kind in ("reduce", "scatter") else value.shape
+from graphc.ir.access import is_constant, memory_of, resolve
+from graphc.ir.graph import Graph, Value, located, reachable
+from graphc.ir.group import (
+    Axes,
+    Frame,
+    Group,
+    accesses,
+    is_computed,
+    is_deferred,
+    is_inlined,
+    is_placed,
+    points_shape,
+    starts_alone,
+)
+from graphc.ir.schedule import schedule
+from graphc.ir.types import Shape
 
 
 def fuse(graph: Graph) -> tuple[Graph, list[Group]]:
@@ -438,83 +337,3 @@ class Fusion:
         at_hand = {access.root for _, access in target.reads()}
         roots = {access.root for access in accesses(value)}
         return all(root in at_hand for root in roots if not is_constant(root))
-
-
-def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | None]:
-    """The groups in an order that respects data, checks before updates, and reads of a state before its update.
-
-    Returns the first update that cannot be done in place as the second result, or None.
-    """
-    home = {value: group for group in groups for value in group.axes}
-    readers: dict[Value, list[Group]] = {}
-    after: dict[Group, set[Group]] = {group: set() for group in groups}
-    for group in groups:
-        for _, access in all_reads(group, home):
-            root = memory_of(access.root)
-            readers.setdefault(root, []).append(group)
-            if root in home and home[root] is not group:
-                after[group].add(home[root])
-    states = {value.attrs["name"]: value for value in graph.of_role("state")}
-    checks = {home[memory_of(output.value)] for output in graph.of_kind("check")}
-    updates = graph.of_kind("update")
-    for output in updates:
-        group = home[memory_of(output.value)]
-        state = states[output.name]
-        if not in_place(group, memory_of(output.value), state):
-            return [], output
-        after[group] |= {reader for reader in readers.get(state, ()) if reader is not group} | (checks - {group})
-    ordered = first_ready(groups, after)
-    if len(ordered) < len(groups):
-        stuck = (output for output in updates if home[memory_of(output.value)] not in set(ordered))
-        return [], next(output for output in stuck if not is_deferred(output.value))
-    return ordered, None
-
-
-def first_ready(groups: list[Group], after: Mapping[Group, set[Group]]) -> list[Group]:
-    """The groups, each as early in their order as those before it allow; without those that wait for each other."""
-    waiting = {group: len(after[group]) for group in groups}
-    followers: dict[Group, list[Group]] = {group: [] for group in groups}
-    for group in groups:
-        for other in after[group]:
-            followers[other].append(group)
-    place = {group: number for number, group in enumerate(groups)}
-    ready = [place[group] for group in groups if not waiting[group]]
-    ordered: list[Group] = []
-    while ready:
-        group = groups[heapq.heappop(ready)]
-        ordered.append(group)
-        for follower in followers[group]:
-            waiting[follower] -= 1
-            if not waiting[follower]:
-                heapq.heappush(ready, place[follower])
-    return ordered
-
-
-def all_reads(group: Group, home: Mapping[Value, Group]) -> Iterator[tuple[Value, Access]]:
-    """What a group reads, the inputs of the numbers it computes again included."""
-    seen: set[Value] = set()
-    stack = list(group.reads())
-    while stack:
-        reader, access = stack.pop()
-        yield reader, access
-        root = access.root
-        if root not in home and root not in seen and root.op.kind == "elementwise":
-            seen.add(root)
-            stack.extend((root, access) for access in accesses(root))
-
-
-def in_place(group: Group, update: Value, state: Value) -> bool:
-    """Writing `update` over `state` happens once a place and disturbs no other read of the state in the same nest."""
-    if update not in group.after and group.walked(update) != set(range(len(group.frame))):
-        return False
-    for reader, access in group.reads():
-        if memory_of(access.root) is not state:
-            continue
-        if access.root is not state or not access.is_plain:
-            return False
-        late_read, late_write = reader in group.after, update in group.after
-        if late_read and not late_write:
-            return False
-        if late_read == late_write and group.axes_of(reader, access) != group.axes[update]:
-            return False
-    return True

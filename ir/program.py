@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 from graphc.ir import ops
 from graphc.ir.access import memory_of
-from graphc.ir.fuse import Group, all_reads, fuse
+from graphc.ir.builder import Builder, home
+from graphc.ir.fuse import fuse
 from graphc.ir.graph import Graph, IRError, Value
-from graphc.ir.loops import LANES, Buffer, Builder, LoopNest, Repetition, home, print_buffer, print_nest, verify_nest
+from graphc.ir.group import Group
+from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, print_buffer, print_nest, verify_nest
+from graphc.ir.schedule import all_reads
 from graphc.ir.types import DTYPES, bound
 
 ALIGNMENT = 128  # a full set of lanes of the widest dtype, so that whole-lane writes stay inside
@@ -93,14 +96,14 @@ def build_nest(group: Group, places: dict[Value, tuple[Buffer, ...]], panel_widt
     parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
 
-    def kept(name: str, value: Value) -> Buffer:
-        return parts.get(name) or Buffer("scratch", value, f"{name} of a loop")
+    def kept(name: str) -> Buffer:
+        return parts.get(name) or Buffer("scratch", loop, f"{name} of a loop")
 
     repetition = Repetition(
         program=plan(body, panel_width),
         value=loop,
         trips=None if roles.trips is None else home(roles.trips),
-        carries=tuple((state, home(start), kept(state.attrs["name"], state)) for state, start in roles.carried),
+        carries=tuple((state, home(start), kept(state.attrs["name"])) for state, start in roles.carried),
         slices=tuple((data, home(operand)) for data, operand in roles.slices),
         captured=tuple((data, home(operand)) for data, operand in roles.captured),
         results=tuple((output, parts[output.name]) for output in body.of_kind("result")),

@@ -1,30 +1,40 @@
 """Rewrite rules as text, and the copy of a graph that applies them.
 
 A rule is one line, `pattern => replacement`, with an optional ` if guard(x)`. Single names stand for values, numbers
-for constants of any shape, calls for ops, keywords (`axes=a`) for attributes bound by name. A commutative op matches
-in either order. A rule keeps the type of what it replaces, which is checked whenever one fires.
+and `inf` for constants of any shape, calls for ops, keywords (`axes=a`) for attributes bound by name, `*i` for all
+operands that are left. A commutative op matches in either order. `within(sqrt(x))` is an elementwise formula with a
+square root somewhere in it; on the right, the same formula with something else there. A rule keeps the type of what it
+replaces, which is checked whenever one fires.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Value, located
+from graphc.ir.types import FLOATS
 
 BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 Bindings = dict[str, Any]
 Macros = Mapping[str, Callable[..., Value]]
 Guards = Mapping[str, Callable[..., bool]]
 Visit = Callable[[Value], Value | None]
+DEEPEST = 8  # how far `within` looks down
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a rule table; `guard` and `guarded` are the name after `if` and its arguments."""
+    """One line of a rule table.
+
+    root     the op it is looked up by
+    guard    the name after `if`, and `guarded` its arguments
+    reason   what it is good for, in the words of the comment over it
+    """
 
     text: str
     pattern: ast.expr
@@ -32,6 +42,10 @@ class Rule:
     root: str
     guard: str = ""
     guarded: tuple[str, ...] = ()
+    reason: str = ""
+
+
+Note = Callable[[Rule, Value], None]
 
 
 def parts(expression: ast.expr) -> tuple[str, list[ast.expr], list[ast.keyword]]:
@@ -51,38 +65,53 @@ def number(expression: ast.expr) -> float | None:
     match expression:
         case ast.Constant(int() | float() as value):
             return float(value)
-        case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as value)):
-            return -float(value)
+        case ast.Name("inf"):
+            return math.inf
+        case ast.UnaryOp(ast.USub(), operand):
+            found = number(operand)
+            return None if found is None else -found
     return None
 
 
 def rules(table: str) -> list[Rule]:
-    """The rules of a table: one a line, `#` starts a comment."""
-    return [parse_rule(line) for line in (line.split("#")[0].strip() for line in table.splitlines()) if line]
+    """The rules of a table: one a line. A comment gives the reason for the rules below it."""
+    found: list[Rule] = []
+    reason = ""
+    for line in table.splitlines():
+        body, _, comment = (part.strip() for part in line.partition("#"))
+        if body:
+            found.append(parse_rule(body, comment or reason))
+        elif comment:
+            reason = comment
+    return found
 
 
-def parse_rule(line: str) -> Rule:
+def parse_rule(line: str, reason: str = "") -> Rule:
     body, _, condition = line.partition(" if ")
     left, right = (ast.parse(side.strip(), mode="eval").body for side in body.split("=>"))
     if not condition:
-        return Rule(line, left, right, parts(left)[0])
+        return Rule(line, left, right, parts(left)[0], reason=reason)
     guard, arguments, _ = parts(ast.parse(condition.strip(), mode="eval").body)
-    return Rule(line, left, right, parts(left)[0], guard, tuple(ast.unparse(argument) for argument in arguments))
+    guarded = tuple(ast.unparse(argument) for argument in arguments)
+    return Rule(line, left, right, parts(left)[0], guard, guarded, reason)
 
 
 def match(pattern: ast.expr, value: Value, bound: Bindings) -> Iterator[Bindings]:
     """Every way the pattern fits the value, as bindings of its names."""
-    if isinstance(pattern, ast.Name):
-        if bound.get(pattern.id, value) is value:
-            yield {**bound, pattern.id: value}
-        return
     wanted = number(pattern)
     if wanted is not None:
         if value.op is ops.full and float(value.attrs["value"]) == wanted:
             yield bound
         return
+    if isinstance(pattern, ast.Name):
+        if bound.get(pattern.id, value) is value:
+            yield {**bound, pattern.id: value}
+        return
     name, arguments, keywords = parts(pattern)
-    if value.op.name != name or len(arguments) != len(value.operands):
+    if name == "within":
+        yield from match_within(arguments[0], value, bound)
+        return
+    if value.op.name != name:
         return
     for keyword in keywords:
         assert isinstance(keyword.arg, str) and isinstance(keyword.value, ast.Name)
@@ -94,22 +123,68 @@ def match(pattern: ast.expr, value: Value, bound: Bindings) -> Iterator[Bindings
 
 
 def match_all(patterns: list[ast.expr], values: tuple[Value, ...], bound: Bindings) -> Iterator[Bindings]:
-    if not patterns:
-        yield bound
+    if patterns and isinstance(patterns[0], ast.Starred):
+        yield {**bound, ast.unparse(patterns[0].value): values}
+        return
+    if not patterns or not values:
+        if not patterns and not values:
+            yield bound
         return
     for found in match(patterns[0], values[0], dict(bound)):
         yield from match_all(patterns[1:], values[1:], found)
 
 
+def match_within(pattern: ast.expr, whole: Value, bound: Bindings) -> Iterator[Bindings]:
+    """Every place in a formula that the pattern fits; `within` is bound to the formula and that place."""
+    name, _, _ = parts(pattern)
+    for place in formula(whole):
+        if place.op.name == name:
+            for found in match(pattern, place, dict(bound)):
+                yield {**found, "within": (whole, place)}
+
+
+def formula(whole: Value) -> list[Value]:
+    """A value and what it is computed of element by element, as far down as `within` looks, users first."""
+    found, level = dict.fromkeys([whole]), [whole]
+    for _ in range(DEEPEST):
+        below = (operand for value in level if is_seen_through(value) for operand in value.operands)
+        level = [operand for operand in dict.fromkeys(below) if operand not in found and operand.dtype in FLOATS]
+        found |= dict.fromkeys(level)
+    return list(found)
+
+
+def is_seen_through(value: Value) -> bool:
+    """Part of a formula. A copy is not: it keeps apart what a gradient is taken by."""
+    return value.op.kind == "elementwise" and value.op not in (ops.copy, ops.stop_gradient)
+
+
+def substituted(whole: Value, place: Value, new: Value) -> Value:
+    """The formula with a new value at one place."""
+    inside, made = set(formula(whole)), {place: new}
+
+    def remade(value: Value) -> Value:
+        if value not in made:
+            opened = value in inside and is_seen_through(value)
+            made[value] = with_operands(value, tuple(map(remade, value.operands))) if opened else value
+        return made[value]
+
+    return remade(whole)
+
+
 def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) -> Value:
     """The value an expression stands for; a bare number takes the type of `like`, a macro expands."""
-    if isinstance(expression, ast.Name):
-        found: Value = bound[expression.id]
-        return found
     constant = number(expression)
     if constant is not None:
         return ops.full(value=constant, type=like.type)
+    if isinstance(expression, ast.Name):
+        found: Value = bound[expression.id]
+        return found
     name, arguments, keywords = parts(expression)
+    if name == "within":
+        whole, place = bound["within"]
+        return substituted(whole, place, build(arguments[0], bound, place, macros))
+    rest = [value for each in arguments if isinstance(each, ast.Starred) for value in bound[ast.unparse(each.value)]]
+    arguments = [each for each in arguments if not isinstance(each, ast.Starred)]
     made = [None if number(argument) is not None else build(argument, bound, like, macros) for argument in arguments]
     model = next((value for value in reversed(made) if value is not None), like)
     operands = [
@@ -117,7 +192,7 @@ def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) ->
         for value, argument in zip(made, arguments, strict=True)
     ]
     attrs = {str(keyword.arg): bound[ast.unparse(keyword.value)] for keyword in keywords}
-    return (macros.get(name) or ops.OPS[name])(*operands, **attrs)
+    return (macros.get(name) or ops.OPS[name])(*operands, *rest, **attrs)
 
 
 def with_operands(value: Value, operands: tuple[Value, ...]) -> Value:
@@ -162,8 +237,8 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
     return hand_out(graph, new)
 
 
-def rewriter(table: list[Rule], guards: Guards, macros: Macros) -> Visit:
-    """A visit function that applies the first rule of the table that fits."""
+def rewriter(table: list[Rule], guards: Guards, macros: Macros, note: Note = lambda rule, value: None) -> Visit:
+    """A visit function that applies the first rule of the table that fits; `note` is told of it and of the value."""
     by_root: dict[str, list[Rule]] = {}
     for rule in table:
         by_root.setdefault(rule.root, []).append(rule)
@@ -173,6 +248,7 @@ def rewriter(table: list[Rule], guards: Guards, macros: Macros) -> Visit:
             for bound in match(rule.pattern, value, {}):
                 if rule.guard and not guards[rule.guard](*(bound[name] for name in rule.guarded)):
                     continue
+                note(rule, value)
                 with located(value.origin):
                     return build(rule.replacement, bound, value, macros)
         return None

@@ -133,3 +133,7 @@ def test_initialisation():
 def test_training_loop():
     accuracy, same_bits = run("training_loop", epochs=4)
     assert accuracy > 0.7 and same_bits
+
+
+def test_character_gru():
+    assert run("character_gru", epochs=2) < 2.1

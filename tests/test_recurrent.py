@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import functional, nn
-from graphc.tensor import joining
-
-for n in joining.__all__:
-    setattr(functional, n, getattr(joining, n))
+from graphc import nn
 from graphc.backends import reference
 from graphc.function import Plan, bind
 from graphc.ir import ops

@@ -77,6 +77,21 @@ def product(draw, x, values):
     return ops.dot(x, stretch(partner, (*x.shape[:-2], *partner.shape[-2:])))
 
 
+def looked_up(draw, x, inputs):
+    """x in the order that sorts an input of its shape, or rows of it picked so; sorting computed numbers could differ."""
+    axis = draw(st.integers(0, len(x.shape) - 1))
+    keys = [value for value in inputs if value.shape == x.shape]
+    if keys:
+        order = ops.argsort(keys[0], axis=axis, reverse=draw(st.booleans()))
+        return ops.gather(x, order, places=tuple(-1 if each == axis else each for each in range(len(x.shape))))
+    if not isinstance(x.shape[0], int):
+        return None
+    order = ops.argsort(inputs[-1], axis=1, reverse=False)  # [4, 4]
+    shape = (4, 4, *x.shape[1:])
+    index = stretch(ops.reshape(order, shape=(4, 4, *(1 for _ in x.shape[1:]))), shape)
+    return ops.gather(x, index, places=(-1, *range(2, len(shape)))) if len(shape) < 5 else None
+
+
 def merged(draw, x):
     """Two neighbouring axes as one, which no stride may be able to say."""
     if len(x.shape) < 2:
@@ -105,6 +120,9 @@ def programs(draw):
         "window",
         "dot",
         "merge",
+        "look up",
+        "look up",
+        "cumsum",
     )
     for _ in range(draw(st.integers(2, 10))):
         kind, x, made = draw(st.sampled_from(kinds)), draw(st.sampled_from(values)), None
@@ -123,6 +141,10 @@ def programs(draw):
             made = ops.transpose(x, permutation=tuple(draw(st.permutations(range(len(x.shape))))))
         elif kind == "dot":
             made = product(draw, ops.tanh(x), values)
+        elif kind == "look up":
+            made = looked_up(draw, x, inputs)
+        elif kind == "cumsum":
+            made = ops.cumsum(ops.tanh(x), axis=draw(st.integers(0, len(x.shape) - 1)), reverse=draw(st.booleans()))
         elif kind in ("slice", "pad", "window", "merge"):
             made = {"slice": sliced, "pad": padded, "window": windowed, "merge": merged}[kind](draw, x)
         if made is not None and bound(made.type.count) <= 20_000:

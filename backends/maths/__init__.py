@@ -13,8 +13,8 @@ result, found by Lawson's iteration on Chebyshev points in 180-bit arithmetic; t
 from the lowest power, fitting the others again each time.
 
 Errors stay below 2 ulp in f32 and 2.1 ulp in f64, 2.9 for tan (tests/test_maths.py measures them), and special values
-are those of C's Annex F; fmod is exact. Subnormal arguments and results count like any others: none is flushed. sin, cos
-and tan give NaN from 2^50 on, where pi/2 would be needed to more digits than are kept here.
+are those of C's Annex F; fmod is exact. Subnormal arguments and results count like any others: none is flushed. sin,
+cos and tan give NaN from 2^50 on, where pi/2 would be needed to more digits than are kept here.
 
 Without fused multiply-adds (`Target.has_fma`) the f32 bound still holds, for sin, cos and tan below 2^20; in f64 these
 lose digits near their zeros, pow is off by up to hundreds of ulp where |y log x| is large and fmod where the quotient

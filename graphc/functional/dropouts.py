@@ -54,7 +54,8 @@ def alpha_dropout(x: Any, p: float = 0.5, training: bool = False, inplace: bool 
     lowest = -SELU_ALPHA * SELU_SCALE
     scale = ((1 - p) * (1 + p * lowest**2)) ** -0.5
     kept = happens(1 - p, tensor.value.shape)
-    return where(kept, tensor, lowest) * scale - scale * lowest * p
+    moved: Tensor = where(kept, tensor, lowest) - lowest * p
+    return moved * scale
 
 
 def channel_dropout(name: str, x: Any, ranks: tuple[int, int], p: float, training: bool) -> Tensor:

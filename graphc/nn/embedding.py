@@ -47,7 +47,8 @@ class Embedding(Module):
         table = Parameter(embeddings)
         if table.ndim != 2:
             raise ShapeError(f"embeddings are a matrix of rows, got {table.type}", user_origin())
-        layer = cls(*table.shape, padding_idx, dtype=table.dtype)
+        count, width = table.shape
+        layer = cls(count, width, padding_idx, dtype=table.dtype)
         layer.weight.copy_(table)
         layer.weight.requires_grad = not freeze
         return layer

@@ -358,7 +358,7 @@ class Tensor(Operators):
             self._refuse("len()", "use x.shape[0] in arithmetic; it is the run-time size")
         return self._value.shape[0]
 
-    def __setitem__(self, index: Any, new: Any) -> NoReturn:
+    def __setitem__(self, index: Any, new: Any) -> None:
         raise TraceError(
             f"{self.type} cannot be changed in place",
             user_origin(),

@@ -1,6 +1,6 @@
 """Language models of characters in graphc and in PyTorch: the same initial weights, the same batches in the same order.
 
-    python tests/bench/language_models.py --text kjv.txt [--model transformer] [--steps 1000]
+    python tests/bench/language_models.py --text kjv.txt [--model gru] [--steps 1000]
 
 Prints the losses of both in nats a character (training: the mean over the last 50 steps; test: the last tenth of the
 text) and the milliseconds of a step, one thread each. Needs torch, which graphc itself does not.
@@ -54,7 +54,24 @@ def transformer(nn, characters):
     return Transformer()
 
 
-MODELS = {"transformer": transformer}
+def gru(nn, characters):
+    """One GRU layer of 128."""
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.characters = nn.Embedding(characters, WIDTH)
+            self.recurrent = nn.GRU(WIDTH, WIDTH, batch_first=True)
+            self.scores = nn.Linear(WIDTH, characters)
+
+        def forward(self, x):
+            states, _ = self.recurrent(self.characters(x))
+            return self.scores(states)
+
+    return Recurrent()
+
+
+MODELS = {"transformer": transformer, "gru": gru}
 
 
 def windows(numbers):

@@ -1,0 +1,164 @@
+"""Where a nest reads and writes: indices, guards, loads, look-ups and stores as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphc.backends.primitives import LANES
+from graphc.backends.source.lines import Lines, constant, zero_of
+from graphc.ir.loops import Guards, Index, Lookups, Term
+from graphc.ir.types import Extent
+
+
+class Memory(Lines):
+    """Adds memory to lines."""
+
+    def variable(self, axis: int) -> str:
+        if axis == self.nest.lane:
+            return "j"
+        return "i" if self.nest.product is not None and axis == self.nest.lane - 1 else f"i{axis}"
+
+    def index(self, index: Index) -> str:
+        parts = []
+        for axis, stride in index:
+            if axis is None:
+                parts.append(self.number(stride))
+            else:
+                parts.append(self.variable(axis) + ("" if stride == 1 else f" * {self.number(stride)}"))
+        return " + ".join(parts) or "0"
+
+    def lane_indices(self, index: Index) -> str:
+        """The index of every lane, as i64x16."""
+        step = self.lane_step(index)
+        rest = self.index(tuple(part for part in index if part[0] != self.nest.lane))
+        if step == 1:
+            return f"indices(j + {rest})" if rest != "0" else "indices(j)"
+        lanes = f"indices(j) * spread({self.number(step)})"
+        return f"spread({rest}) + {lanes}" if rest != "0" else lanes
+
+    def lane_places(self, index: Index) -> str:
+        """The index of every lane, be it the same for all."""
+        return self.lane_indices(index) if self.lane_step(index) != 0 else f"spread({self.index(index)})"
+
+    def lane_step(self, index: Index) -> Extent:
+        """How far the index moves from lane to lane."""
+        return dict(index).get(self.nest.lane, 0)
+
+    def is_lanes(self, term: Term) -> bool:
+        return self.nest.lane in term.axes
+
+    def operand(self, term: Term, lanes: bool) -> str:
+        """A term as text, spread over the lanes where lanes are wanted and it is one number."""
+        if term.kind == "iota" and self.is_lanes(term):
+            return self.lane_indices(term.detail) if term.dtype == "i64" else self.as_type(term)
+        text = self.scalar(term) if term.kind in ("constant", "size", "iota") else self.names[term]
+        return f"spread({text})" if lanes and not self.is_lanes(term) else text
+
+    def scalar(self, term: Term) -> str:
+        if term.kind == "constant":
+            return constant(term.detail, term.dtype)
+        text = self.index(term.detail) if term.kind == "iota" else self.number(term.detail)
+        return text if term.dtype == "i64" else f"as_{term.dtype}({text})"
+
+    def as_type(self, term: Term) -> str:
+        return f"as_{term.dtype}({self.lane_indices(term.detail)})"
+
+    def load(self, pointer: str, index: str, lanes: bool, step: Extent = 1) -> str:
+        if not lanes:
+            return f"load({pointer}, {index})"
+        if step != 1:
+            return f"load_spaced({pointer}, {index}, {self.number(step)}, {self.live or f'live({LANES})'})"
+        return f"load_live({pointer}, {index}, {self.live})" if self.live else f"load_lanes({pointer}, {index})"
+
+    def load_term(self, term: Term) -> str:
+        """A load as text; where its guards say so it reads nothing and is 0."""
+        buffer, index, guards = term.detail
+        pointer, lanes = self.pointers[buffer], self.is_lanes(term)
+        step = self.lane_step(index)
+        if not guards:
+            return self.load(pointer, self.index(index), lanes, step)
+        inside = self.inside(guards, lanes)
+        if not lanes:
+            return f"select({inside}, load({pointer}, select({inside}, {self.index(index)}, 0)), {zero_of(term.dtype)})"
+        if step == 1:
+            return f"load_live({pointer}, {self.index(index)}, {inside})"
+        return f"load_at({pointer}, {self.lane_places(index)}, {inside})"
+
+    def take(self, term: Term) -> str:
+        """A load at looked-up places."""
+        buffer, index, lookups = term.detail
+        pointer, step = self.pointers[buffer], self.lane_step(index)
+        if not self.is_lanes(term):
+            return f"load({pointer}, {self.looked_up(index, term.operands, lookups)})"
+        if any(self.is_lanes(operand) for operand in term.operands):
+            places = self.looked_up_lanes(index, term.operands, lookups)
+            return f"load_at({pointer}, {places}, {self.live or f'live({LANES})'})"
+        return self.load(pointer, self.looked_up(index, term.operands, lookups), True, step)
+
+    def looked_up(self, index: Index, indices: Sequence[Term], lookups: Lookups) -> str:
+        """A place in a table, by the frame's axes and indices that are one number for all lanes."""
+        parts = [self.index(index)] if index else []
+        for term, (stride, extent) in zip(indices, lookups, strict=True):
+            held = f"minimum(maximum({self.operand(term, False)}, 0), {self.number(extent)} - 1)"
+            parts.append(held if stride == 1 else f"{held} * {self.number(stride)}")
+        return " + ".join(parts)
+
+    def looked_up_lanes(self, index: Index, indices: Sequence[Term], lookups: Lookups) -> str:
+        """The places of all lanes."""
+        parts = [self.lane_places(index)]
+        for term, (stride, extent) in zip(indices, lookups, strict=True):
+            top = f"spread({self.number(extent)} - 1)"
+            held = f"minimum(maximum({self.operand(term, True)}, spread(0)), {top})"
+            parts.append(held if stride == 1 else f"{held} * spread({self.number(stride)})")
+        return " + ".join(parts)
+
+    def scatter(self, term: Term, lanes: bool) -> None:
+        """Add to memory at looked-up places."""
+        buffer, index, lookups = term.detail
+        values, *indices = term.operands
+        pointer, step, text = self.pointers[buffer], self.lane_step(index), self.operand(values, lanes)
+        if lanes and (step != 1 or any(self.is_lanes(each) for each in indices)):
+            places = self.looked_up_lanes(index, indices, lookups)
+            self.line(f"add_at({pointer}, {places}, {text}, {self.live or f'live({LANES})'})")
+            return
+        at = self.looked_up(index, indices, lookups)
+        self.save(pointer, at, f"{self.load(pointer, at, lanes)} + {text}", lanes)
+
+    def inside(self, guards: Guards, lanes: bool) -> str:
+        """The name of a bool, or of the mask of the live lanes, that is on where no guard is left."""
+        parts = [f"spread({text})" if lanes else text for text in map(self.scalar_guard, self.still(guards))]
+        moving = (guard for guard in guards if self.lane_step(guard[0]) != 0)
+        parts += [text for guard in moving for text in self.lane_guard(*guard)]
+        name = self.fresh("inside")
+        self.line(f"{name} = {' & '.join(([self.live] if lanes and self.live else []) + parts)}")
+        return name
+
+    def still(self, guards: Guards) -> list[tuple[Index, Extent]]:
+        return [(index, extent) for index, extent in guards if self.lane_step(index) == 0]
+
+    def scalar_guard(self, guard: tuple[Index, Extent]) -> str:
+        index, extent = guard
+        at = self.index(index)
+        return f"({at} >= 0) & ({at} < {self.number(extent)})"
+
+    def lane_guard(self, index: Index, extent: Extent) -> tuple[str, ...]:
+        """Masks for an index that moves along the lanes: by whole steps, counting lanes is cheaper than comparing."""
+        first, last, step = self.index(index), self.number(extent), self.lane_step(index)
+        if step == 1:
+            return f"live({last} - ({first}))", f"~live(0 - ({first}))"
+        if step == -1:
+            return f"live({first} + 1)", f"~live({first} - {last} + 1)"
+        at = self.lane_indices(index)
+        return f"({at} >= spread(0))", f"({at} < spread({last}))"
+
+    def save(self, pointer: str, index: str, text: str, lanes: bool, step: Extent = 1) -> None:
+        if not lanes:
+            self.line(f"store({pointer}, {index}, {text})")
+        elif step != 1:
+            self.line(
+                f"store_spaced({pointer}, {index}, {self.number(step)}, {text}, {self.live or f'live({LANES})'})"
+            )
+        elif self.live:
+            self.line(f"store_live({pointer}, {index}, {text}, {self.live})")
+        else:
+            self.line(f"store_lanes({pointer}, {index}, {text})")

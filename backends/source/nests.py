@@ -1,0 +1,285 @@
+"""The loops of a nest: rows, lanes, and what is complete after the loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from graphc.backends import maths, philox
+from graphc.backends.primitives import LANES
+from graphc.backends.source.lines import constant, identity, zero_of
+from graphc.backends.source.memory import Memory
+from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
+from graphc.ir.ops import OPS
+
+
+class Nests(Memory):
+    """Adds loops over rows and lanes to memory."""
+
+    def outer_loops(self) -> None:
+        with self.loops(range(self.nest.lane)):
+            for phase in range(phase_count(self.nest)):
+                self.row_terms(phase)
+                self.lane_loop(phase)
+            self.row_stores(last=True)
+
+    def declare_buffers(self) -> None:
+        written = {store.buffer for store in self.nest.stores}
+        read = {term.detail[0] for term in self.terms if term.kind in ("load", "take")}
+        for buffer in self.nest.buffers():
+            stem = "out" if buffer not in read and buffer in written else "x"
+            stem = "state" if buffer in read and buffer in written else stem
+            stem = "sums" if buffer.kind == "scratch" else stem
+            self.pointer(buffer, self.fresh(stem), buffer.value.dtype)
+        for term in self.nest.stash:
+            self.pointer(Buffer("scratch", term.value, "row"), self.fresh("row"), term.dtype)
+
+    def expression(self, term: Term) -> str:
+        """The right-hand side of one computed term."""
+        lanes = self.is_lanes(term)
+        operands = [self.operand(operand, lanes) for operand in term.operands]
+        op = term.value.op
+        if op.name in maths.FUNCTIONS:
+            instance = maths.instance(op.name, f"{term.dtype}x{LANES}" if lanes else term.dtype)
+            self.called[instance.name] = instance
+        if op.name == "random_bits":
+            instance = philox.random_bits(f"i64x{LANES}" if lanes else "i64")
+            self.called[instance.name] = instance
+        if lanes and self.live and op.cost > 1:  # dead lanes get a harmless number: subnormals there would be slow
+            harmless = f"spread({term.dtype}(1.0))"
+            operands = [f"select({self.live}, {operand}, {harmless})" for operand in operands]
+        zero, one = constant(0, term.dtype), constant(1, term.dtype)
+        if lanes:
+            zero, one = f"spread({zero})", f"spread({one})"
+        return str(term.detail.format(*operands, zero=zero, one=one))
+
+    def define(self, term: Term) -> None:
+        """One line that gives a term its name."""
+        if term.kind in ("constant", "size", "iota"):
+            return
+        if term.kind == "load":
+            text = self.load_term(term)
+        elif term.kind == "take":
+            text = self.take(term)
+        elif term.kind == "guard":
+            lanes = self.is_lanes(term)
+            zero = f"spread({zero_of(term.dtype)})" if lanes else zero_of(term.dtype)
+            text = f"select({self.inside(term.detail, lanes)}, {self.operand(term.operands[0], lanes)}, {zero})"
+        elif term.kind == "product":
+            text = self.load("tile", f"(i - first_row) * {self.shape.width} + (j - first_column)", lanes=True)
+        elif term.kind == "column":
+            buffer, index, _ = term.detail
+            text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term))
+        else:
+            text = self.expression(term)
+        self.line(f"{self.name(term)} = {text}")
+
+    def name(self, term: Term) -> str:
+        if term not in self.names:
+            stem = term.kind if term.kind in ("load", "take", "guard") else term.value.op.name
+            self.names[term] = self.fresh(f"{stem}_")
+        return self.names[term]
+
+    def row_terms(self, phase: int | None) -> None:
+        """The numbers of a row that are known before lane loop `phase`; None: those no loop changes."""
+        for term in self.terms:
+            once = not term.axes and term.phase == 0
+            if term.late or self.is_lanes(term) or term.kind not in ("load", "take", "guard", "compute"):
+                continue
+            if once if phase is None else term.phase == phase and not once:
+                self.define(term)
+        if phase is None:
+            return
+        self.row_sums(phase)
+        self.row_stores(last=False, phase=phase)
+
+    def row_sums(self, phase: int) -> None:
+        """Totals and columns of numbers that are one a row."""
+        for term in self.terms:
+            if term.kind == "scatter" and not self.is_lanes(term.operands[0]) and term.phase == phase:
+                self.scatter(term, lanes=False)
+            if term.kind not in ("total", "column") or self.is_lanes(term.operands[0]):
+                continue
+            if term.operands[0].phase == phase:
+                self.accumulate(term, self.operand(term.operands[0], lanes=False), lanes=False)
+
+    def row_stores(self, last: bool, phase: int = 0) -> None:
+        """One number a row goes to memory; a state only at the end of the row."""
+        for store in self.nest.stores:
+            if self.store_is_lanes(store) or store.term.late:
+                continue
+            if last == (store.buffer.kind == "input") and (last or store.phase == phase):
+                self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, False), False)
+
+    def store_is_lanes(self, store: Store) -> bool:
+        return any(axis == self.nest.lane for axis, _ in store.index)
+
+    def lane_loop(self, phase: int) -> None:
+        """One pass over the lanes of a row."""
+        rows = [term for term in self.terms if term.kind == "row" and term.operands[0].phase == phase]
+        if not phase_roots(self.nest, phase):
+            return
+        if self.mode in ("single", "one"):
+            self.single_step(phase, rows)
+            return
+        for term in rows:
+            self.line(f"{self.name(term)}_lanes = spread({identity(term.detail, term.dtype)})")
+        extent = self.extents[-1]
+        if self.mode == "exact":
+            with self.block(f"for j in range(0, {extent}, {LANES}):"):
+                self.lane_body(phase, rows)
+        else:
+            self.line(f"whole = {extent} - {extent} % {LANES}")
+            with self.block(f"for j in range(0, whole, {LANES}):"):
+                self.lane_body(phase, rows)
+            with self.block(f"if whole < {extent}:"):
+                self.line("j = whole")
+                self.line(f"live0 = live({extent} - whole)")
+                self.live = "live0"
+                self.lane_body(phase, rows)
+                self.live = ""
+        for term in rows:
+            self.line(f"{self.names[term]} = {term.detail}_lanes({self.names[term]}_lanes)")
+
+    def single_step(self, phase: int, rows: list[Term]) -> None:
+        """A row of at most sixteen elements: no loop, and every term stays at hand for later phases."""
+        if "j = 0" not in (line.strip() for line in self.lines):
+            self.line("j = 0")
+        if self.mode == "single":
+            if not any(line.strip().startswith("live0") for line in self.lines):
+                self.line(f"live0 = live({self.extents[-1]})")
+            self.live = "live0"
+        self.lane_body(phase)
+        for term in rows:
+            self.line(f"{self.name(term)} = {term.detail}_lanes({self.masked(term)})")
+        self.live = ""
+
+    def lane_body(self, phase: int, rows: list[Term] | None = None) -> None:
+        for term in self.closure(phase):
+            if term in self.nest.stash and term.phase < phase:
+                self.line(f"{self.name(term)} = {self.load(self.stash(term), 'j', lanes=True)}")
+                continue
+            self.define(term)
+            if term in self.nest.stash:
+                self.save(self.stash(term), "j", self.names[term], lanes=True)
+        for term in rows or ():
+            lanes = f"{self.names[term]}_lanes"
+            self.line(f"{lanes} = {OPS[term.detail].scalar.format(lanes, self.masked(term))}")
+        for term in self.terms:
+            if term.kind in ("total", "column") and term.operands[0].phase == phase and self.is_lanes(term.operands[0]):
+                self.accumulate(term, self.masked(term) if term.kind == "total" else self.names[term.operands[0]], True)
+            if term.kind == "scatter" and term.phase == phase and self.is_lanes(term.operands[0]):
+                self.scatter(term, lanes=True)
+        for store in self.nest.stores:
+            if store.phase == phase and not store.term.late and self.store_is_lanes(store):
+                pointer, text = self.pointers[store.buffer], self.operand(store.term, True)
+                self.save(pointer, self.index(store.index), text, True, self.lane_step(store.index))
+
+    def stash(self, term: Term) -> str:
+        return self.pointers[Buffer("scratch", term.value, "row")]
+
+    def closure(self, phase: int) -> list[Term]:
+        """The lane terms a lane loop has to compute, in order; kept rows are read, not computed again."""
+        needed: set[Term] = set()
+        stack = phase_roots(self.nest, phase)
+        keeps = self.mode in ("single", "one")
+        while stack:
+            term = stack.pop()
+            if term in needed or not self.is_lanes(term) or (keeps and term in self.names):
+                continue
+            needed.add(term)
+            if not (term in self.nest.stash and term.phase < phase):
+                stack.extend(term.operands)
+        return [term for term in self.terms if term in needed]
+
+    def masked(self, reduction: Term) -> str:
+        """A reduction's operand with the dead lanes left out."""
+        text = self.operand(reduction.operands[0], lanes=True)
+        if not self.live:
+            return text
+        name = reduction.detail
+        return f"select({self.live}, {text}, spread({identity(name, reduction.dtype)}))"
+
+    def start_sums(self) -> None:
+        for term in self.terms:
+            if term.kind == "total":
+                empty = identity(term.detail, term.dtype)
+                empty = f"spread({empty})" if self.is_lanes(term.operands[0]) else empty
+                self.line(f"{self.name(term)}_running = {empty}")
+            elif term.kind in ("column", "scatter"):
+                buffer, name = term.detail[0], term.detail[2] if term.kind == "column" else "sum"
+                with self.block(f"for k in range(0, {self.number(term.value.type.count)}, {LANES}):"):
+                    empty = f"spread({identity(name, term.dtype)})"
+                    self.line(f"store_lanes({self.pointers[buffer]}, k, {empty})")
+
+    def accumulate(self, term: Term, text: str, lanes: bool) -> None:
+        if term.kind == "total":
+            running = f"{self.name(term)}_running"
+            self.line(f"{running} = {OPS[term.detail].scalar.format(running, text)}")
+            return
+        buffer, index, name = term.detail
+        pointer, at = self.pointers[buffer], self.index(index)
+        known = self.load(pointer, at, lanes)
+        self.save(pointer, at, OPS[name].scalar.format(known, text), lanes)
+
+    def finish_totals(self) -> None:
+        for term in self.terms:
+            if term.kind == "total":
+                running = f"{self.names[term]}_running"
+                text = f"{term.detail}_lanes({running})" if self.is_lanes(term.operands[0]) else running
+                self.line(f"{self.names[term]} = {text}")
+
+    def late_scalars(self) -> None:
+        for term in self.terms:
+            if term.late and not term.axes and term.kind in ("compute", "column"):
+                self.define(term)
+        for store in self.nest.stores:
+            if store.term.late and not store.index and store.term.kind != "scatter":
+                self.save(self.pointers[store.buffer], "0", self.operand(store.term, False), False)
+
+    def late_lanes(self) -> None:
+        """Arithmetic on whole columns after the loops, and columns that go to memory as they are."""
+        by_axes: dict[tuple[int, ...], list[Store]] = {}
+        for store in self.nest.stores:
+            if store.term.late and store.index:
+                by_axes.setdefault(tuple(axis for axis, _ in store.index if axis is not None), []).append(store)
+        for axes, stores in by_axes.items():
+            with self.some_loops(axes):
+                if self.nest.lane in axes:
+                    self.late_lane_loop(stores)
+                else:
+                    self.late_body(stores, lanes=False)
+
+    @contextmanager
+    def some_loops(self, axes: tuple[int, ...]) -> Iterator[None]:
+        outer = [axis for axis in axes if axis != self.nest.lane]
+        for axis in outer:
+            self.line(f"for {self.variable(axis)} in range(n{axis}):")
+            self.depth += 1
+        yield
+        self.depth -= len(outer)
+
+    def late_lane_loop(self, stores: list[Store]) -> None:
+        extent = self.extents[-1]
+        with self.block(f"for j in range(0, {extent}, {LANES}):"):
+            if self.mode not in ("exact", "one"):
+                self.line(f"live0 = live({extent} - j)")
+                self.live = "live0"
+            self.late_body(stores, lanes=True)
+            self.live = ""
+
+    def late_body(self, stores: list[Store], lanes: bool) -> None:
+        needed: set[Term] = set()
+        stack = [store.term for store in stores]
+        while stack:
+            term = stack.pop()
+            if term in needed or not term.axes:
+                continue
+            needed.add(term)
+            if term.kind == "compute":
+                stack.extend(term.operands)
+        for term in self.terms:
+            if term in needed:
+                self.define(term)
+        for store in stores:
+            self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, lanes), lanes)
