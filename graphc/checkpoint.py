@@ -53,6 +53,9 @@ def save(tensors: Mapping[str, Any], path: Location, metadata: Mapping[str, str]
     tensors   name -> anything that shows its numbers as an array; any memory layout
     metadata  texts to keep with them
 
+    A step that is to go on as if it had never stopped needs `step.state_dict()`, which holds where its random numbers
+    are, and the loader's `state_dict()`; `gx.get_rng_state()` holds the generator of initial values too.
+
     Raises CheckpointError for an element type the format lacks, or when the file cannot be written; DTypeError for what
     cannot be read as an array.
     """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -61,6 +63,19 @@ class Plan:
     figures: Mapping[str, Graph] = field(default_factory=dict)
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage collection inside: a graph is many small objects that all live, and looking at them takes a third of
+    the time that compiling a deep model does."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class Function:
     """A compiled function: arrays in, arrays out, parameters updated in place.
 
@@ -71,23 +86,11 @@ class Function:
         self.name = plan.name
         self.origin = plan.origin
         self.packed = plan.packed
-        self.stages: dict[str, Graph] = {}
-        traced, self.parameters, self.scalars = bind(plan)
-        self.inputs = traced.of_role("data")
-        self.ranges = [value for value in traced.values() if value.op is ops.require_range]
-        self.limits = limits_of(traced)
-        try:
-            graph = run_passes(traced, watch=self.stages.__setitem__)
-            self.artifact = artifacts.build(graph, default_cache())
-            self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
-        except GraphcError:
-            raise
-        except Exception as error:
-            raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+        with without_collection():
+            self.compile(plan)
         # Several parameters lie in one block of memory, so there are few.
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
-        self.traced = traced
         self.exact = ExactBatch.of(self.inputs, epoch_dim(self.artifact.program))
         self.figures = plan.figures
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
@@ -95,6 +98,38 @@ class Function:
         self.record = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.__name__ = self.name
         LOG.info("%s: %s", self.name, self.compiled)
+
+    def compile(self, plan: Plan) -> None:
+        """From what was traced to loaded code."""
+        traced, self.parameters, self.scalars = bind(plan)
+        self.traced = traced
+        self.inputs = traced.of_role("data")
+        self.ranges = [value for value in traced.values() if value.op is ops.require_range]
+        self.limits = limits_of(traced)
+        try:
+            self.artifact = artifacts.build(self.passed(), default_cache())
+            self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
+        except GraphcError:
+            raise
+        except Exception as error:
+            raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+
+    def passed(self) -> Graph:
+        """The graph after all passes. What they noted about values on the way is forgotten, so that all else can go."""
+        seen: list[Graph] = []
+        graph = run_passes(self.traced, watch=lambda name, stage: seen.append(stage))
+        for stage in seen[:-1]:
+            for value in stage.values():
+                value.memo.clear()
+            stage.memo.clear()
+        return graph
+
+    @property
+    def stages(self) -> dict[str, Graph]:
+        """The graph as it was traced and after each pass, by the pass's name; computed anew every time."""
+        found: dict[str, Graph] = {}
+        run_passes(self.traced, watch=found.__setitem__)
+        return found
 
     # -- calling
 
@@ -364,10 +399,14 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
             continue
         holder = value.owner
         if not isinstance(holder, (Parameter, Scalar)):
+            inside = value.attrs["role"] == "state"  # of a loop: states of functions have owners
+            advice = ["add it to the list of inputs"]
+            if inside:
+                advice = ["it belongs to the function given to scan or cond; return what you need from that function"]
             raise TraceError(
                 f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}",
                 value.origin or plan.origin,
-                ["add it to the list of inputs"],
+                advice,
             )
         if value.type != holder.input.type:
             raise TraceError(

@@ -24,8 +24,7 @@ initial = np.random.Generator(np.random.Philox())  # of initial values and of se
 state = Parameter(np.array([initial.integers(2**63), 0]), "random_state", requires_grad=False)  # seed, calls
 state.storage.in_block = True  # it outlives every function, so it must not keep the memory of one
 
-WORDS = ("counter", "key")  # of the state of NumPy's Philox
-NUMBERS = ("buffer_pos", "has_uint32", "uinteger")
+NUMBERS = ("buffer_pos", "has_uint32", "uinteger")  # of the state of NumPy's Philox, behind its arrays
 
 
 class Draw:
@@ -42,8 +41,9 @@ _streams = itertools.count(1)
 
 
 def manual_seed(seed: int) -> None:
-    """Start the generator anew: equal seeds give equal initial values, random numbers and, for loaders without a seed,
-    orders.
+    """Start the generator anew.
+
+    Equal seeds give equal initial values, random numbers and, for loaders without a seed, orders.
     """
     initial.bit_generator.state = np.random.Philox(seed).state
     state.copy_([signed(seed % 2**64), 0])

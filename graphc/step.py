@@ -147,7 +147,7 @@ def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
     check_device(device)
     source = Tensor(ops.input(name="x", role="data", type=x))
-    with in_mode(net, training=False):
+    with tracing(), in_mode(net, training=False):
         result = net(source)
     return Function(
         Plan("predict_step", (("x", source.value),), (("result", result.value),), (), "one", False, user_origin())

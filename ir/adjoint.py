@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, reachable
-from graphc.ir.rewrite import rebuild, with_operands
+from graphc.ir.rewrite import hand_out, with_operands
 from graphc.ir.types import FLOATS, Shape, multiply
 
 Cotangents = dict[Value, Value]
@@ -251,19 +251,22 @@ def free_name(name: str, known: set[str]) -> str:
 
 def with_grown(graph: Graph, grown: Grown) -> Graph:
     """The graph over the latest form of each of its loops."""
-
-    def visit(value: Value) -> Value | None:
-        if value.op.kind != "part" or value.operands[0] not in latest:
-            return None
-        return with_operands(value, (latest[value.operands[0]],))
-
-    latest: Grown = {}
-    for loop in grown:
-        last = loop
-        while last in grown:
-            last = grown[last]
-        latest[loop] = last
-    return rebuild(graph, visit) if latest else graph
+    if not grown:
+        return graph
+    new: dict[Value, Value] = {}
+    stack = [output.value for output in graph.outputs]
+    while stack:
+        value = latest = stack[-1]
+        if value in new:
+            stack.pop()
+            continue
+        while latest in grown:
+            latest = grown[latest]
+        missing = [operand for operand in latest.operands if operand not in new]
+        stack.extend(missing)
+        if not missing:
+            new[stack.pop()] = with_operands(latest, tuple(new[operand] for operand in latest.operands))
+    return hand_out(graph, new)
 
 
 def summands(value: Value) -> Iterator[Value]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import nn, optim
 from graphc import functional as F
+from graphc import nn, optim
 from graphc.backends import reference
 from graphc.errors import DTypeError, LabelError, ShapeError
 from graphc.ir.passes import run_passes

@@ -137,3 +137,7 @@ def test_training_loop():
 
 def test_character_gru():
     assert run("character_gru", epochs=2) < 2.1
+
+
+def test_transformer():
+    assert run("transformer", epochs=2) < 2.5

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from calls import DTYPES, compare, run
+from calls import DTYPES, check_slopes, compare, run
 
 import graphc as gx
+from graphc import data
 from graphc.errors import DTypeError, LabelError, ShapeError, TraceError
 
 T = gx.dim("T", max=9)
@@ -79,6 +80,24 @@ def test_parts_of_size_one_and_nothing(shape):
     check_parts(("x[0]", "x[-1:]", "x[::-1]", "x[[0, -1, 0]]", "x[..., 0]", "x[1:]", "x[None, :, 1:]"), array)
 
 
+def test_second_derivatives(rng):
+    i = gx.arange(4) * 3 % 4  # 0, 3, 2, 1
+    functions = {
+        "slice": lambda x: x[1:, ::-2],
+        "look-up": lambda x: x[i % 3, i],
+        "gather": lambda x: gx.gather(x, 0, gx.stack([i % 3, i % 2])),
+        "scatter": lambda x: gx.scatter_add(x, 1, gx.stack([i % 2, i, i]), x * x),
+        "put": lambda x: gx.index_put(x, (i % 3, 0), x[0] * x[1]),
+        "sort": lambda x: gx.sort(x).values * x,
+        "cumprod": lambda x: gx.cumprod(x, 1),
+        "concat": lambda x: gx.concat([x, x[:1] * x[1:2]]),
+        "einsum": lambda x: gx.einsum("ij,kj->ik", x, x),
+        "matmul": lambda x: x.T @ (x @ x.T),
+    }
+    slopes = {name: lambda x, f=f: gx.grad((f(x) ** 3).sum(), x) for name, f in functions.items()}
+    check_slopes(slopes, rng.permutation(np.linspace(-2, 2, 12)).reshape(3, 4))
+
+
 # -- indices that are computed
 
 INDEXED = (
@@ -130,6 +149,18 @@ def test_too_small_for_a_part(text, least):
     with pytest.raises(ShapeError, match=rf"T={least - 1}, too little for a part it takes") as caught:
         f(np.ones(least - 1, np.float32))
     assert len(str(caught.value).splitlines()) <= 8
+
+
+def test_too_small_a_batch_is_found_before_an_epoch():
+    state = gx.parameter("state", np.zeros(1))
+    x = gx.input("x", gx.f32[T])
+    f = gx.function([x], x[:3].sum(), updates={state: state + x[2]})
+    loader = data.DataLoader(data.TensorDataset(np.ones(10, np.float32)), batch_size=4)
+    with pytest.raises(ShapeError, match="T=2, too little"):
+        f.epoch(loader)
+    assert state.item() == 0
+    f.epoch(data.DataLoader(data.TensorDataset(np.ones(11, np.float32)), batch_size=4))
+    assert state.item() == 3
 
 
 @pytest.mark.parametrize("size", ["T", 5])

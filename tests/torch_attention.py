@@ -1,7 +1,7 @@
 """Writes the numbers that attention is compared with: results and gradients, as PyTorch computes them in f64.
 
-Run by hand where PyTorch is installed: `python tests/torch_attention.py`. It makes golden/torch_attention.npz. All inputs
-and states are f32 numbers. Under the expressions of attention_cases.py:
+Run by hand where PyTorch is installed: `python tests/torch_attention.py`. It makes golden/torch_attention.npz. All
+inputs and states are f32 numbers. Under the expressions of attention_cases.py:
 
 "<name>"                       an input or a mask
 "<group>|<n>|state <key>"      the state_dict of the layer of case n, in its order

@@ -206,7 +206,7 @@ def threshold(x: Any, threshold: float, value: float) -> Tensor:
     return where(tensor <= threshold, value, tensor)
 
 
-def softmin(x: Any, axis: int = -1, *, dim: int | None = None, dtype: Any = None) -> Tensor:
+def softmin(x: Any, axis: int = -1, dtype: Any = None, *, dim: int | None = None) -> Tensor:
     """softmax(-x)."""
     (tensor,) = as_floats(x)
-    return softmax(-tensor, axis, dim=dim, dtype=dtype)
+    return softmax(-tensor, axis, dtype, dim=dim)

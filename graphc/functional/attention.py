@@ -1,4 +1,7 @@
-"""Attention: means of values, weighted by how well keys fit a query (Vaswani et al. 2017, Attention is all you need)."""
+"""Attention: means of values, weighted by how well their keys fit a query.
+
+Source: Vaswani et al. 2017, Attention is all you need.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ from graphc.errors import ShapeError
 from graphc.functional.windows import Window, for_axes, surrounded, under_windows, windows_of, with_batch
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
-from graphc.ir.ops.view import flipped, spread_out
+from graphc.ir.ops.view import spread_out
 from graphc.ir.types import Extent, add, multiply, subtract
 from graphc.tensor import Tensor, apply, as_floats, as_tensor
+from graphc.tensor.joining import flip
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -144,8 +145,7 @@ def transposed_convolution(
     value = image.value
     for axis, window in enumerate(forward, 2):
         value = spread_out(value, axis, window.stride)
-    turned = as_tensor(flipped(kernel.value, tuple(range(2, kernel.ndim))))
-    split = turned.reshape(groups, -1, *kernel.shape[1:]).transpose(1, 2)
+    split = flip(kernel, tuple(range(2, kernel.ndim))).reshape(groups, -1, *kernel.shape[1:]).transpose(1, 2)
     result = product(surrounded(name, as_tensor(value), windows), split, shift, windows)
     return result.squeeze(0) if alone else result
 

@@ -40,10 +40,10 @@ def shape_of(*extents: Any) -> tuple[Extent, ...]:
     return tuple(as_extent(extent) for extent in sequence(extents))
 
 
-def full(shape: Any, value: Any, dtype: Any = None) -> Tensor:
+def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """A constant; its dtype is that of the number unless one is named."""
-    number = lift(value)
-    wanted = common_dtype([value], [number]) if dtype is None else dtype_name(dtype)
+    number = lift(fill_value)
+    wanted = common_dtype([fill_value], [number]) if dtype is None else dtype_name(dtype)
     return as_tensor(stretch(cast_value(number, wanted), shape_of(shape)))
 
 
@@ -57,10 +57,10 @@ def ones(*shape: Any, dtype: Any = None) -> Tensor:
     return full(shape_of(*shape), 1.0, dtype)
 
 
-def full_like(x: Any, value: Any, dtype: Any = None) -> Tensor:
+def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """A constant of the shape of x, and of its dtype unless one is named."""
     tensor = as_tensor(x)
-    return full(tensor.value.shape, value, dtype or tensor.dtype)
+    return full(tensor.value.shape, fill_value, dtype or tensor.dtype)
 
 
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:

@@ -54,8 +54,8 @@ def alpha_dropout(x: Any, p: float = 0.5, training: bool = False, inplace: bool 
     lowest = -SELU_ALPHA * SELU_SCALE
     scale = ((1 - p) * (1 + p * lowest**2)) ** -0.5
     kept = happens(1 - p, tensor.value.shape)
-    moved: Tensor = where(kept, tensor, lowest) - lowest * p
-    return moved * scale
+    result: Tensor = (where(kept, tensor, lowest) - lowest * p) * scale
+    return result
 
 
 def channel_dropout(name: str, x: Any, ranks: tuple[int, int], p: float, training: bool) -> Tensor:

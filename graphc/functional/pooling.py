@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from builtins import sum as builtins_sum
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 from graphc.errors import ShapeError
 from graphc.functional.creation import arange
 from graphc.functional.windows import Window, for_axes, places_under, surrounded, windows_of
-from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Extent, multiply
-from graphc.tensor import Tensor, apply, as_floats, where
+from graphc.tensor import Tensor, as_floats, where
 from graphc.tensor.arithmetic import maximum, minimum
+from graphc.tensor.indexing import narrow
+from graphc.tensor.joining import concat
 from graphc.tensor.reduction import argmax, sum
 
 __all__ = [
@@ -343,15 +343,8 @@ def blocks(x: Tensor, axis: int, window: Window) -> Tensor:
     """[..., extent, ...] -> [..., positions, size, ...]"""
     shape = x.value.shape
     count = Window(window.size, window.stride).positions(shape[axis])
-    cut = part(x, axis, 0, multiply(count, window.size))
-    return cut.reshape(*shape[:axis], count, window.size, *shape[axis + 1 :])
-
-
-def part(x: Tensor, axis: int, start: int, count: Extent) -> Tensor:
-    """`count` places along an axis."""
-    shape, first = list(x.value.shape), [0] * x.ndim
-    shape[axis], first[axis] = count, start
-    return apply(ops.slice, x.value, start=tuple(first), step=(1,) * x.ndim, shape=tuple(shape))
+    whole = narrow(x, axis, 0, multiply(count, window.size))
+    return whole.reshape(*shape[:axis], count, window.size, *shape[axis + 1 :])
 
 
 def counts(x: Tensor, axis: int, window: Window, ends: int, positions: Extent) -> Tensor:
@@ -371,21 +364,6 @@ def in_parts(name: str, carried: list[Tensor], axis: int, count: int, combine: C
     found = []
     for number in range(count):
         start, end = number * extent // count, -(-(number + 1) * extent // count)
-        pieces = [part(each, axis, start, end - start) for each in carried]
+        pieces = [narrow(each, axis, start, end - start) for each in carried]
         found.append(combine(pieces, axis, Window(end - start, end - start)))
-    return [concatenate(each, axis) for each in zip(*found, strict=True)]
-
-
-def concatenate(tensors: Any, axis: int) -> Tensor:
-    total = None
-    at = 0
-    size = builtins_sum(t.shape[axis] for t in tensors)
-    for t in tensors:
-        shape = list(t.value.shape)
-        shape[axis] = size
-        start = [0] * t.ndim
-        start[axis] = -at
-        padded = apply(ops.pad, t.value, start=tuple(start), shape=tuple(shape))
-        total = padded if total is None else total + padded
-        at += t.shape[axis]
-    return total
+    return [concat(each, axis) for each in zip(*found, strict=True)]

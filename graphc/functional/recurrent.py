@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphc.errors import ShapeError
 from graphc.functional.products import linear
+from graphc.ir.graph import user_origin
 from graphc.tensor import Tensor, as_tensor
 from graphc.tensor.maths import relu, sigmoid, tanh
 
@@ -54,5 +56,7 @@ def gru_gates(given: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
 
 def parts(x: Tensor, count: int) -> list[Tensor]:
     """Equal parts of the last axis."""
-    size = x.shape[-1] // count
+    size, rest = divmod(x.shape[-1], count)
+    if rest:
+        raise ShapeError(f"{count} gates do not divide the last axis of {x.type}", user_origin())
     return [x[..., number * size : (number + 1) * size] for number in range(count)]

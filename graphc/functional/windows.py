@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ShapeError
+from graphc.functional.padding import pad
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.ops.view import window_vjp
 from graphc.ir.types import Extent, add, divide, multiply, subtract
-from graphc.tensor import Tensor, apply, as_floats, where
+from graphc.tensor import Tensor, apply, as_floats, as_tensor
+from graphc.tensor.indexing import Part, cut
 
 __all__ = ["fold", "unfold"]
 
@@ -101,16 +103,12 @@ def surrounded(name: str, x: Tensor, windows: Sequence[Window], fill: float = 0.
     first = x.ndim - len(windows)
     for axis, window in enumerate(windows, first):
         check_positions(name, x, axis, window)
-    if not any(window.before or window.after for window in windows):
-        return x
-    start = (*[0] * first, *(-window.before for window in windows))
-    last = (window.padded(extent) for window, extent in zip(windows, x.value.shape[first:], strict=True))
-    shape = (*x.value.shape[:first], *last)
-    padded = apply(ops.pad, x.value, start=start, shape=shape)
-    if fill == 0:
-        return padded
-    inside = ops.full(value=True, type=x.type.with_dtype("bool"))
-    return where(apply(ops.pad, inside, start=start, shape=shape), padded, fill)
+    return pad(x, ends_of(windows), value=fill) if any(ends_of(windows)) else x
+
+
+def ends_of(windows: Sequence[Window]) -> list[int]:
+    """The places added at the ends, as `pad` takes them: of the last axis first."""
+    return [places for window in reversed(windows) for places in (window.before, window.after)]
 
 
 def check_positions(name: str, x: Tensor, axis: int, window: Window) -> None:
@@ -193,19 +191,16 @@ def places_under(x: Tensor, axis: int, window: Window) -> list[Tensor]:
     Steps between positions become an axis of their own, so that every place is a slice without steps: gradients of such
     slices are sums of padded arrays, not of arrays spread out.
     """
-    shape = x.value.shape
+    value, shape = x.value, x.value.shape
     count = Window(window.size, window.stride, window.dilation).positions(shape[axis])
-    stride = 1 if count == 1 else window.stride
+    places, stride = range(0, window.reach, window.dilation), window.stride
+    if stride == 1 or count == 1:
+        return [as_tensor(cut(value, {axis: Part(place, 1, count)})) for place in places]
     blocks = add(count, (window.reach - 1) // stride)
     before, after = shape[:axis], shape[axis + 1 :]
-    if stride == 1:
-        phases = x.unsqueeze(axis)
-    else:
-        whole = apply(ops.pad, x.value, start=(0,) * x.ndim, shape=(*before, multiply(blocks, stride), *after))
-        phases = whole.reshape(*before, blocks, stride, *after).transpose(axis, axis + 1)
-    found = []
-    for place in range(0, window.reach, window.dilation):
-        start = (*[0] * axis, place % stride, place // stride, *[0] * len(after))
-        part = apply(ops.slice, phases.value, start=start, step=(1,) * phases.ndim, shape=(*before, 1, count, *after))
-        found.append(part.squeeze(axis))
-    return found
+    whole = apply(ops.pad, value, start=(0,) * x.ndim, shape=(*before, multiply(blocks, stride), *after))
+    phases = whole.reshape(*before, blocks, stride, *after).transpose(axis, axis + 1).value
+    parts = (
+        cut(phases, {axis: Part(each % stride, 1, 1), axis + 1: Part(each // stride, 1, count)}) for each in places
+    )
+    return [as_tensor(part).squeeze(axis) for part in parts]

@@ -24,9 +24,9 @@ class MultiheadAttention(Module):
     kdim, vdim   features of keys and of values; embed_dim if left out
     batch_first  inputs are [n, length, features] rather than [length, n, features]; [length, features] is one sample
 
-    in_proj_weight [3 * embed_dim, embed_dim] holds the projections of queries, keys and values one above the other; with
-    kdim or vdim they are q_proj_weight, k_proj_weight and v_proj_weight. Weights start as init.xavier_uniform_ makes
-    them, but out_proj's as Linear makes it; biases start at 0.
+    in_proj_weight [3 * embed_dim, embed_dim] projects to queries, keys and values, one above the other; where kdim or
+    vdim differ, q_proj_weight, k_proj_weight and v_proj_weight do. They start as init.xavier_uniform_ makes them,
+    out_proj.weight as Linear makes it, biases at 0.
     """
 
     def __init__(
@@ -122,9 +122,7 @@ class MultiheadAttention(Module):
         if self.in_proj_weight is not None:
             weights = functional.split(self.in_proj_weight, self.embed_dim)
         return [
-            functional.linear(x, weight, bias)
-            .reshape(*x.shape[:2], self.num_heads, self.head_dim)
-            .permute(0, 2, 1, 3)
+            functional.linear(x, weight, bias).reshape(*x.shape[:2], self.num_heads, self.head_dim).permute(0, 2, 1, 3)
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         ]
 

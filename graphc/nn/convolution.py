@@ -15,7 +15,7 @@ from graphc.functional.convolution import (
     transposed_convolution,
     transposed_extent,
 )
-from graphc.functional.windows import for_axes, windows_of
+from graphc.functional.windows import ends_of, for_axes, windows_of
 from graphc.ir.graph import user_origin
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
@@ -120,8 +120,7 @@ class Convolution(ChannelFilter):
         tensor: Tensor = self.fitted(x)
         padding: Any = self.padding
         if self.padding_mode != "zeros":
-            ends = [end for window in reversed(self.windows) for end in (window.before, window.after)]
-            tensor, padding = functional.pad(tensor, ends, self.padding_mode), 0
+            tensor, padding = functional.pad(tensor, ends_of(self.windows), self.padding_mode), 0
         settings = (self.stride, padding, self.dilation, self.groups)
         return convolution(type(self).__name__, self.axes, tensor, self.weight, self.bias, *settings)
 
@@ -190,10 +189,8 @@ class TransposedConvolution(ChannelFilter):
         for extent, window, size in zip(x.value.shape[-self.axes :], windows, wanted, strict=True):
             least = transposed_extent(extent, window)
             if not isinstance(least, int) or not 0 <= size - least < window.stride:
-                raise ShapeError(
-                    f"{name}: output_size={size} of an input of {extent} is not one of {window.stride} sizes from {least}",
-                    user_origin(),
-                )
+                sizes = f"one of {window.stride} sizes from {least}"
+                raise ShapeError(f"{name}: output_size={size} of {extent} places is not {sizes}", user_origin())
             found.append(size - least)
         return tuple(found)
 

@@ -17,6 +17,11 @@ from graphc.tensor import DType, Parameter, Tensor, as_floats
 States = tuple[Tensor, ...]  # h, or h and c
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": functional.tanh, "relu": functional.relu}
+ENDS = ("", "_reverse")  # of parameters' names, by direction
+USUAL = {
+    "proj_size": 0, "num_layers": 1, "nonlinearity": "tanh", "bias": True, "batch_first": False, "dropout": 0.0,
+    "bidirectional": False,
+}  # fmt: skip
 
 
 class Weights(NamedTuple):
@@ -48,46 +53,41 @@ class Recurrent(Module):
 
     gates: ClassVar[int]
     step: Callable[[Tensor, States, Weights], States]  # what the input gives to the gates, states -> states, h first
+    proj_size: int = 0  # LSTM has it
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        device: Any,
-        dtype: DType | None,
-        proj_size: int = 0,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: DType | None = None,
     ) -> None:
         super().__init__()
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        if proj_size not in range(hidden_size):
-            raise ValueError(f"proj_size={proj_size} must be at least 0 and below hidden_size={hidden_size}")
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
-        self.dropout, self.proj_size = check_probability(dropout), proj_size
-        for place in self.places():
-            features = input_size if place.startswith("l0") else self.directions * self.state_sizes[0]
-            for name, shape in self.shapes(features).items():
-                self.register_parameter(f"{name}_{place}", new_parameter(shape, device, dtype))
+        if self.proj_size not in range(hidden_size):
+            raise ValueError(f"proj_size={self.proj_size} must be at least 0 and below hidden_size={hidden_size}")
+        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
+        self.batch_first, self.dropout, self.bidirectional = batch_first, check_probability(dropout), bidirectional
+        for layer in range(num_layers):
+            features = len(self.ends) * self.state_sizes[0] if layer else input_size
+            for end in self.ends:
+                for name, shape in self.shapes(features).items():
+                    self.register_parameter(f"{name}_l{layer}{end}", new_parameter(shape, device, dtype))
         self.reset_parameters()
 
     @property
-    def directions(self) -> int:
-        return 2 if self.bidirectional else 1
+    def ends(self) -> tuple[str, ...]:
+        return ENDS if self.bidirectional else ENDS[:1]
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
         """Features of each state, of the outputs first."""
         return (self.hidden_size,)
-
-    def places(self) -> list[str]:
-        """What the parameters' names end in, in the order of the states."""
-        ends = ("", "_reverse")[: self.directions]
-        return [f"l{layer}{end}" for layer in range(self.num_layers) for end in ends]
 
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """The parameters of one layer in one direction."""
@@ -98,7 +98,7 @@ class Recurrent(Module):
 
     def reset_parameters(self) -> None:
         """New initial values."""
-        start_evenly(self, self.hidden_size)
+        start_evenly(self)
 
     # -- the call
 
@@ -107,9 +107,9 @@ class Recurrent(Module):
         lasts: list[States] = []
         for layer in range(self.num_layers):
             outputs = []
-            for place in self.places()[layer * self.directions :][: self.directions]:
+            for end in self.ends:
                 start = tuple(state[len(lasts)] for state in starts)
-                last, output = self.run(rows, start, place)
+                last, output = self.run(rows, start, f"l{layer}{end}")
                 lasts.append(last)
                 outputs.append(output)
             rows = functional.cat(outputs, -1) if self.bidirectional else outputs[0]
@@ -130,7 +130,7 @@ class Recurrent(Module):
             states = self.step(given, states, weights)
             return states, states[0]
 
-        last, outputs = scan(step, start, self.projected(rows, weights), reverse=place.endswith("_reverse"))
+        last, outputs = scan(step, start, self.projected(rows, weights), reverse=place.endswith(ENDS[1]))
         return last, outputs
 
     def projected(self, rows: Tensor, weights: Weights) -> Tensor:
@@ -147,19 +147,14 @@ class Recurrent(Module):
         alone = tensor.ndim == 2
         if self.batch_first and not alone:
             tensor = tensor.permute(1, 0, 2)
-        batch = tensor.shape[1:-1]
-        shapes = [(len(self.places()), *batch, size) for size in self.state_sizes]
-        starts = first_states(self, given, shapes, tensor)
+        runs, batch = self.num_layers * len(self.ends), tensor.shape[1:-1]
+        starts = first_states(self, given, [(runs, *batch, size) for size in self.state_sizes], tensor)
         if alone:
             tensor, starts = tensor.unsqueeze(1), [state.unsqueeze(1) for state in starts]
         return tensor, starts, alone
 
     def extra_repr(self) -> str:
-        named = {
-            "proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
-        }  # fmt: skip
-        differing = [f"{name}={getattr(self, name)}" for name, usual in named.items() if getattr(self, name) != usual]
-        return ", ".join([str(self.input_size), str(self.hidden_size), *differing])
+        return settings(self)
 
 
 class RNN(Recurrent):
@@ -185,9 +180,8 @@ class RNN(Recurrent):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        check_nonlinearity(nonlinearity)
+        self.nonlinearity = checked_nonlinearity(nonlinearity)
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
-        self.nonlinearity = nonlinearity
 
     def step(self, given: Tensor, states: States, weights: Weights) -> States:
         return (NONLINEARITIES[self.nonlinearity](given + functional.linear(states[0], weights.weight_hh)),)
@@ -216,9 +210,8 @@ class LSTM(Recurrent):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype, proj_size
-        )
+        self.proj_size = proj_size
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
@@ -237,20 +230,6 @@ class GRU(Recurrent):
     """
 
     gates = 3
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: Any = None,
-        dtype: DType | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
     def projected(self, rows: Tensor, weights: Weights) -> Tensor:
         return functional.linear(rows, weights.weight_ih, weights.bias_ih)
@@ -273,7 +252,9 @@ class RecurrentCell(Module):
     gates: ClassVar[int]
     states: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: DType | None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: DType | None = None
+    ) -> None:
         super().__init__()
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
@@ -286,7 +267,7 @@ class RecurrentCell(Module):
 
     def reset_parameters(self) -> None:
         """New initial values."""
-        start_evenly(self, self.hidden_size)
+        start_evenly(self)
 
     def fitted(self, x: Any, hx: Any) -> list[Tensor]:
         """The input and its states."""
@@ -301,7 +282,7 @@ class RecurrentCell(Module):
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        return settings(self)
 
 
 class RNNCell(RecurrentCell):
@@ -318,9 +299,8 @@ class RNNCell(RecurrentCell):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        check_nonlinearity(nonlinearity)
+        self.nonlinearity = checked_nonlinearity(nonlinearity)
         super().__init__(input_size, hidden_size, bias, device, dtype)
-        self.nonlinearity = nonlinearity
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         cell = functional.rnn_tanh_cell if self.nonlinearity == "tanh" else functional.rnn_relu_cell
@@ -332,11 +312,6 @@ class LSTMCell(RecurrentCell):
 
     gates, states = 4, 2
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: DType | None = None
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
-
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
         tensor, *states = self.fitted(x, hx)
         return functional.lstm_cell(tensor, states, *self.weights())
@@ -347,11 +322,6 @@ class GRUCell(RecurrentCell):
 
     gates = 3
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: DType | None = None
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
-
     def forward(self, x: Any, hx: Any = None) -> Tensor:
         return functional.gru_cell(*self.fitted(x, hx), *self.weights())
 
@@ -359,20 +329,28 @@ class GRUCell(RecurrentCell):
 # -- what layers and cells have in common
 
 
-def start_evenly(layer: Module, hidden_size: int) -> None:
+def start_evenly(layer: Recurrent | RecurrentCell) -> None:
     """Parameters evenly in ±1/sqrt(hidden_size)."""
-    limit = 1 / math.sqrt(hidden_size)
+    limit = 1 / math.sqrt(layer.hidden_size)
     for parameter in layer.parameters():
         init.uniform_(parameter, -limit, limit)
 
 
-def check_nonlinearity(name: str) -> None:
+def checked_nonlinearity(name: str) -> str:
     if name not in NONLINEARITIES:
         raise ValueError(f"nonlinearity={name!r} is not a choice; it is {' or '.join(map(repr, NONLINEARITIES))}")
+    return name
 
 
-def titled(layer: Any) -> str:
+def titled(layer: Recurrent | RecurrentCell) -> str:
     return f"{type(layer).__name__}({layer.input_size}, {layer.hidden_size})"
+
+
+def settings(layer: Recurrent | RecurrentCell) -> str:
+    """Sizes, and what differs from the defaults."""
+    found = {name: getattr(layer, name) for name in USUAL if hasattr(layer, name)}
+    differing = [f"{name}={value!r}" for name, value in found.items() if value != USUAL[name]]
+    return ", ".join([str(layer.input_size), str(layer.hidden_size), *differing])
 
 
 def listed(hx: Any) -> list[Any]:
@@ -382,7 +360,9 @@ def listed(hx: Any) -> list[Any]:
     return list(hx) if isinstance(hx, (tuple, list)) else [hx]
 
 
-def first_states(layer: Module, given: Sequence[Tensor], shapes: Sequence[tuple[Any, ...]], x: Tensor) -> list[Tensor]:
+def first_states(
+    layer: Recurrent | RecurrentCell, given: Sequence[Tensor], shapes: Sequence[tuple[Any, ...]], x: Tensor
+) -> list[Tensor]:
     """The states given, of these shapes; zeros if there are none."""
     if not given:
         return [functional.zeros(shape, dtype=x.dtype) for shape in shapes]

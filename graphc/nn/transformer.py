@@ -1,7 +1,7 @@
 """Transformer layers (Vaswani et al. 2017, Attention is all you need) and rows of them.
 
-Masks mean what they mean in MultiheadAttention: bool True leaves a key out, floats are added; is_causal lets place i see
-the places 0 .. i only, also without a mask.
+Masks mean what they mean in MultiheadAttention: bool True leaves a key out, floats are added. Where is_causal is set and
+no mask is given, place i sees the places 0 .. i only.
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ class TransformerDecoderLayer(TransformerLayer):
             return attended(self.self_attn, x, x, tgt_mask, tgt_key_padding_mask, tgt_is_causal)
 
         def remember(x: Any) -> Tensor:
-            return attended(
-                self.multihead_attn, x, memory, memory_mask, memory_key_padding_mask, memory_is_causal
-            )
+            return attended(self.multihead_attn, x, memory, memory_mask, memory_key_padding_mask, memory_is_causal)
 
         return self.add(self.add(self.add(tgt, 1, attend), 2, remember), 3, self.feed_forward)
 

@@ -80,13 +80,18 @@ __all__ = [
 # -- sums, products, quotients
 
 
-def add(a: Any, b: Any, /) -> Tensor:
-    """a + b; of bools, whether one is true."""
-    return or_logic(ops.add, ops.logical_or, a, b)
+def add(a: Any, b: Any, /, *, alpha: Any = 1) -> Tensor:
+    """a + alpha * b; of bools, whether one is true."""
+    return or_logic(ops.add, ops.logical_or, a, times(alpha, b))
 
 
-def subtract(a: Any, b: Any, /) -> Tensor:
-    return elementwise(ops.sub, a, b)
+def subtract(a: Any, b: Any, /, *, alpha: Any = 1) -> Tensor:
+    """a - alpha * b."""
+    return elementwise(ops.sub, a, times(alpha, b))
+
+
+def times(alpha: Any, x: Any) -> Any:
+    return x if is_plain_number(alpha) and alpha == 1 else multiply(alpha, x)
 
 
 def multiply(a: Any, b: Any, /) -> Tensor:
@@ -101,18 +106,13 @@ def or_logic(op: Op, logic: Op, a: Any, b: Any) -> Tensor:
     return combine(logic if dtype == "bool" else op, values, dtype)
 
 
-def divide(a: Any, b: Any, /) -> Tensor:
-    """a / b, of floats; integers are converted."""
-    return floating(ops.div, a, b)
-
-
-def div(a: Any, b: Any, /, *, rounding_mode: str | None = None) -> Tensor:
-    """a / b; rounded towards 0 by "trunc", down by "floor", where integers stay what they are.
+def divide(a: Any, b: Any, /, *, rounding_mode: str | None = None) -> Tensor:
+    """a / b, integers converted to floats; rounded towards 0 by "trunc", down by "floor", where integers stay integers.
 
     Raises ValueError for another rounding mode.
     """
     if rounding_mode is None:
-        return divide(a, b)
+        return floating(ops.div, a, b)
     if rounding_mode == "floor":
         return floor_divide(a, b)
     if rounding_mode == "trunc":
@@ -379,5 +379,5 @@ def detach(x: Any) -> Tensor:
 
 
 # PyTorch's or NumPy's other names.
-abs, neg, sub, mul, true_divide = absolute, negative, subtract, multiply, divide
+abs, neg, sub, mul, div, true_divide = absolute, negative, subtract, multiply, divide, divide
 mod, pow, fix, rint, clamp, cast, stop_gradient = remainder, power, trunc, round, clip, astype, detach

@@ -10,6 +10,7 @@ import numpy as np
 from graphc.arrays import as_array
 from graphc.errors import DTypeError, GraphcError, ShapeError
 from graphc.ir import ops
+from graphc.ir.access import is_constant
 from graphc.ir.graph import IRError, Value, user_origin
 from graphc.ir.ops.record import Op
 from graphc.ir.types import DTYPES, FLOATS, NAMES, Extent, Shape, TensorType
@@ -74,13 +75,27 @@ def apply(op: Op, *operands: Value, **attrs: Any) -> Tensor:
 
 def build(kind: type[GraphcError], op: Op, operands: Sequence[Value], attrs: dict[str, Any]) -> Tensor:
     """One op as a tensor, or an error of that kind."""
+    stopping = gradients_stop()
+    if stopping:
+        operands = [stopped(operand) for operand in operands]
     try:
         value = op(*operands, **attrs)
     except IRError as error:
         raise kind(str(error), user_origin()) from None
-    if gradients_stop() and value.dtype in FLOATS:
-        value = ops.stop_gradient(value)
+    if stopping:
+        value.memo["stopped"] = True
     return as_tensor(value)
+
+
+def stopped(value: Value) -> Value:
+    """The value with no gradient through it: itself where that is so already, as it is for all made in no_grad()."""
+    if value.dtype not in FLOATS or "stopped" in value.memo or is_constant(value):
+        return value
+    if "stop" not in value.memo:
+        value.memo["stop"] = ops.stop_gradient(value)
+        value.memo["stop"].memo["stopped"] = True
+    barrier: Value = value.memo["stop"]
+    return barrier
 
 
 def is_plain_number(x: Any) -> bool:

@@ -24,6 +24,12 @@ class DType:
         extents = shape if isinstance(shape, tuple) else (shape,)
         return TensorType(self.name, tuple(as_extent(extent) for extent in extents))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DType) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __repr__(self) -> str:
         return f"gx.{self.name}"
 

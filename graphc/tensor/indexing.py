@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from graphc.arrays import as_array
 from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
@@ -98,7 +98,7 @@ def plain(item: Any) -> list[Any]:
         raise DTypeError(f"{item} is no index", user_origin(), ["use a whole number, a slice or an array of bools"])
     if item is None or item is ... or isinstance(item, (slice, int, np.integer)) or known_value(item) is not None:
         return [item]
-    array = np.asarray(item)
+    array = as_array(item, "an index")
     if array.dtype == bool and array.ndim:
         return [Marked(*each) for each in zip(np.nonzero(array), array.shape, strict=True)]
     array = array.astype(np.int64) if not array.size else array
@@ -216,7 +216,7 @@ def blocked(shape: Shape, lookups: Mapping[int, Value], at: int) -> tuple[list[V
     spread = [reshaped(stretch(index, block), column) for index in lookups.values()]
     whole = (*ahead, *block, *behind)
     numbers = {axis: number if number < at else number + len(block) for number, axis in enumerate(kept)}
-    numbers |= dict(zip(lookups, count(-1, -1)))
+    numbers |= {axis: -1 - number for number, axis in enumerate(lookups)}
     return [stretch(index, whole) for index in spread], tuple(numbers[axis] for axis in range(len(shape)))
 
 
@@ -227,7 +227,7 @@ def checked_index(name: str, index: Any, extent: Extent, from_end: bool = True) 
     """
     message = f"{name}: indices must lie in {range_of(extent, from_end)}"
     if known_value(index) is None:
-        array = np.asarray(index)
+        array = as_array(index, "the indices")
         if isinstance(extent, int) and array.dtype.kind in "iu":
             outside = array[(array < (-extent if from_end else 0)) | (array >= extent)]
             if outside.size:
@@ -360,7 +360,7 @@ def narrow(x: Any, dim: int, start: Any, length: Any) -> Tensor:
 def part_of(x: Value, axis: int, start: Extent, count: Extent) -> Tensor:
     """`count` places of an axis from `start` on."""
     left = subtract(x.shape[axis], add(start, count))
-    if any(isinstance(each, int) and each < 0 for each in (start, count, left)):
+    if any(bound(each) < 0 for each in (start, count, left)):
         raise ShapeError(f"axis {axis} of {x.type} has no {count} places from {start} on", user_origin())
     return as_tensor(cut(x, {axis: Part(start, 1, count)}))
 

@@ -53,6 +53,8 @@ __all__ = [
     "vstack",
 ]
 
+GROUP = 8  # tensors that one loop joins
+
 # -- together
 
 
@@ -81,9 +83,15 @@ def concat(tensors: Any, axis: int | None = 0, *, dim: int | None = None) -> Ten
 
 
 def in_a_row(values: Sequence[Value], axis: int) -> Tensor:
-    """Values of one type but for an axis, one after another along it."""
+    """Values of one type but for an axis, one after another along it.
+
+    Every element chooses between all values, so many of them are joined by groups first.
+    """
     if len(values) == 1:
         return as_tensor(values[0])
+    if len(values) > GROUP:
+        groups = (values[first : first + GROUP] for first in range(0, len(values), GROUP))
+        return in_a_row([in_a_row(group, axis).value for group in groups], axis)
     ends = list(accumulate((value.shape[axis] for value in values), add))
     place = as_tensor(ops.iota(axis=axis, type=TensorType("i64", with_extent(values[0].shape, axis, ends[-1]))))
     parts = [padded(value, axis, end, ends[-1]) for value, end in zip(values, ends, strict=True)]

@@ -39,47 +39,42 @@ __all__ = ["bincount", "index_add", "index_copy", "index_fill", "index_put", "sc
 
 
 def index_add(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> Tensor:
-    """x with alpha * source[k] added at index[k] along an axis; source is of x's shape, with n there for an index [n].
+    """x with alpha * source[k] added at index[k] along an axis.
 
-    Raises ShapeError where they do not fit.
+    index  [n]; source has the shape of x with n along that axis, or is one number. ShapeError where they do not fit.
     """
-    value, axis, places = lines("index_add", x, dim, index)
-    new = of_dtype("index_add", value, source)
-    if new.shape != places.shape:
-        raise ShapeError(f"index_add of {value.type}: source {new.type} does not fit {places.type}", user_origin())
+    value, axis, places, new = lines("index_add", x, dim, index, source)
     return add(as_tensor(value), placed(value.shape, axis, places, new) * alpha)
 
 
 def index_copy(x: Any, dim: int, index: Any, source: Any) -> Tensor:
-    """x with source[k] put at index[k] along an axis; source is of x's shape, with n there for an index [n].
+    """x with source[k] put at index[k] along an axis.
 
-    Raises ShapeError where they do not fit.
+    index  [n]; source has the shape of x with n along that axis, or is one number. ShapeError where they do not fit.
     """
-    value, axis, places = lines("index_copy", x, dim, index)
-    new = of_dtype("index_copy", value, source)
-    if new.shape != places.shape:
-        raise ShapeError(f"index_copy of {value.type}: source {new.type} does not fit {places.type}", user_origin())
-    return put(value, axis, places, new)
+    return put(*lines("index_copy", x, dim, index, source))
 
 
 def index_fill(x: Any, dim: int, index: Any, value: Any) -> Tensor:
     """x with one number put at the indices of a vector along an axis."""
-    tensor, axis, places = lines("index_fill", x, dim, index)
-    new = of_dtype("index_fill", tensor, value)
-    if new.shape:
-        raise ShapeError(f"index_fill puts one number, got {new.type}", user_origin())
-    return where(named(tensor.shape, axis, places), as_tensor(new), as_tensor(tensor))
+    if as_tensor(value).ndim:
+        raise ShapeError(f"index_fill puts one number, got {as_tensor(value).type}", user_origin())
+    return put(*lines("index_fill", x, dim, index, value))
 
 
-def lines(name: str, x: Any, dim: int, index: Any) -> tuple[Value, int, Value]:
-    """x, the axis, and the checked indices of a vector spread over the other axes of x."""
-    value, vector = lift(x), as_tensor(index)
+def lines(name: str, x: Any, dim: int, index: Any, source: Any) -> tuple[Value, int, Value, Value]:
+    """x, the axis, the checked indices of a vector spread over the other axes of x, and as many numbers."""
+    value, vector, new = lift(x), as_tensor(index), of_dtype(name, lift(x), source)
     axis = one_axis(dim, len(value.shape))
     if vector.ndim > 1:
         raise ShapeError(f"{name} takes a vector of indices, got {vector.type}", user_origin())
     places = checked_index(name, index, value.shape[axis])
-    column = tuple(places.type.count if number == axis else 1 for number in range(len(value.shape)))
-    return value, axis, stretch(reshaped(places, column), with_extent(value.shape, axis, places.type.count))
+    shape = with_extent(value.shape, axis, places.type.count)
+    if new.shape not in ((), shape):
+        reason = f"source {new.type} does not fit {places.type.count} places of axis {axis}"
+        raise ShapeError(f"{name} of {value.type}: {reason}", user_origin())
+    column = reshaped(places, with_extent((1,) * len(shape), axis, places.type.count))
+    return value, axis, stretch(column, shape), stretch(new, shape)
 
 
 def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
@@ -146,12 +141,18 @@ def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Te
     places = getitem(positions(tensor.value.shape), indices)
     new = broadcast_to(as_tensor(of_dtype("index_put", tensor.value, values)), *places.value.shape)
     count, total = places.value.type.count, tensor.value.type.count
-    flat, line, order = (reshape(each, size) for each, size in ((tensor, total), (new, count), (places, count)))
+    flat, line, order = (reshape(each, size).value for each, size in ((tensor, total), (new, count), (places, count)))
     if accumulate:
-        found = flat + placed((total,), 0, order.value, line.value)
+        found = add(as_tensor(flat), placed((total,), 0, order, line))
     else:
-        found = put(flat.value, 0, order.value, line.value)
-    return as_tensor(reshaped(found.value, tensor.value.shape))
+        found = put(flat, 0, order, line, distinct=names_once(indices))
+    return reshape(found, tensor.value.shape)
+
+
+def names_once(index: Any) -> bool:
+    """An index without arrays, which names no place twice."""
+    items = index if isinstance(index, tuple) else (index,)
+    return all(item is None or item is ... or isinstance(item, slice) or extent_of(item) is not None for item in items)
 
 
 def positions(shape: Shape) -> Tensor:
@@ -188,9 +189,12 @@ def named(shape: Shape, axis: int, places: Value) -> Tensor:
     return placed(shape, axis, places, ops.full(value=1, type=places.type)) > 0
 
 
-def put(x: Value, axis: int, places: Value, new: Value) -> Tensor:
-    """x with new numbers at places along an axis, beside the other axes; the last one where several go to one place."""
-    kept = where(last_of_equal(places, axis), as_tensor(new), False)
+def put(x: Value, axis: int, places: Value, new: Value, distinct: bool = False) -> Tensor:
+    """x with new numbers at places along an axis, beside the other axes; the last one where several go to one place.
+
+    distinct  none of the places is named twice
+    """
+    kept = as_tensor(new) if distinct else where(last_of_equal(places, axis), as_tensor(new), False)
     return where(named(x.shape, axis, places), placed(x.shape, axis, places, kept.value), as_tensor(x))
 
 

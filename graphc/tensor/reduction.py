@@ -176,13 +176,16 @@ def norm(
     *,
     dim: Any = None,
     keepdim: bool = False,
+    dtype: Any = None,
 ) -> Tensor:
     """The p-norm of the elements along axes as one vector, of a matrix too; its slope at 0 is 0.
 
     p  2 or "fro" for sqrt(sum(x**2)), math.inf and -math.inf for the largest and smallest |x|, 0 for how many are not
        0, else sum(|x|**p) ** (1/p). ValueError for another word.
+
+    x is converted first if a dtype is named.
     """
-    (tensor,) = as_floats(x)
+    (tensor,) = as_floats(x if dtype is None else astype(x, dtype))
     over: dict[str, Any] = {"axis": axis, "keepdims": keepdims, "dim": dim, "keepdim": keepdim}
     if isinstance(p, str) and p != "fro":
         raise ValueError(f'p={p!r} is not a choice; use a number or "fro"')
@@ -275,14 +278,14 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = No
     return total if keepdims or keepdim else reduce(ops.sum, total, axes)
 
 
-def softmax(x: Any, axis: int = -1, *, dim: int | None = None, dtype: Any = None) -> Tensor:
+def softmax(x: Any, axis: int = -1, dtype: Any = None, *, dim: int | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis, without overflow; x is converted first if a dtype is named."""
     along = axis if dim is None else dim
     powers = exp(shifted(x, along, dtype))
     return powers / sum(powers, along, keepdims=True)
 
 
-def log_softmax(x: Any, axis: int = -1, *, dim: int | None = None, dtype: Any = None) -> Tensor:
+def log_softmax(x: Any, axis: int = -1, dtype: Any = None, *, dim: int | None = None) -> Tensor:
     """log(softmax(x)) without overflow or loss of digits; x is converted first if a dtype is named."""
     along = axis if dim is None else dim
     rest = shifted(x, along, dtype)

@@ -216,8 +216,9 @@ def diff(x: Any, n: int = 1, axis: int = -1, *, dim: int | None = None) -> Tenso
         raise ValueError(f"n is {n!r}; diff needs a whole number of at least 0")
     number = one_axis(axis if dim is None else dim, tensor.ndim)
     for _ in range(n):
-        extent = tensor.value.shape[number]
-        count = subtract(extent, 1) if extent != 0 else 0
-        later, earlier = (part_of(tensor.value, number, min(start, 1), count) for start in (1, 0))
+        if tensor.value.shape[number] == 0:
+            break
+        count = subtract(tensor.value.shape[number], 1)
+        later, earlier = (part_of(tensor.value, number, start, count) for start in (1, 0))
         tensor = later != earlier if tensor.value.dtype == "bool" else later - earlier
     return tensor

@@ -73,9 +73,9 @@ class Tensor(Operators):
     def ndim(self) -> builtins.int:
         return len(self._value.shape)
 
-    def size(self, axis: builtins.int | None = None) -> Any:
+    def size(self, dim: builtins.int | None = None) -> Any:
         """PyTorch's size(): the shape, or one extent."""
-        return self.shape if axis is None else self.shape[axis]
+        return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> builtins.int:
         return self.ndim

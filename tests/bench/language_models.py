@@ -94,7 +94,7 @@ def train(step, pieces, steps):
     for rows in batches(pieces, steps):
         x, y = (part[rows] for part in pieces)
         start = time.perf_counter()
-        losses.append(float(step(x, y)))
+        losses.append(step(x, y).item())
         times.append(time.perf_counter() - start)
     return losses, 1e3 * statistics.median(times)
 
@@ -102,7 +102,7 @@ def train(step, pieces, steps):
 def test(step, pieces):
     """The mean loss over whole batches."""
     count = len(pieces[0]) // BATCH
-    return np.mean([float(step(*(part[k * BATCH : (k + 1) * BATCH] for part in pieces))) for k in range(count)])
+    return np.mean([step(*(part[k * BATCH : (k + 1) * BATCH] for part in pieces)).item() for k in range(count)])
 
 
 def graphc_steps(net, lr):
@@ -158,8 +158,8 @@ def main() -> None:
     ):
         losses, milliseconds = train(step, pieces, options.steps)
         print(
-            f"{name:<8} first {losses[0]:.4f}  training {np.mean(losses[-LAST:]):.4f}  test {test(evaluate, others):.4f}"
-            f"  {milliseconds:.1f} ms a step"
+            f"{name:<8} first {losses[0]:.4f}  training {np.mean(losses[-LAST:]):.4f}  "
+            f"test {test(evaluate, others):.4f}  {milliseconds:.1f} ms a step"
         )
 
 
