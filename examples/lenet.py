@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998) with ReLU and maxima: two convolutions and three linear layers on small images.
+"""LeNet-5 (LeCun et al. 1998) with maxima for its averages: two convolutions and three linear layers on small images.
 
 python examples/lenet.py --full
 
@@ -15,11 +15,11 @@ BATCH = gx.dim("batch", max=64)
 x, y = gx.f32[BATCH, 1, 28, 28], gx.i64[BATCH]
 
 net = nn.Sequential(
-    nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+    nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.MaxPool2d(2),
+    nn.Conv2d(6, 16, 5), nn.Tanh(), nn.MaxPool2d(2),
     nn.Flatten(),
-    nn.Linear(400, 120), nn.ReLU(),
-    nn.Linear(120, 84), nn.ReLU(),
+    nn.Linear(400, 120), nn.Tanh(),
+    nn.Linear(120, 84), nn.Tanh(),
     nn.Linear(84, 10),
 )  # fmt: skip
 loss = nn.CrossEntropyLoss()

@@ -26,9 +26,7 @@ class Residual(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         h = self.norm1(self.conv1(x)).relu()
@@ -43,7 +41,6 @@ net = nn.Sequential(
 loss = nn.CrossEntropyLoss()
 optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 step = gx.train_step(net, loss, optimizer, x=x, y=y, metrics=["accuracy"])
-net.eval()
 test = gx.eval_step(net, loss, x=x, y=y, metrics=["accuracy"])
 
 

@@ -41,7 +41,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     weights = variable(Tensor(ops.full(value=0.0, type=out.type)))
     slopes = grad((out * weights).sum(), points)
     along = sum(((slope * direction).sum() for slope, direction in zip(slopes, directions, strict=True)), start=0.0)
-    return out, grad(as_tensor(along), weights)
+    return out, as_tensor(grad(as_tensor(along), weights))
 
 
 def hvp(f: Callable[..., Any], x: Any, v: Any) -> Tensor:
@@ -52,7 +52,7 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Tensor:
     point, direction = variable(x), as_tensor(v)
     check_alike("v", direction, point)
     slope = grad(as_tensor(f(point)), point)
-    return grad((slope * direction.detach()).sum(), point)
+    return as_tensor(grad((slope * direction.detach()).sum(), point))
 
 
 def per_sample_gradient_norms(f: Callable[..., Any], parameters: Sequence[Any], *batch: Any) -> Tensor:
@@ -70,7 +70,7 @@ def per_sample_gradient_norms(f: Callable[..., Any], parameters: Sequence[Any], 
         squares = [(slope * slope).sum() for slope in grad(loss, wanted)]
         return state, sum(squares[1:], start=squares[0]).sqrt()
 
-    return scan(one, None, tuple(rows))[1]
+    return as_tensor(scan(one, None, tuple(rows))[1])
 
 
 def variable(x: Any) -> Tensor:

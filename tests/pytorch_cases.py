@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 SPACES = {
     "gx": gx, "torch": gx, "F": gx.functional, "functional": gx.functional, "nn": gx.nn, "init": gx.init,
     "optim": gx.optim, "s": gx.optim.lr_scheduler, "lr_scheduler": gx.optim.lr_scheduler, "data": gx.data,
+    "checkpoint": gx.checkpoint,
 }  # fmt: skip
 SIGNS = {
     ast.Add: "__add__", ast.Sub: "__sub__", ast.Mult: "__mul__", ast.Div: "__truediv__", ast.FloorDiv: "__floordiv__",
@@ -114,6 +115,8 @@ def things_in(tree: ast.AST, methods: bool = True) -> Iterator[Any]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield from lookup(ast.unparse(node), methods)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphc."):
+            yield from (thing for alias in node.names for thing in lookup(f"gx{node.module[6:]}.{alias.name}", methods))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield from (getattr(space, node.func.id) for space in (gx.functional, gx.nn) if hasattr(space, node.func.id))
         elif methods and isinstance(node, ast.Subscript):

@@ -14,8 +14,8 @@ MACHINERY = {
 }  # fmt: skip
 # Settings that PyTorch calls deprecated, and calls in an order it no longer documents. What stands behind such a setting
 # is given by keyword.
-OLD = {"size_average", "reduce", "verbose"}
-OLD_CALLS = {"alpha, other", "other, alpha", "value, tensor1", "beta, self"}
+OLD = {"size_average", "reduce", "verbose", "min_value", "max_value"}
+OLD_CALLS = {"alpha, other", "/, alpha=1", "value, tensor1", "beta, self", "padding='valid'"}
 
 FUNCTIONS = ("torch", "torch.nn.functional", "torch.Tensor")
 METHODS, LAYERS, OPTIMIZERS = ("torch.Tensor",), ("torch.nn",), ("torch.optim",)
@@ -165,23 +165,31 @@ SUBJECTS = {
         CosineAnnealingWarmRestarts CyclicLR OneCycleLR SequentialLR ChainedScheduler ReduceLROnPlateau""",
     ),
     "Differentiation": (
-        ("torch", "torch.Tensor", "torch.autograd", "torch.func"), "test_derivatives test_gradients test_control",
-        """backward detach requires_grad_ no_grad grad vjp jvp Function grad_and_value jacrev jacfwd hessian vmap""",
+        ("torch",), "test_derivatives test_gradients test_control test_step",
+        """Tensor.backward Tensor.detach no_grad enable_grad autograd.grad func.grad func.vjp func.jvp autograd.Function
+        autograd.functional.hvp func.grad_and_value func.jacrev func.jacfwd func.hessian vmap/func.vmap""",
     ),
     "Files and data": (
-        ("torch", "torch.utils.data"), "test_checkpoint test_data",
-        "save load Dataset TensorDataset DataLoader Subset random_split ConcatDataset",
+        ("torch",), "test_checkpoint test_data",
+        """save load utils.data.Dataset utils.data.TensorDataset utils.data.DataLoader utils.data.Subset
+        utils.data.random_split utils.data.ConcatDataset""",
     ),
 }
 
 # PyTorch's address -> graphc's, where it is not found by putting `gx` for `torch`
 ADDRESSES = {
     "torch.autograd.Function": "gx.custom_vjp",
+    "torch.autograd.functional.hvp": "gx.hvp",
     "torch.autograd.grad": "gx.grad",
     "torch.func.grad": "gx.grad",
     "torch.func.vjp": "gx.vjp",
     "torch.func.jvp": "gx.jvp",
-} | {f"torch.utils.data.{name}": f"gx.data.{name}" for name in SUBJECTS["Files and data"][1].split()}
+    "torch.utils.data.Dataset": "gx.data.Dataset",
+    "torch.utils.data.TensorDataset": "gx.data.TensorDataset",
+    "torch.utils.data.DataLoader": "gx.data.DataLoader",
+    "torch.utils.data.Subset": "gx.data.Subset",
+    "torch.utils.data.random_split": "gx.data.random_split",
+}
 
 # graphc's own name -> what it is
 OWN = {

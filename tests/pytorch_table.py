@@ -20,7 +20,11 @@ from pytorch_names import ADDRESSES, DIFFERENT, OWN, SUBJECTS
 import graphc as gx
 
 SIGNATURES = json.loads((Path(__file__).parent / "golden" / "torch_signatures.json").read_text(encoding="utf-8"))
-SPELLINGS = {"axis": ("dim", "dims"), "keepdims": ("keepdim",)}  # the names are the same here, and either is taken
+# NumPy's names of arguments, and PyTorch's for the same place
+SPELLINGS = {
+    "axis": ("dim", "dims"), "keepdims": ("keepdim",), "axes": ("dims",), "reps": ("dims",), "num": ("steps",),
+    "stop": ("end",), "shape": ("size",), "axis0": ("dim0",), "axis1": ("dim1",),
+}  # fmt: skip
 REQUIRED = inspect.Parameter.empty
 
 INTRODUCTION = """\
@@ -47,11 +51,10 @@ accepted by layers, which never overwrite anything. Floats are f32 or f64.
 
 @dataclass(frozen=True)
 class Row:
-    """A function or class: PyTorch's names of it, graphc's, its state, and where that was checked."""
+    """A function or class: PyTorch's names of it, its state, and where that was checked."""
 
     subject: str
     names: tuple[str, ...]
-    found: tuple[str, ...]
     state: str
     checked: str
 
@@ -64,19 +67,18 @@ def rows() -> Iterator[Row]:
 
 
 def row(subject: str, addresses: list[str], tests: list[str]) -> Row:
-    places = {address: place_of(address) for address in addresses}
-    things = {address: thing for address, place in places.items() if (thing := thing_at(place)) is not None}
-    said = DIFFERENT.get(addresses[0].rpartition(".")[2], DIFFERENT.get(addresses[0], ""))
-    if not things or any(refused(thing) for thing in things.values()):
-        return Row(subject, tuple(addresses), (), "not here" + f": {said}" * bool(said), "")
-    stored = next((case for thing in things.values() if (case := first_cases().get(id(thing)))), None)
-    test = next((test for test in tests if any(tests_thing(test, *each) for each in things.items())), None)
-    lacking = [f"no `{shown(address)}`" for address in addresses if address not in things]
-    unlike = [misfit for address, thing in things.items() for misfit in misfits(address, thing)]
-    different = list(dict.fromkeys([said] * bool(said) + lacking + unlike))
-    state = f"differs: {', '.join(different)}" if different else "same" if stored else "same, NumPy's numbers"
+    there = {address: thing for address in addresses if (thing := thing_at(place_of(address))) is not None}
+    said = DIFFERENT.get(addresses[0].rpartition(".")[2], "")
+    if not there or any(refused(thing) for thing in there.values()):
+        return Row(subject, tuple(addresses), f"not here: {said}" if said else "not here", "")
+    stored = next((case for thing in there.values() if (case := first_cases().get(id(thing)))), None)
+    test = next((test for test in tests if any(is_tested(test, *each) for each in there.items())), None)
+    lacking = [f"no `{shown(address)}`" for address in addresses if address not in there]
+    unfit = [misfit for address, thing in there.items() for misfit in misfits(address, thing)]
+    different = said or ", ".join(dict.fromkeys(lacking + unfit))
+    state = f"differs: {different}" if different else "same" if stored else "same, NumPy's numbers"
     checked = f"{stored[0]}: `{stored[1]}`" if stored else f"`{test}`" if test else ""
-    return Row(subject, tuple(addresses), tuple(places[each] for each in things), state if checked else "unchecked", checked)
+    return Row(subject, tuple(addresses), state if checked else "unchecked", checked)
 
 
 def place_of(address: str) -> str:
@@ -85,7 +87,8 @@ def place_of(address: str) -> str:
 
 
 def thing_at(place: str) -> Any:
-    return reduce(lambda thing, name: getattr(thing, name, None), place.split(".")[1:], gx)
+    thing = reduce(lambda thing, name: getattr(thing, name, None), place.split(".")[1:], gx)
+    return None if inspect.ismodule(thing) else thing
 
 
 def refused(thing: Any) -> bool:
@@ -93,7 +96,8 @@ def refused(thing: Any) -> bool:
     return getattr(thing, "__annotations__", {}).get("return") == "NoReturn"
 
 
-def tests_thing(test: str, address: str, thing: Any) -> bool:
+def is_tested(test: str, address: str, thing: Any) -> bool:
+    """Whether a test uses it; of a class, whether it uses an attribute of that name."""
     things, attributes = tested_in(test)
     owner, _, name = address.rpartition(".")
     return id(thing) in things or (owner.rpartition(".")[2][0].isupper() and name in attributes)
@@ -107,37 +111,46 @@ def misfits(address: str, thing: Any) -> list[str]:
     calls = [inspect.signature(eval(f"lambda {text}: 0")) for text in SIGNATURES[address]]
     if not calls or not callable(thing) or "__" in address:
         return []
+    forward = f"{address}.forward"
+    later = misfits(forward, thing.forward) if forward in SIGNATURES else []
     own = list(inspect.signature(thing).parameters.values())
-    return [misfit for call in calls for misfit in unlike(list(call.parameters.values()), own)]
+    found = [misfit for call in calls for misfit in unlike(list(call.parameters.values()), own)]
+    return found + [f"forward has {misfit}" for misfit in later]
 
 
 def unlike(given: list[inspect.Parameter], own: list[inspect.Parameter]) -> Iterator[str]:
-    """Arguments of a PyTorch call that do not fit these parameters."""
+    """How arguments of a PyTorch call do not fit these parameters."""
     places = [each for each in own if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    ends = {each.kind for each in own}
+    named = {each.name: each for each in own if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)}
+    kinds = {each.kind for each in own}
     for place, argument in enumerate(given):
         if argument.kind in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL):
             continue
-        takers = [each for each in own if argument.name in names_of(each)]
-        if argument.kind is not argument.KEYWORD_ONLY and not (
-            place < len(places) and (argument.kind is argument.POSITIONAL_ONLY or places[place] in takers)
-        ):
-            if argument.VAR_POSITIONAL in ends:
-                continue
-            yield f"`{argument.name}` by keyword" if takers else f"no `{argument.name}`"
-        elif argument.kind is not argument.POSITIONAL_ONLY and not takers:
-            yield f"no `{argument.name}`"
-        elif takers and differ(argument.default, takers[0].default):
-            yield f"`{argument.name}` is {takers[0].default!r}, not {argument.default!r}"
+        name, at_place = f"`{argument.name}`", places[place] if place < len(places) else None
+        by_name = argument.name in named or argument.VAR_KEYWORD in kinds
+        by_place = argument.VAR_POSITIONAL in kinds or (at_place is not None and argument.name in names_of(at_place))
+        if argument.kind is argument.POSITIONAL_ONLY:
+            if at_place is None and not by_place:
+                yield f"no {name}"
+        elif not by_name and (not by_place or argument.kind is argument.KEYWORD_ONLY):
+            yield f"no {name}"
+        elif not by_name and argument.VAR_POSITIONAL not in kinds:
+            yield f"{name} by position"
+        elif not by_place and argument.kind is argument.POSITIONAL_OR_KEYWORD:
+            yield f"{name} by keyword"
+        elif argument.name in named and are_unlike(argument.default, named[argument.name].default):
+            yield f"{name} is {named[argument.name].default!r}, not {argument.default!r}"
+        elif argument.default is not REQUIRED and at_place and at_place.default is REQUIRED:
+            yield f"{name} must be given"
 
 
 def names_of(parameter: inspect.Parameter) -> tuple[str, ...]:
     return (parameter.name, *SPELLINGS.get(parameter.name, ()))
 
 
-def differ(torchs: Any, own: Any) -> bool:
-    """Whether defaults are two numbers or words that are not the same; None and () stand for any."""
-    return isinstance(torchs, (int, float, str)) and isinstance(own, (int, float, str)) and torchs != own
+def are_unlike(theirs: Any, own: Any) -> bool:
+    """Whether defaults are numbers or words and not the same; nothing is said of None and (), which can mean any."""
+    return isinstance(theirs, (int, float, str)) and isinstance(own, (int, float, str)) and theirs != own
 
 
 # -- text

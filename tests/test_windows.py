@@ -1,4 +1,4 @@
-"""Convolutions and pools against PyTorch's numbers: results, gradients, indices; f32 and f64, natively and by reference."""
+"""Convolutions and pools against PyTorch: numbers, gradients, indices, layers; f32, f64, native code and reference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import window_cases
 
 import graphc as gx
+from graphc import nn
 from graphc.backends import reference
 from graphc.ir.passes import run_passes
 
@@ -98,3 +99,28 @@ def test_numbers_are_pytorchs(group, kind):
     for batch in range(len(window_cases.BATCHES)):
         compared.check(batch)
     compared.check_reference(0)
+
+
+def test_indices_are_pytorchs():
+    samples = {name_of(shape): shape for _, shape, *_ in window_cases.MAXIMA.values()}
+    types = {name: gx.f32[BATCH, *shape] for name, shape in samples.items()}
+
+    def results(given):
+        cases = window_cases.MAXIMA.values()
+        calls = [(call.removesuffix(")") + ", return_indices=True)", name_of(shape)) for call, shape, *_ in cases]
+        return [each for call, name in calls for each in eval(call, vars(gx) | {"x": given[name]})]
+
+    arrays = [STORED[f"x {shape}"][window_cases.BATCHES[0]] for shape in samples.values()]
+    found = step_of(types, results)(*arrays)
+    for case, values, indices in zip(window_cases.MAXIMA, found[::2], found[1::2], strict=True):
+        assert_close(values, STORED[f"{case}|0|value"], "f32", case)
+        np.testing.assert_array_equal(indices, STORED[f"{case}|indices"], case)
+
+
+@pytest.mark.parametrize("call", window_cases.LAYERS)
+def test_text_and_state_are_pytorchs(call):
+    layer = eval(call, vars(nn))
+    wanted = {key: tuple(shape) for key, shape in STORED.items() if key.startswith(f"{call}|state")}
+    found = {f"{call}|state {key}": array.shape for key, array in layer.state_dict().items()}
+    assert list(found.items()) == list(wanted.items())
+    assert repr(layer) == str(STORED[f"{call}|text"])

@@ -67,11 +67,11 @@ def value_of(default: ast.expr | None) -> Any:
 
 def calls(owner: str, name: str) -> list[inspect.Signature]:
     """The signatures of what has this address: several of what is overloaded, none where nothing tells."""
-    thing = getattr(namespace(owner), name)
-    if inspect.ismodule(thing) or not callable(thing):
+    thing = at(f"{owner}.{name}")
+    if not callable(thing):
         return []
     if owner == "torch.nn.functional":
-        thing = getattr(namespace(owner), f"{name}_with_indices", thing)  # what dispatches to it has no signature
+        thing = getattr(F, f"{name}_with_indices", thing)  # what dispatches to it has no signature
     try:
         return [inspect.signature(thing)]
     except ValueError:
@@ -79,15 +79,16 @@ def calls(owner: str, name: str) -> list[inspect.Signature]:
         return next((stubs(place)[name] for place in places if name in stubs(place)), [])
 
 
-def namespace(owner: str) -> Any:
-    return reduce(getattr, owner.split(".")[1:], torch)
+def at(address: str) -> Any:
+    """What PyTorch has there, or None."""
+    return reduce(lambda thing, name: getattr(thing, name, None), address.split(".")[1:], torch)
 
 
 def written(signatures: list[inspect.Signature], of_tensors: bool) -> list[str]:
     """For each the parameters of a lambda that is called in this way, none of them twice."""
-    kept = [[part for part in each.parameters.values() if part.name not in MACHINERY] for each in signatures]
-    operands = {part.name for parts in kept for part in takewhile(is_operand, parts)} if of_tensors else set()
-    texts = dict.fromkeys(lambda_of(parts, operands) for parts in kept)
+    calls = [list(each.parameters.values()) for each in signatures]
+    operands = {part.name for parts in calls for part in takewhile(is_operand, parts)} if of_tensors else set()
+    texts = dict.fromkeys(lambda_of(parts, operands) for parts in calls)
     return [text for text in texts if not any(old in text for old in OLD_CALLS)]
 
 
@@ -96,20 +97,20 @@ def lambda_of(parts: list[inspect.Parameter], operands: set[str]) -> str:
     texts = [part.name for part in first] + ["/"] * bool(first)
     starred = False
     for part in parts[len(first) :]:
-        if part.name in OLD or (part.kind is part.KEYWORD_ONLY and not starred):
+        if part.name in OLD | MACHINERY or (part.kind is part.KEYWORD_ONLY and not starred):
             texts += ["*"] * (not starred)
             starred = True
-        if part.name not in OLD:
+        if part.name not in OLD | MACHINERY:
             starred |= part.kind is part.VAR_POSITIONAL
             texts.append(str(inspect.Parameter(part.name, part.kind)) + default_of(part))
-    return ", ".join(texts).removesuffix(", *")
+    return ", ".join(texts).removesuffix("*").removesuffix(", ")
 
 
 def is_operand(parameter: inspect.Parameter) -> bool:
     """Whether it is a required tensor; of what has no annotation, whether it is required."""
     if parameter.kind not in POSITIONAL or parameter.default is not REQUIRED:
         return False
-    return parameter.annotation is REQUIRED or parameter.name == "self" or "Tensor" in str(parameter.annotation)
+    return parameter.annotation is REQUIRED or parameter.name in ("self", "func") or "Tensor" in str(parameter.annotation)
 
 
 def default_of(parameter: inspect.Parameter) -> str:
@@ -127,12 +128,17 @@ def addresses() -> Iterator[tuple[str, str]]:
     """Where PyTorch has the names; torch.name has no docstring where it is an inside of torch.nn.functional.name."""
     for owners, _, names in SUBJECTS.values():
         for name in names.replace("/", " ").split():
-            there = [owner for owner in owners if hasattr(namespace(owner), name)]
+            there = [owner for owner in owners if at(f"{owner}.{name}") is not None]
             inside = owners == FUNCTIONS and len(there) > 1 and not getattr(torch, name, F).__doc__
             yield from ((owner, name) for owner in there[inside:])
 
 
 if __name__ == "__main__":
-    stored = {f"{owner}.{name}": written(calls(owner, name), name[0].islower()) for owner, name in addresses()}
+    stored = {}
+    for owner, name in addresses():
+        stored[f"{owner}.{name}"] = written(calls(owner, name), name.rpartition(".")[2][0].islower())
+        forward = at(f"{owner}.{name}.forward")
+        if owner == "torch.nn" and forward:
+            stored[f"{owner}.{name}.forward"] = written([inspect.signature(forward)], True)
     text = ",\n".join(f"{json.dumps(address)}: {json.dumps(each)}" for address, each in stored.items())
     (GOLDEN / "torch_signatures.json").write_text(f"{{\n{text}\n}}\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Writes the numbers that convolutions and pools are compared with, as PyTorch computes them in f64.
 
-Run by hand where PyTorch is installed: `python tests/torch_windows.py`. It makes golden/torch_windows.npz. All inputs are
-f32 numbers. For each case of window_cases.py:
+Run by hand where PyTorch is installed: `python tests/torch_windows.py`. It makes golden/torch_windows.npz. All inputs
+are f32 numbers. For each case of window_cases.py:
 
 "<shape>"                     operands of that shape: x for samples of that shape, with `ROWS` samples, or a weight
 "<case>|<n>|value"            the result for batch n

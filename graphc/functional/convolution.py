@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from graphc.errors import ShapeError
-from graphc.functional.windows import Window, for_axes, surrounded, under_windows, windows_of, with_batch
+from graphc.functional.windows import (
+    Window,
+    for_axes,
+    places_under,
+    surrounded,
+    under_windows,
+    windows_of,
+    with_batch,
+)
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.ops.view import spread_out
 from graphc.ir.types import Extent, add, multiply, subtract
 from graphc.tensor import Tensor, apply, as_floats, as_tensor
+from graphc.tensor.indexing import narrow
 from graphc.tensor.joining import flip
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+MOST_TERMS = 64  # places under a window whose products with their weights are added up one by one
 
 
 def conv1d(
@@ -121,7 +134,7 @@ def convolution(
     image, kernel, shift, alone = operands(name, axes, x, weight, bias, groups, transposed=False)
     windows = convolution_windows(name, kernel.shape[2:], stride, padding, dilation)
     split = kernel.reshape(groups, -1, *kernel.shape[1:])
-    result = product(surrounded(name, image, windows), split, shift, windows)
+    result = over_groups(surrounded(name, image, windows), split, shift, windows)
     return result.squeeze(0) if alone else result
 
 
@@ -146,7 +159,7 @@ def transposed_convolution(
     for axis, window in enumerate(forward, 2):
         value = spread_out(value, axis, window.stride)
     split = flip(kernel, tuple(range(2, kernel.ndim))).reshape(groups, -1, *kernel.shape[1:]).transpose(1, 2)
-    result = product(surrounded(name, as_tensor(value), windows), split, shift, windows)
+    result = over_groups(surrounded(name, as_tensor(value), windows), split, shift, windows)
     return result.squeeze(0) if alone else result
 
 
@@ -162,23 +175,49 @@ def turned_round(name: str, x: Tensor, axis: int, window: Window, more: int) -> 
     return Window(window.size, 1, window.dilation, before, before + more)
 
 
-def product(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Window]) -> Tensor:
-    """x [n, groups * in, ...], kernel [groups, out, in, *sizes], bias [groups * out] -> [n, groups * out, *positions].
-
-    The bias joins before the positions become axes again, so that it and what follows are part of the product's loops.
-    """
+def over_groups(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Window]) -> Tensor:
+    """x [n, groups * in, ...] and kernel [groups, out, in, *sizes] -> [n, groups * out, *positions]."""
     groups, features, inputs, *sizes = kernel.shape
     n, _, *extents = x.value.shape
     apart = x.reshape(n, groups, inputs, *extents)
-    seen = under_windows(apart, windows)
-    positions = seen.value.shape[3 + len(sizes) :]
-    depth = inputs * math.prod(sizes)
+    for axis, window in enumerate(windows, 3):
+        if window.size == 1:  # nothing but a step, whose gradient is cheaper than that of a window
+            (apart,) = places_under(apart, axis, window)
+    windows = [replace(window, stride=1) if window.size == 1 else window for window in windows]
+    is_depthwise = groups > 1 and inputs == 1 and math.prod(sizes) <= MOST_TERMS
+    shift = None if bias is None else bias.reshape(groups, features)
+    result = (sum_over_places if is_depthwise else product)(apart, kernel, shift, windows)
+    return result.reshape(n, groups * features, *result.value.shape[3:])
+
+
+def product(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Window]) -> Tensor:
+    """x [n, groups, in, ...], kernel [groups, out, in, *sizes], bias [groups, out] -> [n, groups, out, *positions].
+
+    The bias joins before the positions become axes again, so that it and what follows are part of the product's loops.
+    """
+    groups, features, *rest = kernel.shape
+    seen = under_windows(x, windows)
+    n, positions, depth = x.value.shape[0], seen.value.shape[2 + len(rest) :], math.prod(rest)
     right = seen.reshape(n, groups, depth, multiply(*positions))
     left = kernel.reshape(1, groups, features, depth).broadcast_to(n, groups, features, depth)
     result = apply(ops.dot, left.value, right.value)
     if bias is not None:
         result = result + bias.reshape(1, groups, features, 1)
-    return result.reshape(n, groups * features, *positions)
+    return result.reshape(n, groups, features, *positions)
+
+
+def sum_over_places(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequence[Window]) -> Tensor:
+    """The same for groups of one input, which leave a product of matrices nothing to do."""
+    groups, features, _, *sizes = kernel.shape
+    pieces, scalars = [x], [1] * len(sizes)
+    for axis, window in enumerate(windows, 3):
+        pieces = [place for piece in pieces for place in places_under(piece, axis, window)]
+    weights = kernel.reshape(groups, features, math.prod(sizes))
+    terms = [
+        piece * narrow(weights, 2, place, 1).reshape(groups, features, *scalars) for place, piece in enumerate(pieces)
+    ]
+    total = reduce(operator.add, terms)
+    return total if bias is None else total + bias.reshape(groups, features, *scalars)
 
 
 def operands(

@@ -100,19 +100,28 @@ def ramp(count: Extent, dtype: Any = None) -> Tensor:
     return places if dtype is None else astype(places, dtype)
 
 
-def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = f32) -> Tensor:
+def linspace(
+    start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = f32, *, steps: int | None = None
+) -> Tensor:
     """`num` numbers from start to stop at equal distances, reckoned in f64; without the endpoint, the last is left out.
 
-    Raises ShapeError for a negative num.
+    steps  PyTorch's name of num. Raises ShapeError for a negative num.
     """
-    return astype(spaced(start, stop, num, endpoint), dtype)
+    return astype(spaced(start, stop, num if steps is None else steps, endpoint), dtype)
 
 
 def logspace(
-    start: float, stop: float, num: int = 50, endpoint: bool = True, base: float = 10.0, dtype: Any = f32
+    start: float,
+    stop: float,
+    num: int = 50,
+    endpoint: bool = True,
+    base: float = 10.0,
+    dtype: Any = f32,
+    *,
+    steps: int | None = None,
 ) -> Tensor:
     """base ** linspace(start, stop)."""
-    return astype(base ** spaced(start, stop, num, endpoint), dtype)
+    return astype(base ** spaced(start, stop, num if steps is None else steps, endpoint), dtype)
 
 
 def spaced(start: float, stop: float, num: int, endpoint: bool) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -297,9 +299,9 @@ def rounded_up(window: Window, extent: Extent) -> Window:
 
 
 def flat_indices(x: Tensor, axes: int) -> Tensor:
-    """The index of each element in the last axes of x, flattened; i64, with axes of size 1 before."""
+    """The index of each element in the last axes of x, flattened; i64."""
     extents = x.shape[x.ndim - axes :]
-    return arange(math.prod(extents)).reshape(*[1] * (x.ndim - axes), *extents)
+    return arange(math.prod(extents)).reshape(extents).broadcast_to(x.shape)
 
 
 # -- along one axis
@@ -324,10 +326,7 @@ def sums(carried: list[Tensor], axis: int, window: Window) -> list[Tensor]:
     (x,) = carried
     if is_block(window):
         return [sum(blocks(x, axis, window), axis + 1)]
-    total, *others = places_under(x, axis, window)
-    for other in others:
-        total = total + other
-    return [total]
+    return [functools.reduce(operator.add, places_under(x, axis, window))]
 
 
 def means(carried: list[Tensor], axis: int, window: Window) -> list[Tensor]:

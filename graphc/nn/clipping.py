@@ -27,17 +27,17 @@ def clip_grad_norm_(parameters: Any, max_norm: Any, norm_type: float = 2.0, erro
     sense, TraceError outside of a traced step, GradientError when no parameter has a gradient.
     error_if_nonfinite is a matter of the whole step: return the norm from it and make it with nan="raise".
     """
-    if error_if_nonfinite:
-        advice = ['return the norm from the step, and make the step with nan="raise"']
-        raise TraceError("error_if_nonfinite=True: a traced step cannot stop halfway", user_origin(), advice)
     held = with_gradients("clip_grad_norm_", parameters)
-    norm = get_total_norm([parameter.grad for parameter in held], norm_type)
+    norm = get_total_norm([parameter.grad for parameter in held], norm_type, error_if_nonfinite)
     clip_grads_with_norm_(held, max_norm, norm)
     return norm
 
 
-def get_total_norm(tensors: Any, norm_type: float = 2.0) -> Tensor:
+def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """The norm of all elements of all tensors as one vector; errors as in clip_grad_norm_."""
+    if error_if_nonfinite:
+        advice = ['return the norm from the step, and make the step with nan="raise"']
+        raise TraceError("error_if_nonfinite=True: a traced step cannot stop halfway", user_origin(), advice)
     given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not norm_type > 0:
         raise ValueError(f"norm_type is {norm_type}; it must be above 0")

@@ -170,13 +170,13 @@ def root(x: Tensor) -> Tensor:
 
 def norm(
     x: Any,
-    p: Any = 2.0,
+    p: Any = "fro",
     axis: Any = None,
     keepdims: bool = False,
+    dtype: Any = None,
     *,
     dim: Any = None,
     keepdim: bool = False,
-    dtype: Any = None,
 ) -> Tensor:
     """The p-norm of the elements along axes as one vector, of a matrix too; its slope at 0 is 0.
 

@@ -1,0 +1,172 @@
+"""Convolution layers: what they compute, their initial values, symbolic lengths, and errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc import nn
+
+BATCH = gx.dim("batch", max=4)
+
+
+def numbers(layer, *arrays):
+    """What a layer gives for arrays whose first axis is a batch of any size."""
+    types = [gx.f32[BATCH, *array.shape[1:]] for array in arrays]
+    inputs = [gx.input(f"x{number}", each) for number, each in enumerate(types)]
+    return gx.function(inputs, layer(*inputs))(*arrays)
+
+
+def test_layers_compute_the_functions_with_their_own_settings(rng):
+    line, plane, space = (
+        rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 9), (3, 4, 5, 6), (3, 4, 3, 2, 4))
+    )
+    layers = [
+        nn.Conv1d(4, 6, 3, 2, 1, 2, 2),
+        nn.Conv1d(4, 6, 2, padding="same", bias=False),
+        nn.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), 2),
+        nn.Conv3d(4, 2, (2, 1, 3), padding=1),
+        nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2, True, 2),
+        nn.ConvTranspose2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 0), 2, False),
+        nn.ConvTranspose3d(4, 2, 2, 2),
+        nn.Unfold((2, 3), padding=1),
+    ]
+    inputs = [gx.input(f"x{each.ndim}", gx.f32[BATCH, *each.shape[1:]]) for each in (line, plane, space)]
+    x1, x2, x3 = inputs
+    given = [x1, x1, x2, x3, x1, x2, x3, x2]
+    wanted = [
+        gx.conv1d(x1, layers[0].weight, layers[0].bias, 2, 1, 2, 2),
+        gx.conv1d(x1, layers[1].weight, None, padding="same"),
+        gx.conv2d(x2, layers[2].weight, layers[2].bias, (2, 1), (1, 0), (1, 2), 2),
+        gx.conv3d(x3, layers[3].weight, layers[3].bias, padding=1),
+        gx.conv_transpose1d(x1, layers[4].weight, layers[4].bias, 2, 1, 1, 2, 2),
+        gx.conv_transpose2d(x2, layers[5].weight, None, (2, 1), (1, 0), (1, 0), 2),
+        gx.conv_transpose3d(x3, layers[6].weight, layers[6].bias, 2),
+        gx.unfold(x2, (2, 3), 1, 1),
+    ]
+    found = gx.function(inputs, [*(layer(x) for layer, x in zip(layers, given, strict=True)), *wanted])
+    results = found(line, plane, space)
+    for layer, one, other in zip(layers, results[: len(layers)], results[len(layers) :], strict=True):
+        np.testing.assert_array_equal(one, other, repr(layer))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_modes_pad_with_the_input_itself(mode, rng):
+    x = rng.normal(size=(3, 2, 5, 4)).astype(np.float32)
+    layer = nn.Conv2d(2, 3, (3, 2), padding="same", padding_mode=mode)
+    numpys = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode]
+    around = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 1)), numpys)
+    valid = nn.Conv2d(2, 3, (3, 2))
+    valid.load_state_dict(layer.state_dict())
+    np.testing.assert_allclose(numbers(layer, x), numbers(valid, around), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        (nn.Conv2d, 40 * 9),
+        (nn.ConvTranspose2d, 60 * 9),  # PyTorch takes axis 1 of the weight for its inputs, whatever it is
+    ],
+)
+def test_initial_values_lie_evenly_around_zero(layer, inputs):
+    made, limit = layer(40, 60, 3), 1 / math.sqrt(inputs)
+    for parameter, most in ((made.weight, 0.999), (made.bias, 0.9)):
+        array = parameter.numpy()
+        assert most * limit < np.abs(array).max() <= limit
+        assert array.std() == pytest.approx(limit / math.sqrt(3), rel=0.2)
+    assert abs(made.weight.numpy().mean()) < 0.01 * limit
+
+
+def test_a_symbolic_length_is_convolved_natively(rng):
+    time = gx.dim("time", max=12)
+    layer = nn.Conv1d(3, 4, 3, padding=1)
+    x = gx.input("x", gx.f32[BATCH, 3, time])
+    value = layer(x)
+    run = gx.function([x], [value, gx.grad((value * value).sum(), layer.weight)])
+    for length in (1, 7, 12):
+        array = rng.normal(size=(2, 3, length)).astype(np.float32)
+        fixed = gx.input("x", gx.f32[2, 3, length])
+        again = layer(fixed)
+        meant = gx.function([fixed], [again, gx.grad((again * again).sum(), layer.weight)])(array)
+        for found, wanted in zip(run(array), meant, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_output_size_in_place_of_output_padding(rng):
+    x = rng.normal(size=(3, 2, 4)).astype(np.float32)
+    layer = nn.ConvTranspose1d(2, 3, 3, 2)
+    wider = nn.ConvTranspose1d(2, 3, 3, 2, output_padding=1)
+    wider.load_state_dict(layer.state_dict())
+    found = numbers(lambda each: layer(each, output_size=(10,)), x)
+    assert found.shape == (3, 3, 10)
+    np.testing.assert_array_equal(found, numbers(wider, x))
+    with pytest.raises(gx.ShapeError, match="output_size=11 of 4 places is not one of 2 sizes from 9"):
+        layer(gx.input("x", gx.f32[BATCH, 2, 4]), output_size=[11])
+
+
+def test_integers_are_converted_and_f64_stays(rng):
+    weight = gx.Parameter(rng.normal(size=(2, 3, 2)), dtype=gx.f64)
+    assert gx.conv1d(gx.input("x", gx.i64[BATCH, 3, 5]), weight).dtype.name == "f64"
+    assert nn.Conv1d(3, 2, 2)(gx.input("x", gx.u8[BATCH, 3, 5])).dtype.name == "f32"
+
+
+WEIGHT = np.zeros((4, 3, 3, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (lambda x: gx.conv2d(x, WEIGHT[0]), gx.ShapeError, "f32[3,3,3]: the weight is [out, in / groups, ...], 4"),
+        (lambda x: gx.conv2d(x, WEIGHT[:, :2]), gx.ShapeError, "x has 3 channels, the weight is for 2"),
+        (lambda x: gx.conv2d(x, WEIGHT, groups=2), gx.ShapeError, "x has 3 channels, the weight is for 6"),
+        (lambda x: gx.conv2d(x, WEIGHT[:, :1], groups=3), ValueError, "groups=3 does not divide 3 and 4 channels"),
+        (lambda x: gx.conv2d(x, WEIGHT, groups=0), ValueError, "conv2d: groups=0 must be at least 1"),
+        (lambda x: gx.conv2d(x, WEIGHT, WEIGHT[0, 0, 0]), gx.ShapeError, "bias is f32[3], the result has 4 channels"),
+        (lambda x: gx.conv2d(x.sum(), WEIGHT), gx.ShapeError, "conv2d of f32[]: it takes 4 axes"),
+        (lambda x: gx.conv2d(x, np.zeros((4, 3, 9, 1))), gx.ShapeError, "9 places is longer than axis 2, which is 8"),
+        (lambda x: gx.conv2d(x, WEIGHT, dilation=(1, 4)), gx.ShapeError, "9 places is longer than axis 3, which is 8"),
+        (lambda x: gx.conv2d(x, WEIGHT, stride=(1, 2, 3)), ValueError, "stride=(1, 2, 3) has 3 numbers for 2 axes"),
+        (lambda x: gx.conv2d(x, WEIGHT, stride=1.5), TypeError, "stride=1.5 must be a whole number"),
+        (lambda x: gx.conv2d(x, WEIGHT, padding=-1), ValueError, "padding=-1 must be at least 0"),
+        (lambda x: gx.conv2d(x, WEIGHT, padding="full"), ValueError, "padding='full' is not a choice"),
+        (lambda x: gx.conv2d(x, WEIGHT, None, 2, "same"), ValueError, 'padding="same" goes with stride 1'),
+        (lambda x: gx.conv1d(gx.input("x", gx.f32[2, 3, "time"]), WEIGHT[0], stride=2), gx.ShapeError, "a fixed size"),
+        (lambda x: gx.conv_transpose2d(x, WEIGHT[:3], None, 2, 0, 2), ValueError, "output_padding=2 must be below"),
+        (lambda x: gx.conv_transpose2d(x, WEIGHT[:3], None, 1, 9), gx.ShapeError, "padding=9 leaves nothing of axis 2"),
+        (lambda x: gx.conv_transpose2d(x, WEIGHT), gx.ShapeError, "x has 3 channels, the weight is for 4"),
+        (lambda x: gx.unfold(x, 9), gx.ShapeError, "unfold of f32[batch,3,8,8]: a window of 9 places is longer"),
+        (lambda x: gx.fold(x.sum(3), 4, 2), gx.ShapeError, "over [4, 4] are [n, channels * 4, 9]"),
+        (lambda x: nn.Conv2d(3, 8, 0), ValueError, "Conv2d: kernel_size=0 must be at least 1"),
+        (lambda x: nn.Conv2d(3, 8, 3, groups=2), ValueError, "Conv2d: groups=2 does not divide 3 and 8 channels"),
+        (lambda x: nn.Conv2d(3, 8, 3, padding_mode="zero"), ValueError, "padding_mode='zero' is not a choice"),
+        (lambda x: nn.ConvTranspose2d(3, 8, 3, padding_mode="reflect"), ValueError, 'it takes "zeros" only'),
+        (lambda x: nn.Conv2d(3.0, 8, 3), TypeError, "Conv2d: in_channels is a whole number"),
+        (lambda x: nn.Fold((4, 0), 2), ValueError, "Fold: output_size=(4, 0) must be at least 1"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said_with_both_values(make, kind, words):
+    with pytest.raises(kind) as caught:
+        make(gx.input("x", gx.f32[BATCH, 3, 8, 8]))
+    lines = str(caught.value).splitlines()
+    assert words in lines[0]
+    assert len(lines) <= 8
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Conv2d(4, 8, 3), "Conv2d(4 -> 8) got an input of 3 channels"),
+        (nn.Conv1d(3, 8, 3), "Conv1d(3 -> 8) got an input of 4 axes; it takes 3, or 2 without a batch"),
+        (nn.Conv2d(3, 8, 9), "Conv2d of f32[batch,3,8,8]: a window of 9 places is longer than axis 2"),
+        (nn.ConvTranspose2d(2, 8, 9), "ConvTranspose2d(2 -> 8) got an input of 3 channels"),
+    ],
+)
+def test_errors_of_layers_show_where_they_were_made(layer, words):
+    with pytest.raises(gx.ShapeError) as caught:
+        layer(gx.input("x", gx.f32[BATCH, 3, 8, 8]))
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(words)
+    assert any(line.startswith("  declared in") and "test_convolution.py" in line for line in lines)
