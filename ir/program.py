@@ -6,6 +6,7 @@ overlap share bytes.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -185,19 +186,17 @@ def lifetimes(nests: tuple[LoopNest, ...], checks: tuple[Check, ...], panel_widt
 def allocate(lives: list[Life]) -> tuple[dict[tuple[int, Buffer], Region], int]:
     """First fit, largest first: each buffer takes the lowest offset free during its life."""
     placed: dict[tuple[int, Buffer], Region] = {}
+    by_offset: list[Region] = []
     for key, size, first, last in sorted(lives, key=lambda life: -life[1]):
-        taken = sorted(
-            (region.offset, region.offset + region.size)
-            for region in placed.values()
-            if region.first <= last and first <= region.last
-        )
-        offset = 0
-        for start, end in taken:
-            if offset + round_up(size) <= start:
-                break
-            offset = max(offset, end)
-        placed[key] = Region(offset, round_up(size), first, last)
-    return placed, max((region.offset + region.size for region in placed.values()), default=0)
+        offset, needed = 0, round_up(size)
+        for region in by_offset:
+            if region.first <= last and first <= region.last:
+                if offset + needed <= region.offset:
+                    break
+                offset = max(offset, region.offset + region.size)
+        placed[key] = Region(offset, needed, first, last)
+        insort(by_offset, placed[key], key=lambda region: region.offset)
+    return placed, max((region.offset + region.size for region in by_offset), default=0)
 
 
 def verify_program(program: Program) -> Program:

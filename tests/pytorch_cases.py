@@ -46,7 +46,7 @@ def stored_cases() -> Iterator[tuple[str, str]]:
     yield from (("recurrent", key.partition("|")[0]) for key in keys("recurrent") if key.endswith("|7,6|value 0"))
     yield from (("attention", expression) for expression in attention_expressions())
     yield from (("optim", expression) for expression in optimizer_expressions())
-    yield from (("remaining", key.removesuffix("|value")) for key in keys("remaining") if key.endswith("|value"))
+    yield from (("remaining", key) for key in keys("remaining"))
 
 
 @functools.cache
@@ -88,13 +88,16 @@ def first_cases() -> dict[int, tuple[str, str]]:
 
 @functools.cache
 def tested_in(test: str) -> tuple[set[int], set[str]]:
-    """What a test uses where it expects no error: ids of things of graphc, and names of attributes."""
+    """What a test uses where it expects no error: ids of things of graphc, and names of attributes.
+
+    Where it looks up names by getattr(F, name), all words that stand in it are such names.
+    """
     text = (HERE / f"{test}.py").read_text(encoding="utf-8")
     tree = WithoutErrors().visit(ast.parse(text))
     things = {id(thing) for thing in things_in(tree, methods=False)}
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    if "getattr(F, name)" in text:
-        things |= {id(getattr(gx.functional, word)) for word in words if hasattr(gx.functional, word)}
+    for space in {name for name in SPACES if f"getattr({name}, name)" in text}:
+        things |= {id(thing) for word in words if (thing := getattr(SPACES[space], word, None)) is not None}
     return things, {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 

@@ -123,7 +123,7 @@ SUBJECTS = {
     "Methods of modules": (
         ("torch.nn.Module",), "test_module test_containers test_torch_state",
         """parameters named_parameters buffers named_buffers modules named_modules children named_children
-        register_parameter register_buffer register_module add_module get_parameter get_submodule state_dict
+        register_parameter register_buffer add_module/register_module get_parameter get_submodule state_dict
         load_state_dict train eval apply to zero_grad requires_grad_ register_forward_hook extra_repr""",
     ),
     "Initialisation": (
@@ -216,4 +216,55 @@ OWN = {
 }
 
 # what is said of a name beside what its signature shows
-DIFFERENT: dict[str, str] = {}
+DIFFERENT = {
+    "max": "values alone, over any axes; `argmax` gives places, `maximum` compares two tensors",
+    "min": "values alone, over any axes; `argmin` gives places, `minimum` compares two tensors",
+    "equal": "NumPy's: element by element, as `eq`",
+    "where": "not with a condition alone",
+    "__getitem__": "NumPy's order of axes where a number, a slice and an index array stand side by side; no computed "
+    "bool masks",
+    "__setitem__": "tensors do not change; `index_put`, `where`",
+    "masked_select": "its size would depend on numbers; `where`, `masked_fill`",
+    "nonzero": "its size would depend on numbers; `where`, `argsort`",
+    "argwhere": "its size would depend on numbers; `where`, `argsort`",
+    "unique": "its size would depend on numbers",
+    "contiguous": "nothing to do: layout is the compiler's",
+    "clone": "nothing to do: tensors do not change",
+    "diagonal": "of the last two axes",
+    "trace": "also of stacks of matrices, in the last two axes",
+    "view": "as `reshape`, which copies where it must; no `dtype`",
+    "bincount": "`minlength` must be given: one more than the largest number",
+    "one_hot": "`num_classes` must be given",
+    "repeat_interleave": "`repeats` is one number",
+    "searchsorted": "no `out_int32`, no `sorter`",
+    "type": "the dtype and shape; `to` casts",
+    "to": "a dtype, of graphc or NumPy, or a tensor; no device",
+    "item": "only where numbers are known; a step returns NumPy's",
+    "tolist": "only where numbers are known; a step returns NumPy's",
+    "numpy": "only where numbers are known; a step returns NumPy's",
+    "tensor": "any array or number is taken where a tensor is; `Parameter` holds numbers",
+    "as_tensor": "any array or number is taken where a tensor is",
+    "from_numpy": "any array or number is taken where a tensor is",
+    "empty": "zeros",
+    "empty_like": "zeros",
+    "interpolate": "\"nearest\" and \"nearest-exact\", by whole multiples",
+    "Upsample": "\"nearest\" and \"nearest-exact\", by whole multiples",
+    "UpsamplingNearest2d": "by whole multiples",
+    "MultiheadAttention": "no `add_bias_kv`, `add_zero_attn`; `kdim`, `vdim`, `batch_first` by keyword; a query that sees "
+    "no key gets 0 where PyTorch gives NaN",
+    "Function": "a function and its derivative, not a class: `custom_vjp`",
+    "backward": "of a scalar, in a traced step, to all parameters; other gradients by `gx.grad`",
+    "grad": "expressions, so that they have gradients too; no settings",
+    "DataLoader": "arrays gathered in one place: no workers, no `sampler`, no `collate_fn`; `seed` orders them",
+    "save": "`state_dict`s as safetensors or npz, no pickle",
+    "load": "`state_dict`s as safetensors or npz, no pickle",
+    "random_split": "`seed` in place of a generator",
+}
+# Their numbers come from graphc's own generator, so that only what they are drawn from is PyTorch's.
+DIFFERENT |= dict.fromkeys(
+    """rand randn randint randperm rand_like randn_like randint_like normal bernoulli manual_seed get_rng_state
+    set_rng_state dropout dropout1d dropout2d dropout3d alpha_dropout Dropout Dropout1d Dropout2d Dropout3d AlphaDropout
+    uniform_ normal_ xavier_uniform_ xavier_normal_ kaiming_uniform_ kaiming_normal_ trunc_normal_ orthogonal_
+    sparse_""".split(),
+    "numbers of graphc's own generator",
+)

@@ -37,8 +37,8 @@ PyTorch's (names, order, defaults), and looked for a test:
 
 - **same**: values and gradients are PyTorch's, by numbers stored from PyTorch, to 1e-5 for f32 and 1e-10 for f64,
   compiled and by the NumPy reference. The last column names the file in `tests/golden` and a case.
-- **same, NumPy's numbers**: the last column names the test, which compares with NumPy, with differences, or with what
-  must come out.
+- **same, tested**: not against numbers from PyTorch. The last column names the test, which compares with NumPy's
+  numbers, with differences, or with what must come out.
 - **differs**: what is different; the last column says where the rest is checked.
 - **not here**.
 
@@ -76,7 +76,7 @@ def row(subject: str, addresses: list[str], tests: list[str]) -> Row:
     lacking = [f"no `{shown(address)}`" for address in addresses if address not in there]
     unfit = [misfit for address, thing in there.items() for misfit in misfits(address, thing)]
     different = said or ", ".join(dict.fromkeys(lacking + unfit))
-    state = f"differs: {different}" if different else "same" if stored else "same, NumPy's numbers"
+    state = f"differs: {different}" if different else "same" if stored else "same, tested"
     checked = f"{stored[0]}: `{stored[1]}`" if stored else f"`{test}`" if test else ""
     return Row(subject, tuple(addresses), state if checked else "unchecked", checked)
 

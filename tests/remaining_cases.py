@@ -46,8 +46,8 @@ CASES = {
         "torch.searchsorted(ends * ends, ends * ends, right=True)", "i.sum(1)", "i.prod()", "i.amax(0)", "yes.sum()",
     ),
     "shapes": (
-        "torch.t(a) * 2", "a.t() @ b", "torch.atleast_1d(a.sum())", "a * a.size(1)", "a * a.numel()",
-        "b * torch.numel(a)", "a * a.ndim", "a * a.dim()", "a * a.shape[0]", "F.one_hot(k, 5)", "F.one_hot(i, 6) * 1",
+        "a.t() * 2", "a.t() @ b", "torch.atleast_1d(a.sum())", "a * a.size(1)", "a * a.numel()",
+        "a * a.ndim", "a * a.dim()", "a * a.shape[0]", "F.one_hot(k, 5)", "F.one_hot(i, 6) * 1",
         "torch.flipud(a)", "F.bilinear(a, b, seeds.reshape(2, 4, 3) @ m[:3, :4], ends)", "line.swapaxes(0, 2)[1:]",
         "a.swapdims(0, 1)",
     ),
@@ -79,7 +79,7 @@ CASES = {
         "nn.AdaptiveMaxPool3d((1, 2, 3))(volume)",
     ),
     "layers": (
-        "F.batch_norm(image, u, v * v, v, u)", "F.layer_norm(a, (4,), v, u)", "F.layer_norm(line, (4, 7))",
+        "F.batch_norm(image, u.detach(), (v * v).detach(), v, u)", "F.layer_norm(a, (4,), v, u)", "F.layer_norm(line, (4, 7))",
         "F.group_norm(image, 2, v, u)", "F.rms_norm(a, (4,), v)", "F.instance_norm(image)",
         "F.instance_norm(line, weight=v, bias=u)", "F.local_response_norm(image, 3)",
         "torch.lstm_cell(a, (state, cell), m[:, :4].repeat(4, 1), wide.repeat(2, 1))[1]",
@@ -100,7 +100,7 @@ CASES = {
         "nn.KLDivLoss(reduction='batchmean')(a, p)", "nn.MultiMarginLoss(2, 0.5)(a, labels)",
         "nn.HingeEmbeddingLoss(0.5)(a, torch.sign(b))", "nn.CosineEmbeddingLoss(0.25)(a, b, torch.sign(b)[:, 0])",
         "nn.MarginRankingLoss(0.5)(a, b, torch.sign(b))", "nn.TripletMarginLoss(swap=True)(a, b, state)",
-        "nn.SoftMarginLoss()(a, torch.sign(b))", "nn.PoissonNLLLoss(full=True)(a, p)",
+        "nn.SoftMarginLoss()(a, torch.sign(b).detach())", "nn.PoissonNLLLoss(full=True)(a, p)",
         "nn.GaussianNLLLoss(full=True)(a, b, p)", "nn.CosineSimilarity()(a, b)", "nn.PairwiseDistance(keepdim=True)(a, b)",
     ),
 }  # fmt: skip

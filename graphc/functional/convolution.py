@@ -180,10 +180,6 @@ def over_groups(x: Tensor, kernel: Tensor, bias: Tensor | None, windows: Sequenc
     groups, features, inputs, *sizes = kernel.shape
     n, _, *extents = x.value.shape
     apart = x.reshape(n, groups, inputs, *extents)
-    for axis, window in enumerate(windows, 3):
-        if window.size == 1:  # nothing but a step, whose gradient is cheaper than that of a window
-            (apart,) = places_under(apart, axis, window)
-    windows = [replace(window, stride=1) if window.size == 1 else window for window in windows]
     is_depthwise = groups > 1 and inputs == 1 and math.prod(sizes) <= MOST_TERMS
     shift = None if bias is None else bias.reshape(groups, features)
     result = (sum_over_places if is_depthwise else product)(apart, kernel, shift, windows)
