@@ -145,7 +145,7 @@ def record(value: Value) -> Value:
     return value
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Value:
     """One tensor of the graph. Identity is equality: two equal values are one value.
 
@@ -157,9 +157,13 @@ class Value:
     operands: tuple[Value, ...]
     attrs: dict[str, Any]
     type: TensorType
-    origin: Origin | None = field(default=None, repr=False)
-    owner: object = field(default=None, repr=False)
-    memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
+    origin: Origin | None = None
+    owner: object = None
+    memo: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def __repr__(self) -> str:
+        """Short: what a value is made of would show it as a tree, and that has no end."""
+        return f"<{self.op.name} {self.type}>"
 
     @property
     def shape(self) -> Shape:

@@ -38,7 +38,7 @@ class Buffer:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Term:
     """One scalar or one set of lanes.
 
@@ -63,6 +63,9 @@ class Term:
     detail: Any = None
     phase: int = 0
     late: bool = False
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.value.op.name} {self.dtype}>"
 
 
 @dataclass(frozen=True, slots=True)

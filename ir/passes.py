@@ -14,7 +14,7 @@ from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import Visit, hand_out, rebuild, rewriter, with_operands
-from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
+from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, stabiliser
 from graphc.ir.types import DTYPES, Shape, TensorType
 from graphc.ir.verify import verify
 
@@ -34,7 +34,7 @@ def merge_views(graph: Graph) -> Graph:
 
 def stabilise(graph: Graph) -> Graph:
     """Naive formulas become safe ones, before their gradients are taken."""
-    return rebuild(graph, rewriter(STABILISE, GUARDS, MACROS))
+    return rebuild(graph, stabiliser())
 
 
 def simplify(graph: Graph) -> Graph:
@@ -337,9 +337,22 @@ def read_from_memory(value: Value) -> Value | None:
     return None if operands == value.operands else with_operands(value, operands)
 
 
+def over_padded(value: Value) -> Value:
+    """What sees a padded array through views, as a window does, over a copy of it: far less than a copy of the views."""
+    if value.op.kind != "view":
+        return value
+    if value.op is ops.pad and resolve(value).guards:
+        return copied(value)
+    below = over_padded(value.operands[0])
+    return value if below is value.operands[0] else with_operands(value, (below,))
+
+
 def walkable_matrix(operand: Value, position: int) -> Value:
     """The operand of a product, or a copy. The right one is packed, along any walk; the left one is read by strides."""
     layout = matrix_layout(operand)
+    if layout is None and position == 1:
+        operand = over_padded(operand)
+        layout = matrix_layout(operand)
     if layout is None or (position == 0 and max(len(layout.rows), len(layout.columns)) > 1):
         return copied(operand)
     return operand

@@ -13,6 +13,7 @@ import ast
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from graphc.ir import ops
@@ -25,6 +26,7 @@ Macros = Mapping[str, Callable[..., Value]]
 Guards = Mapping[str, Callable[..., bool]]
 Visit = Callable[[Value], Value | None]
 DEEPEST = 8  # how far `within` looks down
+NOT_SEEN_THROUGH = (ops.copy, ops.stop_gradient, ops.floor, ops.ceil, ops.trunc, ops.rint, ops.sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Rule:
 Note = Callable[[Rule, Value], None]
 
 
+@cache
 def parts(expression: ast.expr) -> tuple[str, list[ast.expr], list[ast.keyword]]:
     """The op name, operand expressions and attribute keywords of one pattern node."""
     match expression:
@@ -60,6 +63,7 @@ def parts(expression: ast.expr) -> tuple[str, list[ast.expr], list[ast.keyword]]
     raise IRError(f"not a pattern: {ast.unparse(expression)}")
 
 
+@cache
 def number(expression: ast.expr) -> float | None:
     """The value of a literal number, signed or not."""
     match expression:
@@ -145,17 +149,19 @@ def match_within(pattern: ast.expr, whole: Value, bound: Bindings) -> Iterator[B
 
 def formula(whole: Value) -> list[Value]:
     """A value and what it is computed of element by element, as far down as `within` looks, users first."""
-    found, level = dict.fromkeys([whole]), [whole]
+    found, level = {whole: None}, [whole]
     for _ in range(DEEPEST):
-        below = (operand for value in level if is_seen_through(value) for operand in value.operands)
-        level = [operand for operand in dict.fromkeys(below) if operand not in found and operand.dtype in FLOATS]
+        below = dict.fromkeys(operand for value in level if is_seen_through(value) for operand in value.operands)
+        level = [operand for operand in below if operand not in found and operand.dtype in FLOATS]
+        if not level:
+            break
         found |= dict.fromkeys(level)
     return list(found)
 
 
 def is_seen_through(value: Value) -> bool:
-    """Part of a formula. A copy is not: it keeps apart what a gradient is taken by."""
-    return value.op.kind == "elementwise" and value.op not in (ops.copy, ops.stop_gradient)
+    """Part of a formula. What has no gradient is not, nor is a copy, which keeps apart what a gradient is taken by."""
+    return value.op.kind == "elementwise" and value.op not in NOT_SEEN_THROUGH
 
 
 def substituted(whole: Value, place: Value, new: Value) -> Value:
@@ -180,13 +186,13 @@ def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) ->
         found: Value = bound[expression.id]
         return found
     name, arguments, keywords = parts(expression)
-    if name == "within":
+    if name == "within" and "within" in bound:
         whole, place = bound["within"]
         return substituted(whole, place, build(arguments[0], bound, place, macros))
     rest = [value for each in arguments if isinstance(each, ast.Starred) for value in bound[ast.unparse(each.value)]]
     arguments = [each for each in arguments if not isinstance(each, ast.Starred)]
     made = [None if number(argument) is not None else build(argument, bound, like, macros) for argument in arguments]
-    model = next((value for value in reversed(made) if value is not None), like)
+    model = next((value for value in reversed(made) if value is not None and value.dtype != "bool"), like)
     operands = [
         value if value is not None else build(argument, bound, model, macros)
         for value, argument in zip(made, arguments, strict=True)

@@ -1,37 +1,112 @@
-"""The rule tables, by subject, and the guards they name."""
+"""The rule tables, by subject, the guards they name, and the formulas that are longer than a line."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 from graphc.ir import ops
 from graphc.ir.graph import Value
-from graphc.ir.rewrite import Guards, Macros, rules
+from graphc.ir.ops.record import Op
+from graphc.ir.rewrite import DEEPEST, Guards, Macros, Note, Visit, rewriter, rules, with_operands
 
-# Formulas that overflow or lose all digits become equal ones that do not, before gradients are taken.
-STABILISE = rules("""
-    1 / (1 + exp(-x)) => sigmoid(x)
-    exp(x) / (1 + exp(x)) => sigmoid(x)
-    log1p(exp(x)) => softplus(x)
-    log(sigmoid(x)) => -softplus(-x)
+# Formulas that overflow or lose all digits become equal ones that do not, before gradients are taken. What is made of
+# exponentials alone has a logarithm that is known without computing it: log moves down to the exponents.
+DIGITS = """
+    # close to 0 or 1 the difference loses all its digits
     1 - sigmoid(x) => sigmoid(-x)
+    2 * sigmoid(x) - 1 => tanh(x * 0.5)
+    exp(x) - 1 => expm1(x)
+    1 - exp(x) => -expm1(x)
     log(1 + x) => log1p(x)
     log(1 - x) => log1p(-x)
-    exp(x) - 1 => expm1(x)
-    exp(x) / broadcast(sum(exp(x), axes=a), shape=s) => softmax(x, axes=a) if unshifted(x)
-    log(exp(x) / y) => x - log(y)
-    log(sum(exp(x), axes=a)) => logsumexp(x, axes=a) if unshifted(x)
-    log(broadcast(x, shape=s)) => broadcast(log(x), shape=s)
-    log(reshape(x, shape=s)) => reshape(log(x), shape=s)
-    where(c, sqrt(x), y) => where(c, sqrt(where(c, x, 1)), y) if unguarded(x, c)
-    where(c, y, sqrt(x)) => where(c, y, sqrt(where(c, 1, x))) if unguarded(x, c)
-    where(c, log(x), y) => where(c, log(where(c, x, 1)), y) if unguarded(x, c)
-    where(c, y, log(x)) => where(c, y, log(where(c, 1, x))) if unguarded(x, c)
-    where(c, log1p(x), y) => where(c, log1p(where(c, x, 0)), y) if unguarded(x, c)
-    where(c, y, log1p(x)) => where(c, y, log1p(where(c, 0, x))) if unguarded(x, c)
-    where(c, x / z, y) => where(c, x / where(c, z, 1), y) if unguarded(z, c)
-    where(c, y, x / z) => where(c, y, x / where(c, 1, z)) if unguarded(z, c)
-""")
+
+    # log(1 - exp(x)) loses its digits for x near 0 one way, for x far below the other: each where it is good
+    log(-expm1(x)) => log1mexp(x) if unsplit(x)
+    log1p(-exp(x)) => log1mexp(x) if unsplit(x)
+    log(expm1(x)) => x + log1mexp(-x) if unsplit(x)
+"""
+LOGARITHMS = """
+    # log of a number that underflowed is -inf, of one that overflowed inf; log of exp(x) is x
+    log(exp(x)) => x
+    log(sigmoid(x)) => -softplus(-x)
+    log(x * y) => log(x) + log(y) if product_has_log(x, y)
+    log(x / y) => log(x) - log(y) if share_has_log(x, y)
+    log(pow(x, y)) => y * log(x) if exponential(x)
+    log(sqrt(x)) => 0.5 * log(x) if exponential(x)
+    log2(x) => log(x) / log(2) if exponential(x)
+    log10(x) => log(x) / log(10) if exponential(x)
+    log(cosh(x)) => logaddexp(x, -x) - log(2)
+
+    # a product of many probabilities underflows, the sum of their logarithms does not
+    log(prod(x, axes=a)) => sum(log(x), axes=a) if exponential(x)
+
+    # exp overflows above 88 in f32 and 709 in f64: the largest exponent is taken off first, and put back after the log
+    log(sum(x, axes=a)) => logsumexp(log(x), axes=a) if unshifted_sum(x, a)
+    log(sum(x * y, axes=a)) => logsumexp_of(log(x), y, axes=a) if unshifted_sum(x, a)
+    log(x + y) => logaddexp(log(x), log(y)) if unshifted_pair(x, y)
+    log1p(x) => softplus(log(x)) if overflows(x)
+
+    # the log is taken of what is picked here, where it is that of a softmax, a sigmoid or an exp that may underflow
+    log(broadcast(x, shape=s)) => broadcast(log(x), shape=s) if has_sign(x)
+    log(reshape(x, shape=s)) => reshape(log(x), shape=s) if has_sign(x)
+    log(transpose(x, permutation=p)) => transpose(log(x), permutation=p) if has_log(x)
+    log(slice(x, start=b, step=d, shape=s)) => slice(log(x), start=b, step=d, shape=s) if has_log(x)
+    log(gather(x, *i, places=p)) => gather(log(x), *i, places=p) if has_log(x)
+    log(where(c, x, y)) => where(c, log(x), log(y)) if one_exponential(x, y)
+    log(maximum(x, y)) => maximum(log(x), log(y)) if positive_pair(x, y)
+    log(minimum(x, y)) => minimum(log(x), log(y)) if positive_pair(x, y)
+    log(max(x, axes=a)) => max(log(x), axes=a) if exponential(x)
+    log(min(x, axes=a)) => min(log(x), axes=a) if exponential(x)
+    log(stop_gradient(x)) => stop_gradient(log(x)) if exponential(x)
+
+    # a product with 0 or 1 picks, and what is not picked may have overflowed: 0 * inf is NaN
+    x * cast(c, dtype=d) => where(c, x, 0) if masked_exponential(x, c)
+    x * cast(where(c, 1, 0), dtype=d) => where(c, x, 0) if exponential(x)
+    x * where(c, 1, 0) => where(c, x, 0) if exponential(x)
+    where(c, exp(x), 0) => exp(where(c, x, -inf))
+    where(c, 0, exp(x)) => exp(where(c, -inf, x))
+"""
+QUOTIENTS = """
+    # exp overflows above 88 in f32 and 709 in f64, and inf / inf is NaN, as are gradients that multiply inf by 0
+    exp(x) / broadcast(sum(exp(x), axes=a), shape=s) => softmax(x, axes=a) if unshifted(x, a)
+    exp(x) * y / broadcast(sum(exp(x) * y, axes=a), shape=s) => softmax_of(x, y, axes=a) if unshifted(x, a)
+    (exp(x) - exp(y)) / (exp(x) + exp(y)) => tanh((x - y) * 0.5)
+    expm1(x) / (1 + exp(x)) => tanh(x * 0.5)
+    -expm1(x) / (1 + exp(x)) => tanh(x * -0.5)
+    exp(x) / (1 + exp(x)) => sigmoid(x)
+    exp(x) / (exp(x) + exp(y)) => sigmoid(x - y)
+    y / (1 + exp(x)) => times(y, sigmoid(-x))
+    y / exp(x) => times(y, exp(-x))
+    x / y => exp(log(x) - log(y)) if overflowing_share(x, y)
+    exp(x) * exp(y) => exp(x + y)
+    x / x => 1
+    sqrt(x * x) => absolute(x)
+"""
+SLOPES = """
+    # the slope of sqrt at 0 is infinite; a length of 0 has slope 0
+    sqrt(x) => root(x) if length(x)
+"""
+
+
+def in_branches(form: str, safe: float, guard: str) -> str:
+    """The two rules that keep one operand of a formula safe where a `where` does not choose it."""
+    whole, kept, other = (form.format(each) for each in ("z", f"where(c, z, {safe})", f"where(c, {safe}, z)"))
+    return f"""
+        where(c, within({whole}), y) => where(c, within({kept}), y) if {guard}_unless(z, c)
+        where(c, y, within({whole})) => where(c, y, within({other})) if {guard}_if(z, c)
+    """
+
+
+BRANCHES = [
+    "# a branch that `where` does not choose has the gradient 0, and 0 times an infinite slope is NaN",
+    *(in_branches(form, 1, "bad") for form in ("sqrt({})", "log({})", "log2({})", "log10({})", "x / {}", "pow({}, x)")),
+    *(in_branches(form, 0, "bad") for form in ("log1p({})", "asin({})", "acos({})", "atanh({})")),
+    in_branches("acosh({})", 2, "bad"),
+    "# a branch that `where` does not choose has the gradient 0, and 0 times an exp that overflowed is NaN",
+    *(in_branches(form, 0, "large") for form in ("exp({})", "expm1({})", "exp2({})", "sinh({})", "cosh({})")),
+]
+STABILISE = rules("\n".join([DIGITS, LOGARITHMS, QUOTIENTS, SLOPES, *BRANCHES]))
 
 # Equal values computed with less; the result stays the same for every input, but for the sign of a zero.
 SIMPLIFY = rules("""
@@ -60,19 +135,168 @@ SIMPLIFY = rules("""
 """)
 
 
-def unshifted(x: Value) -> bool:
-    """x is not already `something - its maximum`."""
+# -- what is made of exponentials
+
+Shift = tuple[int, ...]
+KEEP_SIGN = (ops.add, ops.mul, ops.div, ops.maximum, ops.minimum, ops.sqrt, ops.stop_gradient)
+
+
+def passes_on(x: Value) -> tuple[Value, ...]:
+    """The operands x is positive with; none where that is not how it is told."""
+    if x.op is ops.where:
+        return x.operands[1:]
+    if x.op in (ops.gather, ops.pow):
+        return x.operands[:1]
+    if x.op is ops.sum and is_shifted(x.operands[0], x.attrs["axes"]):
+        return ()
+    return x.operands if x.op in KEEP_SIGN or x.op.kind == "reduce" or is_plain_view(x) else ()
+
+
+def parts_of(x: Value) -> list[Value]:
+    """All that makes x positive, down to exponentials, sums of them and numbers; nothing where it may be negative."""
+    found, stack = {x: None}, [x]
+    while stack:
+        value = stack.pop()
+        below = passes_on(value)
+        if not below and not is_positive(value):
+            return []
+        stack += [operand for operand in dict.fromkeys(below) if operand not in found]
+        found |= dict.fromkeys(below)
+    return list(found)
+
+
+def is_positive(x: Value) -> bool:
+    """Positive by itself, or 0. A sum is one if nothing is said of what it sums up: it is of shifted exponentials."""
+    if x.op is ops.full:
+        return float(x.attrs["value"]) >= 0
+    return x.op in (ops.exp, ops.sigmoid, ops.size, ops.sum)
+
+
+def is_shifted(x: Value, axes: Shift | None = None) -> bool:
+    """An exp that cannot overflow."""
+    return x.op is ops.exp and not unshifted(x.operands[0], axes)
+
+
+def positive(x: Value) -> bool:
+    return bool(parts_of(x))
+
+
+def overflows(x: Value) -> bool:
+    """x is positive, and there is an exp in it of which nobody has taken the largest exponent off."""
+    return any(part.op is ops.exp and not is_shifted(part) for part in parts_of(x))
+
+
+def exponential(x: Value) -> bool:
+    """x is positive, and there is an exp or sigmoid in it that the logarithm would undo."""
+    found = parts_of(x)
+    if not any(part.op in (ops.exp, ops.sigmoid) for part in found):
+        return False
+    # log(p + 1e-8) is safe already
+    return overflows(x) or not any(part.op is ops.add and any(map(is_number, part.operands)) for part in found)
+
+
+def weighted(x: Value) -> bool:
+    """x is picked from a sum of exponentials, each times a weight of any sign."""
+    while is_plain_view(x) or x.op is ops.gather:
+        x = x.operands[0]
+    if x.op is not ops.sum or x.operands[0].op is not ops.mul:
+        return False
+    return any(unshifted_sum(factor, x.attrs["axes"]) for factor in x.operands[0].operands)
+
+
+def has_log(x: Value) -> bool:
+    """log(x) is known without computing x."""
+    return exponential(x) or weighted(x)
+
+
+def has_sign(x: Value) -> bool:
+    return positive(x) or weighted(x)
+
+
+def product_has_log(x: Value, y: Value) -> bool:
+    return exponential(x) or weighted(x) and positive(y)
+
+
+def share_has_log(x: Value, y: Value) -> bool:
+    return exponential(y) or product_has_log(x, y)
+
+
+def one_exponential(x: Value, y: Value) -> bool:
+    return exponential(x) or exponential(y)
+
+
+def positive_pair(x: Value, y: Value) -> bool:
+    return exponential(x) and positive(y)
+
+
+def masked_exponential(x: Value, c: Value) -> bool:
+    return c.dtype == "bool" and exponential(x)
+
+
+def overflowing_share(x: Value, y: Value) -> bool:
+    return overflows(y) and positive(x)
+
+
+def unshifted(x: Value, axes: Shift | None = None) -> bool:
+    """x is not already `something - its maximum`, along some of the axes if any are named."""
+    if x.op is ops.minimum:
+        return all(unshifted(operand, axes) for operand in x.operands)
     if x.op is not ops.sub:
         return True
     shift = x.operands[1]
     while shift.op.kind == "view" or shift.op in (ops.stop_gradient, ops.where):
         shift = shift.operands[1 if shift.op is ops.where else 0]
-    return shift.op is not ops.max
+    if shift.op is ops.max:
+        return axes is not None and not set(shift.attrs["axes"]) <= set(axes)
+    return shift.op is not ops.maximum
 
 
-def unguarded(x: Value, c: Value) -> bool:
-    """x is not already kept away from the bad place by a `where` of the same condition, and is no constant."""
-    return x.op is not ops.full and not (x.op is ops.where and x.operands[0] is c)
+def unshifted_sum(x: Value, axes: Shift) -> bool:
+    """The sum of x along the axes can overflow or underflow."""
+    return exponential(x) and not is_shifted(x, axes)
+
+
+def unshifted_pair(x: Value, y: Value) -> bool:
+    """x + y can overflow, or underflow."""
+    if is_shifted(x) and is_shifted(y):
+        return False
+    return exponential(x) and exponential(y) or overflows(x) and positive(y)
+
+
+def length(x: Value) -> bool:
+    """x is a sum or mean of squares. What an optimizer computes has no gradient."""
+    return x.role != "update" and squares(x)
+
+
+def squares(x: Value, depth: int = DEEPEST) -> bool:
+    if x.op is ops.dot:
+        row, column = x.operands
+        return row.shape[-2] == column.shape[-1] == 1 and unshaped(row) is unshaped(column)
+    if x.op is ops.mul and x.operands[0] is x.operands[1]:
+        return True
+    if depth == 0:
+        return False
+    if x.op in (ops.mul, ops.div) and is_number(x.operands[1]) or x.op is ops.sum or is_plain_view(x):
+        return squares(x.operands[0], depth - 1)
+    if x.op is ops.mul and is_number(x.operands[0]):
+        return squares(x.operands[1], depth - 1)
+    return x.op is ops.add and all(squares(term, depth - 1) for term in set(x.operands))
+
+
+def is_plain_view(x: Value) -> bool:
+    """A view of elements of its operand and nothing else."""
+    return x.op.kind == "view" and x.op is not ops.pad
+
+
+def unshaped(x: Value) -> Value:
+    return unshaped(x.operands[0]) if x.op is ops.reshape else x
+
+
+def is_number(x: Value, depth: int = DEEPEST) -> bool:
+    """Made of constants and sizes."""
+    if depth and (x.op.kind == "elementwise" or is_plain_view(x)):
+        return all(is_number(operand, depth - 1) for operand in set(x.operands))
+    return x.op in (ops.full, ops.size)
 
 
 def signed(x: Value) -> bool:
@@ -80,25 +304,180 @@ def signed(x: Value) -> bool:
     return x.dtype != "u8"
 
 
-def shifted(x: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
-    """The maximum along axes, as a constant for the gradient, and x with it taken off; an infinite one stays on."""
-    top = ops.max(x, axes=axes)
+# -- branches of `where`
+
+
+OPPOSITES: dict[Op, Op] = {
+    ops.less: ops.less_equal,
+    ops.less_equal: ops.less,
+    ops.equal: ops.not_equal,
+    ops.not_equal: ops.equal,
+}
+
+
+def holds(c: Value, known: Value, truth: bool, depth: int = DEEPEST) -> bool | None:
+    """Whether c holds where another condition does (or, for truth False, does not); None: not told by that."""
+    if c is known:
+        return truth
+    if c.op in OPPOSITES:
+        turned = c.operands[::-1] if c.op in (ops.less, ops.less_equal) else c.operands
+        return not truth if OPPOSITES[c.op] is known.op and turned == known.operands else None
+    found = {holds(part, known, truth, depth - 1) for part in c.operands} if depth and c.op in LOGIC else {None}
+    if c.op is ops.logical_not:
+        return None if found == {None} else found == {False}
+    decisive = c.op is ops.logical_or
+    return decisive if decisive in found else None
+
+
+LOGIC = (ops.logical_not, ops.logical_and, ops.logical_or)
+
+
+def kept_safe(x: Value, c: Value, truth: bool, depth: int = DEEPEST) -> bool:
+    """Where c holds (or does not), x is a number that somebody has chosen."""
+    if is_number(x):
+        return True
+    if depth == 0:
+        return False
+    parts = set(x.operands) if x.op.kind == "elementwise" else {x}
+    if x.op is ops.where:
+        known = holds(x.operands[0], c, truth)
+        parts = set(x.operands[1:] if known is None else x.operands[1:2] if known else x.operands[2:])
+    return x not in parts and all(kept_safe(part, c, truth, depth - 1) for part in parts)
+
+
+def bad_unless(x: Value, c: Value) -> bool:
+    """x may be where a slope is infinite unless c holds. What an optimizer does has no gradient."""
+    return bad(x, c, False)
+
+
+def bad_if(x: Value, c: Value) -> bool:
+    return bad(x, c, True)
+
+
+def bad(x: Value, c: Value, truth: bool) -> bool:
+    return c.role != "update" and not positive(x) and not kept_safe(x, c, truth)
+
+
+def large_unless(x: Value, c: Value) -> bool:
+    """exp of x may overflow unless c holds."""
+    return large(x, c, False)
+
+
+def large_if(x: Value, c: Value) -> bool:
+    return large(x, c, True)
+
+
+def large(x: Value, c: Value, truth: bool) -> bool:
+    return c.role != "update" and unshifted(x) and not kept_safe(x, c, truth)
+
+
+def unsplit(x: Value) -> bool:
+    """x is not already one side of `log1mexp`."""
+    return not (x.op is ops.where and x.operands[0].op is ops.less and x.operands[0].operands[0].op is ops.full)
+
+
+# -- formulas
+
+
+def shifted(x: Value, axes: Shift, among: Value | None = None) -> tuple[Value, Value]:
+    """The maximum along axes, as a constant for the gradient, and x with it taken off; an infinite one stays on.
+
+    among  a factor that is not 0 for the elements the maximum is taken of
+    """
+    counted = x
+    if among is not None:
+        nothing = ops.equal(among, ops.constant(0.0, among))
+        counted = ops.where(nothing, ops.constant(-math.inf, x), x)
+    top = ops.max(counted, axes=axes)
     finite = ops.less(ops.absolute(top), ops.constant(math.inf, top))
     shift = ops.stop_gradient(ops.where(finite, top, ops.constant(0.0, top)))
-    return shift, ops.sub(x, ops.broadcast(shift, shape=x.shape))
+    rest = ops.sub(x, ops.broadcast(shift, shape=x.shape))
+    if among is not None:  # an element that is not counted may be far above: times 0, it must not be infinite
+        rest = ops.minimum(rest, ops.constant(80.0 if x.dtype == "f32" else 700.0, rest))
+    return shift, rest
 
 
-def softmax(x: Value, axes: tuple[int, ...]) -> Value:
+def softmax(x: Value, axes: Shift) -> Value:
     """exp(x) / sum(exp(x)) that cannot overflow."""
-    powers = ops.exp(shifted(x, axes)[1])
-    return ops.div(powers, ops.broadcast(ops.sum(powers, axes=axes), shape=x.shape))
+    return part_of_sum(ops.exp(shifted(x, axes)[1]), axes)
 
 
-def logsumexp(x: Value, axes: tuple[int, ...]) -> Value:
+def softmax_of(x: Value, weight: Value, axes: Shift) -> Value:
+    """exp(x) * weight / sum(exp(x) * weight) that cannot overflow."""
+    return part_of_sum(ops.mul(ops.exp(shifted(x, axes, weight)[1]), weight), axes)
+
+
+def part_of_sum(x: Value, axes: Shift) -> Value:
+    return ops.div(x, ops.broadcast(ops.sum(x, axes=axes), shape=x.shape))
+
+
+def logsumexp(x: Value, axes: Shift) -> Value:
     """log(sum(exp(x))) that cannot overflow."""
     shift, rest = shifted(x, axes)
     return ops.add(shift, ops.log(ops.sum(ops.exp(rest), axes=axes)))
 
 
-MACROS: Macros = {"softmax": softmax, "logsumexp": logsumexp}
-GUARDS: Guards = {"unshifted": unshifted, "unguarded": unguarded, "signed": signed}
+def logsumexp_of(x: Value, weight: Value, axes: Shift) -> Value:
+    """log(sum(exp(x) * weight)) that cannot overflow."""
+    shift, rest = shifted(x, axes, weight)
+    return ops.add(shift, ops.log(ops.sum(ops.mul(ops.exp(rest), weight), axes=axes)))
+
+
+def logaddexp(x: Value, y: Value) -> Value:
+    """log(exp(x) + exp(y)) that cannot overflow, with all its derivatives."""
+    larger = ops.less(y, x)
+    high, low = ops.where(larger, x, y), ops.where(larger, y, x)
+    finite = ops.less(ops.absolute(high), ops.constant(math.inf, high))
+    return ops.add(high, ops.softplus(ops.where(finite, ops.sub(low, high), ops.constant(0.0, high))))
+
+
+def log1mexp(x: Value) -> Value:
+    """log(1 - exp(x)) for x < 0. Source: Mächler 2012, Accurately computing log(1 - exp(-|a|)), equation 7."""
+    near = ops.less(ops.constant(-math.log(2), x), x)
+    middle = ops.constant(-1.0, x)
+    close, far = ops.where(near, x, middle), ops.where(near, middle, x)
+    return ops.where(near, ops.log(ops.neg(ops.expm1(close))), ops.log1p(ops.neg(ops.exp(far))))
+
+
+def root(x: Value) -> Value:
+    """sqrt(x) with slope 0 at 0."""
+    zero, one = ops.constant(0.0, x), ops.constant(1.0, x)
+    nothing = ops.equal(x, zero)
+    return ops.where(nothing, zero, ops.sqrt(ops.where(nothing, one, x)))
+
+
+def times(x: Value, y: Value) -> Value:
+    """x * y, and y where x is 1: a rule that looks for y finds it."""
+    return y if x.op is ops.full and x.attrs["value"] == 1 else ops.mul(x, y)
+
+
+MACROS: Macros = {
+    each.__name__: each
+    for each in (softmax, softmax_of, logsumexp, logsumexp_of, logaddexp, log1mexp, root, times)
+}
+GUARDS: Guards = {
+    each.__name__: each
+    for each in (
+        exponential, has_log, has_sign, product_has_log, share_has_log, one_exponential, positive_pair,
+        masked_exponential, overflows, overflowing_share, unshifted, unshifted_sum, unshifted_pair, length, signed,
+        bad_unless, bad_if, large_unless, large_if, unsplit,
+    )
+}  # fmt: skip
+
+
+# -- the visit of the pass
+
+
+def stabiliser(note: Note = lambda rule, value: None) -> Visit:
+    """A visit function that makes formulas safe, also those traced where no gradient is wanted."""
+    visit = rewriter(STABILISE, GUARDS, MACROS, note)
+    return lambda value: stopped_once(value) or visit(value)
+
+
+def stopped_once(value: Value) -> Value | None:
+    """What no gradient reaches needs no stops inside, which would hide the formula: every value of `no_grad` has one."""
+    if value.op is not ops.stop_gradient or value.operands[0].op.kind not in ("elementwise", "view", "reduce", "gather"):
+        return None
+    (inner,) = value.operands
+    operands = tuple(each.operands[0] if each.op is ops.stop_gradient else each for each in inner.operands)
+    return None if operands == inner.operands else with_operands(value, (with_operands(inner, operands),))

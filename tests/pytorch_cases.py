@@ -9,6 +9,7 @@ import ast
 import functools
 import inspect
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ SPACES = {
 }  # fmt: skip
 SIGNS = {
     ast.Add: "__add__", ast.Sub: "__sub__", ast.Mult: "__mul__", ast.Div: "__truediv__", ast.FloorDiv: "__floordiv__",
-    ast.Mod: "__mod__", ast.Pow: "__pow__", ast.MatMult: "__matmul__", ast.USub: "__neg__", ast.Invert: "__invert__",
+    ast.Mod: "__mod__", ast.Pow: "__pow__", ast.MatMult: "__matmul__", ast.USub: "__neg__", ast.UAdd: "__pos__",
     ast.Lt: "__lt__", ast.LtE: "__le__", ast.Gt: "__gt__", ast.GtE: "__ge__", ast.Eq: "__eq__", ast.NotEq: "__ne__",
-    ast.BitAnd: "__and__", ast.BitOr: "__or__", ast.BitXor: "__xor__", ast.LShift: "__lshift__",
-    ast.RShift: "__rshift__",
+    ast.BitAnd: "__and__", ast.BitOr: "__or__", ast.BitXor: "__xor__", ast.Invert: "__invert__",
+    ast.LShift: "__lshift__", ast.RShift: "__rshift__",
 }  # fmt: skip
 
 
@@ -74,13 +75,17 @@ def optimizer_expressions() -> Iterator[str]:
 
 
 @functools.cache
-def first_cases() -> dict[int, tuple[str, str]]:
-    """For each thing of graphc, by its id, the first stored case that uses it."""
-    found: dict[int, tuple[str, str]] = {}
-    for file, expression in stored_cases():
-        for thing in things_in(ast.parse(expression)):
-            found.setdefault(id(thing), (file, expression))
-    return found
+def plainest_cases() -> dict[int, tuple[str, str]]:
+    """For each thing of graphc, by its id, the stored case that is most about it.
+
+    That is one that uses it outermost and is short; `remaining`, whose integers have no gradients, comes last.
+    """
+    found: dict[int, tuple[bool, int, int, str, str]] = {}
+    for file, expression in dict.fromkeys(stored_cases()):
+        for depth, thing in enumerate(things_in(ast.parse(expression))):
+            case = (file == "remaining", depth, len(expression), file, expression)
+            found[id(thing)] = min(case, found.get(id(thing), case))
+    return {thing: case[-2:] for thing, case in found.items()}
 
 
 # -- tests
@@ -117,11 +122,11 @@ def things_in(tree: ast.AST, methods: bool = True) -> Iterator[Any]:
     """What an expression or a program uses of graphc; methods count as those of tensors, or not at all."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            yield from lookup(ast.unparse(node), methods)
+            yield from attribute(node, methods)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphc."):
-            yield from (thing for alias in node.names for thing in lookup(f"gx{node.module[6:]}.{alias.name}", methods))
+            yield from (getattr(import_module(node.module), alias.name) for alias in node.names)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            yield from (getattr(space, node.func.id) for space in (gx.functional, gx.nn) if hasattr(space, node.func.id))
+            yield from (thing for space in (gx.functional, gx.nn) if (thing := getattr(space, node.func.id, None)))
         elif methods and isinstance(node, ast.Subscript):
             yield gx.Tensor.__getitem__
         elif methods and isinstance(node, (ast.BinOp, ast.UnaryOp)):
@@ -130,13 +135,15 @@ def things_in(tree: ast.AST, methods: bool = True) -> Iterator[Any]:
             yield getattr(gx.Tensor, SIGNS[type(node.ops[0])])
 
 
-def lookup(dotted: str, methods: bool) -> Iterator[Any]:
-    """What stands at `nn.Linear` or `F.relu`; for other attributes, of numbers and calls, that of a tensor."""
-    root, *rest = dotted.split(".") if dotted.replace(".", "_").isidentifier() else ["", dotted.rpartition(".")[2]]
-    if root not in SPACES and methods:
-        rest = rest[-1:]
-    thing = SPACES.get(root, gx.Tensor if methods else None)
-    for name in rest:
-        thing = getattr(thing, name, None)
+def attribute(node: ast.Attribute, methods: bool) -> Iterator[Any]:
+    """What stands at `nn.Linear` or `F.relu`; of anything else, a method of tensors."""
+    names, root = [node.attr], node.value
+    while isinstance(root, ast.Attribute):
+        names, root = [root.attr, *names], root.value
+    thing: Any = None
+    if isinstance(root, ast.Name) and root.id in SPACES:
+        thing = functools.reduce(lambda thing, name: getattr(thing, name, None), names, SPACES[root.id])
+    elif methods:
+        thing = getattr(gx.Tensor, node.attr, None)
     if thing is not None:
         yield thing

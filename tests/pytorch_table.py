@@ -1,4 +1,4 @@
-"""What graphc has of PyTorch, for docs/pytorch.md: every state is found by looking, none is claimed.
+"""What graphc has of PyTorch, for docs/pytorch.md: that something is the same is found by looking, not claimed.
 
 A name is looked up in graphc, its arguments are compared with those that PyTorch 2.13 takes, and its cases with stored
 numbers, or else the tests that have NumPy's numbers, are searched for it.
@@ -14,8 +14,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from pytorch_cases import first_cases, tested_in
-from pytorch_names import ADDRESSES, DIFFERENT, OWN, SUBJECTS
+from pytorch_cases import plainest_cases, tested_in
+from pytorch_names import ADDRESSES, DIFFERENT, OWN, OWN_TESTS, SUBJECTS
 
 import graphc as gx
 
@@ -39,22 +39,23 @@ PyTorch's (names, order, defaults), and looked for a test:
   compiled and by the NumPy reference. The last column names the file in `tests/golden` and a case.
 - **same, tested**: not against numbers from PyTorch. The last column names the test, which compares with NumPy's
   numbers, with differences, or with what must come out.
-- **differs**: what is different; the last column says where the rest is checked.
+- **differs**: in arguments, as compared, and in what else is said; the last column says where the rest is checked.
 - **not here**.
 
-Everywhere: tensors are given by position, not as `input=` or `other=`. `axis` and `keepdims` are `dim` and `keepdim`.
-Functions that end in `_`, but for those of `nn.init` and of gradients, and the arguments `out`, `device`, `layout`,
-`requires_grad`, `generator`, `foreach`, `fused` and their like have no meaning in a compiled graph; `inplace` is
-accepted by layers, which never overwrite anything. Floats are f32 or f64.
+`F` is `nn.functional`. Everywhere: tensors are given by position, not as `input=` or `other=`; `axis` and `keepdims`
+may be written `dim` and `keepdim`. Functions that end in `_`, but for those of `nn.init`, of parameters and of
+gradients, and the arguments `out`, `device`, `layout`, `requires_grad`, `generator`, `foreach`, `fused` and their like
+have no meaning in a compiled graph; `inplace` is accepted by layers, which never overwrite anything.
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """A function or class: PyTorch's names of it, its state, and where that was checked."""
+    """A function or class: PyTorch's names of it, graphc's, its state, and where that was checked."""
 
     subject: str
     names: tuple[str, ...]
+    place: str
     state: str
     checked: str
 
@@ -68,17 +69,26 @@ def rows() -> Iterator[Row]:
 
 def row(subject: str, addresses: list[str], tests: list[str]) -> Row:
     there = {address: thing for address in addresses if (thing := thing_at(place_of(address))) is not None}
-    said = DIFFERENT.get(addresses[0].rpartition(".")[2], "")
+    owner, name = addresses[0].split(".")[-2:]
+    said = DIFFERENT.get(f"{owner}.{name}", DIFFERENT.get(name, ""))
     if not there or any(refused(thing) for thing in there.values()):
-        return Row(subject, tuple(addresses), f"not here: {said}" if said else "not here", "")
-    stored = next((case for thing in there.values() if (case := first_cases().get(id(thing)))), None)
+        return Row(subject, tuple(addresses), "", f"not here: {said}" if said else "not here", "")
+    stored = next((case for thing in there.values() if (case := plainest_cases().get(id(thing)))), None)
     test = next((test for test in tests if any(is_tested(test, *each) for each in there.items())), None)
     lacking = [f"no `{shown(address)}`" for address in addresses if address not in there]
     unfit = [misfit for address, thing in there.items() for misfit in misfits(address, thing)]
-    different = said or ", ".join(dict.fromkeys(lacking + unfit))
+    different = "; ".join(dict.fromkeys([*[said] * bool(said), *lacking, *unfit]))
     state = f"differs: {different}" if different else "same" if stored else "same, tested"
     checked = f"{stored[0]}: `{stored[1]}`" if stored else f"`{test}`" if test else ""
-    return Row(subject, tuple(addresses), state if checked else "unchecked", checked)
+    place = place_of(next(iter(there)))
+    return Row(subject, tuple(addresses), place, state if checked else "unchecked", checked)
+
+
+def own_rows() -> Iterator[Row]:
+    """What PyTorch has no name for."""
+    for place, what in OWN.items():
+        test = next((test for test in OWN_TESTS.split() if id(thing_at(place)) in tested_in(test)[0]), None)
+        yield Row("graphc's own", (), place, what, f"`{test}`" if test else "")
 
 
 def place_of(address: str) -> str:
@@ -157,30 +167,23 @@ def are_unlike(theirs: Any, own: Any) -> bool:
 
 
 def shown(address: str) -> str:
-    """torch.nn.functional is F, methods stand alone."""
-    return address.replace("torch.nn.functional.", "F.").replace("torch.Tensor.", "Tensor.").replace("gx.functional", "gx")
+    """As people write it: F for torch.nn.functional, Tensor for torch.Tensor, and no gx.functional."""
+    for long, short in (("torch.nn.functional.", "F."), ("torch.Tensor.", "Tensor."), ("gx.nn.functional.", "F.")):
+        address = address.replace(long, short)
+    return address
 
 
 def table() -> str:
     """docs/pytorch.md."""
-    parts, everything = [INTRODUCTION], list(rows())
-    for subject in SUBJECTS:
-        listed = [each for each in everything if each.subject == subject]
-        parts += [f"## {subject}\n", "| PyTorch | state | checked |\n|---|---|---|"]
-        parts += [line(spellings(each.names), each.state, each.checked) for each in listed]
-        parts.append("")
-    parts += ["## graphc's own\n", "| graphc | what it is |\n|---|---|"]
-    parts += [line(f"`{name}`", what) for name, what in OWN.items()]
-    return "\n".join(parts) + "\n"
+    everything = [*rows(), *own_rows()]
+    parts = [INTRODUCTION]
+    for subject in dict.fromkeys(row.subject for row in everything):
+        parts += [f"## {subject}", "", "| PyTorch | graphc | state | checked |", "|---|---|---|---|"]
+        parts += [line(row) for row in everything if row.subject == subject] + [""]
+    return "\n".join(parts)
 
 
-def line(*cells: str) -> str:
+def line(row: Row) -> str:
+    names = " ".join(f"`{shown(name)}`" for name in row.names)
+    cells = (names, f"`{shown(row.place)}`" if row.place else "", row.state, row.checked)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def spellings(names: tuple[str, ...]) -> str:
-    return " ".join(f"`{shown(name)}`" for name in names)
-
-
-if __name__ == "__main__":
-    print(table())

@@ -12,7 +12,7 @@ import numpy as np
 FLOATS = {
     "a": (3, 4), "b": (3, 4), "c": (3, 4), "p": (3, 4), "odd": (8,), "m": (4, 5), "v": (4,), "u": (4,), "ends": (2,),
     "line": (2, 4, 7), "image": (2, 4, 5, 6), "volume": (2, 2, 3, 4, 3), "seeds": (2, 4, 3), "patches": (2, 8, 6),
-    "cube": (2, 3, 2), "wide": (8, 4), "wider": (12, 4), "state": (3, 4), "cell": (3, 4), "bias": (8,), "long": (12,),
+    "cube": (2, 3, 2), "wide": (8, 4), "wider": (12, 4), "state": (3, 4), "cell": (3, 4), "long": (12,),
 }  # fmt: skip
 OTHERS = {
     "i": np.array([[3, 0, 2, 2], [1, 3, 0, 0], [2, 1, 1, 3]]),
@@ -36,8 +36,8 @@ CASES = {
     ),
     "elements": (
         "torch.add(a, b, alpha=2)", "a.sub(b, alpha=-0.5)", "torch.divide(a, b, rounding_mode='trunc')",
-        "a.divide(b)", "(a // b).detach() * a", "a % b", "-a + +b", "abs(a)", "2.0 - a", "1.5 / b", "torch.softmax(a, 1, None)",
-        "torch.norm(a, 'fro', 1)", "a.norm(2, (0, 1), True)",
+        "a.divide(b)", "(a // b).detach() * a", "a % b", "-a + +b", "abs(a)", "2.0 - a", "1.5 / b",
+        "torch.softmax(a, 1, None)", "torch.norm(a, 'fro', 1)", "a.norm(2, (0, 1), True)",
     ),
     "reductions": (
         "torch.argmax(a)", "a.argmax(1)", "torch.argmin(a, dim=0, keepdim=True)", "a.argmin()", "torch.any(yes, 1)",
@@ -64,7 +64,8 @@ CASES = {
     ),
     "convolutions": (
         "filled(nn.Conv1d(4, 3, 3))(line)", "filled(nn.Conv1d(4, 6, 2, 2, 1, 1, 2, padding_mode='reflect'))(line)",
-        "filled(nn.Conv2d(4, 3, (2, 3), (2, 1), 1))(image)", "filled(nn.Conv2d(4, 2, 3, padding='same', dilation=2))(image)",
+        "filled(nn.Conv2d(4, 3, (2, 3), (2, 1), 1))(image)",
+        "filled(nn.Conv2d(4, 2, 3, padding='same', dilation=2))(image)",
         "filled(nn.Conv2d(4, 4, 3, 1, 2, groups=4, bias=False, padding_mode='circular'))(image)",
         "filled(nn.Conv3d(2, 2, (2, 1, 3), padding=1))(volume)", "filled(nn.ConvTranspose1d(4, 2, 3, 2, 1, 1))(line)",
         "filled(nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, dilation=2))(image)",
@@ -79,12 +80,13 @@ CASES = {
         "nn.AdaptiveMaxPool3d((1, 2, 3))(volume)",
     ),
     "layers": (
-        "F.batch_norm(image, u.detach(), (v * v).detach(), v, u)", "F.layer_norm(a, (4,), v, u)", "F.layer_norm(line, (4, 7))",
-        "F.group_norm(image, 2, v, u)", "F.rms_norm(a, (4,), v)", "F.instance_norm(image)",
-        "F.instance_norm(line, weight=v, bias=u)", "F.local_response_norm(image, 3)",
+        "F.batch_norm(image, u.detach(), (v * v).detach(), v, u)", "F.layer_norm(a, (4,), v, u)",
+        "F.layer_norm(line, (4, 7))", "F.group_norm(image, 2, v, u)", "F.rms_norm(a, (4,), v)",
+        "F.instance_norm(image)", "F.instance_norm(line, weight=v, bias=u)", "F.local_response_norm(image, 3)",
         "torch.lstm_cell(a, (state, cell), m[:, :4].repeat(4, 1), wide.repeat(2, 1))[1]",
         "torch.gru_cell(a, state, wider, wider * 0.5, long, long)",
-        "torch.rnn_tanh_cell(a, state, wide[:4], wide[4:], u)", "torch.rnn_relu_cell(a, state, wide[:4], wide[4:], u, v)",
+        "torch.rnn_tanh_cell(a, state, wide[:4], wide[4:], u)",
+        "torch.rnn_relu_cell(a, state, wide[:4], wide[4:], u, v)",
         "F.interpolate(image, scale_factor=2)", "F.interpolate(line, size=14, mode='nearest-exact')",
         "F.pixel_shuffle(image, 2)", "F.pixel_unshuffle(image[:, :, :4], 2)", "F.channel_shuffle(image, 2)",
         "filled(nn.Embedding(5, 3))(k)", "filled(nn.Embedding(5, 3, padding_idx=2))(i)", "nn.Identity()(a)",
@@ -101,7 +103,8 @@ CASES = {
         "nn.HingeEmbeddingLoss(0.5)(a, torch.sign(b))", "nn.CosineEmbeddingLoss(0.25)(a, b, torch.sign(b)[:, 0])",
         "nn.MarginRankingLoss(0.5)(a, b, torch.sign(b))", "nn.TripletMarginLoss(swap=True)(a, b, state)",
         "nn.SoftMarginLoss()(a, torch.sign(b).detach())", "nn.PoissonNLLLoss(full=True)(a, p)",
-        "nn.GaussianNLLLoss(full=True)(a, b, p)", "nn.CosineSimilarity()(a, b)", "nn.PairwiseDistance(keepdim=True)(a, b)",
+        "nn.GaussianNLLLoss(full=True)(a, b, p)", "nn.CosineSimilarity()(a, b)",
+        "nn.PairwiseDistance(keepdim=True)(a, b)",
     ),
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ def test_states_what_to_expect_and_is_listed_and_tested(name):
 
 @pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if "main(**vars(" in text])
 def test_takes_its_options_from_the_command_line(name, tmp_path, monkeypatch):
-    small = {"--epochs": "2", "--steps": "5", "--plot": str(tmp_path)}
+    small = {"--epochs": "2", "--steps": "5", "--count": "256", "--plot": str(tmp_path)}
     words = [word for option in small if f'"{option}"' in TEXTS[name] for word in (option, small[option])]
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
     runpy.run_path(str(FILES[name]), run_name="__main__")
@@ -141,3 +141,11 @@ def test_character_gru():
 
 def test_transformer():
     assert run("transformer", epochs=2) < 2.5
+
+
+def test_lenet():
+    assert run("lenet", epochs=3) > 0.7
+
+
+def test_resnet():
+    assert run("resnet", epochs=4, count=1280) > 0.5

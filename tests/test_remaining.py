@@ -49,8 +49,8 @@ def parts(call, given, kind):
     def filled(layer):
         layer.to(kind)
         parameters = dict(layer.named_parameters())
-        state = {name: remaining_cases.numbers(each.shape, place) for place, (name, each) in enumerate(parameters.items())}
-        layer.load_state_dict(state)
+        arrays = [remaining_cases.numbers(each.shape, place) for place, each in enumerate(parameters.values())]
+        layer.load_state_dict(dict(zip(parameters, arrays, strict=True)))
         wanted.extend(parameters.values())
         return layer
 
@@ -65,3 +65,48 @@ def parts(call, given, kind):
         except gx.GradientError:  # it only gives its shape
             found.append(gx.zeros_like(each))
     return found
+
+
+def test_numbers_known_outside_of_a_step():
+    assert gx.arange(4).sum().item() == 6
+    assert gx.ones(2, 3).mean(0).tolist() == [1, 1, 1]
+
+
+def test_gradients_are_scaled_by_a_norm_found_before():
+    """The two halves of clip_grad_norm_, called one after the other, against its numbers from PyTorch."""
+    with np.load(Path(__file__).parent / "golden" / "torch_optim.npz") as stored:
+        slopes, clipped = ([stored[f"{kind} {place}"] for place in (0, 1)] for kind in ("gradient", "2.0"))
+    parameters = [gx.Parameter(np.zeros(slope.shape), f"p{place}", dtype=gx.f64) for place, slope in enumerate(slopes)]
+
+    @gx.step
+    def step(a: gx.f64[4, 3], b: gx.f64[5]):
+        ((parameters[0] * a).sum() + (parameters[1] * b).sum()).backward()
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        nn.utils.clip_grads_with_norm_(parameters, 2.0, norm)
+        return [parameter.grad for parameter in parameters]
+
+    for found, wanted in zip(step(*slopes), clipped, strict=True):
+        np.testing.assert_allclose(found, wanted, 1e-10)
+
+
+def test_modules_list_their_buffers_and_tell_their_settings():
+    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    assert [buffer.shape for buffer in net.buffers()] == [(3,), (3,), ()]
+    assert net[1].extra_repr() == "in_features=3, out_features=2, bias=True"
+
+
+def test_results_are_of_the_dtype_that_is_named():
+    x = gx.input("x", gx.f32[2, 3])
+    shares = [gx.softmax(x, 1, gx.f64), gx.log_softmax(x, 1, gx.f64), F.softmin(x, 1, gx.f64)]
+    results = [*shares, x.norm(2, 1, False, gx.f64)]
+    array = np.float32([[1, 2, 3], [4, 4, 4]])
+    found = gx.function([x], results)(array)
+    assert all(each.dtype == np.float64 for each in found)
+    np.testing.assert_allclose(found[3], np.linalg.norm(array.astype(np.float64), axis=1), 1e-12)
+    order = gx.function([], gx.randperm(5, dtype=gx.i32))()
+    assert order.dtype == np.int32 and sorted(order) == [0, 1, 2, 3, 4]
+
+
+def test_error_of_a_norm_that_is_not_finite_is_a_matter_of_the_step():
+    with pytest.raises(gx.TraceError, match='nan="raise"'):
+        nn.utils.get_total_norm([gx.ones(2)], error_if_nonfinite=True)

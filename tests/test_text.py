@@ -144,3 +144,13 @@ def test_bad_text_is_named(old, new, message) -> None:
     parse_graph(SMALL)
     with pytest.raises(IRError, match=message):
         parse_graph(SMALL.replace(old, new))
+
+
+def test_what_python_prints_of_a_graph_is_short() -> None:
+    """A value shown with all it is made of has no end: an error that printed one took all memory."""
+    x = graphs.data("x", 3)
+    deep = x
+    for _ in range(60):
+        deep = ops.add(deep, deep)
+    shown = repr(Graph("deep", (x,), (Output("result", "out", deep),)))
+    assert len(shown) < 300 and "<add f32[3]>" in shown

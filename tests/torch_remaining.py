@@ -1,8 +1,8 @@
 """Writes the numbers that the calls of remaining_cases.py are compared with, as PyTorch computes them in f64.
 
-Run by hand where PyTorch is installed: `python tests/torch_remaining.py`. It makes golden/torch_remaining.npz: under each
-call f64, flat, one after another: its value; where it has gradients, d sum(value * weights) / d operand for the float
-operands it names, then for the parameters of its layer, with the weights of `cotangent`.
+Run by hand where PyTorch is installed: `python tests/torch_remaining.py`. It makes golden/torch_remaining.npz. For each
+call it holds f64, flat, one after another: its value; where it has gradients, d sum(value * weights) / d operand, for
+the float operands it names, then for the parameters of its layer, with the weights of `cotangent`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_names import FUNCTIONS, MACHINERY, OLD, OLD_CALLS, SUBJECTS
+from pytorch_names import MACHINERY, OLD, OLD_CALLS, SUBJECTS
 
 GOLDEN = Path(__file__).parent / "golden"
 STUBS = {"torch": "_C/_VariableFunctions.pyi", "torch.nn.functional": "_C/_nn.pyi", "torch.Tensor": "_C/__init__.pyi"}
@@ -48,12 +48,15 @@ def declared(arguments: ast.arguments) -> inspect.Signature:
         for place, argument in enumerate(arguments.args)
     ]
     rows.append((arguments.vararg, kinds.VAR_POSITIONAL, None))
-    rows += [(argument, kinds.KEYWORD_ONLY, each) for argument, each in zip(arguments.kwonlyargs, arguments.kw_defaults)]
-    return inspect.Signature([
-        kinds(argument.arg, kind, default=value_of(default), annotation=ast.unparse(argument.annotation or ast.Constant(0)))
-        for argument, kind, default in rows
-        if argument
-    ])
+    rows += [(each, kinds.KEYWORD_ONLY, value) for each, value in zip(arguments.kwonlyargs, arguments.kw_defaults)]
+    kept = [(argument, kind, value_of(default)) for argument, kind, default in rows if argument]
+    return inspect.Signature(
+        [kinds(each.arg, kind, default=default, annotation=text_of(each.annotation)) for each, kind, default in kept]
+    )
+
+
+def text_of(annotation: ast.expr | None) -> str:
+    return ast.unparse(annotation) if annotation else ""
 
 
 def value_of(default: ast.expr | None) -> Any:
@@ -110,7 +113,8 @@ def is_operand(parameter: inspect.Parameter) -> bool:
     """Whether it is a required tensor; of what has no annotation, whether it is required."""
     if parameter.kind not in POSITIONAL or parameter.default is not REQUIRED:
         return False
-    return parameter.annotation is REQUIRED or parameter.name in ("self", "func") or "Tensor" in str(parameter.annotation)
+    named = parameter.name in ("self", "func", "obj", "f") or parameter.annotation is REQUIRED
+    return named or "Tensor" in str(parameter.annotation)
 
 
 def default_of(parameter: inspect.Parameter) -> str:
@@ -125,12 +129,19 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
 
 
 def addresses() -> Iterator[tuple[str, str]]:
-    """Where PyTorch has the names; torch.name has no docstring where it is an inside of torch.nn.functional.name."""
+    """Where PyTorch has the names, but for torch.name where that is an inside of torch.nn.functional.name."""
     for owners, _, names in SUBJECTS.values():
         for name in names.replace("/", " ").split():
             there = [owner for owner in owners if at(f"{owner}.{name}") is not None]
-            inside = owners == FUNCTIONS and len(there) > 1 and not getattr(torch, name, F).__doc__
+            both = {"torch", "torch.nn.functional"} <= set(there)
+            inside = both and not getattr(torch, name).__doc__ and settings(there[0], name) != settings(there[1], name)
             yield from ((owner, name) for owner in there[inside:])
+
+
+def settings(owner: str, name: str) -> list[tuple[str, bool]]:
+    """The names of arguments, and whether they are words: insides have others, and numbers for words."""
+    parts = (part for call in calls(owner, name)[:1] for part in call.parameters.values())
+    return [(part.name, isinstance(part.default, str)) for part in parts if part.name not in MACHINERY | OLD]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ Cases = dict[str, tuple[str, Shape, Shape | None, Shape | None]]
 BATCHES = slice(0, 3), slice(3, 4)  # the rows of the stored samples; the last batch is ragged
 ROWS = 4
 
+
 def cases(*listed: tuple[str, *tuple[Shape, ...]]) -> Cases:
     return {
         f"{call} of {', '.join(map(str, shapes))}": (call, *shapes, *[None] * (3 - len(shapes)))
         for call, *shapes in listed
     }
+
 
 CONVOLUTION = cases(
     ("conv1d(x, w, b)", (3, 10), (4, 3, 3), (4,)),

@@ -112,9 +112,9 @@ def randint_like(x: Any, low: Any, high: Any = None, dtype: DType | None = None)
     return randint(low, high, as_tensor(x).shape, dtype or as_tensor(x).dtype)
 
 
-def randperm(n: Any) -> Tensor:
-    """The numbers 0 .. n - 1 in random order, i64[n]."""
-    return apply(ops.argsort, rand(n, dtype=f64).value, axis=0, reverse=False)
+def randperm(n: Any, *, dtype: DType = i64) -> Tensor:
+    """The numbers 0 .. n - 1 in random order, [n]."""
+    return apply(ops.argsort, rand(n, dtype=f64).value, axis=0, reverse=False).astype(dtype)
 
 
 def permutation(x: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """Transformer layers (Vaswani et al. 2017, Attention is all you need) and rows of them.
 
-Masks mean what they mean in MultiheadAttention: bool True leaves a key out, floats are added. Where is_causal is set and
-no mask is given, place i sees the places 0 .. i only.
+Masks mean what they mean in MultiheadAttention: bool True leaves a key out, floats are added. Where is_causal is set
+and no mask is given, place i sees the places 0 .. i only.
 """
 
 from __future__ import annotations
@@ -160,6 +160,9 @@ class TransformerEncoder(Layers):
 
 class TransformerDecoder(Layers):
     """num_layers copies of a decoder layer, equal at the start, and `norm` behind the last."""
+
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
+        super().__init__(decoder_layer, num_layers, norm)
 
     def forward(
         self,

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
 
 
+def of_two(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """The function as an operator, which has no settings."""
+    return function
+
+
 def reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
     """The function for a tensor that stands on the right of its operator."""
 
@@ -23,13 +28,13 @@ def reflected(function: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Te
 class Operators:
     """The operators of tensors and of sizes."""
 
-    __add__ = arithmetic.add
+    __add__ = of_two(arithmetic.add)
     __radd__ = reflected(arithmetic.add)
-    __sub__ = arithmetic.subtract
+    __sub__ = of_two(arithmetic.subtract)
     __rsub__ = reflected(arithmetic.subtract)
     __mul__ = arithmetic.multiply
     __rmul__ = reflected(arithmetic.multiply)
-    __truediv__ = arithmetic.divide
+    __truediv__ = of_two(arithmetic.divide)
     __rtruediv__ = reflected(arithmetic.divide)
     __floordiv__ = arithmetic.floor_divide
     __rfloordiv__ = reflected(arithmetic.floor_divide)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -79,6 +79,14 @@ class Tensor(Operators):
 
     def dim(self) -> builtins.int:
         return self.ndim
+
+    def contiguous(self) -> Self:
+        """Itself: how a value lies in memory is planned for the whole step."""
+        return self
+
+    def clone(self) -> Tensor:
+        """The same numbers; a tensor that is never written over needs no copy."""
+        return Tensor(self.value)
 
     def numel(self) -> Any:
         return sized(self._value.type.count)

@@ -27,7 +27,7 @@ class Sample:
     attrs: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Op:
     """One op.
 
@@ -50,6 +50,9 @@ class Op:
     commutes: bool = False
     cost: int = 1
     walk: Callable[..., tuple[Walk, ...]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
 
     def __call__(self, *operands: Value, **attrs: Any) -> Value:
         try:
