@@ -273,8 +273,6 @@ DIFFERENT = {
     "nonzero": "its size would depend on numbers; `where`, `argsort`",
     "argwhere": "its size would depend on numbers; `where`, `argsort`",
     "unique": "its size would depend on numbers",
-    "contiguous": "nothing to do: layout is the compiler's",
-    "clone": "nothing to do: tensors do not change",
     "diagonal": "of the last two axes",
     "view": "as `reshape`; no `dtype`",
     "bincount": "`minlength` must be one more than the largest number",

@@ -25,7 +25,8 @@ OTHERS = {
 
 CASES = {
     "comparisons": (
-        "torch.eq(a, c)", "torch.ne(a, c)", "a.not_equal(c)", "torch.lt(a, c)", "torch.less(a, c)", "torch.le(a, c)",
+        "a.clone()", "a.T.contiguous()", "torch.eq(a, c)", "torch.ne(a, c)",
+        "a.not_equal(c)", "torch.lt(a, c)", "torch.less(a, c)", "torch.le(a, c)",
         "a.less_equal(c)", "torch.gt(a, c)", "a.greater(c)", "torch.ge(a, c)", "torch.greater_equal(a, c)", "a == c",
         "a != c", "a < c", "a <= c", "a > c", "a >= c", "i == j", "i < 2", "torch.isclose(a, c, rtol=0.5)",
         "torch.isnan(odd)", "odd.isinf()", "torch.isfinite(odd)", "torch.logical_and(yes, no)", "i.logical_or(a)",

@@ -174,3 +174,11 @@ def test_looking(tmp_path):
     assert graph.number_of_nodes() > 10 and any(node["op"] == "dot" for _, node in graph.nodes(data=True))
     with pytest.raises(gx.TraceError, match="levels are"):
         step.text("no such level")
+
+
+def test_copies_and_layouts_are_the_tensor_itself():
+    x = gx.input("x", gx.f32[2, 3])
+    step = gx.function([x], [x.T.contiguous(), x.clone() * 2, gx.grad(x.clone().sum(), x)])
+    numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for found, expected in zip(step(numbers), (numbers.T, numbers * 2, np.ones((2, 3))), strict=True):
+        np.testing.assert_array_equal(found, expected)
