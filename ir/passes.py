@@ -338,7 +338,7 @@ def read_from_memory(value: Value) -> Value | None:
 
 
 def over_padded(value: Value) -> Value:
-    """What sees a padded array through views, as a window does, over a copy of it: far less than a copy of the views."""
+    """What sees a padded array through views, as a window does, over a copy of it: less than a copy of the views."""
     if value.op.kind != "view":
         return value
     if value.op is ops.pad and resolve(value).guards:
