@@ -154,17 +154,18 @@ def test_the_graph_does_not_grow_with_the_length(call):
     assert sizes(3) == sizes(300)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("make", [nn.RNN, nn.LSTM, nn.GRU])
-def test_one_product_in_each_loop(make):
+def test_one_product_in_each_loop(make, layers):
     """Outside of them, one for what all inputs give to the gates, and one for the gradient of each weight."""
 
     def products(graph):
         return sum(1 for value in graph.values() if value.op is ops.dot)
 
-    _, graph = graph_of(make(3, 4), gx.input("x", gx.f32[TIME, BATCH, 3]))
+    _, graph = graph_of(make(3, 4, layers), gx.input("x", gx.f32[TIME, BATCH, 3]))
     loops = [value.attrs["body"].graph for value in graph.values() if value.op is ops.loop]
-    assert [products(body) for body in loops] == [1, 1]
-    assert products(graph) == 3
+    assert [products(body) for body in loops] == [1, 1] * layers
+    assert products(graph) == 4 * layers - 1  # what goes in needs no gradient
 
 
 # -- what goes in and comes out
