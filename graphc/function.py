@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc import generator, show
+from graphc import explain, generator, show
 from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
 from graphc.backends import artifact as artifacts
 from graphc.backends import reference
@@ -330,6 +330,13 @@ class Function:
     def text(self, level: str = "graph") -> str:
         """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"."""
         return show.text(self, level)
+
+    def explain(self, name: str | None = None) -> str:
+        """The formulas of yours that were made safe, by which rule and why; or what is behind one name.
+
+        name  of a result, an input, a parameter or a scalar; TraceError for any other
+        """
+        return explain.explain(self, name)
 
     def source(self) -> str:
         """The kernel source, with a comment over each kernel: which values, from which of your lines."""

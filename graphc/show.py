@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc import explain
 from graphc.backends.source import Source
 from graphc.errors import TraceError
 from graphc.ir.dot.style import user_lines
@@ -99,7 +100,8 @@ def summary(function: Function) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     inputs = ", ".join(f"{value.attrs['name']}: {value.type}" for value in function.inputs)
-    return "\n".join([f"{function.name}({inputs})", *table, function.compiled]) + "\n"
+    lines = [f"{function.name}({inputs})", *table, function.compiled, explain.note(function)]
+    return "\n".join(filter(None, lines)) + "\n"
 
 
 # -- pictures

@@ -2,9 +2,9 @@
 
 A rule is one line, `pattern => replacement`, with an optional ` if guard(x)`. Single names stand for values, numbers
 and `inf` for constants of any shape, calls for ops, keywords (`axes=a`) for attributes bound by name, `*i` for all
-operands that are left. A commutative op matches in either order. `within(sqrt(x))` is an elementwise formula with a
-square root somewhere in it; on the right, the same formula with something else there. A rule keeps the type of what it
-replaces, which is checked whenever one fires.
+operands that are left. A commutative op matches in either order. `within(sqrt(x), c)` is an elementwise formula with a
+square root somewhere in it, not further down than what the condition c tests; on the right, the same formula with
+something else there. A rule keeps the type of what it replaces, which is checked whenever one fires.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rule:
     """One line of a rule table.
 
     root     the op it is looked up by
-    guard    the name after `if`, and `guarded` its arguments
+    guard    the name after `if`, and `guarded` its arguments: names and numbers
     reason   what it is good for, in the words of the comment over it
     """
 
@@ -43,8 +43,12 @@ class Rule:
     replacement: ast.expr
     root: str
     guard: str = ""
-    guarded: tuple[str, ...] = ()
+    guarded: tuple[ast.expr, ...] = ()
     reason: str = ""
+
+    def applies(self, bound: Bindings, guards: Guards) -> bool:
+        """Its guard, if it has one, lets it be used."""
+        return not self.guard or guards[self.guard](*(argument_of(each, bound) for each in self.guarded))
 
 
 Note = Callable[[Rule, Value], None]
@@ -96,8 +100,12 @@ def parse_rule(line: str, reason: str = "") -> Rule:
     if not condition:
         return Rule(line, left, right, parts(left)[0], reason=reason)
     guard, arguments, _ = parts(ast.parse(condition.strip(), mode="eval").body)
-    guarded = tuple(ast.unparse(argument) for argument in arguments)
-    return Rule(line, left, right, parts(left)[0], guard, guarded, reason)
+    return Rule(line, left, right, parts(left)[0], guard, tuple(arguments), reason)
+
+
+def argument_of(expression: ast.expr, bound: Bindings) -> Any:
+    """What a guard is told: a number, or what a name is bound to."""
+    return bound[expression.id] if isinstance(expression, ast.Name) and expression.id in bound else number(expression)
 
 
 def match(pattern: ast.expr, value: Value, bound: Bindings) -> Iterator[Bindings]:
@@ -113,7 +121,7 @@ def match(pattern: ast.expr, value: Value, bound: Bindings) -> Iterator[Bindings
         return
     name, arguments, keywords = parts(pattern)
     if name == "within":
-        yield from match_within(arguments[0], value, bound)
+        yield from match_within(arguments[0], value, bound[ast.unparse(arguments[1])], bound)
         return
     if value.op.name != name:
         return
@@ -138,40 +146,62 @@ def match_all(patterns: list[ast.expr], values: tuple[Value, ...], bound: Bindin
         yield from match_all(patterns[1:], values[1:], found)
 
 
-def match_within(pattern: ast.expr, whole: Value, bound: Bindings) -> Iterator[Bindings]:
+def match_within(pattern: ast.expr, whole: Value, c: Value, bound: Bindings) -> Iterator[Bindings]:
     """Every place in a formula that the pattern fits; `within` is bound to the formula and that place."""
     name, _, _ = parts(pattern)
-    for place in formula(whole):
+    places, opened = formula(whole, c)
+    for place in places:
         if place.op.name == name:
             for found in match(pattern, place, dict(bound)):
-                yield {**found, "within": (whole, place)}
+                yield {**found, "within": (whole, place, opened)}
 
 
-def formula(whole: Value) -> list[Value]:
-    """A value and what it is computed of element by element, as far down as `within` looks, users first."""
-    found, level = {whole: None}, [whole]
+def formula(whole: Value, c: Value) -> tuple[dict[Value, int], set[Value]]:
+    """A value and what it is computed of element by element, users first, and those of them that are looked into.
+
+    It ends at what the condition tests, and at the second choice: with each value, how many choices it is below.
+    """
+    ends, places, level = tested_by(c), {whole: 0}, [whole]
+    opened: set[Value] = set()
     for _ in range(DEEPEST):
-        below = dict.fromkeys(operand for value in level if is_seen_through(value) for operand in value.operands)
-        level = [operand for operand in below if operand not in found and operand.dtype in FLOATS]
+        level = [value for value in level if value not in ends and is_seen_through(value, places[value])]
         if not level:
             break
-        found |= dict.fromkeys(level)
-    return list(found)
+        opened.update(level)
+        below: dict[Value, int] = {}
+        for value in level:
+            found = (each for each in value.operands if each not in places and each.dtype in FLOATS)
+            below |= dict.fromkeys(found, places[value] + (value.op is ops.where))
+        places |= below
+        level = list(below)
+    return places, opened
 
 
-def is_seen_through(value: Value) -> bool:
-    """Part of a formula. What has no gradient is not, nor is a copy, which keeps apart what a gradient is taken by."""
-    return value.op.kind == "elementwise" and value.op not in NOT_SEEN_THROUGH
+def is_seen_through(value: Value, choices: int) -> bool:
+    """What has no gradient is not, nor is a copy, which keeps apart what a gradient is taken by."""
+    if value.op.kind != "elementwise" or value.op in NOT_SEEN_THROUGH:
+        return False
+    return value.op is not ops.where or choices == 0
 
 
-def substituted(whole: Value, place: Value, new: Value) -> Value:
+def tested_by(c: Value) -> set[Value]:
+    """What the comparisons in a condition compare."""
+    seen, stack = {c}, [c]
+    while stack:
+        value = stack.pop()
+        if value.dtype == "bool":
+            stack += [operand for operand in value.operands if operand not in seen]
+            seen.update(value.operands)
+    return seen
+
+
+def substituted(whole: Value, place: Value, new: Value, opened: set[Value]) -> Value:
     """The formula with a new value at one place."""
-    inside, made = set(formula(whole)), {place: new}
+    made = {place: new}
 
     def remade(value: Value) -> Value:
         if value not in made:
-            opened = value in inside and is_seen_through(value)
-            made[value] = with_operands(value, tuple(map(remade, value.operands))) if opened else value
+            made[value] = with_operands(value, tuple(map(remade, value.operands))) if value in opened else value
         return made[value]
 
     return remade(whole)
@@ -187,8 +217,8 @@ def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) ->
         return found
     name, arguments, keywords = parts(expression)
     if name == "within" and "within" in bound:
-        whole, place = bound["within"]
-        return substituted(whole, place, build(arguments[0], bound, place, macros))
+        whole, place, opened = bound["within"]
+        return substituted(whole, place, build(arguments[0], bound, place, macros), opened)
     rest = [value for each in arguments if isinstance(each, ast.Starred) for value in bound[ast.unparse(each.value)]]
     arguments = [each for each in arguments if not isinstance(each, ast.Starred)]
     made = [None if number(argument) is not None else build(argument, bound, like, macros) for argument in arguments]
@@ -252,7 +282,7 @@ def rewriter(table: list[Rule], guards: Guards, macros: Macros, note: Note = lam
     def visit(value: Value) -> Value | None:
         for rule in by_root.get(value.op.name, ()):
             for bound in match(rule.pattern, value, {}):
-                if rule.guard and not guards[rule.guard](*(bound[name] for name in rule.guarded)):
+                if not rule.applies(bound, guards):
                     continue
                 note(rule, value)
                 with located(value.origin):

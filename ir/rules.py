@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+
+import numpy as np
 
 from graphc.ir import ops
 from graphc.ir.graph import Value
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import DEEPEST, Guards, Macros, Note, Visit, rewriter, rules, with_operands
+from graphc.ir.types import DTYPES
 
 # Formulas that overflow or lose all digits become equal ones that do not, before gradients are taken. What is made of
 # exponentials alone has a logarithm that is known without computing it: log moves down to the exponents.
 DIGITS = """
-    # close to 0 or 1 the difference loses all its digits
+    # a difference of numbers that are nearly equal has few right digits
     1 - sigmoid(x) => sigmoid(-x)
     2 * sigmoid(x) - 1 => tanh(x * 0.5)
     exp(x) - 1 => expm1(x)
@@ -27,12 +29,12 @@ DIGITS = """
     log(expm1(x)) => x + log1mexp(-x) if unsplit(x)
 """
 LOGARITHMS = """
-    # log of a number that underflowed is -inf, of one that overflowed inf; log of exp(x) is x
+    # the logarithm of what underflowed to 0 is -inf, of what overflowed inf; the logarithm of exp(x) is x
     log(exp(x)) => x
     log(sigmoid(x)) => -softplus(-x)
     log(x * y) => log(x) + log(y) if product_has_log(x, y)
     log(x / y) => log(x) - log(y) if share_has_log(x, y)
-    log(pow(x, y)) => y * log(x) if exponential(x)
+    log(pow(x, y)) => log_of_power(log(x), y) if exponential(x)
     log(sqrt(x)) => 0.5 * log(x) if exponential(x)
     log2(x) => log(x) / log(2) if exponential(x)
     log10(x) => log(x) / log(10) if exponential(x)
@@ -47,7 +49,7 @@ LOGARITHMS = """
     log(x + y) => logaddexp(log(x), log(y)) if unshifted_pair(x, y)
     log1p(x) => softplus(log(x)) if overflows(x)
 
-    # the log is taken of what is picked here, where it is that of a softmax, a sigmoid or an exp that may underflow
+    # log moves down to the softmax, sigmoid or exp below, which may have underflowed to 0
     log(broadcast(x, shape=s)) => broadcast(log(x), shape=s) if has_sign(x)
     log(reshape(x, shape=s)) => reshape(log(x), shape=s) if has_sign(x)
     log(transpose(x, permutation=p)) => transpose(log(x), permutation=p) if has_log(x)
@@ -68,7 +70,7 @@ LOGARITHMS = """
     where(c, 0, exp(x)) => exp(where(c, -inf, x))
 """
 QUOTIENTS = """
-    # exp overflows above 88 in f32 and 709 in f64, and inf / inf is NaN, as are gradients that multiply inf by 0
+    # exp overflows above 88 in f32 and 709 in f64; inf / inf is NaN, and so is 0 * inf in a gradient
     exp(x) / broadcast(sum(exp(x), axes=a), shape=s) => softmax(x, axes=a) if unshifted(x, a)
     exp(x) * y / broadcast(sum(exp(x) * y, axes=a), shape=s) => softmax_of(x, y, axes=a) if unshifted(x, a)
     (exp(x) - exp(y)) / (exp(x) + exp(y)) => tanh((x - y) * 0.5)
@@ -80,11 +82,13 @@ QUOTIENTS = """
     y / exp(x) => times(y, exp(-x))
     x / y => exp(log(x) - log(y)) if overflowing_share(x, y)
     exp(x) * exp(y) => exp(x + y)
+
+    # 0 / 0 is NaN
     x / x => 1
-    sqrt(x * x) => absolute(x)
 """
 SLOPES = """
-    # the slope of sqrt at 0 is infinite; a length of 0 has slope 0
+    # the slope of sqrt at 0 is infinite, and times the slope 0 of a square NaN; a length of 0 has slope 0
+    sqrt(x * x) => absolute(x)
     sqrt(x) => root(x) if length(x)
 """
 
@@ -93,18 +97,21 @@ def in_branches(form: str, safe: float, guard: str) -> str:
     """The two rules that keep one operand of a formula safe where a `where` does not choose it."""
     whole, kept, other = (form.format(each) for each in ("z", f"where(c, z, {safe})", f"where(c, {safe}, z)"))
     return f"""
-        where(c, within({whole}), y) => where(c, within({kept}), y) if {guard}_unless(z, c)
-        where(c, y, within({whole})) => where(c, y, within({other})) if {guard}_if(z, c)
+        where(c, within({whole}, c), y) => where(c, within({kept}, c), y) if {guard.format("unless")}
+        where(c, y, within({whole}, c)) => where(c, y, within({other}, c)) if {guard.format("if")}
     """
 
 
+ABOVE_0, ABOVE_1 = "outside_{}(z, c, 0, inf)", "outside_{}(z, c, 1, inf)"
+BETWEEN, SMALL = "outside_{}(z, c, -1, 1)", "overflowing_{}(z, c)"
 BRANCHES = [
     "# a branch that `where` does not choose has the gradient 0, and 0 times an infinite slope is NaN",
-    *(in_branches(form, 1, "bad") for form in ("sqrt({})", "log({})", "log2({})", "log10({})", "x / {}", "pow({}, x)")),
-    *(in_branches(form, 0, "bad") for form in ("log1p({})", "asin({})", "acos({})", "atanh({})")),
-    in_branches("acosh({})", 2, "bad"),
+    *(in_branches(form, 1, ABOVE_0) for form in ("sqrt({})", "log({})", "log2({})", "log10({})")),
+    *(in_branches(form, 1, ABOVE_0) for form in ("x / {}", "pow({}, x)")),
+    *(in_branches(form, 0, BETWEEN) for form in ("log1p({})", "asin({})", "acos({})", "atanh({})")),
+    in_branches("acosh({})", 2, ABOVE_1),
     "# a branch that `where` does not choose has the gradient 0, and 0 times an exp that overflowed is NaN",
-    *(in_branches(form, 0, "large") for form in ("exp({})", "expm1({})", "exp2({})", "sinh({})", "cosh({})")),
+    *(in_branches(form, 0, SMALL) for form in ("exp({})", "expm1({})", "exp2({})", "sinh({})", "cosh({})")),
 ]
 STABILISE = rules("\n".join([DIGITS, LOGARITHMS, QUOTIENTS, SLOPES, *BRANCHES]))
 
@@ -138,6 +145,7 @@ SIMPLIFY = rules("""
 # -- what is made of exponentials
 
 Shift = tuple[int, ...]
+LONGEST = 50
 KEEP_SIGN = (ops.add, ops.mul, ops.div, ops.maximum, ops.minimum, ops.sqrt, ops.stop_gradient)
 
 
@@ -153,12 +161,15 @@ def passes_on(x: Value) -> tuple[Value, ...]:
 
 
 def parts_of(x: Value) -> list[Value]:
-    """All that makes x positive, down to exponentials, sums of them and numbers; nothing where it may be negative."""
+    """All that makes x positive, down to exponentials, sums of them and numbers.
+
+    Nothing where x may be negative, or is so long a formula that its logarithm would be no better.
+    """
     found, stack = {x: None}, [x]
     while stack:
         value = stack.pop()
         below = passes_on(value)
-        if not below and not is_positive(value):
+        if len(found) > LONGEST or (not below and not is_positive(value)):
             return []
         stack += [operand for operand in dict.fromkeys(below) if operand not in found]
         found |= dict.fromkeys(below)
@@ -214,7 +225,7 @@ def has_sign(x: Value) -> bool:
 
 
 def product_has_log(x: Value, y: Value) -> bool:
-    return exponential(x) or weighted(x) and positive(y)
+    return exponential(x) or (weighted(x) and positive(y))
 
 
 def share_has_log(x: Value, y: Value) -> bool:
@@ -260,7 +271,7 @@ def unshifted_pair(x: Value, y: Value) -> bool:
     """x + y can overflow, or underflow."""
     if is_shifted(x) and is_shifted(y):
         return False
-    return exponential(x) and exponential(y) or overflows(x) and positive(y)
+    return (exponential(x) and exponential(y)) or (overflows(x) and positive(y))
 
 
 def length(x: Value) -> bool:
@@ -276,7 +287,7 @@ def squares(x: Value, depth: int = DEEPEST) -> bool:
         return True
     if depth == 0:
         return False
-    if x.op in (ops.mul, ops.div) and is_number(x.operands[1]) or x.op is ops.sum or is_plain_view(x):
+    if x.op is ops.sum or is_plain_view(x) or (x.op in (ops.mul, ops.div) and is_number(x.operands[1])):
         return squares(x.operands[0], depth - 1)
     if x.op is ops.mul and is_number(x.operands[0]):
         return squares(x.operands[1], depth - 1)
@@ -332,43 +343,61 @@ def holds(c: Value, known: Value, truth: bool, depth: int = DEEPEST) -> bool | N
 LOGIC = (ops.logical_not, ops.logical_and, ops.logical_or)
 
 
-def kept_safe(x: Value, c: Value, truth: bool, depth: int = DEEPEST) -> bool:
-    """Where c holds (or does not), x is a number that somebody has chosen."""
-    if is_number(x):
-        return True
-    if depth == 0:
-        return False
-    parts = set(x.operands) if x.op.kind == "elementwise" else {x}
+def number_where(x: Value, c: Value, truth: bool, depth: int = DEEPEST) -> float | None:
+    """The number x is wherever c holds (or does not); None where that is not known."""
+    whole = x
+    while is_plain_view(x):
+        x = x.operands[0]
+    if x.op is ops.full:
+        return float(x.attrs["value"])
+    if x.op is ops.size:
+        return 1.0  # or more
+    if whole is not x or depth == 0 or x.op.kind != "elementwise":
+        return None
+    operands = x.operands
     if x.op is ops.where:
-        known = holds(x.operands[0], c, truth)
-        parts = set(x.operands[1:] if known is None else x.operands[1:2] if known else x.operands[2:])
-    return x not in parts and all(kept_safe(part, c, truth, depth - 1) for part in parts)
+        known = holds(operands[0], c, truth)
+        operands = operands[1:] if known is None else operands[1:2] if known else operands[2:]
+    numbers = []
+    for operand in operands:
+        number = number_where(operand, c, truth, depth - 1)
+        if number is None:
+            return None
+        numbers.append(DTYPES[operand.dtype].type(number))
+    if x.op is ops.where:
+        return float(numbers[0]) if numbers[0] == numbers[-1] else None
+    with np.errstate(all="ignore"):
+        return float(x.op.numpy(*numbers, **x.attrs))
 
 
-def bad_unless(x: Value, c: Value) -> bool:
-    """x may be where a slope is infinite unless c holds. What an optimizer does has no gradient."""
-    return bad(x, c, False)
+def outside_unless(x: Value, c: Value, low: float, high: float) -> bool:
+    """x may be outside of low..high where c does not hold."""
+    return outside(x, c, False, low, high)
 
 
-def bad_if(x: Value, c: Value) -> bool:
-    return bad(x, c, True)
+def outside_if(x: Value, c: Value, low: float, high: float) -> bool:
+    return outside(x, c, True, low, high)
 
 
-def bad(x: Value, c: Value, truth: bool) -> bool:
-    return c.role != "update" and not positive(x) and not kept_safe(x, c, truth)
+def outside(x: Value, c: Value, truth: bool, low: float, high: float) -> bool:
+    if c.role == "update" or (low == 0 and positive(x)):  # what an optimizer computes has no gradient
+        return False
+    number = number_where(x, c, truth)
+    return number is None or not low < number < high
 
 
-def large_unless(x: Value, c: Value) -> bool:
-    """exp of x may overflow unless c holds."""
-    return large(x, c, False)
+def overflowing_unless(x: Value, c: Value) -> bool:
+    """exp of x may overflow where c does not hold."""
+    return overflowing(x, c, False)
 
 
-def large_if(x: Value, c: Value) -> bool:
-    return large(x, c, True)
+def overflowing_if(x: Value, c: Value) -> bool:
+    return overflowing(x, c, True)
 
 
-def large(x: Value, c: Value, truth: bool) -> bool:
-    return c.role != "update" and unshifted(x) and not kept_safe(x, c, truth)
+def overflowing(x: Value, c: Value, truth: bool) -> bool:
+    number = number_where(x, c, truth)
+    return c.role != "update" and unshifted(x) and not (number is not None and number < 80)
 
 
 def unsplit(x: Value) -> bool:
@@ -431,6 +460,12 @@ def logaddexp(x: Value, y: Value) -> Value:
     return ops.add(high, ops.softplus(ops.where(finite, ops.sub(low, high), ops.constant(0.0, high))))
 
 
+def log_of_power(x: Value, y: Value) -> Value:
+    """y * x for the logarithm x of a base; 0 to the power 0 is 1."""
+    nothing = ops.equal(y, ops.constant(0.0, y)), ops.equal(x, ops.constant(-math.inf, x))
+    return ops.mul(y, ops.where(ops.logical_and(*nothing), ops.constant(0.0, x), x))
+
+
 def log1mexp(x: Value) -> Value:
     """log(1 - exp(x)) for x < 0. Source: Mächler 2012, Accurately computing log(1 - exp(-|a|)), equation 7."""
     near = ops.less(ops.constant(-math.log(2), x), x)
@@ -453,14 +488,14 @@ def times(x: Value, y: Value) -> Value:
 
 MACROS: Macros = {
     each.__name__: each
-    for each in (softmax, softmax_of, logsumexp, logsumexp_of, logaddexp, log1mexp, root, times)
+    for each in (softmax, softmax_of, logsumexp, logsumexp_of, logaddexp, log_of_power, log1mexp, root, times)
 }
 GUARDS: Guards = {
     each.__name__: each
     for each in (
         exponential, has_log, has_sign, product_has_log, share_has_log, one_exponential, positive_pair,
         masked_exponential, overflows, overflowing_share, unshifted, unshifted_sum, unshifted_pair, length, signed,
-        bad_unless, bad_if, large_unless, large_if, unsplit,
+        outside_unless, outside_if, overflowing_unless, overflowing_if, unsplit,
     )
 }  # fmt: skip
 
@@ -475,9 +510,11 @@ def stabiliser(note: Note = lambda rule, value: None) -> Visit:
 
 
 def stopped_once(value: Value) -> Value | None:
-    """What no gradient reaches needs no stops inside, which would hide the formula: every value of `no_grad` has one."""
-    if value.op is not ops.stop_gradient or value.operands[0].op.kind not in ("elementwise", "view", "reduce", "gather"):
+    """Without stops inside of what is stopped: under `no_grad` every value has one, and it would hide the formula."""
+    if value.op is not ops.stop_gradient:
         return None
     (inner,) = value.operands
+    if inner.op.kind not in ("elementwise", "view", "reduce", "gather"):
+        return None
     operands = tuple(each.operands[0] if each.op is ops.stop_gradient else each for each in inner.operands)
     return None if operands == inner.operands else with_operands(value, (with_operands(inner, operands),))

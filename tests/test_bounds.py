@@ -59,7 +59,8 @@ def attentive() -> nn.Module:
 def test_training_steps_stay_inside(build, kind) -> None:
     gx.manual_seed(1)
     net = build()
-    step = gx.train_step(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=0.1, momentum=0.9), x=kind, y=gx.i64[BATCH])
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    step = gx.train_step(net, nn.CrossEntropyLoss(), optimizer, x=kind, y=gx.i64[BATCH])
     rng = np.random.default_rng(0)
     shape = (3, *kind.shape[1:])
     x = rng.normal(size=shape).astype(np.float32) if kind.dtype == "f32" else rng.integers(0, 7, shape)

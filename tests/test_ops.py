@@ -208,7 +208,8 @@ def wrong_calls():
     yield ops.slice, ("f32[5]",), {"start": (2,), "step": (-1,), "shape": (4,)}, "leave axis 0"
     yield ops.slice, ("f32[5]",), {"start": (), "step": (1,), "shape": (4,)}, "one entry for each"
     yield ops.pad, ("f32[5]",), {"start": (0, 0), "shape": (4,)}, "one entry for each"
-    yield ops.window, ("f32[5]",), {"axes": (0,), "size": (6,), "stride": (1,), "dilation": (1,)}, "is longer than axis 0"
+    wide = {"axes": (0,), "size": (6,), "stride": (1,), "dilation": (1,)}
+    yield ops.window, ("f32[5]",), wide, "is longer than axis 0"
     yield ops.window, ("f32[5]",), {"axes": (1,), "size": (2,), "stride": (1,), "dilation": (1,)}, "do not fit axes"
     symbolic = {"axes": (0,), "size": (1,), "stride": (2,), "dilation": (1,)}
     yield ops.window, ("f32[batch]",), symbolic, "do not divide the symbolic"

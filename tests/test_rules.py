@@ -48,10 +48,10 @@ def left_side(rule: Rule, dtype: str = "f32", shape: tuple[int, ...] = (3, 4)) -
         if isinstance(node, ast.Name) and node.id not in bound and node.id not in calls:
             kind = "bool" if node.id in BOOLS or ast.unparse(rule.pattern) in BOOLS else dtype
             value = declare(node.id, kind)
-            formulas = dict(zip(rule.guarded, GUARDED.get(rule.guard, ())))
+            formulas = dict(zip(map(ast.unparse, rule.guarded), GUARDED.get(rule.guard, ())))
             bound[node.id] = formulas[node.id](value) if node.id in formulas else value
     like = next((value for value in inputs if value.dtype == dtype), inputs[0])
-    whole = build(rule.pattern, bound, like, {"within": lambda inner: inner})
+    whole = build(rule.pattern, bound, like, {"within": lambda inner, c: inner})
     return verify(Graph("rule", tuple(inputs), (Output("result", "out", whole),)))
 
 
@@ -72,10 +72,9 @@ def sum_of_powers(x: Value) -> Value:
 
 # What the guards are about, argument by argument; of plain inputs all the others hold.
 GUARDED = {
-    **dict.fromkeys(("exponential", "one_exponential", "masked_exponential"), [ops.exp]),
-    **dict.fromkeys(("has_log", "has_sign", "product_has_log", "share_has_log"), [ops.exp]),
-    **dict.fromkeys(("unshifted_sum", "overflows"), [ops.exp]),
-    **dict.fromkeys(("positive_pair", "unshifted_pair"), [ops.exp, ops.exp]),
+    **{name: [ops.exp] for name in ("exponential", "one_exponential", "masked_exponential", "overflows")},
+    **{name: [ops.exp] for name in ("unshifted_sum", "has_log", "has_sign", "product_has_log", "share_has_log")},
+    **{name: [ops.exp, ops.exp] for name in ("positive_pair", "unshifted_pair")},
     "overflowing_share": [ops.exp, sum_of_powers],
     "length": [sum_of_squares],
 }
@@ -108,7 +107,7 @@ def test_pattern_matches_its_own_left_side(rule) -> None:
     (output,) = left_side(rule).outputs
     found = list(match(rule.pattern, output.value, {}))
     assert found
-    assert not rule.guard or any(GUARDS[rule.guard](*(names[name] for name in rule.guarded)) for names in found)
+    assert any(rule.applies(bound, GUARDS) for bound in found)
 
 
 @each_rule(ALL)

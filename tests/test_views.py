@@ -78,7 +78,7 @@ def product(draw, x, values):
 
 
 def looked_up(draw, x, inputs):
-    """x in the order that sorts an input of its shape, or rows of it picked so; sorting computed numbers could differ."""
+    """x in the order that sorts an input of its shape, or rows of it picked so; of computed numbers it could differ."""
     axis = draw(st.integers(0, len(x.shape) - 1))
     keys = [value for value in inputs if value.shape == x.shape]
     if keys:
