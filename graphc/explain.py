@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from graphc.function import Function
 
 WIDTH = 100
-UNKNOWN = "in no line of yours"
 Rewrites = dict[Rule, list[Origin | None]]
 
 
@@ -64,7 +63,7 @@ def paragraphs(found: Rewrites) -> Iterator[list[str]]:
     rules_at: dict[str, dict[Rule, None]] = {}
     for rule, origins in found.items():
         for origin in origins:
-            rules_at.setdefault(user_line(origin) if origin else UNKNOWN, {})[rule] = None
+            rules_at.setdefault(line_of(origin), {})[rule] = None
     lines_with: dict[tuple[Rule, ...], list[str]] = {}
     for line, rules in rules_at.items():
         lines_with.setdefault(tuple(rules), []).append(line)
@@ -77,13 +76,17 @@ def paragraphs(found: Rewrites) -> Iterator[list[str]]:
         yield lines
 
 
+def line_of(origin: Origin | None) -> str:
+    return user_line(origin) if origin else "in no line of yours"
+
+
 def indented(lines: Iterable[str], depth: int = 1) -> list[str]:
     return ["  " * depth + line for line in lines]
 
 
 def count_of(found: Rewrites) -> str:
-    """How many of the user's lines had to be made safe."""
-    number = len({str(origin) for origins in found.values() for origin in origins})
+    """How many of the user's expressions had to be made safe."""
+    number = len({line_of(origin) for origins in found.values() for origin in origins})
     return f"{number or 'no'} formula{'' if number == 1 else 's'}"
 
 

@@ -11,10 +11,11 @@ from graphc.ir import ops
 from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
 from graphc.ir.autodiff import expand_gradients, hold_wanted
 from graphc.ir.graph import Graph, Output, Value, located, reachable
+from graphc.ir.guards import GUARDS
 from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.ops.record import Op
 from graphc.ir.rewrite import Visit, hand_out, rebuild, rewriter, with_operands
-from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, stabiliser
+from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
 from graphc.ir.types import DTYPES, Shape, TensorType
 from graphc.ir.verify import verify
 

@@ -121,7 +121,8 @@ def match(pattern: ast.expr, value: Value, bound: Bindings) -> Iterator[Bindings
         return
     name, arguments, keywords = parts(pattern)
     if name == "within":
-        yield from match_within(arguments[0], value, bound[ast.unparse(arguments[1])], bound)
+        condition = argument_of(arguments[1], bound)
+        yield from match_within(arguments[0], value, condition, bound)
         return
     if value.op.name != name:
         return

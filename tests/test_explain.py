@@ -48,3 +48,21 @@ def test_a_name_that_is_not_there(step):
     with pytest.raises(gx.TraceError, match="no result, input, parameter or scalar 'los'") as caught:
         step.explain("los")
     assert "did you mean 'loss'?" in str(caught.value)
+
+
+def test_a_summary_says_how_many(step):
+    assert step.summary().splitlines()[-1] == "2 formulas made safe: function.explain()"
+    x = gx.input("x", gx.f32[3])
+    assert "made safe" not in gx.function([x], x + 1).summary()
+
+
+def test_scalars_parameters_and_figures():
+    net = gx.nn.Linear(3, 2)
+    kinds = {"x": gx.f32["n", 3], "y": gx.i64["n"]}
+    optimizer = gx.optim.SGD(net.parameters(), lr=0.25)
+    train = gx.train_step(net, gx.nn.CrossEntropyLoss(), optimizer, **kinds, metrics=["accuracy"])
+    assert f"{train.name}.set(lr=...) changes, now 0.25" in train.explain("lr")
+    weight = train.explain("weight")
+    assert "24 bytes of state, updated in place" in weight and "declared at test_explain.py" in weight
+    assert train.explain("accuracy").startswith("accuracy: f")
+    assert "24 bytes of state that are only read" in gx.predict_step(net, x=kinds["x"]).explain("weight")

@@ -13,9 +13,10 @@ from graphc.backends import reference
 from graphc.ir import ops
 from graphc.ir.autodiff import expand_gradients
 from graphc.ir.graph import Graph, IRError, Output, Value
+from graphc.ir.guards import GUARDS, holds, number_where
 from graphc.ir.passes import run_passes, simplify, stabilise
 from graphc.ir.rewrite import Rule, build, match, parse_rule, rebuild, rewriter, rules
-from graphc.ir.rules import GUARDS, MACROS, SIMPLIFY, STABILISE
+from graphc.ir.rules import MACROS, SIMPLIFY, STABILISE
 from graphc.ir.text import print_graph
 from graphc.ir.types import TensorType
 from graphc.ir.verify import verify
@@ -219,6 +220,55 @@ def test_tables_have_comments_and_no_twins() -> None:
     assert [rule.text for rule in table] == ["x + 0 => x", "x - 0 => x"]
     patterns = [ast.unparse(rule.pattern) for rule in ALL]
     assert len(set(patterns)) == len(patterns)
+
+
+def test_a_comment_is_the_reason_for_the_rules_below_it() -> None:
+    table = rules("# one\nx + 0 => x\nx - 0 => x  # two\n# three\nx * 1 => x if signed(x)\n")
+    assert [rule.reason for rule in table] == ["one", "two", "three"]
+    assert all(rule.reason for rule in STABILISE)
+
+
+def test_the_rest_of_the_operands() -> None:
+    x, i, j = graphs.data("x", 3, 4), *(graphs.declare(name, "data", TensorType("i64", (5,))) for name in "ij")
+    graph = Graph("rest", (x, i, j), (Output("result", "out", ops.exp(ops.gather(x, i, j, places=(-1, -2)))),))
+    swapped = rebuild(graph, rewriter(rules("exp(gather(x, *i, places=p)) => gather(exp(x), *i, places=p)"), {}, {}))
+    gather = swapped.outputs[0].value
+    assert gather.op is ops.gather and gather.operands[0].op is ops.exp and gather.operands[1:] == (i, j)
+
+
+def test_within_ends_at_what_the_condition_tests_and_at_the_second_choice() -> None:
+    x = graphs.data("x", 3)
+    zero, tested = ops.constant(0.0, x), ops.sqrt(ops.sqrt(x))
+    c, other = ops.less(zero, tested), ops.less(x, zero)
+    rule = parse_rule("where(c, within(sqrt(x), c), y) => where(c, within(exp(x), c), y)")
+
+    def places(branch: Value) -> list[Value]:
+        return [bound["within"][1] for bound in match(rule.pattern, ops.where(c, branch, zero), {})]
+
+    outer, root = ops.sqrt(ops.add(tested, zero)), ops.sqrt(zero)
+    assert places(ops.exp(outer)) == [outer, tested]
+    assert places(ops.where(other, root, x)) == [root]
+    assert places(ops.where(other, x, ops.where(other, root, x))) == []
+    assert places(ops.stop_gradient(root)) == [] and places(ops.neg(ops.neg(root))) == [root]
+
+
+def test_a_condition_tells_of_another() -> None:
+    x, y = graphs.data("x", 3), graphs.data("y", 3)
+    c, d = ops.less(x, y), ops.equal(x, y)
+    assert holds(c, c, True) is True and holds(c, c, False) is False
+    assert holds(ops.less_equal(y, x), c, True) is False and holds(ops.less_equal(y, x), c, False) is True
+    assert holds(ops.not_equal(y, x), d, True) is None and holds(ops.not_equal(x, y), d, True) is False
+    assert holds(ops.logical_or(c, d), c, True) is True and holds(ops.logical_or(c, d), c, False) is None
+    assert holds(ops.logical_and(c, d), c, False) is False and holds(ops.logical_not(c), c, True) is False
+
+
+def test_the_number_a_value_is_where_a_condition_does_not_hold() -> None:
+    x = graphs.data("x", 3)
+    c, two = ops.less(x, ops.constant(1.0, x)), ops.constant(2.0, x)
+    kept = ops.where(c, x, two)
+    assert number_where(kept, c, False) == 2 and number_where(kept, c, True) is None
+    assert number_where(ops.sqrt(ops.mul(kept, two)), c, False) == 2 and number_where(x, c, False) is None
+    assert number_where(ops.where(ops.less(x, two), kept, two), c, False) == 2
 
 
 def test_commutative_operands_match_in_either_order() -> None:
