@@ -39,6 +39,8 @@ class Builder:
     def build(self) -> LoopNest:
         if self.group.whole is not None:
             return self.sweep(self.group.whole)
+        for value, axes in self.group.axes.items():  # operands first: a long chain must not become a deep recursion
+            self.term(Access(value, self.group.frame, straight(axes)))
         stores = [store for value in self.group.axes for store in self.store(value)]
         last = max((store.term.phase for store in stores), default=0)
         # A state is overwritten only once the row has been read for the last time.

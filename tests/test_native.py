@@ -158,3 +158,14 @@ def test_a_product_never_computes_its_own_operand(store, rng):
     arrays = {name: rng.normal(size=(40, 40)).astype(np.float32) for name in "xw"}
     expected = reference.run(graph, arrays)["out"]
     np.testing.assert_allclose(run_native(graph, arrays, store)[0]["out"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_chain_of_elementwise_ops(store, rng):
+    x = ops.input(name="x", role="data", type=TensorType("f32", (40,)))
+    value = x
+    for _ in range(400):
+        value = ops.sub(x, ops.mul(value, x))
+    graph = run_passes(Graph("chain", (x,), (Output("result", "out", value),)))
+    arrays = {"x": rng.uniform(-0.9, 0.9, size=40).astype(np.float32)}
+    expected = reference.run(graph, arrays)["out"]
+    np.testing.assert_allclose(run_native(graph, arrays, store)[0]["out"], expected, rtol=1e-4, atol=1e-5)
