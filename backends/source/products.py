@@ -6,7 +6,7 @@ from graphc.backends import contraction
 from graphc.backends.primitives import LANES
 from graphc.backends.source.nests import Nests
 from graphc.ir.layout import Steps
-from graphc.ir.loops import Buffer, Operand, Product
+from graphc.ir.loops import Buffer, Operand
 
 
 class Products(Nests):
@@ -18,7 +18,8 @@ class Products(Nests):
         assert product is not None
         rows, columns, dtype = self.extents[-2], self.extents[-1], self.product_term.dtype
         depth = self.extent("depth", product.depth)
-        left_row, left_column = (self.stride(f"left_{name}", steps) for name, steps in self.left_steps(product))
+        left_row = self.stride("left_row", product.left.rows)
+        left_column = self.stride("left_column", product.left.columns)
         multiply_tile = contraction.multiply_tile(self.shape, dtype)
         self.called[multiply_tile.name] = multiply_tile
         panel = self.pointer(Buffer("scratch", self.product_term.value, "panel"), "panel", dtype)
@@ -34,9 +35,6 @@ class Products(Nests):
                     )
                     with self.block(f"for i in range(first_row, minimum(first_row + {self.shape.rows}, {rows})):"):
                         self.tile_row()
-
-    def left_steps(self, product: Product) -> tuple[tuple[str, Steps], ...]:
-        return ("row", product.left.rows), ("column", product.left.columns)
 
     def stride(self, name: str, steps: Steps) -> str:
         """The one stride of a matrix axis; an axis that stays has stride 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ KINDS = (
     "custom", "gradient",
 )  # fmt: skip
 # How many of its first operands an op reads at places of its own choosing, not at the point it computes.
-WHOLE = {"contraction": 2, "gather": 1, "sweep": 1, "loop": 1_000_000, "part": 1}
+WHOLE = {"contraction": 2, "gather": 1, "sweep": 1, "loop": math.inf, "part": 1}
 
 
 @dataclass(frozen=True, slots=True)
