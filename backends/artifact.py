@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache as remember
+from itertools import pairwise
 from pathlib import Path
 
 from graphc.backends import source
@@ -34,7 +35,8 @@ class Artifact:
     """Machine code and all that is needed to call and to explain it.
 
     layout   None when the inputs allow no `epoch`
-    fresh    it was compiled now, in `seconds`; otherwise it came from disk
+    fresh    it was compiled now; otherwise it came from disk
+    seconds  spent on each part of the way: "plan", "source", "native"
     """
 
     program: Program
@@ -45,7 +47,7 @@ class Artifact:
     key: str
     path: Path
     fresh: bool
-    seconds: float
+    seconds: Mapping[str, float]
 
     @property
     def work_bytes(self) -> int:
@@ -54,21 +56,25 @@ class Artifact:
 
 def build(graph: Graph, store: Cache) -> Artifact:
     """The artifact of a graph that went through the passes, for this machine."""
-    start = time.perf_counter()
-    shape = TileShape(*host_tile())
+    shape, marks = TileShape(*host_tile()), [time.perf_counter()]
     program = plan(graph, shape.width)
+    marks.append(time.perf_counter())
     sources = tuple(source.write(nest, shape) for nest in program.walk())
     entry, extra = write_entry(program, sources)
     kernels = tuple(closure([*(each.kernel for each in sources), *extra]))
     name = Cache.key(
         FORMAT, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels)
     )
+    marks.append(time.perf_counter())
     path = store.path("artifact", name)
     fresh = path is None
     if path is None:
         path = store.put("artifact", name, compile_kernels(entry, kernels, layout_exports(program), store))
+    marks.append(time.perf_counter())
+    parts = [end - start for start, end in pairwise(marks)]
     layout = epoch_layout(program) if epoch_dim(program) is not None else None
-    return Artifact(program, sources, entry, kernels, layout, name, path, fresh, time.perf_counter() - start)
+    seconds = dict(zip(("plan", "source", "native"), parts, strict=True))
+    return Artifact(program, sources, entry, kernels, layout, name, path, fresh, seconds)
 
 
 def layout_exports(program: Program) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,6 +81,9 @@ class Function:
     """A compiled function: arrays in, arrays out, parameters updated in place.
 
     Made by `gx.function`, `@gx.step`, `gx.train_step` and their kin; compiled once, for every batch size of its dims.
+
+    seconds  spent on making it, by part: "passes" over the graph, "plan" of loops and memory, "source" of the kernels,
+             "native" code made or loaded
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -107,7 +111,11 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            self.artifact = artifacts.build(self.passed(), default_cache())
+            start = time.perf_counter()
+            graph = self.passed()
+            passed = time.perf_counter() - start
+            self.artifact = artifacts.build(graph, default_cache())
+            self.seconds = {"passes": passed, **self.artifact.seconds}
             self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
         except GraphcError:
             raise
@@ -319,7 +327,7 @@ class Function:
         kind = "compiled" if self.artifact.fresh else "loaded"
         program = self.artifact.program
         return (
-            f"{kind} {len(program.nests)} kernels in {self.artifact.seconds:.2f} s, "
+            f"{kind} {len(program.nests)} kernels in {sum(self.seconds.values()):.2f} s, "
             f"state {program.state_bytes:,} bytes, arena {self.artifact.work_bytes:,} bytes"
         )
 

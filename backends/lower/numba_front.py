@@ -3,7 +3,7 @@
 numba reads the bytecode, builds SSA form, infers types and lowers control flow. What a name or operator means comes
 from `operations`, through a typing context and a target context of our own: none of numba's registries, runtime,
 calling convention, optimiser or wrappers takes part, so what comes out is one plain C-like function.
-`tests/test_lower.py` pins numba's minor version and every name used here.
+`tests/test_numba_contract.py` pins numba's minor version and every name used here.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ built = time.perf_counter() - start
 x, y = loader.dataset.arrays
 step(x[:loader.batch_size], y[:loader.batch_size])
 first = time.perf_counter() - start
-print(json.dumps(dict(built=built, first=first, compile=step.artifact.seconds, fresh=step.artifact.fresh,
+print(json.dumps(dict(built=built, first=first, compile=sum(step.seconds.values()), fresh=step.artifact.fresh,
     imported=[name for name in ("numba", "llvmlite") if name in sys.modules],
     peak_mb=int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)))
 """
