@@ -9,6 +9,7 @@ from graphc.checkpoint import load, save
 from graphc.control import cond, scan
 from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
 from graphc.errors import (
+    ArgumentError,
     BatchError,
     CheckpointError,
     DatasetError,

@@ -21,6 +21,7 @@ from graphc.arrays import as_array
 from graphc.backends.files import replacing
 from graphc.errors import CheckpointError
 from graphc.ir.graph import user_origin
+from graphc.settings import check_path, require
 
 Array = NDArray[Any]
 Location = str | os.PathLike[str]
@@ -59,17 +60,20 @@ def save(tensors: Mapping[str, Any], path: Location, metadata: Mapping[str, str]
     Raises CheckpointError for an element type the format lacks, or when the file cannot be written; DTypeError for what
     cannot be read as an array.
     """
+    require(isinstance(tensors, Mapping), "tensors", tensors, "a dictionary of arrays, as state_dict() gives it")
+    place = check_path("path", path)
+    require(metadata is None or isinstance(metadata, Mapping), "metadata", metadata, "a dictionary of texts")
     arrays = {name: _storable(name, tensor) for name, tensor in tensors.items()}
     # Widest elements first keeps every tensor aligned; the header keeps the caller's order.
     laid_out = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header = _header(arrays, laid_out, metadata or {})
     try:
-        with replacing(path) as stream:
+        with replacing(place) as stream:
             stream.write(len(header).to_bytes(PREFIX, "little") + header)
             for name in laid_out:
                 stream.write(_bytes(arrays[name]))
     except OSError as error:
-        raise CheckpointError(f"cannot write {Path(path)}: {error.strerror}", user_origin()) from error
+        raise CheckpointError(f"cannot write {place}: {error.strerror}", user_origin()) from error
 
 
 def load(path: Location) -> dict[str, Array]:
@@ -82,12 +86,13 @@ def load(path: Location) -> dict[str, Array]:
 
 def load_with_metadata(path: Location) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors of a safetensors file and the texts saved with them; errors as in `load`."""
+    place = check_path("path", path)
     try:
-        with open(path, "rb") as stream:
+        with open(place, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            return _Reader(Path(path), stream, size).read()
+            return _Reader(place, stream, size).read()
     except OSError as error:
-        raise CheckpointError(f"cannot read {Path(path)}: {error.strerror}", user_origin()) from error
+        raise CheckpointError(f"cannot read {place}: {error.strerror}", user_origin()) from error
 
 
 def _storable(name: str, tensor: Any) -> Array:

@@ -10,6 +10,7 @@ from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, reachable, recording, user_origin
 from graphc.ir.rewrite import with_operands
 from graphc.ir.types import Extent
+from graphc.settings import check_function, check_switch, shown
 from graphc.structure import leaves, mapped, rebuilt, same_form
 from graphc.tensor import Tensor, as_extent, as_tensor
 from graphc.tensor.tracing import current_trace
@@ -36,6 +37,8 @@ def scan(
 
     Raises ShapeError when the extents of xs differ or a state changes its type; TraceError for what cannot be repeated.
     """
+    check_function("f", f, takes=2)
+    check_switch("reverse", reverse)
     starts = [as_tensor(leaf) for leaf in leaves(init)]
     arrays = [as_tensor(leaf) for leaf in leaves(xs)]
     count = steps_of(arrays, length)
@@ -47,7 +50,8 @@ def scan(
     arguments = rebuilt(init, map(Tensor, states)), None if xs is None else rebuilt(xs, map(Tensor, slices))
     found, made = traced("scan", f, *arguments)
     if not isinstance(found, tuple) or len(found) != 2:
-        raise TraceError(f"the function of scan must return (new state, what is stacked), not {found!r}", user_origin())
+        text = f"the function of scan must return (new state, what is stacked), not {shown(found)}"
+        raise TraceError(text, user_origin())
     after, given = found
     check_states(init, after, starts)
     results = [as_tensor(leaf) for leaf in leaves(given)]
@@ -67,6 +71,8 @@ def cond(predicate: Any, true_fn: Callable[..., Any], false_fn: Callable[..., An
     Only the branch that is taken runs, forwards and backwards. Both must return the same form, shapes and dtypes;
     raises ShapeError otherwise. To choose element by element, use `where`.
     """
+    check_function("true_fn", true_fn, takes=len(operands))
+    check_function("false_fn", false_fn, takes=len(operands))
     if isinstance(predicate, bool):
         return (true_fn if predicate else false_fn)(*operands)
     chosen = as_tensor(predicate)

@@ -15,5 +15,5 @@ def is_available() -> bool:
 
 def check_device(device: str) -> None:
     """Raises TraceError for a device this version cannot compile for."""
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         raise TraceError(f"device {device!r} is not available; this version compiles for 'cpu'", user_origin())

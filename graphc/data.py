@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.arrays import LITERALS, as_array
-from graphc.errors import BatchError, DatasetError, ShapeError
+from graphc.errors import DatasetError, ShapeError
 from graphc.generator import draw_seed
 from graphc.ir.graph import user_origin
 from graphc.ir.random import permutation
+from graphc.settings import check_switch, check_whole, is_number, is_whole, require, shown
+from graphc.tensor import Tensor
 
 Array = NDArray[Any]
 Batch = tuple[Array, ...]
@@ -30,10 +32,10 @@ class Dataset:
     """
 
     def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} needs a method __len__(self) -> int")
+        raise DatasetError(f"{type(self).__name__} needs a method __len__(self) -> int", user_origin())
 
     def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} needs a method __getitem__(self, index)")
+        raise DatasetError(f"{type(self).__name__} needs a method __getitem__(self, index)", user_origin())
 
     def gather(self, indices: NDArray[np.int64]) -> Batch:
         """The samples of these indices stacked: one array for each part of a sample, first axis the batch."""
@@ -58,9 +60,10 @@ class TensorDataset(Dataset):
             self._check(position, array)
 
     def _check(self, position: int, array: Array) -> None:
-        if array.dtype == object:
+        if array.dtype.kind in "OSU":
+            kind = "Python objects" if array.dtype == object else "texts"
             raise DatasetError(
-                f"array {position} of TensorDataset holds Python objects, not numbers",
+                f"array {position} of TensorDataset holds {kind}, not numbers",
                 user_origin(),
                 ["rows of different lengths? make them one length, then np.array(rows, dtype=np.float32)"],
             )
@@ -87,8 +90,9 @@ class Subset(Dataset):
     """The samples of another data set at the given indices, in that order."""
 
     def __init__(self, dataset: Any, indices: ArrayLike) -> None:
+        check_dataset("Subset", dataset)
         self.dataset = dataset
-        self.indices: NDArray[np.int64] = np.array(indices, np.int64)
+        self.indices: NDArray[np.int64] = whole_numbers("indices", indices)
         count = len(dataset)
         outside = self.indices[(self.indices < 0) | (self.indices >= count)]
         if outside.size:
@@ -116,6 +120,9 @@ def random_split(dataset: Any, lengths: Sequence[int] | Sequence[float], seed: i
 
     Raises DatasetError when the lengths do not add up to the whole.
     """
+    check_dataset("random_split", dataset)
+    fits = isinstance(lengths, (list, tuple, np.ndarray)) and all(is_number(length) for length in lengths)
+    require(fits, "lengths", lengths, "a list of whole numbers, or of fractions that add up to 1")
     count = len(dataset)
     sizes = _sizes(lengths, count)
     order = permutation(count, checked_seed(seed), SPLIT_EPOCH)
@@ -124,7 +131,7 @@ def random_split(dataset: Any, lengths: Sequence[int] | Sequence[float], seed: i
 
 
 def _sizes(lengths: Sequence[int] | Sequence[float], count: int) -> list[int]:
-    if any(isinstance(length, float) for length in lengths):
+    if not all(map(is_whole, lengths)):
         if min(lengths) < 0 or not math.isclose(sum(lengths), 1):
             raise DatasetError(f"the fractions {list(lengths)} add up to {sum(lengths):g}, not to 1", user_origin())
         sizes = [math.floor(count * fraction) for fraction in lengths]
@@ -164,19 +171,13 @@ class DataLoader:
         drop_last: bool = False,
         num_workers: int = 0,
     ) -> None:
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            raise DatasetError(
-                f"DataLoader got a {type(dataset).__name__}, which has no length or cannot be indexed",
-                user_origin(),
-                ["for arrays, write DataLoader(TensorDataset(x, y), ...)"],
-            )
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise BatchError(f"DataLoader got batch_size={batch_size!r}; it is a whole number from 1", user_origin())
+        check_dataset("DataLoader", dataset)
         self.dataset = dataset
-        self.batch_size = int(batch_size)
-        self.shuffle = shuffle
+        self.batch_size = check_whole("batch_size", batch_size, 1)
+        self.shuffle = check_switch("shuffle", shuffle)
         self.seed = checked_seed(seed)
-        self.drop_last = drop_last
+        self.drop_last = check_switch("drop_last", drop_last)
+        check_whole("num_workers", num_workers, 0)
         self.epoch = 0
 
     @property
@@ -186,9 +187,8 @@ class DataLoader:
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        if not 0 <= epoch < SPLIT_EPOCH:
-            raise DatasetError(f"DataLoader got epoch={epoch}; epochs count from 0", user_origin())
-        self._epoch, self._skipped = epoch, 0
+        require(is_whole(epoch) and 0 <= epoch < SPLIT_EPOCH, "epoch", epoch, "a whole number from 0")
+        self._epoch, self._skipped = int(epoch), 0
         self._place = (epoch, 0)
 
     def __len__(self) -> int:
@@ -227,17 +227,18 @@ class DataLoader:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go to a place that `state_dict` gave: the next pass takes up that epoch at that position."""
+        require(isinstance(state, Mapping), "the state", state, "a dictionary, as state_dict() gives it")
         missing = {"seed", "epoch", "position"} - set(state)
         if missing:
             raise DatasetError(f"a DataLoader's state lacks {', '.join(sorted(missing))}: {dict(state)}", user_origin())
-        if not 0 <= state["position"] <= len(self.dataset):
+        seed, epoch, position = (whole_number(key, state[key]) for key in ("seed", "epoch", "position"))
+        if not 0 <= position <= len(self.dataset):
             raise DatasetError(
-                f"the state is {state['position']} samples into an epoch; this data set has {len(self.dataset)}",
-                user_origin(),
+                f"the state is {position} samples into an epoch; this data set has {len(self.dataset)}", user_origin()
             )
-        self.seed = checked_seed(state["seed"])
-        self.epoch = int(state["epoch"])  # from a file they come as arrays
-        self._skipped = int(state["position"])
+        self.seed = checked_seed(seed)
+        self.epoch = epoch
+        self._skipped = position
         self._place = (self.epoch, self._skipped)
 
 
@@ -282,6 +283,31 @@ def checked_seed(seed: int | None) -> int:
     """A seed of 0 .. 2**64-1; None draws one from the generator that gx.manual_seed seeds."""
     if seed is None:
         return draw_seed()
-    if not 0 <= seed < 2**SEED_BITS:
-        raise DatasetError(f"got seed={seed}; a seed is a whole number from 0 to 2**{SEED_BITS} - 1", user_origin())
+    fits = is_whole(seed) and 0 <= seed < 2**SEED_BITS
+    require(fits, "seed", seed, f"a whole number from 0 to 2**{SEED_BITS} - 1")
     return int(seed)
+
+
+def check_dataset(name: str, dataset: Any) -> None:
+    indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    if not indexed or isinstance(dataset, (Mapping, Tensor, str)):
+        raise DatasetError(
+            f"{name} got {shown(dataset)}, which has no length or no samples by their numbers",
+            user_origin(),
+            [f"for arrays, write {name}(TensorDataset(x, y), ...)"],
+        )
+
+
+def whole_numbers(name: str, given: Any) -> NDArray[np.int64]:
+    """A list of whole numbers, copied."""
+    array = as_array(given, name)
+    fits = array.ndim == 1 and (array.dtype.kind in "iu" or array.size == 0)
+    require(fits, name, given, "a list of whole numbers; a mask becomes one by np.flatnonzero(mask)")
+    return array.astype(np.int64)
+
+
+def whole_number(name: str, given: Any) -> int:
+    """A whole number that may have become an array in a file."""
+    array = as_array(given, name)
+    require(array.ndim == 0 and array.dtype.kind in "iu", name, given, "a whole number")
+    return int(array)

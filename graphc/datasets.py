@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.files import cache_folder, replacing
-from graphc.errors import DatasetError
+from graphc.errors import ArgumentError, DatasetError
 from graphc.ir.graph import user_origin
+from graphc.settings import check_path, check_switch
 
 Location = str | os.PathLike[str]
 
@@ -123,7 +124,7 @@ def fashion_mnist(folder: Location | None = None, sample: bool = False) -> Label
 
     Raises DatasetError when it cannot be had, or is damaged.
     """
-    return fashion_mnist_sample() if sample else obtain(FASHION, folder)
+    return fashion_mnist_sample() if check_switch("sample", sample) else obtain(FASHION, folder)
 
 
 def fashion_mnist_sample() -> LabelledImages:
@@ -144,12 +145,13 @@ def genesis() -> str:
 def obtain(published: Published, folder: Location | None = None) -> LabelledImages:
     """A data set from the given folder; without one from GRAPHC_DATA_DIR, the cache or the network, in this order."""
     cached = cache_folder() / "datasets"
+    given = None if folder is None else check_path("folder", folder)
     named = folder or os.environ.get("GRAPHC_DATA_DIR")
     if named and (place := find(published, Path(named))):
         return read(published, place)
     if folder:
         raise DatasetError(
-            f"{published.title} is not in {Path(folder)}",
+            f"{published.title} is not in {given}",
             user_origin(),
             [f"looked for {published.name}.npz, and for {FILES['x_train']}[.gz] and its three companions,"]
             + [f"there and in its folders {published.name} and {published.torch_folder}"],
@@ -226,7 +228,7 @@ def _from_npz(path: Path, part: str) -> bytes:
     with open(path, "rb") as stream, np.lib.npyio.NpzFile(stream) as arrays:
         array: NDArray[Any] = arrays[part]
     if array.dtype != np.uint8:
-        raise ValueError(f"{part} is {array.dtype}, not uint8")
+        raise ArgumentError(f"{part} is {array.dtype}, not uint8", user_origin())
     return struct.pack(f">HBB{array.ndim}I", 0, IDX_UINT8, array.ndim, *array.shape) + array.tobytes()
 
 

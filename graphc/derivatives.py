@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from graphc.control import BodyWriter, scan
@@ -10,12 +10,14 @@ from graphc.errors import GradientError, ShapeError, TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, recording, user_origin
 from graphc.ir.types import FLOATS
+from graphc.settings import check_function, require
 from graphc.structure import leaves, rebuilt
 from graphc.tensor import Tensor, apply, as_tensor, grad
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
     """f(*primals), and the function from a cotangent of its shape to the cotangents of the primals, Jᵀ times it."""
+    check_function("f", f, takes=len(primals))
     points = [variable(primal) for primal in primals]
     out = as_tensor(f(*points))
 
@@ -32,6 +34,9 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 
     Taken as the derivative of Jᵀ u by u, which J is the transpose of: two backward sweeps and no third kind of rule.
     """
+    for name, given in (("primals", primals), ("tangents", tangents)):
+        require(isinstance(given, (list, tuple)), name, given, "a tuple, with one for each argument of f")
+    check_function("f", f, takes=len(primals))
     points, directions = [variable(primal) for primal in primals], [as_tensor(tangent) for tangent in tangents]
     if len(points) != len(directions):
         raise ShapeError(f"jvp got {len(points)} primals and {len(directions)} tangents", user_origin())
@@ -49,6 +54,7 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Tensor:
 
     Source: Pearlmutter 1994, Fast exact multiplication by the Hessian.
     """
+    check_function("f", f, takes=1)
     point, direction = variable(x), as_tensor(v)
     check_alike("v", direction, point)
     slope = grad(as_tensor(f(point)), point)
@@ -62,8 +68,11 @@ def per_sample_gradient_norms(f: Callable[..., Any], parameters: Sequence[Any], 
     parameters  what the gradients are taken by
     batch       arrays [n, ...]
     """
+    check_function("f", f, takes=len(batch))
     rows = [as_tensor(array) for array in batch]
-    wanted = list(parameters)
+    fits = isinstance(parameters, Iterable) and not isinstance(parameters, Tensor)
+    wanted = list(parameters) if fits else []
+    require(wanted != [], "parameters", parameters, "a list of parameters, such as net.parameters()")
 
     def one(state: None, sample: tuple[Tensor, ...]) -> tuple[None, Tensor]:
         loss = as_tensor(f(*(part.unsqueeze(0) for part in sample))).sum()
@@ -101,16 +110,18 @@ class custom_vjp:
     """
 
     def __init__(self, f: Callable[..., Any]) -> None:
-        self.f = f
+        self.f = check_function("f", f)
         self.forward: Callable[..., tuple[Any, Any]] = lambda *inputs: (f(*inputs), inputs)
         self.backward: Callable[[Any, Any, Any], Any] | None = None
-        self.__name__, self.__doc__ = f.__name__, f.__doc__
+        self.__name__, self.__doc__ = getattr(f, "__name__", type(f).__name__), f.__doc__
 
     def defvjp(self, rule: Callable[..., Any], backward: Callable[[Any, Any], Any] | None = None) -> Callable[..., Any]:
         """The gradient: one rule (inputs, out, ct), or JAX's two functions."""
+        check_function("rule", rule, takes=3 if backward is None else None)
         if backward is None:
             self.backward = rule
         else:
+            check_function("backward", backward, takes=2)
             self.forward, self.backward = rule, lambda residuals, out, ct: backward(residuals, ct)
         return rule
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc import generator
 from graphc.backends import reference
-from graphc.errors import LabelError
+from graphc.errors import LabelError, ShapeError
 from graphc.function import Plan, bind
 from graphc.ir import ops
 from graphc.ir.graph import Value, reachable, user_origin
@@ -37,7 +37,10 @@ def evaluate(tensor: Tensor) -> np.ndarray[Any, Any]:
     traced, parameters, scalars = bind(Plan("evaluate", (), (("result", value),), (), "one", False, user_origin()))
     graph = run_passes(traced)
     known = {name: parameter.storage.array for name, parameter in parameters.items()}
-    found = reference.run(graph, known | {name: scalar.number for name, scalar in scalars.items()})
+    try:
+        found = reference.run(graph, known | {name: scalar.number for name, scalar in scalars.items()})
+    except MemoryError:
+        raise ShapeError(f"the numbers of {tensor.type} do not fit into memory", user_origin()) from None
     for check in graph.of_kind("check"):
         if found[check.name]:
             raise LabelError(check.name, user_origin())

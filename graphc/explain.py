@@ -15,6 +15,7 @@ from graphc.ir.loops import Buffer
 from graphc.ir.passes import PIPELINE, stabilise, with_bodies
 from graphc.ir.rewrite import Rule, rebuild
 from graphc.ir.rules import stabiliser
+from graphc.settings import require
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -34,6 +35,7 @@ class Explanation(str):
 
 def explain(function: Function, name: str | None) -> Explanation:
     """Raises TraceError for a name the function does not know."""
+    require(name is None or isinstance(name, str), "name", name, "a text or None")
     lines = made_safe(function) if name is None else about(function, name)
     return Explanation("\n".join(lines))
 

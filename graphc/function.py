@@ -37,7 +37,8 @@ from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
-from graphc.limits import check_limits, limits_of
+from graphc.limits import check_dims, check_limits, limits_of
+from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
 
 LOG = logging.getLogger("graphc")
@@ -106,6 +107,7 @@ class Function:
     def compile(self, plan: Plan) -> None:
         """From what was traced to loaded code."""
         traced, self.parameters, self.scalars = bind(plan)
+        check_dims(plan.name, traced)
         self.traced = traced
         self.inputs = traced.of_role("data")
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
@@ -212,6 +214,10 @@ class Function:
         scalars it sets hold for the next. Python goes from batch to batch where a result is an array or such a figure,
         or the data set does not consist of arrays.
         """
+        require(hasattr(loader, "dataset"), "loader", loader, "a loader, such as DataLoader(TensorDataset(x, y), 64)")
+        if progress is not None:
+            check_function("progress", progress, takes=2)
+        check_whole("slices", slices, 1)
         arrays = getattr(loader.dataset, "arrays", None)
         if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
@@ -375,6 +381,7 @@ class Function:
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
     """Copy arrays, or what can be read as such, into parameters by name, all or nothing."""
+    require(isinstance(state, Mapping), "the state", state, "a dictionary of arrays, as state_dict() gives it")
     missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
     if missing or unknown:
         raise CheckpointError(

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from graphc.arrays import as_array, signed
+from graphc.errors import ArgumentError
 from graphc.ir import ops
-from graphc.ir.graph import Graph, Output, Value
+from graphc.ir.graph import Graph, Output, Value, user_origin
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import Extent, Shape, TensorType, multiply
+from graphc.settings import check_whole, shown
 from graphc.tensor import Parameter, stretch
 
 initial = np.random.Generator(np.random.Philox())  # of initial values and of seeds that nobody named
@@ -45,6 +47,7 @@ def manual_seed(seed: int) -> None:
 
     Equal seeds give equal initial values, random numbers and, for loaders without a seed, orders.
     """
+    seed = check_whole("seed", seed, 0)
     initial.bit_generator.state = np.random.Philox(seed).state
     state.copy_([signed(seed % 2**64), 0])
 
@@ -62,10 +65,12 @@ def get_rng_state() -> np.ndarray[Any, Any]:
 
 
 def set_rng_state(new_state: Any) -> None:
-    """Go to a place that `get_rng_state` gave. Raises ValueError for anything else."""
+    """Go to a place that `get_rng_state` gave. Raises ArgumentError for anything else."""
     numbers = as_array(new_state, "the generator's state")
-    if numbers.shape != get_rng_state().shape or numbers.dtype != np.uint64:
-        raise ValueError(f"no state of the generator: u64{list(get_rng_state().shape)} was expected, got {numbers!r}")
+    wanted = get_rng_state().shape
+    if numbers.shape != wanted or numbers.dtype != np.uint64:
+        text = f"no state of the generator: u64{list(wanted)} was expected, got {shown(new_state)}"
+        raise ArgumentError(text, user_origin())
     counter, key, buffer = np.split(numbers[2:12], (4, 6))
     places = {name: int(number) for name, number in zip(NUMBERS, numbers[12:], strict=True)}
     words = {"state": {"counter": counter, "key": key}, "buffer": buffer}

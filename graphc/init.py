@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import ArgumentError
 from graphc.generator import initial
+from graphc.ir.graph import user_origin
+from graphc.settings import check_choice, check_number, check_share, check_whole, is_number, require
 from graphc.tensor import Parameter
 
 __all__ = [
@@ -43,22 +46,27 @@ GAINS = {
 
 
 def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:
-    """Evenly from [a, b]."""
+    """Evenly from [a, b]. Raises ArgumentError where a is above b, or the two are infinitely far apart."""
+    width = check_number("b", b) - check_number("a", a)
+    require(0 <= width < math.inf, "b", b, f"finite and at least a={a}")
     return fill(tensor, lambda shape: initial.uniform(a, b, shape))
 
 
 def normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0) -> Parameter:
-    """From the normal distribution."""
+    """From the normal distribution. Raises ArgumentError for a negative deviation."""
+    check_number("mean", mean)
+    check_number("std", std, 0)
     return fill(tensor, lambda shape: initial.normal(mean, std, shape))
 
 
 def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Parameter:
     """From the part of the normal distribution between a and b.
 
-    Raises ValueError for limits in the wrong order and a deviation that is not positive.
+    Raises ArgumentError for limits in the wrong order and a deviation that is not positive.
     """
-    if not (a < b and std > 0):
-        raise ValueError(f"trunc_normal_ takes std > 0 and a < b, got std={std}, a={a}, b={b}")
+    check_number("mean", mean)
+    check_number("std", std, 0, above=True)
+    require(check_number("a", a) < check_number("b", b), "b", b, f"above a={a}")
     bell = NormalDist(mean, std)
     # The inverse of the distribution function is taken on the side of the nearer tail, where it has digits.
     side = -1.0 if a + b > 2 * mean else 1.0
@@ -74,6 +82,7 @@ def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: flo
 
 
 def constant_(tensor: Parameter, val: float) -> Parameter:
+    require(is_number(val) or isinstance(val, bool), "val", val, "a number")
     return fill(tensor, lambda shape: np.full(shape, val))
 
 
@@ -94,8 +103,10 @@ def eye_(tensor: Parameter) -> Parameter:
 def dirac_(tensor: Parameter, groups: int = 1) -> Parameter:
     """A convolution's weight [out, in, window ...] that hands on as many channels as it can, in each group."""
     shape = shape_of(tensor)
-    if not 3 <= len(shape) <= 5 or shape[0] % groups:
-        raise ValueError(f"dirac_ takes [out, in, window ...], out a multiple of groups={groups}; got {shape}")
+    if not 3 <= len(shape) <= 5 or shape[0] % check_whole("groups", groups, 1):
+        raise ArgumentError(
+            f"dirac_ takes [out, in, window ...], out a multiple of groups={groups}; got {shape}", user_origin()
+        )
     array = np.zeros(shape)
     centre = tuple(extent // 2 for extent in shape[2:])
     group = shape[0] // groups
@@ -108,8 +119,9 @@ def dirac_(tensor: Parameter, groups: int = 1) -> Parameter:
 def orthogonal_(tensor: Parameter, gain: float = 1.0) -> Parameter:
     """Rows, or columns if they are fewer, that are orthogonal and of length `gain`; axes behind the first are one."""
     shape = shape_of(tensor)
+    check_number("gain", gain)
     if len(shape) < 2:
-        raise ValueError(f"orthogonal_ takes at least 2 axes, got shape {shape}")
+        raise ArgumentError(f"orthogonal_ takes at least 2 axes, got shape {shape}", user_origin())
     rows, columns = shape[0], math.prod(shape[1:])
     found, triangle = np.linalg.qr(initial.normal(size=(max(rows, columns), min(rows, columns))))
     found *= np.sign(np.diag(triangle))  # which makes all directions equally likely
@@ -119,7 +131,8 @@ def orthogonal_(tensor: Parameter, gain: float = 1.0) -> Parameter:
 def sparse_(tensor: Parameter, sparsity: float, std: float = 0.01) -> Parameter:
     """A matrix with the share `sparsity` of zeros in each column, elsewhere normal around 0."""
     rows, columns = matrix("sparse_", tensor)
-    zeros = math.ceil(sparsity * rows)
+    zeros = math.ceil(check_share("sparsity", sparsity) * rows)
+    check_number("std", std, 0)
     array = initial.normal(0.0, std, (rows, columns))
     places = np.argsort(initial.random((rows, columns)), axis=0)[:zeros]
     np.put_along_axis(array, places, 0.0, axis=0)
@@ -157,17 +170,18 @@ def kaiming_normal_(
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """How much larger weights must be before a nonlinearity; `param` is the slope of leaky_relu, 0.01 if left out."""
+    check_choice("nonlinearity", nonlinearity, ("leaky_relu", *GAINS))
     if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
-    if nonlinearity not in GAINS:
-        raise ValueError(f"no gain is known for {nonlinearity!r}; use one of leaky_relu, {', '.join(GAINS)}")
+        return math.sqrt(2 / (1 + (0.01 if param is None else check_number("param", param)) ** 2))
     return GAINS[nonlinearity]
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """(inputs, outputs) of one element of the result, for a weight [out, in, window ...]."""
     if len(shape) < 2:
-        raise ValueError(f"a weight of shape {shape} has no fan-in and fan-out; it needs at least 2 axes")
+        raise ArgumentError(
+            f"a weight of shape {shape} has no fan-in and fan-out; it needs at least 2 axes", user_origin()
+        )
     window = math.prod(shape[2:])
     return shape[1] * window, shape[0] * window
 
@@ -176,24 +190,25 @@ def matrix(name: str, tensor: Parameter) -> tuple[int, int]:
     """The shape of a tensor of two axes."""
     shape = shape_of(tensor)
     if len(shape) != 2:
-        raise ValueError(f"{name} takes a matrix, got shape {shape}")
+        raise ArgumentError(f"{name} takes a matrix, got shape {shape}", user_origin())
     return shape[0], shape[1]
 
 
 def shape_of(tensor: Parameter) -> tuple[int, ...]:
     if not isinstance(tensor, Parameter):
-        raise TypeError(f"only parameters have numbers to initialise, got {type(tensor).__name__}")
+        raise ArgumentError(f"only parameters have numbers to initialise, got {type(tensor).__name__}", user_origin())
     shape: tuple[int, ...] = tensor.storage.array.shape
     return shape
 
 
 def xavier_deviation(tensor: Parameter, gain: float) -> float:
+    check_number("gain", gain, 0)
     return gain * math.sqrt(2 / sum(fans(shape_of(tensor))))
 
 
 def kaiming_deviation(tensor: Parameter, a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode={mode!r} is not a choice; use fan_in or fan_out")
+    check_choice("mode", mode, ("fan_in", "fan_out"))
+    check_number("a", a)
     inputs, outputs = fans(shape_of(tensor))
     return calculate_gain(nonlinearity, a) / math.sqrt(inputs if mode == "fan_in" else outputs)
 

@@ -50,6 +50,22 @@ def rooms(value: Value) -> Iterator[tuple[Extent, Extent]]:
         yield from ((subtract(extent, 1), value.type.count) for place, extent in looked_up if place < 0)
 
 
+def check_dims(name: str, graph: Graph) -> None:
+    """Raise ShapeError for a dim that no input tells the size of, or two dims of one name."""
+    known: dict[str, Dim] = {}
+    for dim in graph.dims:
+        if known.setdefault(dim.name, dim) != dim:
+            message = f"inputs of {name} have a dim {dim.name!r} of max={known[dim.name].max} and one of max={dim.max}"
+            raise ShapeError(message, user_origin(), [f'make it once for both: {dim.name} = gx.dim("{dim.name}", max)'])
+    for value in graph.values():
+        extents = (value.attrs["extent"],) if value.op is ops.size else value.shape
+        for dim in (each for extent in extents if extent.__class__ is not int for each in dims_of(extent)):
+            if known.get(dim.name) != dim:
+                known_as = f"; there it has max={known[dim.name].max}, here {dim.max}" if dim.name in known else ""
+                message = f"no input of {name} tells the size of {dim.name} in {value.type}{known_as}"
+                raise ShapeError(message, value.origin, ["read it off an input: x.shape[0]"])
+
+
 def check_limits(name: str, limits: tuple[Limit, ...], sizes: Mapping[Dim, int]) -> None:
     """Raise ShapeError for sizes that a graph cannot be run with."""
     for limit in limits:

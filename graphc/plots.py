@@ -20,10 +20,12 @@ from typing import Any, ParamSpec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphc.arrays import as_array
 from graphc.backends.files import replacing
 from graphc.errors import GraphcError, ShapeError
 from graphc.function import Function
 from graphc.ir.graph import user_origin
+from graphc.settings import check_choice, check_function, check_path, check_whole, is_number, require
 from graphc.train import Callback, History
 
 Location = str | os.PathLike[str]
@@ -62,7 +64,7 @@ class LivePlot(Callback):
 
     def __init__(self, path: Location | None = None) -> None:
         load_matplotlib()  # an error now, not after the first epoch
-        self.path = path
+        self.path = None if path is None else check_path("path", path)
         self.before_training(None)
 
     def before_training(self, step: Function | None) -> None:
@@ -81,6 +83,7 @@ class LivePlot(Callback):
 
 def plot_history(history: History, path: Location | None = None) -> Any:
     """The curves of what `gx.fit` returned: a panel each for the loss and every metric, with that of validation."""
+    require(isinstance(history, History), "history", history, "what gx.fit returns")
     return finish(draw_history(history), path)
 
 
@@ -98,6 +101,10 @@ def plot_curves(
     points  a pair (x, y) drawn as dots, for curves that are fitted to data
     yscale  "linear" or "log"
     """
+    require(isinstance(curves, Mapping), "curves", curves, "a dictionary {name: (x, y)}")
+    for name, curve in [*curves.items(), *([] if points is None else [("points", points)])]:
+        require(is_curve(curve), str(name), curve, "a pair (x, y) of equally long lists of numbers")
+    check_choice("yscale", yscale, ("linear", "log"))
     return finish(draw_curves(curves, points, xlabel, ylabel, yscale), path)
 
 
@@ -118,7 +125,12 @@ def plot_boundary(
 
     Raises ShapeError for points that do not lie in the plane, or are not as many as labels.
     """
-    plane, kinds = np.asarray(points), np.ravel(np.asarray(labels))
+    check_function("score", score, takes=1)
+    fits = isinstance(levels, (list, tuple, np.ndarray)) and all(map(is_number, levels))
+    require(fits, "levels", levels, "a list of numbers")
+    plane, kinds = as_array(points, "points"), np.ravel(as_array(labels, "labels"))
+    require(kinds.dtype.kind in "biuf", "labels", labels, "a list of numbers")
+    require(len(np.unique(kinds)) <= len(MARKS), "labels", labels, "of at most six classes")
     if plane.shape != (len(kinds), 2):
         raise ShapeError(f"plot_boundary got points {plane.shape} and {len(kinds)} labels", user_origin())
     return finish(draw_boundary(plane, kinds, score, levels), path)
@@ -143,11 +155,20 @@ def show_images(
 
     Raises ShapeError for arrays that are not images, or not as many as labels or predictions.
     """
-    pictures = as_pictures(np.asarray(images))
+    pictures = as_pictures(as_array(images, "images"))
+    check_whole("columns", columns, 1)
+    require(classes is None or isinstance(classes, (list, tuple, np.ndarray)), "classes", classes, "a list of names")
     for name, given in (("labels", labels), ("predictions", predictions)):
+        require(given is None or hasattr(given, "__len__"), name, given, "a list with one for each image")
         if given is not None and len(given) != len(pictures):
             raise ShapeError(f"show_images got {len(pictures)} images and {len(given)} {name}", user_origin())
     return finish(draw_images(pictures[:MOST_IMAGES], labels, predictions, classes, columns), path)
+
+
+def is_curve(given: Any) -> bool:
+    pair = given if isinstance(given, (list, tuple)) and len(given) == 2 else ((), 0)
+    x, y = (np.shape(as_array(each, "a curve")) for each in pair)
+    return bool(math.prod(x) == math.prod(y) == max((*x, 0)) == max((*y, 0)))  # lists, rows and columns
 
 
 # -- drawing
@@ -228,7 +249,10 @@ def draw_boundary(
     (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
     across, up = np.meshgrid(np.linspace(left, right, GRID), np.linspace(bottom, top, GRID))
     places = np.stack([across.ravel(), up.ravel()], axis=1).astype(np.float32)
-    heights = np.asarray(score(places)).reshape(across.shape)
+    heights = as_array(score(places), "the score")
+    if heights.size != len(places):
+        raise ShapeError(f"score gives shape {heights.shape} for {len(places)} points; one number each", user_origin())
+    heights = heights.reshape(across.shape)
     styles = ["solid" if level == 0 else "dashed" for level in sorted(levels)]
     panel.contour(across, up, heights, sorted(levels), colors="black", linestyles=styles, linewidths=1.5)
     panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(MARKS))
@@ -277,7 +301,12 @@ def draw_images(
 
 
 def title(label: Any, classes: Sequence[str] | None) -> str:
-    return str(label) if classes is None or isinstance(label, str) else classes[int(label)]
+    if classes is None or isinstance(label, str):
+        return str(label)
+    require(
+        is_number(label) and 0 <= label < len(classes), "a label", label, f"the number of one of {len(classes)} classes"
+    )
+    return str(classes[int(label)])
 
 
 # -- handing out
@@ -285,7 +314,7 @@ def title(label: Any, classes: Sequence[str] | None) -> str:
 
 def finish(figure: Any, path: Location | None) -> Any:
     if path is not None:
-        write(figure, path)
+        write(figure, check_path("path", path))
     elif in_notebook():
         show(figure, None)
         return None
@@ -298,6 +327,7 @@ def write(figure: Any, path: Location) -> None:
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     kind = place.suffix.removeprefix(".") or "png"
+    require(kind in figure.canvas.get_supported_filetypes(), "path", path, "a picture: .png, .svg or .pdf")
     with replacing(place) as stream:
         figure.savefig(stream, format=kind, dpi=DOTS_PER_INCH, metadata={"Date": None} if kind == "svg" else None)
 

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphc import explain
 from graphc.backends.source import Source
-from graphc.errors import TraceError
 from graphc.ir.dot.style import user_lines
-from graphc.ir.graph import Origin, user_origin
+from graphc.ir.graph import Origin
 from graphc.ir.loops import Buffer, print_buffer, print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
 from graphc.ir.types import Extent
+from graphc.settings import check_choice, check_path, require
 
 if TYPE_CHECKING:
     from graphc.function import Function
 
+LEVELS: dict[str, Callable[[Program], str]] = {
+    "graph": lambda program: print_graph(program.graph),
+    "program": print_program,
+    "kernels": lambda program: "".join(print_nest(nest) for nest in program.walk()),
+}
 DOT_LEVELS = ("graph", "kernels")
 
 
 def text(function: Function, level: str) -> str:
     """The function as text at one level."""
-    program = function.artifact.program
-    if level == "graph":
-        return print_graph(program.graph)
-    if level == "program":
-        return print_program(program)
-    if level == "kernels":
-        return "".join(print_nest(nest) for nest in program.walk())
-    if level in function.stages:
-        return print_graph(function.stages[level])
-    raise unknown_level(level, ("graph", "program", "kernels", *function.stages))
-
-
-def unknown_level(level: str, known: Iterable[str]) -> TraceError:
-    return TraceError(f"no level {level!r}; levels are {', '.join(known)}", user_origin())
+    if isinstance(level, str) and level in LEVELS:
+        return LEVELS[level](function.artifact.program)
+    stages = function.stages
+    return print_graph(stages[check_choice("level", level, (*LEVELS, *stages))])
 
 
 # -- kernel source
@@ -110,8 +104,7 @@ def summary(function: Function) -> str:
 def to_dot(function: Function, path: Any, level: str) -> str:
     from graphc.ir.dot import graph_dot, kernels_dot
 
-    if level not in DOT_LEVELS:
-        raise unknown_level(level, DOT_LEVELS)
+    check_choice("level", level, DOT_LEVELS)
     program = function.artifact.program
     return written(graph_dot(program.graph) if level == "graph" else kernels_dot(program), path)
 
@@ -125,7 +118,7 @@ def to_svg(function: Function, path: Any) -> str:
 def written(content: str, path: Any) -> str:
     """The content, after writing it to a file if one is named."""
     if path is not None:
-        Path(path).write_text(content, encoding="utf-8")
+        check_path("path", path).write_text(content, encoding="utf-8")
     return content
 
 
@@ -133,6 +126,9 @@ def to_networkx(function: Function) -> Any:
     """The finished graph as a networkx.DiGraph: one node a value with op, type, role and line, edges to its users."""
     import networkx
 
+    from graphc.function import Function
+
+    require(isinstance(function, Function), "function", function, "a compiled function or step")
     names = {value: number for number, value in enumerate(function.artifact.program.graph.values())}
     found = networkx.DiGraph(name=function.name)
     for value, number in names.items():

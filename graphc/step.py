@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from graphc import functional
 from graphc.cuda import check_device
-from graphc.errors import TraceError
+from graphc.errors import GradientError, TraceError
 from graphc.function import Function, Plan, unique
 from graphc.functional.metrics import METRICS
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import with_operands
-from graphc.ir.types import TensorType
+from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
-from graphc.optim import Accumulate
+from graphc.optim import Accumulate, Optimizer
+from graphc.settings import check_choice, check_function, check_number, check_whole, is_called_with, require, shown
+from graphc.structure import leaves
 from graphc.tensor import Parameter, Tensor, as_tensor, tracing
 
 
@@ -37,15 +41,24 @@ def function(
     updates  new values of parameters, written after everything was read
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
     """
-    named = []
+    require(isinstance(name, str), "name", name, "a text")
+    check_list("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
+    named: list[tuple[str, Value]] = []
     for tensor in inputs:
         if not isinstance(tensor, Tensor) or tensor.value.op is not ops.input or tensor.value.attrs["role"] != "data":
-            raise TraceError("inputs of a function must come from gx.input(name, type)", user_origin())
-        named.append((tensor.value.attrs["name"], tensor.value))
+            text = f"inputs of a function must come from gx.input(name, type), not {shown(tensor)}"
+            raise TraceError(text, user_origin())
+        title = tensor.value.attrs["name"]
+        if title in dict(named):
+            raise TraceError(
+                f"two inputs of a function are called {title!r}; each needs a name of its own", user_origin()
+            )
+        named.append((title, tensor.value))
     changes = []
+    require(updates is None or isinstance(updates, Mapping), "updates", updates, "a dictionary {parameter: new value}")
     for parameter, new in (updates or {}).items():
         if not isinstance(parameter, Parameter):
-            raise TraceError(f"updates are for parameters, not for {parameter!r}", user_origin())
+            raise TraceError(f"updates are for parameters, not for {shown(parameter)}", user_origin())
         with tracing() as trace:
             parameter._record(as_tensor(new))
         changes.append((parameter, trace.current[parameter].value))
@@ -53,10 +66,14 @@ def function(
     return Function(Plan(name, tuple(named), results, tuple(changes), packed, wants_finite(nan), user_origin()))
 
 
+def check_list(name: str, given: Any, text: str) -> None:
+    """Something to go through that is not one tensor, text or array."""
+    fits = isinstance(given, Iterable) and not isinstance(given, (Tensor, str, np.ndarray)) and not callable(given)
+    require(fits, name, given, text)
+
+
 def wants_finite(nan: str | None) -> bool:
-    if nan not in (None, "raise"):
-        raise TraceError(f'nan={nan!r} is not a choice; use nan="raise" or leave it out', user_origin())
-    return nan == "raise"
+    return check_choice("nan", nan, (None, "raise")) is not None
 
 
 def name_outputs(outputs: Any) -> tuple[tuple[tuple[str, Value], ...], str]:
@@ -64,10 +81,18 @@ def name_outputs(outputs: Any) -> tuple[tuple[tuple[str, Value], ...], str]:
     if outputs is None:
         return (), "none"
     if isinstance(outputs, Mapping):
-        return tuple((name, as_tensor(tensor).value) for name, tensor in outputs.items()), "record"
+        for name in outputs:
+            require(isinstance(name, str), "the name of a result", name, "a text")
+        return tuple((name, result(tensor)) for name, tensor in outputs.items()), "record"
     if isinstance(outputs, (list, tuple)):
-        return tuple((f"result_{number}", as_tensor(tensor).value) for number, tensor in enumerate(outputs)), "tuple"
-    return (("result", as_tensor(outputs).value),), "one"
+        return tuple((f"result_{number}", result(tensor)) for number, tensor in enumerate(outputs)), "tuple"
+    return (("result", result(outputs)),), "one"
+
+
+def result(given: Any) -> Value:
+    nested = isinstance(given, (list, tuple, Mapping)) and any(isinstance(leaf, Tensor) for leaf in leaves(given))
+    require(not nested, "a result", given, "a tensor; several are returned in one list, tuple or dictionary")
+    return as_tensor(given).value
 
 
 def step(body: Callable[..., Any] | None = None, *, nan: str | None = None) -> Any:
@@ -76,23 +101,29 @@ def step(body: Callable[..., Any] | None = None, *, nan: str | None = None) -> A
     Every parameter needs an annotation such as `gx.f32["batch", 784]`. In-place changes of parameters and `opt.step()`
     become updates; what the body returns is what a call returns.
     """
+    finite = wants_finite(nan)
     if body is None:
         return lambda traced: step(traced, nan=nan)
     origin = user_origin()
+    fits = inspect.isfunction(body) or inspect.ismethod(body)
+    require(fits, "body", body, 'a Python function with annotated parameters, such as x: gx.f32["batch", 784]')
     inputs = annotated_inputs(body, origin)
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    return Function(Plan(body.__name__, inputs, results, updates, packed, wants_finite(nan), origin))
+    return Function(Plan(body.__name__, inputs, results, updates, packed, finite, origin))
 
 
 def annotated_inputs(body: Callable[..., Any], origin: Origin | None) -> tuple[tuple[str, Value], ...]:
     try:
         annotations = inspect.get_annotations(body, eval_str=True)
-    except NameError as error:
+    except (NameError, SyntaxError, AttributeError, TypeError) as error:
         raise TraceError(f"the annotations of {body.__name__} cannot be read: {error}", origin) from None
     found = []
-    for name in inspect.signature(body).parameters:
+    for name, parameter in inspect.signature(body).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            text = f"parameter {name!r} of {body.__name__} has no place of its own, as the arrays of a step have"
+            raise TraceError(text, origin)
         kind = annotations.get(name)
         if not isinstance(kind, TensorType):
             raise TraceError(
@@ -125,6 +156,11 @@ def train_step(
     max_grad_norm  scale the gradients down to this norm, as nn.utils.clip_grad_norm_ does
     accumulate     update on every accumulate-th call, from the mean of the gradients (optim.Accumulate)
     """
+    fits = isinstance(optimizer, (Optimizer, Accumulate))
+    require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
+    check_whole("accumulate", accumulate, 1)
+    if max_grad_norm is not None:
+        check_number("max_grad_norm", max_grad_norm, 0)
     if accumulate != 1 or max_grad_norm is not None:
         optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
     return model_step("train_step", net, loss, optimizer, x, y, metrics, nan, device)
@@ -146,12 +182,34 @@ def eval_step(
 def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
     check_device(device)
-    source = Tensor(ops.input(name="x", role="data", type=x))
+    check_net(net)
+    source = batch_of("x", x)
     with tracing(), in_mode(net, training=False):
-        result = net(source)
+        output = net(source)
+    require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
     return Function(
-        Plan("predict_step", (("x", source.value),), (("result", result.value),), (), "one", False, user_origin())
+        Plan("predict_step", (("x", source.value),), (("result", output.value),), (), "one", False, user_origin())
     )
+
+
+def check_net(net: Any) -> None:
+    require(is_part(net, 1), "net", net, "a module of one input, such as nn.Linear(784, 10), or such a function")
+
+
+def check_loss(loss: Any) -> None:
+    text = "a function of (output, target) or a module, such as nn.CrossEntropyLoss()"
+    require(is_part(loss, 2), "loss", loss, text)
+
+
+def is_part(given: Any, inputs: int) -> bool:
+    """A function or a module, not a class of modules, that takes so many inputs."""
+    return callable(given) and not isinstance(given, type) and is_called_with(getattr(given, "forward", given), inputs)
+
+
+def batch_of(name: str, kind: Any) -> Tensor:
+    """The symbol of a batch of that type."""
+    require(isinstance(kind, TensorType), name, kind, 'a tensor type, such as gx.f32["batch", 784] or gx.i64["batch"]')
+    return Tensor(ops.input(name=name, role="data", type=kind))
 
 
 def model_step(
@@ -166,10 +224,13 @@ def model_step(
     device: str,
 ) -> Function:
     check_device(device)
-    source, target = (Tensor(ops.input(name=n, role="data", type=kind)) for n, kind in (("x", x), ("y", y)))
+    check_net(net)
+    check_loss(loss)
+    source, target = batch_of("x", x), batch_of("y", y)
     with tracing() as trace, in_mode(net, training=optimizer is not None):
         output = net(source)
         cost = loss(output, target)
+        check_cost(cost)
         measured = {"loss": cost.value}
         for title, metric in named_metrics(metrics).items():
             measured[title] = as_tensor(metric(output, target)).value
@@ -182,6 +243,13 @@ def model_step(
     results, figures = split_at_sums(measured, trace.sums)
     fields = tuple(measured)
     return Function(Plan(name, inputs, results, updates, "record", wants_finite(nan), user_origin(), fields, figures))
+
+
+def check_cost(cost: Any) -> None:
+    require(isinstance(cost, Tensor), "what loss returns", cost, "one tensor")
+    if bound(cost.type.count) != 1:
+        text = f"the loss is {cost.type}; it must be one number"
+        raise GradientError(text, user_origin(), ["reduce it in the loss: .mean() or .sum()"])
 
 
 class in_mode:
@@ -205,6 +273,7 @@ class in_mode:
 def named_metrics(metrics: Iterable[Any]) -> dict[str, Callable[[Tensor, Tensor], Any]]:
     """Metrics by the names of their results."""
     each = [metrics] if isinstance(metrics, str) else metrics
+    check_list("metrics", each, "a list of names and functions of (output, target), or a dictionary of those")
     pairs = each.items() if isinstance(each, Mapping) else ((metric_name(metric), metric) for metric in each)
     taken = {"loss"}
     return {unique(str(name), taken): metric_function(metric) for name, metric in pairs}
@@ -219,13 +288,13 @@ def metric_name(metric: Any) -> str:
 
 def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Any]:
     if callable(metric):
-        return metric  # type: ignore[no-any-return]
+        return check_function("a metric", metric, takes=2)  # type: ignore[no-any-return]
     top = re.fullmatch(r"top(\d+)", str(metric))
     if top:
         return partial(functional.top_k_accuracy, k=int(top[1]))
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         known = ", ".join([*METRICS, "top5 (or another number)"])
-        raise TraceError(f"unknown metric {metric!r}; known: {known}, or give a function", user_origin())
+        raise TraceError(f"unknown metric {shown(metric)}; known: {known}, or give a function", user_origin())
     return METRICS[metric]
 
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from graphc.arrays import as_array, shows_array
 from graphc.checkpoint import save
-from graphc.errors import NumericsError, TraceError
+from graphc.errors import BatchError, NumericsError, TraceError
 from graphc.function import Function
 from graphc.ir.graph import user_origin
+from graphc.ir.types import bound
 from graphc.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from graphc.settings import check_choice, check_number, check_path, check_switch, check_whole, require
 
 SLOW = 0.5  # seconds an epoch may take before its progress is drawn within the epoch
 WIDTH = 24
@@ -30,7 +32,8 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> list[float]:
-        return [row[name] for row in self.rows]
+        check_name("column", name)
+        return [watched(row, name) for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +65,10 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor: str = "", patience: int = 3, min_delta: float = 0.0, mode: str = "auto") -> None:
-        self.monitor, self.patience, self.min_delta, self.mode = monitor, patience, min_delta, mode
+        self.monitor = check_name("monitor", monitor)
+        self.patience = check_whole("patience", patience, 0)
+        self.min_delta = check_number("min_delta", min_delta)
+        self.mode = check_choice("mode", mode, ("min", "max", "auto"))
         self.before_training(None)
 
     def before_training(self, step: Function | None) -> None:
@@ -87,9 +93,11 @@ class LearningRateSchedule(Callback):
     """
 
     def __init__(self, scheduler: LRScheduler, every: str = "epoch", monitor: str = "") -> None:
-        self.scheduler, self.monitor, self.each_batch = scheduler, monitor, every == "batch"
-        if every not in ("epoch", "batch") or (self.each_batch and isinstance(scheduler, ReduceLROnPlateau)):
-            raise ValueError(f"every is {every!r}; it must be 'epoch' or, but for ReduceLROnPlateau, 'batch'")
+        fits = isinstance(scheduler, LRScheduler)
+        require(fits, "scheduler", scheduler, "a schedule, such as optim.lr_scheduler.StepLR(optimizer, 10)")
+        check_choice("every", every, ("epoch",) if isinstance(scheduler, ReduceLROnPlateau) else ("epoch", "batch"))
+        self.scheduler, self.each_batch = scheduler, every == "batch"
+        self.monitor = check_name("monitor", monitor)
 
     def after_batch(self) -> None:
         self.scheduler.step()
@@ -109,7 +117,8 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str, monitor: str = "", best_only: bool = False) -> None:
-        self.path, self.monitor, self.best_only = path, monitor, best_only
+        self.path, self.monitor = check_path("path", path), check_name("monitor", monitor)
+        self.best_only = check_switch("best_only", best_only)
         self.best = math.inf
 
     def before_training(self, step: Function) -> None:
@@ -130,8 +139,17 @@ def default_column(row: Mapping[str, float]) -> str:
 
 def watched(row: Mapping[str, float], name: str) -> float:
     if name not in row:
-        raise TraceError(f"nothing called {name!r} to watch; there is {', '.join(row)}", user_origin())
+        raise TraceError(f"nothing called {name!r}; there is {', '.join(row)}", user_origin())
     return row[name]
+
+
+def check_name(setting: str, name: Any) -> str:
+    require(isinstance(name, str), setting, name, "the name of a column, such as 'val_loss'")
+    return str(name)
+
+
+def check_step(name: str, step: Any, maker: str) -> None:
+    require(isinstance(step, Function), name, step, f"a compiled step; make one with {maker}")
 
 
 def fit(
@@ -148,6 +166,16 @@ def fit(
     validate  (eval step, loader): figures with the prefix `val_` after every epoch
     verbose   print a line an epoch; None: only when standard error is a terminal or GRAPHC_SHOW is set
     """
+    check_step("step", step, "gx.train_step(net, loss, optimizer, x=..., y=...) or @gx.step")
+    check_whole("epochs", epochs, 0)
+    fits = isinstance(callbacks, (list, tuple)) and all(isinstance(callback, Callback) for callback in callbacks)
+    require(fits, "callbacks", callbacks, "a list of gx.Callback objects, such as [gx.EarlyStopping()]")
+    if validate is not None:
+        fits = isinstance(validate, (list, tuple)) and len(validate) == 2
+        require(fits, "validate", validate, "a pair (eval step, loader)")
+        check_step("validate[0]", validate[0], "gx.eval_step(net, loss, x=..., y=...)")
+    if verbose is not None:
+        check_switch("verbose", verbose)
     history, bar = History(), Progress(epochs, verbose)
     for callback in callbacks:
         callback.before_training(step)
@@ -185,6 +213,7 @@ def run_epoch(step: Function, loader: Any, callbacks: Sequence[Callback], draw: 
 
 def evaluate(step: Function, loader: Any) -> Any:
     """The means over a loader's samples of what an eval step returns."""
+    check_step("step", step, "gx.eval_step(net, loss, x=..., y=...)")
     return step.epoch(loader)
 
 
@@ -192,13 +221,25 @@ def predict(
     step: Function, batches: Iterable[Any] | np.ndarray[Any, Any], batch_size: int | None = None
 ) -> np.ndarray[Any, Any]:
     """The outputs of a predict step for any array or for a loader's batches (their first part), joined."""
+    check_step("step", step, "gx.predict_step(net, x=...)")
+    if step.packed != "one" or not step.runner.results[0][1].shape or not step.inputs or not step.inputs[0].shape:
+        raise TraceError(
+            f"predict joins rows, and {step.name} does not make one array of rows of another", user_origin()
+        )
+    if batch_size is not None:
+        check_whole("batch_size", batch_size, 1)
     if shows_array(batches):
         rows = as_array(batches)
-        size = batch_size or step.artifact.program.graph.dims[0].max
+        require(rows.ndim > 0, "batches", batches, "an array of samples")
+        size = batch_size or bound(step.inputs[0].shape[0])
         parts: Iterable[Any] = (rows[start : start + size] for start in range(0, len(rows), size))
     else:
+        require(isinstance(batches, Iterable), "batches", batches, "an array, or a loader or list of batches")
         parts = (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in batches)
-    return np.concatenate([step(part) for part in parts])
+    results = [step(part) for part in parts]
+    if not results:
+        raise BatchError("predict got no samples", user_origin())
+    return np.concatenate(results)
 
 
 def as_row(record: Any) -> dict[str, float]:

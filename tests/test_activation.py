@@ -95,11 +95,11 @@ def test_glu_needs_halves():
 
 
 WRONG = {
-    'approximate=\'erf\' is not a choice; use "none" or "tanh"': lambda x: F.gelu(x, "erf"),
-    "celu divides by alpha": lambda x: F.celu(x, 0.0),
-    "softplus divides by beta": lambda x: F.softplus(x, 0.0),
+    "approximate is 'erf'; it must be one of 'none', 'tanh'": lambda x: F.gelu(x, "erf"),
+    "alpha is 0.0; it must be a number other than 0": lambda x: F.celu(x, 0.0),
+    "beta is 0.0; it must be a number other than 0": lambda x: F.softplus(x, 0.0),
     "min_val=1.0 must be below max_val=-1.0": lambda x: F.hardtanh(x, 1.0, -1.0),
-    "lambd is -0.5; it must not be negative": lambda x: F.softshrink(x, -0.5),
+    "lambd is -0.5; it must be a number of at least 0": lambda x: F.softshrink(x, -0.5),
 }
 
 

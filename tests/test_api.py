@@ -172,7 +172,7 @@ def test_looking(tmp_path):
     assert "@step(" in step.llvm() and "step:" in step.assembly()
     graph = gx.to_networkx(step)
     assert graph.number_of_nodes() > 10 and any(node["op"] == "dot" for _, node in graph.nodes(data=True))
-    with pytest.raises(gx.TraceError, match="levels are"):
+    with pytest.raises(gx.ArgumentError, match="level is 'no such level'; it must be one of 'graph'"):
         step.text("no such level")
 
 

@@ -63,7 +63,7 @@ def test_wrong_reference(model, capsys, reference, part):
 
 def test_unknown_level_names_the_levels(model, capsys):
     assert cli.main(["show", f"{model}:step", "--level", "nothing"]) == 1
-    assert "levels are graph" in capsys.readouterr().err
+    assert "level is 'nothing'; it must be one of 'graph', 'program'" in capsys.readouterr().err
 
 
 def test_cache_lists_and_clears(model, capsys, tmp_path, monkeypatch):

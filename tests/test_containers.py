@@ -96,7 +96,7 @@ def test_module_dict_is_a_dict():
     heads.clear()
     assert not len(heads) and not list(heads.children())
     for key in ("pop", "a.b", 3):
-        with pytest.raises(KeyError):
+        with pytest.raises(gx.ArgumentError, match="the name of a part"):
             heads[key] = nn.ReLU()
 
 

@@ -142,9 +142,9 @@ WEIGHT = np.zeros((4, 3, 3, 3), np.float32)
         (lambda x: gx.fold(x.sum(3), 4, 2), gx.ShapeError, "over [4, 4] are [n, channels * 4, 9]"),
         (lambda x: nn.Conv2d(3, 8, 0), ValueError, "Conv2d: kernel_size=0 must be at least 1"),
         (lambda x: nn.Conv2d(3, 8, 3, groups=2), ValueError, "Conv2d: groups=2 does not divide 3 and 8 channels"),
-        (lambda x: nn.Conv2d(3, 8, 3, padding_mode="zero"), ValueError, "padding_mode='zero' is not a choice"),
-        (lambda x: nn.ConvTranspose2d(3, 8, 3, padding_mode="reflect"), ValueError, 'it takes "zeros" only'),
-        (lambda x: nn.Conv2d(3.0, 8, 3), TypeError, "Conv2d: in_channels is a whole number"),
+        (lambda x: nn.Conv2d(3, 8, 3, padding_mode="zero"), ValueError, "padding_mode is 'zero'; it must be one of"),
+        (lambda x: nn.ConvTranspose2d(3, 8, 3, padding_mode="reflect"), ValueError, "it must be one of 'zeros'"),
+        (lambda x: nn.Conv2d(3.0, 8, 3), TypeError, "Conv2d: in_channels is 3.0; it must be a whole"),
         (lambda x: nn.Fold((4, 0), 2), ValueError, "Fold: output_size=(4, 0) must be at least 1"),
     ],
 )  # fmt: skip

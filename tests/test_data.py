@@ -9,7 +9,7 @@ import pytest
 
 from graphc import generator
 from graphc.data import DataLoader, Dataset, Subset, TensorDataset, random_split
-from graphc.errors import BatchError, DatasetError, GraphcError, ShapeError
+from graphc.errors import ArgumentError, DatasetError, GraphcError, ShapeError
 from graphc.ir.random import permutation
 
 
@@ -184,17 +184,36 @@ def ragged() -> None:
         (lambda: TensorDataset(np.zeros(3), 4), ShapeError, "array 1 of TensorDataset is one number"),
         (lambda: TensorDataset(), DatasetError, "got no arrays"),
         (lambda: TensorDataset([None]), DatasetError, "array 0 of TensorDataset holds Python objects"),
-        (lambda: DataLoader(numbers(3), batch_size=0), BatchError, "got batch_size=0"),
-        (lambda: DataLoader(numbers(3), batch_size=2.5), BatchError, "got batch_size=2.5"),  # type: ignore[arg-type]
-        (lambda: DataLoader(iter([1, 2])), DatasetError, "got a list_iterator, which has no length"),
-        (lambda: DataLoader(numbers(3), seed=-1), DatasetError, "got seed=-1"),
+        (lambda: TensorDataset(["a", "b"]), DatasetError, "array 0 of TensorDataset holds texts"),
+        (lambda: DataLoader(numbers(3), batch_size=0), ArgumentError, "batch_size is 0; it must be a whole number"),
+        (lambda: DataLoader(numbers(3), batch_size=2.5), ArgumentError, "batch_size is 2.5"),  # type: ignore[arg-type]
+        (lambda: DataLoader(numbers(3), 2, "yes"), ArgumentError, "shuffle is 'yes'"),  # type: ignore[arg-type]
+        (lambda: DataLoader(numbers(3), drop_last=3), ArgumentError, "drop_last is 3"),  # type: ignore[arg-type]
+        (lambda: DataLoader(numbers(3), num_workers="a"), ArgumentError, "num_workers is 'a'"),  # type: ignore[arg-type]
+        (lambda: DataLoader(5), DatasetError, "DataLoader got 5, which has no length"),
+        (lambda: DataLoader({"x": 3}), DatasetError, "DataLoader got {'x': 3}, which has no length or no samples"),
+        (lambda: len(DataLoader(Dataset())), DatasetError, "Dataset needs a method __len__"),
+        (lambda: DataLoader(numbers(3), seed=-1), ArgumentError, "seed is -1; it must be a whole number from 0"),
+        (lambda: DataLoader(numbers(3), seed="a"), ArgumentError, "seed is 'a'"),  # type: ignore[arg-type]
+        (lambda: setattr(DataLoader(numbers(3)), "epoch", "a"), ArgumentError, "epoch is 'a'"),
+        (lambda: DataLoader(numbers(3)).load_state_dict(3), ArgumentError, "the state is 3"),  # type: ignore[arg-type]
         (lambda: DataLoader(numbers(3)).load_state_dict({"seed": 1, "epoch": 0}), DatasetError, "lacks position"),
         (
             lambda: DataLoader(numbers(3)).load_state_dict({"seed": 1, "epoch": 0, "position": 4}),
             DatasetError,
             "4 samples into an epoch; this data set has 3",
         ),
+        (
+            lambda: DataLoader(numbers(3)).load_state_dict({"seed": 1, "epoch": 0.5, "position": 0}),  # type: ignore[dict-item]
+            ArgumentError,
+            "epoch is 0.5; it must be a whole number",
+        ),
         (lambda: Subset(numbers(3), [0, 3]), DatasetError, "index 3 of a data set with 3 samples"),
+        (lambda: Subset(numbers(3), [0.5]), ArgumentError, "indices is [0.5]; it must be a list of whole numbers"),
+        (lambda: Subset(numbers(3), "a"), ArgumentError, "indices is 'a'"),
+        (lambda: Subset(3, [0]), DatasetError, "Subset got 3, which has no length"),
+        (lambda: random_split(numbers(10), 3), ArgumentError, "lengths is 3"),  # type: ignore[arg-type]
+        (lambda: random_split(numbers(10), ["a"]), ArgumentError, "lengths is ['a']"),  # type: ignore[list-item]
         (lambda: random_split(numbers(10), [7, 2]), DatasetError, "[7, 2] add up to 9; the data set has 10 samples"),
         (lambda: random_split(numbers(10), [0.7, 0.2]), DatasetError, "add up to 0.9, not to 1"),
         (ragged, ShapeError, "differ in part 0: shapes (2,) and (3,)"),

@@ -9,7 +9,7 @@ import graphc as gx
 from graphc import functional as F
 from graphc import nn, optim
 from graphc.backends import reference
-from graphc.errors import DTypeError, LabelError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from graphc.ir.passes import run_passes
 
 BATCH = gx.dim("batch", max=16)
@@ -117,7 +117,7 @@ def test_indices_outside_are_found_before_anything_is_updated(wrong):
 @pytest.mark.parametrize(
     ("wrong", "kind", "words"),
     [
-        (lambda: nn.Embedding(0, 3), ShapeError, "num_embeddings=0"),
+        (lambda: nn.Embedding(0, 3), ArgumentError, "num_embeddings is 0"),
         (lambda: nn.Embedding(4, 3, 4), ShapeError, "padding_idx=4 is outside of 4 embeddings"),
         (lambda: nn.Embedding.from_pretrained(np.zeros(3)), ShapeError, r"a matrix of rows, got f32\[3\]"),
         (lambda: nn.Embedding(4, 3)(gx.input("x", gx.f32["batch"])), DTypeError, "integer"),

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_uncaught_error_shows_the_users_frames_only(program: Path) -> None:
         "    main()",
         '  File "mlp.py", line 8, in main',
         '    "é"; pair(np.zeros((3, 2)), np.zeros(4))',
+        "         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
         "graphc.ShapeError: TensorDataset got 3 samples in array 0 and 4 in array 1",
         '  mlp.py:5:12   return TensorDataset(features, labels), "é"',
         "                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
@@ -90,6 +92,32 @@ def test_other_errors_are_shown_as_python_shows_them(tmp_path: Path) -> None:
     program = tmp_path / "other.py"
     program.write_text("import graphc.errors\n1 / 0\n")
     assert run(program)[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_errors_of_the_users_own_code_show_no_frames_in_between(tmp_path: Path) -> None:
+    program = tmp_path / "between.py"
+    program.write_text(
+        "import graphc as gx\n"
+        "class Net(gx.nn.Module):\n    def forward(self, x):\n        return x.wrong\n\n"
+        "gx.predict_step(Net(), x=gx.f32[3])\n"
+    )
+    lines = run(program)
+    assert [line.split(", ")[1] for line in lines if line.startswith("  File")] == ["line 6", "line 4"]
+    assert lines[-1].startswith("AttributeError: ")
+
+
+def test_errors_of_python_inside_the_package_name_the_call() -> None:
+    inside: dict[str, Any] = {"__name__": "graphc.inside"}
+    exec("def add(first, second=2):\n    return sum(first, second)\n\ndef sum(a, b):\n    return a + b\n", inside)
+    with pytest.raises(TypeError) as caught:
+        inside["add"]("text")
+    place, code, *lines = report(caught.value).splitlines()[1:]
+    assert place.endswith("in test_errors_of_python_inside_the_package_name_the_call")
+    assert (code.strip(), lines) == ('inside["add"]("text")', [
+        'TypeError: can only concatenate str (not "int") to str',
+        "  in add(first='text', second=2)",
+        "  GRAPHC_TRACEBACK=full shows where in graphc it came up",
+    ])  # fmt: skip
 
 
 def test_own_excepthook_stays(tmp_path: Path) -> None:

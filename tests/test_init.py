@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import init, nn
@@ -85,9 +86,6 @@ def test_truncated_normal():
     for low, high in ((8.0, 9.0), (-60.0, -50.0)):  # where the distribution function is 1, or 0
         numbers = init.trunc_normal_(w, a=low, b=high).numpy()
         assert np.isfinite(numbers).all() and low <= numbers.min() <= numbers.max() <= high
-    for settings in ({"std": 0.0}, {"a": 2.0, "b": 1.0}):
-        with pytest.raises(ValueError, match="takes std > 0 and a < b"):
-            init.trunc_normal_(w, **settings)
 
 
 def test_matrices_of_ones_and_zeros():
@@ -135,10 +133,6 @@ def test_gains():
     found = [init.calculate_gain(name) for name in ("linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu")]
     np.testing.assert_allclose(found, [1, 1, 5 / 3, math.sqrt(2), 0.75, math.sqrt(2 / 1.0001)])
     assert init.calculate_gain("leaky_relu", 1.0) == 1
-    with pytest.raises(ValueError, match="no gain is known for 'gelu'"):
-        init.calculate_gain("gelu")
-    with pytest.raises(ValueError, match="mode='fan' is not a choice"):
-        init.kaiming_normal_(weight(2, 2), mode="fan")
 
 
 def test_equal_seeds_give_equal_layers():
@@ -150,6 +144,26 @@ def test_equal_seeds_give_equal_layers():
     assert not np.array_equal(second["weight"], third["weight"])
 
 
-def test_only_parameters_have_numbers():
-    with pytest.raises(TypeError, match="only parameters have numbers to initialise, got ndarray"):
-        init.zeros_(np.zeros(3))
+@pytest.mark.parametrize(
+    ("fill", "words"),
+    [
+        (lambda w: init.zeros_(np.zeros(3)), "only parameters have numbers to initialise, got ndarray"),
+        (lambda w: init.uniform_(w, "a"), "a is 'a'; it must be a number"),
+        (lambda w: init.uniform_(w, 1, 0), "b is 0; it must be finite and at least a=1"),
+        (lambda w: init.normal_(w, 0, -1), "std is -1; it must be a number of at least 0"),
+        (lambda w: init.normal_(w, [0]), "mean is [0]; it must be a number"),
+        (lambda w: init.trunc_normal_(w, std=0.0), "std is 0.0; it must be a number above 0"),
+        (lambda w: init.trunc_normal_(w, a=2.0, b=1.0), "b is 1.0; it must be above a=2.0"),
+        (lambda w: init.constant_(w, None), "val is None; it must be a number"),
+        (lambda w: init.dirac_(weight(4, 4, 3), 0), "groups is 0; it must be a whole number of at least 1"),
+        (lambda w: init.orthogonal_(w, "1"), "gain is '1'; it must be a number"),
+        (lambda w: init.sparse_(w, 2), "sparsity is 2; it must be a number from 0 to 1"),
+        (lambda w: init.xavier_normal_(w, -1), "gain is -1; it must be a number of at least 0"),
+        (lambda w: init.kaiming_normal_(w, mode="fan"), "mode is 'fan'; it must be one of 'fan_in', 'fan_out'"),
+        (lambda w: init.kaiming_uniform_(w, "fan_in"), "a is 'fan_in'; it must be a number"),
+        (lambda w: init.calculate_gain("gelu"), "nonlinearity is 'gelu'; it must be one of 'leaky_relu', 'linear'"),
+        (lambda w: init.calculate_gain(w), "nonlinearity is Parameter"),
+    ],
+)
+def test_wrong_settings(fill, words):
+    check_refusal(fill, words, weight(2, 2))

@@ -192,7 +192,7 @@ WRONG = [
     (lambda: gx.tile(X, -1), ShapeError, "tile takes whole numbers of at least 0"),
     (lambda: X.repeat(2), ShapeError, "it takes a count for each axis"),
     (lambda: gx.repeat_interleave(X, M), ShapeError, "repeat_interleave takes whole numbers"),
-    (lambda: F.pad(X, (1, 2), "mirror"), ValueError, "mode='mirror' is not a choice"),
+    (lambda: F.pad(X, (1, 2), "mirror"), ValueError, "mode is 'mirror'; it must be one of"),
     (lambda: F.pad(X, (1, 2, 3)), ShapeError, "is not two whole numbers for each"),
     (lambda: F.pad(X, 1), ShapeError, "is not two whole numbers"),
     (lambda: F.pad(X, (1,) * 6), ShapeError, "is not two whole numbers"),

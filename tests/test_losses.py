@@ -360,13 +360,13 @@ def test_weights_that_do_not_fit():
 
 
 SETTINGS = {
-    "label_smoothing is 1.5; it must be 0 to 1": lambda x, y: F.cross_entropy(x, y, label_smoothing=1.5),
-    "beta is -1; it must be at least 0": lambda x, y: F.smooth_l1_loss(x, x, beta=-1),
-    "delta is 0; it must be more than 0": lambda x, y: nn.HuberLoss(delta=0)(x, x),
+    "label_smoothing is 1.5; it must be a number from 0 to 1": lambda x, y: F.cross_entropy(x, y, label_smoothing=1.5),
+    "beta is -1; it must be a number of at least 0": lambda x, y: F.smooth_l1_loss(x, x, beta=-1),
+    "delta is 0; it must be a number above 0": lambda x, y: nn.HuberLoss(delta=0)(x, x),
     "p is 3; it must be 1 or 2": lambda x, y: F.multi_margin_loss(x, y, p=3),
-    "p is 0; pairwise_distance needs a positive number": lambda x, y: F.pairwise_distance(x, x, p=0),
-    "margin is 0; it must be more than 0": lambda x, y: nn.TripletMarginLoss(margin=0)(x, x, x),
-    "eps is 0; it must be more than 0": lambda x, y: F.gaussian_nll_loss(x, x, 1.0, eps=0),
+    "p is 0; it must be a number above 0": lambda x, y: F.pairwise_distance(x, x, p=0),
+    "margin is 0; it must be a number above 0": lambda x, y: nn.TripletMarginLoss(margin=0)(x, x, x),
+    "eps is 0; it must be a number above 0": lambda x, y: F.gaussian_nll_loss(x, x, 1.0, eps=0),
     "num_classes is 0; it must be a whole number of at least 1": lambda x, y: F.one_hot(y, 0),
     "num_classes is 2.5; it must be a whole number of at least 1": lambda x, y: F.one_hot(y, 2.5),
     "ignore_index is 1.5; it must be a whole number": lambda x, y: F.nll_loss(x, y, ignore_index=1.5),
@@ -386,13 +386,13 @@ def test_every_loss_checks_its_reduction(name):
     operands = [x, y] if name not in ALIKE else [x] * count
     if name == "cosine_embedding_loss":
         operands[2] = y
-    choices = "mean, sum, none" + ", batchmean" * (name == "kl_div")
-    with pytest.raises(ValueError, match=f"'average' is not a choice; use one of {choices}$"):
+    choices = "'mean', 'sum', 'none'" + ", 'batchmean'" * (name == "kl_div")
+    with pytest.raises(ValueError, match=f"reduction is 'average'; it must be one of {choices}\n"):
         loss(*operands, reduction="average")
 
 
 def test_settings_of_modules():
-    with pytest.raises(ValueError, match="'average' is not a choice"):
+    with pytest.raises(ValueError, match="reduction is 'average'; it must be one of"):
         nn.MSELoss(reduction="average")
     with pytest.raises(TypeError, match="unexpected keyword argument 'beta'"):
         nn.MSELoss(beta=1)

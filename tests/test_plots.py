@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import pytest
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import plots
@@ -111,6 +112,42 @@ def test_what_is_no_image_is_refused():
         plots.show_images(np.zeros((2, 8, 8)), [1, 2], [1, 2, 3])
     with pytest.raises(gx.ShapeError, match=r"points \(4, 3\) and 4 labels"):
         plots.plot_boundary(np.zeros((4, 3)), [0, 1, 0, 1], lambda x: x[:, 0])
+    with pytest.raises(gx.ShapeError, match=r"score gives shape \(90000, 2\) for 90000 points"):
+        plots.plot_boundary(np.eye(4, 2), [0, 1, 0, 1], lambda x: x)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: plots.plot_history(3), "history is 3; it must be what gx.fit returns"),
+        (lambda: plots.plot_curves([1, 2]), "curves is [1, 2]; it must be a dictionary"),
+        (
+            lambda: plots.plot_curves({"a": ([1, 2], [1])}),
+            "a is ([1, 2], [1]); it must be a pair (x, y) of equally long",
+        ),
+        (lambda: plots.plot_curves({}, yscale="sqrt"), "yscale is 'sqrt'; it must be one of 'linear', 'log'"),
+        (lambda: plots.plot_curves({}, 3), "path is 3; it must be a path"),
+        (lambda: plots.plot_curves({}, "curves.xyz"), "it must be a picture: .png, .svg or .pdf"),
+        (
+            lambda: plots.plot_boundary(np.zeros((4, 2)), np.zeros(4), 3),
+            "score is 3; it must be a function of 1 argument",
+        ),
+        (
+            lambda: plots.plot_boundary(np.zeros((2, 2)), ["a", "b"], abs),
+            "labels is ['a', 'b']; it must be a list of num",
+        ),
+        (
+            lambda: plots.plot_boundary(np.zeros((7, 2)), range(7), abs),
+            "labels is range(0, 7); it must be of at most six",
+        ),
+        (lambda: plots.show_images(np.zeros((2, 4, 4)), 3), "labels is 3; it must be a list"),
+        (lambda: plots.show_images(np.zeros((1, 4, 4)), [1], classes=["a"]), "a label is 1; it must be the number of"),
+        (lambda: plots.show_images(np.zeros((2, 4, 4)), columns=0), "columns is 0; it must be a whole number"),
+        (lambda: plots.LivePlot(3), "path is 3"),
+    ],
+)
+def test_wrong_arguments(call, words):
+    check_refusal(call, words)
 
 
 def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch):

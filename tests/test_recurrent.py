@@ -267,27 +267,6 @@ def test_inputs_a_layer_does_not_take(make, first):
 
 
 @pytest.mark.parametrize(
-    ("make", "kind", "words"),
-    [
-        (lambda: nn.RNN(0, 4), gx.ShapeError, "RNN: input_size=0 must be at least 1"),
-        (lambda: nn.GRU(3, 4.0), TypeError, "GRU: hidden_size is a whole number, got 4.0"),
-        (lambda: nn.GRU(3, 4, num_layers=0), gx.ShapeError, "GRU: num_layers=0 must be at least 1"),
-        (lambda: nn.LSTM(3, 4, dropout=1.5), ValueError, "1.5"),
-        (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, "proj_size=4 must be at least 0 and below hidden_size=4"),
-        (lambda: nn.LSTM(3, "4", proj_size=1), TypeError, "LSTM: hidden_size is a whole number, got '4'"),
-        (lambda: nn.RNN(3, 4, nonlinearity="sigmoid"), ValueError, "nonlinearity='sigmoid' is not a choice"),
-        (lambda: nn.RNNCell(3, 4, nonlinearity=None), ValueError, "nonlinearity=None is not a choice"),
-        (lambda: nn.LSTMCell(3, -1), gx.ShapeError, "LSTMCell: hidden_size=-1 must be at least 1"),
-        (lambda: nn.GRU(3, 4, dtype=gx.i64), gx.DTypeError, "parameters of layers are f32 or f64, not i64"),
-    ],
-)
-def test_settings_a_layer_does_not_take(make, kind, words):
-    with pytest.raises(kind) as caught:
-        make()
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("name", "features", "first"),
     [
         ("rnn_tanh_cell", 4, "linear of f32[2,3] and weight f32[10,4]"),

@@ -1,6 +1,6 @@
 """Activation functions, with PyTorch's defaults and its slopes at the corners.
 
-They take floats; integers are converted. A wrong setting is a ValueError.
+They take floats; integers are converted. A wrong setting is an ArgumentError.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
+from graphc.settings import check_choice, check_divisor, check_number
 from graphc.tensor import Tensor, as_floats, floating, where
 from graphc.tensor.arithmetic import absolute, clip
 from graphc.tensor.maths import erf, expm1, sigmoid, tanh
@@ -48,6 +49,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where it is positive, negative_slope * x elsewhere."""
+    check_number("negative_slope", negative_slope)
     (tensor,) = as_floats(x)
     return where(tensor > 0, tensor, tensor * negative_slope)
 
@@ -71,14 +73,12 @@ def prelu(x: Any, weight: Any) -> Tensor:
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where it is positive, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2015)."""
-    return exponential_below(x, alpha, 1.0)
+    return exponential_below(x, check_number("alpha", alpha), 1.0)
 
 
 def celu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where it is positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron 2017)."""
-    if alpha == 0:
-        raise ValueError("celu divides by alpha, which is 0")
-    return exponential_below(x, alpha, 1 / alpha)
+    return exponential_below(x, alpha, 1 / check_divisor("alpha", alpha))
 
 
 def selu(x: Any) -> Tensor:
@@ -95,12 +95,11 @@ def exponential_below(x: Any, alpha: float, rate: float) -> Tensor:
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x times the normal distribution's share below x, or its approximation by "tanh" (Hendrycks & Gimpel 2016)."""
+    check_choice("approximate", approximate, ("none", "tanh"))
     (tensor,) = as_floats(x)
-    if approximate == "none":
-        return 0.5 * tensor * (1 + erf(tensor * math.sqrt(0.5)))
     if approximate == "tanh":
         return 0.5 * tensor * (1 + tanh(math.sqrt(2 / math.pi) * (tensor + 0.044715 * tensor**3)))
-    raise ValueError(f'approximate={approximate!r} is not a choice; use "none" or "tanh"')
+    return 0.5 * tensor * (1 + erf(tensor * math.sqrt(0.5)))
 
 
 def glu(x: Any, axis: int = -1, *, dim: int | None = None) -> Tensor:
@@ -134,8 +133,8 @@ def mish(x: Any) -> Tensor:
 
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta without overflow; x itself where beta * x is above the threshold."""
-    if beta == 0:
-        raise ValueError("softplus divides by beta, which is 0")
+    check_divisor("beta", beta)
+    check_number("threshold", threshold)
     (tensor,) = as_floats(x)
     scaled = tensor if beta == 1 else tensor * beta
     smooth = floating(ops.softplus, scaled)
@@ -157,8 +156,8 @@ def softsign(x: Any) -> Tensor:
 
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x limited to [min_val, max_val]; slope 0 at both ends."""
-    if not min_val < max_val:
-        raise ValueError(f"min_val={min_val} must be below max_val={max_val}")
+    if not check_number("min_val", min_val) < check_number("max_val", max_val):
+        raise ArgumentError(f"min_val={min_val} must be below max_val={max_val}", user_origin())
     (tensor,) = as_floats(x)
     return where(tensor <= min_val, min_val, where(tensor >= max_val, max_val, tensor))
 
@@ -182,14 +181,14 @@ def hardswish(x: Any) -> Tensor:
 
 def softshrink(x: Any, lambd: float = 0.5) -> Tensor:
     """x brought towards 0 by lambd; 0 for |x| <= lambd."""
-    if lambd < 0:
-        raise ValueError(f"lambd is {lambd}; it must not be negative")
+    check_number("lambd", lambd, 0)
     (tensor,) = as_floats(x)
     return tensor - clip(tensor, -lambd, lambd)
 
 
 def hardshrink(x: Any, lambd: float = 0.5) -> Tensor:
     """x, or 0 for |x| <= lambd."""
+    check_number("lambd", lambd)
     (tensor,) = as_floats(x)
     return where(absolute(tensor) <= lambd, 0.0, tensor)
 
@@ -202,6 +201,8 @@ def tanhshrink(x: Any) -> Tensor:
 
 def threshold(x: Any, threshold: float, value: float) -> Tensor:
     """x where it is above the threshold, `value` elsewhere."""
+    check_number("threshold", threshold)
+    check_number("value", value)
     (tensor,) = as_floats(x)
     return where(tensor <= threshold, value, tensor)
 

@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.errors import DTypeError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.functional.dropouts import dropout
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import FLOATS, Extent, TensorType
+from graphc.settings import check_number, check_share, check_switch
 from graphc.tensor import Tensor, as_floats, as_tensor, where
 from graphc.tensor.arithmetic import detach
 from graphc.tensor.maths import exp
@@ -46,10 +47,13 @@ def scaled_dot_product_attention(
     A query that sees no key gives zeros, without a gradient. Raises ShapeError for operands that do not fit, DTypeError
     for masks of whole numbers.
     """
+    check_share("dropout_p", dropout_p)
+    if scale is not None:
+        check_number("scale", scale)
     q, k, v = as_floats(query, key, value)
-    if is_causal and attn_mask is not None:
-        raise ValueError("scaled_dot_product_attention takes attn_mask or is_causal=True, not both")
-    if enable_gqa:
+    if check_switch("is_causal", is_causal) and attn_mask is not None:
+        raise ArgumentError("scaled_dot_product_attention takes attn_mask or is_causal=True, not both", user_origin())
+    if check_switch("enable_gqa", enable_gqa):
         k, v = (repeat_heads(x, q) for x in (k, v))
     check_operands(q, k, v)
     masks = [] if attn_mask is None else [as_tensor(attn_mask)]

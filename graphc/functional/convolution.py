@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.functional.windows import (
     Window,
     for_axes,
@@ -41,7 +41,7 @@ def conv1d(
     padding           zeros at both ends; "valid" for none, "same" for a result as long as x (stride 1 only)
     groups            parts of the channels that are convolved by themselves
 
-    x may lack n. Raises ShapeError for shapes that do not fit, ValueError and TypeError for wrong settings.
+    x may lack n. Raises ShapeError for shapes that do not fit, ArgumentError for wrong settings.
     """
     return convolution("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
 
@@ -83,7 +83,7 @@ def conv_transpose1d(
 
     output_padding  places added at the end only, where several lengths belong to one length of x
 
-    x may lack n. Raises ShapeError for shapes that do not fit, ValueError and TypeError for wrong settings.
+    x may lack n. Raises ShapeError for shapes that do not fit, ArgumentError for wrong settings.
     """
     return transposed_convolution(
         "conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation
@@ -167,7 +167,9 @@ def turned_round(name: str, x: Tensor, axis: int, window: Window, more: int) -> 
     """The window of the convolution that is the adjoint of one, with `more` places at the end."""
     most = max(window.stride, window.dilation)
     if more >= most:
-        raise ValueError(f"{name}: output_padding={more} must be below the stride or the dilation, here {most}")
+        raise ArgumentError(
+            f"{name}: output_padding={more} must be below the stride or the dilation, here {most}", user_origin()
+        )
     places = add(transposed_extent(x.value.shape[axis], window), more)
     if isinstance(places, int) and places < 1:
         raise ShapeError(f"{name} of {x.type}: padding={window.before} leaves nothing of axis {axis}", user_origin())
@@ -244,7 +246,9 @@ def check_groups(name: str, groups: int, *channels: int) -> None:
     """Raise for groups that are no whole number, or do not divide the channels."""
     (number,) = for_axes(name, "groups", groups, 1)
     if any(count % number for count in channels):
-        raise ValueError(f"{name}: groups={groups} does not divide {' and '.join(map(str, channels))} channels")
+        raise ArgumentError(
+            f"{name}: groups={groups} does not divide {' and '.join(map(str, channels))} channels", user_origin()
+        )
 
 
 def transposed_extent(extent: Extent, window: Window) -> Extent:
@@ -259,12 +263,14 @@ def convolution_windows(
     if not isinstance(padding, str):
         return windows_of(name, sizes, stride, padding, dilation)
     if padding not in ("same", "valid"):
-        raise ValueError(f'{name}: padding={padding!r} is not a choice; use numbers, "same" or "valid"')
+        raise ArgumentError(
+            f'{name}: padding={padding!r} is not a choice; use numbers, "same" or "valid"', user_origin()
+        )
     windows = windows_of(name, sizes, stride, 0, dilation)
     if padding == "valid":
         return windows
     if any(window.stride != 1 for window in windows):
-        raise ValueError(f'{name}: padding="same" goes with stride 1, got stride={stride}')
+        raise ArgumentError(f'{name}: padding="same" goes with stride 1, got stride={stride}', user_origin())
     halves = [(window.reach - 1) // 2 for window in windows]
     return tuple(
         replace(window, before=half, after=window.reach - 1 - half)

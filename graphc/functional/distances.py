@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from graphc.settings import check_number, check_switch
 from graphc.tensor import Tensor, as_floats, common_shape, stretch, where
 from graphc.tensor.arithmetic import absolute, maximum, sqrt
 from graphc.tensor.reduction import max, sum
@@ -15,6 +16,7 @@ __all__ = ["cosine_similarity", "pairwise_distance"]
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, axis: int | None = None) -> Tensor:
     """x1 · x2 / (|x1| |x2|) along an axis of two that broadcast; lengths count as at least eps."""
     along = dim if axis is None else axis
+    check_number("eps", eps, 0)
     first, second = as_floats(x1, x2)
     shape = common_shape([first.value, second.value])
     sides = [Tensor(stretch(each.value, shape)) for each in (first, second)]
@@ -24,8 +26,9 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8, *, axis
 
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """The p-norm of x1 - x2 + eps along the last axis; p > 0, or math.inf for the largest."""
-    if not p > 0:
-        raise ValueError(f"p is {p}; pairwise_distance needs a positive number")
+    check_number("p", p, 0, above=True)
+    check_number("eps", eps)
+    check_switch("keepdim", keepdim)
     first, second = as_floats(x1, x2)
     gaps = first - second + eps
     if p == 2:

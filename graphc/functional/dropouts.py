@@ -1,6 +1,6 @@
 """Dropout (Hinton et al. 2012): some elements are 0 in training, others in every call; the rest make up for them.
 
-p         the probability of 0; in training, ValueError outside of [0, 1]
+p         the probability of 0; ArgumentError outside of [0, 1]
 training  without it the input is the result
 inplace   accepted for PyTorch's sake
 """
@@ -12,9 +12,10 @@ from typing import Any
 from graphc.errors import ShapeError
 from graphc.functional.activation import SELU_ALPHA, SELU_SCALE
 from graphc.functional.creation import zeros_like
-from graphc.functional.random import check_probability, happens
+from graphc.functional.random import happens
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Shape
+from graphc.settings import check_share, check_switch
 from graphc.tensor import Tensor, as_floats, where
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d"]
@@ -47,7 +48,7 @@ def alpha_dropout(x: Any, p: float = 0.5, training: bool = False, inplace: bool 
     Source: Klambauer et al. 2017, Self-normalizing neural networks, section "New dropout technique".
     """
     (tensor,) = as_floats(x)
-    if not training or check_probability(p) == 0:
+    if check_share("p", p) == 0 or not check_switch("training", training):
         return tensor
     if p == 1:
         return zeros_like(tensor)
@@ -70,6 +71,6 @@ def channel_dropout(name: str, x: Any, ranks: tuple[int, int], p: float, trainin
 
 def thinned(x: Tensor, shape: Shape, p: float, training: bool) -> Tensor:
     """x with one draw for each element of `shape`, which broadcasts to x's."""
-    if not training or check_probability(p) == 0:
+    if check_share("p", p) == 0 or not check_switch("training", training):
         return x
     return zeros_like(x) if p == 1 else where(happens(1 - p, shape), x / (1 - p), 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from graphc.errors import DTypeError, ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import DTYPES, INTEGERS, TensorType, bound
+from graphc.settings import check_whole
 from graphc.tensor import Tensor, apply, as_tensor, cast_value, elementwise, where
 from graphc.tensor.views import unsqueeze
 
@@ -19,15 +19,9 @@ __all__ = ["one_hot"]
 
 def one_hot(labels: Any, num_classes: int) -> Tensor:
     """[...] -> [..., num_classes], i64: 1 at the label, 0 elsewhere. Labels outside are LabelError in the call."""
-    require_whole("num_classes", num_classes, least=1)
+    check_whole("num_classes", num_classes, 1)
     checked = require_labels("one_hot", as_tensor(labels), num_classes)
     return where(is_class(checked, checked.ndim, num_classes), 1, 0)
-
-
-def require_whole(name: str, number: Any, least: float = -math.inf) -> None:
-    if not isinstance(number, (int, np.integer)) or number < least:
-        limit = "" if least == -math.inf else f" of at least {least}"
-        raise ValueError(f"{name} is {number!r}; it must be a whole number{limit}")
 
 
 def require_labels(name: str, labels: Tensor, classes: int) -> Tensor:
@@ -76,7 +70,7 @@ def at_labels(
     """
     axis, classes = class_axis(scores), class_count(scores)
     if ignore_index is not None:
-        require_whole("ignore_index", ignore_index)
+        check_whole("ignore_index", ignore_index)
     if labels.value.dtype not in INTEGERS or ignore_index is None or not holds(labels, ignore_index):
         return is_class(require_labels(name, labels, classes), axis, classes), None
     counted = labels != ignore_index

@@ -2,7 +2,7 @@
 
 What follows PyTorch's deprecated `size_average` is taken by keyword. `reduction` is "mean", "sum" or "none"; the mean
 of a loss of classes is over its rows. Integers are converted to floats, weights may be arrays. Every loss raises
-ShapeError, naming both types, for operands that do not fit, and ValueError for settings that are no choice.
+ShapeError, naming both types, for operands that do not fit, and ArgumentError for wrong settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from graphc.functional.labels import at_labels, check_labels, class_axis, class_
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import FLOATS
+from graphc.settings import check_choice, check_number, check_share, check_switch, is_number, require
 from graphc.tensor import Parameter, Tensor, as_floats, as_tensor, lift, stretch, where
 from graphc.tensor.arithmetic import absolute, maximum, minimum, sqrt
 from graphc.tensor.maths import exp, log, relu
@@ -53,15 +54,8 @@ LEAST_SQUARE = 1e-12  # what PyTorch adds to squared lengths in cosine_embedding
 
 
 def check_reduction(reduction: str, choices: tuple[str, ...] = REDUCTIONS) -> str:
-    if reduction not in choices:
-        raise ValueError(f"reduction={reduction!r} is not a choice; use one of {', '.join(choices)}")
-    return reduction
-
-
-def require(name: str, number: Any, fits: bool, range: str) -> None:
-    """ValueError for a setting outside of its range."""
-    if not fits:
-        raise ValueError(f"{name} is {number}; it must be {range}")
+    chosen: str = check_choice("reduction", reduction, choices)
+    return chosen
 
 
 def reduced(losses: Tensor, reduction: str) -> Tensor:
@@ -114,7 +108,7 @@ def weighed(name: str, losses: Tensor, weight: Any) -> Tensor:
 
 def reduced_over_weights(name: str, losses: Tensor, weight: Any, reduction: str) -> Tensor:
     """Weighed and reduced, the mean over the sum of the weights."""
-    if weight is None or reduction != "mean":
+    if weight is None or check_reduction(reduction) != "mean":
         return reduced(weighed(name, losses, weight), reduction)
     factor = spread(name, weight, losses)
     return sum(losses * factor) / sum(factor)
@@ -145,7 +139,7 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
 
     Source: Girshick 2015, Fast R-CNN, equation 3.
     """
-    require("beta", beta, beta >= 0, "at least 0")
+    check_number("beta", beta, 0)
     found, wanted = alike("smooth_l1_loss", input, target)
     gaps = absolute(found - wanted)
     return reduced(where(gaps < beta, gaps * gaps * (0.5 / beta), gaps - 0.5 * beta) if beta else gaps, reduction)
@@ -156,7 +150,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
     Source: Huber 1964, Robust estimation of a location parameter.
     """
-    require("delta", delta, delta > 0, "more than 0")
+    check_number("delta", delta, 0, above=True)
     found, wanted = alike("huber_loss", input, target)
     gaps = absolute(found - wanted)
     losses = where(gaps < delta, gaps * gaps * 0.5, (gaps - 0.5 * delta) * delta)
@@ -178,9 +172,10 @@ def poisson_nll_loss(
                input - target * log(input + eps)
     full       add Stirling's approximation of log(target!) where the target is more than 1
     """
+    check_number("eps", eps, 0)
     found, wanted = alike("poisson_nll_loss", input, target)
-    losses = exp(found) - wanted * found if log_input else found - wanted * log(found + eps)
-    if full:
+    losses = exp(found) - wanted * found if check_switch("log_input", log_input) else found - wanted * log(found + eps)
+    if check_switch("full", full):
         many = wanted > 1
         count = where(many, wanted, 1.0)
         losses = losses + where(many, count * log(count) - count + 0.5 * log(2 * math.pi * count), 0.0)
@@ -198,7 +193,8 @@ def gaussian_nll_loss(
 
     Source: Nix & Weigend 1994, Estimating the mean and variance of the target probability distribution.
     """
-    require("eps", eps, eps > 0, "more than 0")
+    check_number("eps", eps, 0, above=True)
+    check_switch("full", full)
     found, wanted = alike("gaussian_nll_loss", input, target)
     spreads = as_weight(var, found)
     if spreads.value.shape == found.value.shape[:-1] != ():
@@ -270,7 +266,7 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
     """
     check_reduction(reduction, ("mean", "sum", "none", "batchmean"))
     found, wanted = alike("kl_div", input, target)
-    if log_target:
+    if check_switch("log_target", log_target):
         losses = exp(wanted) * (wanted - found)
     else:
         nothing = wanted == 0
@@ -303,7 +299,7 @@ def cross_entropy(
     Another label outside of 0..classes-1 makes the compiled function raise LabelError before it updates anything.
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7 (label smoothing).
     """
-    require("label_smoothing", label_smoothing, 0 <= label_smoothing <= 1, "0 to 1")
+    check_share("label_smoothing", label_smoothing)
     (scores,), wanted = as_floats(input), as_tensor(target)
     labels = wanted.value.dtype not in FLOATS
     (check_labels if labels else check_alike)("cross_entropy", scores, wanted)
@@ -375,7 +371,8 @@ def multi_margin_loss(
 
     Source: Crammer & Singer 2001, On the algorithmic implementation of multiclass kernel-based vector machines.
     """
-    require("p", p, p in (1, 2), "1 or 2")
+    require(is_number(p) and p in (1, 2), "p", p, "1 or 2")
+    check_number("margin", margin)
     (scores,), labels = as_floats(input), as_tensor(target)
     check_labels("multi_margin_loss", scores, labels)
     axis = class_axis(scores)
@@ -396,6 +393,7 @@ def hinge_loss(input: Any, target: Any, margin: float = 1.0, *, reduction: str =
 
     Source: Cortes & Vapnik 1995, Support-vector networks.
     """
+    check_number("margin", margin)
     found, wanted = alike("hinge_loss", input, target)
     return reduced(positive_part(margin - wanted * found), reduction)
 
@@ -405,6 +403,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, *, reduct
 
     Source: Hadsell et al. 2006, Dimensionality reduction by learning an invariant mapping.
     """
+    check_number("margin", margin)
     found, wanted = alike("hinge_embedding_loss", input, target)
     near, far = where(wanted == -1, 0.0, found), where(wanted == 1, 0.0, positive_part(margin - found))
     return reduced(near + far, reduction)
@@ -420,6 +419,7 @@ def margin_ranking_loss(
     input1: Any, input2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
     """max(0, margin - target * (input1 - input2)): a target of 1 wants input1 to be the larger, -1 input2."""
+    check_number("margin", margin)
     first, second, wanted = alike("margin_ranking_loss", input1, input2, target)
     return reduced(positive_part(margin - wanted * (first - second)), reduction)
 
@@ -431,6 +431,7 @@ def cosine_embedding_loss(
 
     input1, input2  [n, features] or [features]; target: [n] or one number
     """
+    check_number("margin", margin)
     first, second = alike("cosine_embedding_loss", input1, input2)
     (wanted,) = as_floats(target)
     if wanted.value.shape != first.value.shape[:-1] or first.ndim not in (1, 2):
@@ -466,9 +467,9 @@ def triplet_margin_loss(
 
     Source: Balntas et al. 2016, Learning local feature descriptors with triplets and shallow convolutional networks.
     """
-    require("margin", margin, margin > 0, "more than 0")
+    check_number("margin", margin, 0, above=True)
     center, near, far = alike("triplet_margin_loss", anchor, positive, negative)
     gap = pairwise_distance(center, far, p, eps)
-    if swap:
+    if check_switch("swap", swap):
         gap = minimum(gap, pairwise_distance(near, far, p, eps))
     return reduced(positive_part(margin + pairwise_distance(center, near, p, eps) - gap), reduction)

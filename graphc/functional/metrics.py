@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.functional.creation import arange
 from graphc.functional.labels import (
     at_labels,
@@ -17,12 +17,12 @@ from graphc.functional.labels import (
     class_count,
     is_class,
     require_labels,
-    require_whole,
 )
-from graphc.functional.losses import alike, check_alike, require
+from graphc.functional.losses import alike, check_alike
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import FLOATS
+from graphc.settings import check_choice, check_whole, is_whole, require
 from graphc.tensor import Tensor, apply, as_tensor, f32, f64, i64, matmul, where
 from graphc.tensor.arithmetic import absolute, maximum, minimum
 from graphc.tensor.reduction import mean, sum
@@ -85,8 +85,7 @@ def top_k_accuracy(output: Any, target: Any, k: int = 5) -> Tensor:
     scores, wanted = as_tensor(output), as_tensor(target)
     axis = class_axis(scores)
     wanted = labels_of("top_k_accuracy", scores, wanted)
-    require_whole("k", k)
-    require("k", k, 1 <= k <= class_count(scores), f"1 to {class_count(scores)}")
+    require(is_whole(k) and 1 <= k <= class_count(scores), "k", k, f"a whole number from 1 to {class_count(scores)}")
     hot, _ = at_labels("top_k_accuracy", scores, wanted)
     own = sum(where(hot, scores, 0), axis, keepdims=True)
     behind = arange(class_count(scores)).reshape(-1, *[1] * (scores.ndim - axis - 1)) >= wanted.unsqueeze(axis)
@@ -113,8 +112,7 @@ def confusion_matrix(output: Any, target: Any, num_classes: int | None = None) -
     name = "confusion_matrix"
     found, wanted, classes = chosen_and_true(name, output, target, num_classes)
     if classes is None:
-        raise ValueError(f"num_classes is missing; {name} of integer classes {found.type} needs it")
-    require_whole("num_classes", classes, least=1)
+        raise ArgumentError(f"num_classes is missing; {name} of integer classes {found.type} needs it", user_origin())
     sides = (require_labels(name, labels.reshape(-1).astype(i64), classes) for labels in (wanted, found))
     true, chosen = (is_class(labels, 1, classes).astype(f32) for labels in sides)
     return epoch_sum(matmul(true.T, chosen).astype(i64))
@@ -152,14 +150,14 @@ def class_counts(output: Any, target: Any, num_classes: int | None) -> tuple[Ten
 
 def averaged(part: Tensor, whole: Tensor, seen: Tensor, true: Tensor, average: str | None) -> Tensor:
     """Shares of classes as one number; 0 / 0 is 0."""
-    require("average", repr(average), average in AVERAGES, f"one of {', '.join(map(repr, AVERAGES))}")
+    check_choice("average", average, AVERAGES)
     if average == "micro":
         part, whole = sum(part), sum(whole)
     shares = part / maximum(whole, 1)
     if average in ("micro", None):
         return shares
     if average == "binary":
-        require('classes for average="binary"', shares.shape[0], shares.shape[0] == 2, "2")
+        require(shares.shape[0] == 2, 'classes for average="binary"', shares.shape[0], "2")
         return sum(shares * arange(2))
     weights = true if average == "weighted" else minimum(seen, 1)
     return sum(shares * weights) / maximum(sum(weights), 1)
@@ -200,6 +198,8 @@ def chosen_and_true(
     name: str, output: Any, target: Any, num_classes: int | None = None
 ) -> tuple[Tensor, Tensor, int | None]:
     """The classes a model chose, the right ones, and how many there are, as far as that is known."""
+    if num_classes is not None:
+        check_whole("num_classes", num_classes, 1)
     found, wanted = as_tensor(output), as_tensor(target)
     if found.value.dtype in FLOATS:
         wanted = labels_of(name, found, wanted)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, TraceError
-from graphc.functional.creation import arange
+from graphc.errors import ArgumentError, ShapeError, TraceError
+from graphc.functional.creation import arange, shape_of
 from graphc.ir.graph import user_origin
+from graphc.settings import check_number, check_switch, check_whole
 from graphc.tensor import Parameter, Tensor, as_floats, as_tensor, matmul, no_grad
 from graphc.tensor.arithmetic import maximum, rsqrt, square
 from graphc.tensor.reduction import count_of, mean, norm, sum
@@ -50,9 +51,10 @@ def batch_norm(
     ShapeError in training where the sizes are fixed; in a last batch of 1 it gives the bias and counts as variance 0.
     Raises TraceError for training with running statistics outside of a traced step.
     """
+    check_momentum(momentum)
     (tensor,) = as_floats(x)
     check_channels("batch_norm", tensor, running_mean, running_var, weight, bias)
-    if training:
+    if check_switch("training", training):
         axes = (0, *range(2, tensor.ndim))
         result = by_own("batch_norm", tensor, axes, running_mean, running_var, momentum, eps)
     else:
@@ -77,9 +79,10 @@ def instance_norm(
 
     Raises ShapeError for one value a channel, TraceError for running statistics outside of a traced step.
     """
+    check_momentum(momentum)
     (tensor,) = as_floats(x)
     check_channels("instance_norm", tensor, running_mean, running_var, weight, bias)
-    if use_input_stats:
+    if check_switch("use_input_stats", use_input_stats):
         axes = tuple(range(2, tensor.ndim))
         result = by_own("instance_norm", tensor, axes, running_mean, running_var, momentum, eps)
     else:
@@ -94,7 +97,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
     """
     (tensor,) = as_floats(x)
     channels = check_channels("group_norm", tensor, weight, bias)
-    if num_groups < 1 or channels % num_groups:
+    if channels % check_whole("num_groups", num_groups, 1):
         raise ShapeError(f"group_norm: {num_groups} groups do not divide the channels of {tensor.type}", user_origin())
     groups = tensor.reshape(tensor.shape[0], num_groups, -1)
     return affine_channels(standardized(groups, (2,), eps).reshape(tensor.shape), weight, bias)
@@ -116,12 +119,14 @@ def rms_norm(x: Any, normalized_shape: int | Sequence[int], weight: Any = None, 
     """
     (tensor,) = as_floats(x)
     axes = check_last("rms_norm", tensor, normalized_shape, weight)
-    least = float(np.finfo(tensor.dtype.numpy).eps) if eps is None else eps
+    least = float(np.finfo(tensor.dtype.numpy).eps) if eps is None else check_number("eps", eps, 0)
     return affine(tensor * rsqrt(mean(square(tensor), axes, keepdims=True) + least), weight, None)
 
 
 def normalize(x: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
     """x / max(p-norm of x, eps) along `dim`: vectors of length 1; one of zeros stays as it is."""
+    check_number("p", p)
+    check_number("eps", eps, 0)
     (tensor,) = as_floats(x)
     return tensor / maximum(norm(tensor, p, dim, keepdims=True), eps)
 
@@ -131,6 +136,9 @@ def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.
 
     Channels beyond the first and the last count as 0.
     """
+    check_whole("size", size, 1)
+    for name, number in (("alpha", alpha), ("beta", beta), ("k", k)):
+        check_number(name, number)
     (tensor,) = as_floats(x)
     channels = check_channels("local_response_norm", tensor)
     distance = arange(channels) - arange(channels).unsqueeze(1)
@@ -160,11 +168,11 @@ def check_channels(name: str, x: Tensor, *arrays: Any) -> int:
 
 def check_last(name: str, x: Tensor, normalized_shape: int | Sequence[int], *arrays: Any) -> tuple[int, ...]:
     """The axes of x that normalized_shape names."""
-    shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-    if not shape or x.ndim < len(shape) or x.shape[-len(shape) :] != shape:
+    shape = shape_of(normalized_shape)
+    if not shape or x.ndim < len(shape) or x.value.shape[-len(shape) :] != shape:
         raise ShapeError(f"{name} of {x.type}: its last axes are not {list(shape)}", user_origin())
     for array in arrays:
-        if array is not None and as_tensor(array).shape != shape:
+        if array is not None and as_tensor(array).value.shape != shape:
             raise ShapeError(f"{name} over {list(shape)}: weight or bias is {as_tensor(array).type}", user_origin())
     return tuple(range(x.ndim - len(shape), x.ndim))
 
@@ -187,14 +195,16 @@ def over_channels(array: Any, x: Tensor) -> Tensor:
 
 def standardized(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
     """x less its mean over the axes, over its standard deviation there."""
+    check_number("eps", eps, 0)
     rest = x - mean(x, axes, keepdims=True)
     return rest * rsqrt(mean(square(rest), axes, keepdims=True) + eps)
 
 
 def by_running(name: str, x: Tensor, running_mean: Any, running_var: Any, eps: float) -> Tensor:
     """x standardized with statistics from elsewhere."""
+    check_number("eps", eps, 0)
     if running_mean is None or running_var is None:
-        raise ValueError(f"{name} without statistics of its own needs running_mean and running_var")
+        raise ArgumentError(f"{name} without statistics of its own needs running_mean and running_var", user_origin())
     return (x - over_channels(running_mean, x)) * over_channels(rsqrt(as_tensor(running_var) + eps), x)
 
 
@@ -212,6 +222,12 @@ def by_own(
     return standardized(x, axes, eps)
 
 
+def check_momentum(momentum: Any) -> None:
+    """It may be a tensor, such as one over the number of batches so far."""
+    if not isinstance(momentum, Tensor):
+        check_number("momentum", momentum)
+
+
 def check_recording(name: str) -> None:
     """Raise TraceError where new running statistics cannot be recorded."""
     if current_trace() is None:
@@ -226,7 +242,10 @@ def move(name: str, running: Any, found: Tensor, momentum: Any) -> None:
     """Record running = (1 - momentum) * running + momentum * found, its rows averaged if it has any."""
     check_recording(name)
     if not isinstance(running, Parameter):
-        raise TypeError(f"{name} in training moves running statistics held by buffers, not by {type(running).__name__}")
+        raise ArgumentError(
+            f"{name} in training moves running statistics held by buffers, not by {type(running).__name__}",
+            user_origin(),
+        )
     with no_grad():
         now = mean(found, 0) if found.ndim > 1 else found
         running.copy_(running * (1 - momentum) + now * momentum)

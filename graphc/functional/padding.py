@@ -9,7 +9,8 @@ from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, Shape, TensorType, add, bound, multiply
-from graphc.tensor import Tensor, apply, as_tensor, lift, where
+from graphc.settings import check_choice, require
+from graphc.tensor import Tensor, apply, as_tensor, is_plain_number, lift, where
 from graphc.tensor.arithmetic import absolute, clip
 from graphc.tensor.indexing import size_of
 from graphc.tensor.placing import of_dtype
@@ -28,12 +29,12 @@ def pad(x: Any, pad: Sequence[Any], mode: str = "constant", value: Any = None) -
     mode   "constant": all of them `value`, 0 if left out; "replicate": the one at the edge; "reflect": x mirrored at
            the edge, which is not repeated; "circular": x again
 
-    Raises ValueError for another mode, ShapeError for amounts that x does not have axes or, mirrored or going round,
+    Raises ArgumentError for another mode, ShapeError for amounts that x does not have axes or, mirrored or going round,
     elements for, or a symbolic axis there.
     """
     tensor = lift(x)
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not a choice; use one of {', '.join(MODES)}")
+    check_choice("mode", mode, MODES)
+    require(value is None or is_plain_number(value), "value", value, "a number")
     around = amounts(tensor, pad)
     shape = tuple(add(extent, *pair) for extent, pair in zip(tensor.shape, around, strict=True))
     if any(isinstance(extent, int) and extent < 0 for extent in shape):

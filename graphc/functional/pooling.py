@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.functional.creation import arange
 from graphc.functional.windows import Window, for_axes, places_under, surrounded, windows_of
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Extent, multiply
+from graphc.settings import check_divisor, check_switch
 from graphc.tensor import Tensor, as_floats, where
 from graphc.tensor.arithmetic import maximum, minimum
 from graphc.tensor.indexing import narrow
@@ -58,7 +59,7 @@ def max_pool1d(
     return_indices  give a pair: the maxima, and where each stood in the flattened axes, i64
 
     The gradient goes to the first of equal maxima; NaN is larger than any number. x may lack n. Raises ShapeError
-    for shapes that do not fit, ValueError and TypeError for wrong settings.
+    for shapes that do not fit, ArgumentError for wrong settings.
     """
     return max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -104,7 +105,7 @@ def avg_pool1d(
     ceil_mode          add a last position where the window ends beyond the padding; what is beyond does not count
     count_include_pad  padding counts in the mean
 
-    x may lack n. Raises ShapeError for shapes that do not fit, ValueError and TypeError for wrong settings.
+    x may lack n. Raises ShapeError for shapes that do not fit, ArgumentError for wrong settings.
     """
     return avg_pool("avg_pool1d", 1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
@@ -144,8 +145,8 @@ def adaptive_avg_pool1d(x: Any, output_size: Any) -> Tensor:
     """x [n, channels, length] -> [n, channels, output_size]: means of that many parts, as equal as can be.
 
     Part i of an axis of `length` goes from floor(i * length / size) to ceil((i + 1) * length / size), without that
-    place. x may lack n. Raises ShapeError for an axis whose size is not fixed, TypeError and ValueError for sizes that
-    are not whole numbers of at least 1.
+    place. x may lack n. Raises ShapeError for an axis whose size is not fixed, ArgumentError for sizes that are not
+    whole numbers of at least 1.
     """
     return adaptive_avg_pool("adaptive_avg_pool1d", 1, x, output_size)
 
@@ -192,6 +193,7 @@ def max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
+    check_switch("return_indices", return_indices)
     tensor = image(name, x, axes)
     windows = pool_windows(name, tensor, axes, kernel_size, stride, padding, dilation, ceil_mode)
     carried = [surrounded(name, tensor, windows, -math.inf)]
@@ -213,8 +215,9 @@ def avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Tensor:
-    if divisor_override == 0:
-        raise ValueError(f"{name}: divisor_override must not be 0")
+    check_switch("count_include_pad", count_include_pad)
+    if divisor_override is not None:
+        check_divisor("divisor_override", divisor_override)
     tensor = image(name, x, axes)
     windows = pool_windows(name, tensor, axes, kernel_size, stride, padding, 1, ceil_mode)
     divisor: Any = 1
@@ -238,7 +241,7 @@ def adaptive_avg_pool(name: str, axes: int, x: Any, output_size: Any) -> Tensor:
 
 def adaptive_max_pool(name: str, axes: int, x: Any, output_size: Any, return_indices: bool) -> Any:
     tensor = image(name, x, axes)
-    carried = [tensor, flat_indices(tensor, axes)] if return_indices else [tensor]
+    carried = [tensor, flat_indices(tensor, axes)] if check_switch("return_indices", return_indices) else [tensor]
     found = adapted(name, axes, carried, output_size, first_largest)
     return tuple(found) if return_indices else found[0]
 
@@ -252,7 +255,7 @@ def adapted(name: str, axes: int, carried: list[Tensor], output_size: Any, combi
 
 
 def output_sizes(name: str, axes: int, output_size: Any) -> tuple[int | None, ...]:
-    """A size or None for each axis. Raises TypeError and ValueError for others."""
+    """A size or None for each axis. Raises ArgumentError for others."""
     if not isinstance(output_size, (tuple, list)):
         return (None,) * axes if output_size is None else for_axes(name, "output_size", output_size, axes)
     numbers = for_axes(name, "output_size", [1 if size is None else size for size in output_size], axes)
@@ -269,12 +272,14 @@ def image(name: str, x: Any, axes: int) -> Tensor:
 
 
 def check_pool(name: str, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Window, ...]:
-    """The windows of a pool. Raises TypeError and ValueError for settings that are none."""
+    """The windows of a pool. Raises ArgumentError for settings that are none."""
     sizes = for_axes(name, "kernel_size", kernel_size, axes)
     windows = windows_of(name, sizes, sizes if stride is None else stride, padding, dilation)
     for window in windows:
         if 2 * window.before > window.reach:
-            raise ValueError(f"{name}: padding={padding} is more than half of a window of {window.reach} places")
+            raise ArgumentError(
+                f"{name}: padding={padding} is more than half of a window of {window.reach} places", user_origin()
+            )
     return windows
 
 
@@ -283,7 +288,7 @@ def pool_windows(
 ) -> tuple[Window, ...]:
     """The windows of a pool over the last axes of x."""
     windows = check_pool(name, axes, kernel_size, stride, padding, dilation)
-    if not ceil_mode:
+    if not check_switch("ceil_mode", ceil_mode):
         return windows
     extents = x.value.shape[x.ndim - axes :]
     return tuple(rounded_up(window, extent) for window, extent in zip(windows, extents, strict=True))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NoReturn
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, TensorType
+from graphc.settings import is_whole
 from graphc.tensor import Tensor, apply, as_tensor, cast_value, common_dtype, elementwise
 from graphc.tensor.building import lift_all
 from graphc.tensor.products import (
@@ -86,12 +87,12 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
               Spaces mean nothing. Or operands and lists of numbers in turn: einsum(a, [0, 1], b, [1, 2], [0, 2]).
 
     Operands are multiplied from left to right, two at a time, as one matrix product where they share a letter that is
-    summed over. Raises ValueError for an equation that cannot be read, ShapeError for operands that do not fit it.
+    summed over. Raises ArgumentError for an equation that cannot be read, ShapeError for operands that do not fit it.
     """
     if not isinstance(equation, str):
         equation, operands = from_lists((equation, *operands))
     if not operands:
-        raise ValueError(f"einsum {equation!r} has no operands")
+        raise ArgumentError(f"einsum {equation!r} has no operands", user_origin())
     values = lift_all(operands)
     dtype = common_dtype(operands, values)
     values = [cast_value(value, "i64" if dtype == "bool" else dtype) for value in values]
@@ -179,13 +180,18 @@ def from_lists(items: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     pairs, result = items[: len(items) // 2 * 2], items[len(items) // 2 * 2 :]
     terms = []
     for names in (*pairs[1::2], *result):
-        if not isinstance(names, (list, tuple)) or any(each is not ... and each not in range(52) for each in names):
-            raise ValueError(
-                f"einsum takes an equation, or lists of numbers 0..51 and ... behind operands; got {names!r}"
+        if not isinstance(names, (list, tuple)) or not all(is_label(each) for each in names):
+            raise ArgumentError(
+                f"einsum takes an equation, or lists of numbers 0..51 and ... behind operands; got {names!r}",
+                user_origin(),
             )
         terms.append("".join("..." if each is ... else letters[each] for each in names))
     arrow = f"->{terms.pop()}" if result else ""
     return ",".join(terms) + arrow, pairs[0::2]
+
+
+def is_label(given: Any) -> bool:
+    return given is ... or (is_whole(given) and 0 <= given < 52)
 
 
 def labels_of(equation: str, values: Sequence[Value]) -> tuple[list[list[str]], list[str]]:
@@ -193,11 +199,13 @@ def labels_of(equation: str, values: Sequence[Value]) -> tuple[list[list[str]], 
     text = equation.replace(" ", "")
     term = r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
     if re.fullmatch(rf"{term}(,{term})*(->{term})?", text) is None:
-        raise ValueError(f'einsum cannot read {equation!r}; write it like "ij,jk->ik" or "...ij,...jk->...ik"')
+        raise ArgumentError(
+            f'einsum cannot read {equation!r}; write it like "ij,jk->ik" or "...ij,...jk->...ik"', user_origin()
+        )
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(values):
-        raise ValueError(f"einsum {equation!r} names {len(terms)} operands, got {len(values)}")
+        raise ArgumentError(f"einsum {equation!r} names {len(terms)} operands, got {len(values)}", user_origin())
     covered = [len(value.shape) - len(each.replace("...", "")) for each, value in zip(terms, values, strict=True)]
     for each, rest, value in zip(terms, covered, values, strict=True):
         if rest < 0 or (rest and "..." not in each):
@@ -212,7 +220,7 @@ def labels_of(equation: str, values: Sequence[Value]) -> tuple[list[list[str]], 
     wrong = [label for label in output if output.count(label) > 1 or label not in named]
     if wrong or (longest and "..." not in right):
         what = f"{wrong[0]!r} twice or not in an operand" if wrong else 'not the axes of "..."'
-        raise ValueError(f"einsum {equation!r}: the result has {what}")
+        raise ArgumentError(f"einsum {equation!r}: the result has {what}", user_origin())
     return inputs, output
 
 

@@ -13,13 +13,27 @@ from typing import Any
 import numpy as np
 
 from graphc import generator
-from graphc.errors import DTypeError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.functional.creation import full, shape_of
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import FLOATS, Shape
-from graphc.tensor import DType, Tensor, apply, as_floats, as_tensor, common_shape, f32, f64, i64, is_plain_number, lift
-from graphc.tensor.arithmetic import floor, sqrt
+from graphc.settings import check_share, is_whole
+from graphc.tensor import (
+    Tensor,
+    apply,
+    as_extent,
+    as_floats,
+    as_tensor,
+    common_shape,
+    dtype_name,
+    f32,
+    f64,
+    i64,
+    is_plain_number,
+    lift,
+)
+from graphc.tensor.arithmetic import astype, floor, sqrt
 from graphc.tensor.maths import cos, log
 
 __all__ = [
@@ -39,7 +53,7 @@ __all__ = [
 WORD = 2**32  # random bits are whole numbers below it
 
 
-def rand(*size: Any, dtype: DType = f32) -> Tensor:
+def rand(*size: Any, dtype: Any = f32) -> Tensor:
     """Evenly from [0, 1), multiples of 2**-24 for f32 and of 2**-53 for f64: `rand(2, 3)`, `rand(x.shape)`."""
     shape = shape_of(*size)
     if check_float("rand", dtype) == "f32":
@@ -47,20 +61,20 @@ def rand(*size: Any, dtype: DType = f32) -> Tensor:
     return (bits(shape).astype(f64) * 2**21 + floor(bits(shape).astype(f64) * 2**-11)) * 2**-53
 
 
-def randn(*size: Any, dtype: DType = f32) -> Tensor:
+def randn(*size: Any, dtype: Any = f32) -> Tensor:
     """From the normal distribution of mean 0 and standard deviation 1 (Box & Muller 1958)."""
     shape = shape_of(*size)
-    check_float("randn", dtype)
-    radius = sqrt(-2 * log(above_zero(shape, dtype)))
-    return radius * cos(2 * math.pi * above_zero(shape, dtype))
+    name = check_float("randn", dtype)
+    radius = sqrt(-2 * log(above_zero(shape, name)))
+    return radius * cos(2 * math.pi * above_zero(shape, name))
 
 
-def rand_like(x: Any, dtype: DType | None = None) -> Tensor:
-    return rand(as_tensor(x).shape, dtype=dtype or as_tensor(x).dtype)
+def rand_like(x: Any, dtype: Any = None) -> Tensor:
+    return rand(as_tensor(x).shape, dtype=own_dtype(x, dtype))
 
 
-def randn_like(x: Any, dtype: DType | None = None) -> Tensor:
-    return randn(as_tensor(x).shape, dtype=dtype or as_tensor(x).dtype)
+def randn_like(x: Any, dtype: Any = None) -> Tensor:
+    return randn(as_tensor(x).shape, dtype=own_dtype(x, dtype))
 
 
 def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Tensor:
@@ -71,50 +85,54 @@ def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Tensor:
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None) -> Tensor:
-    """From the normal distribution. Raises ValueError for a negative standard deviation."""
+    """From the normal distribution. Raises ArgumentError for a negative standard deviation."""
     if is_plain_number(std) and std < 0:
-        raise ValueError(f"normal got std={std}; a standard deviation is not negative")
+        raise ArgumentError(f"normal got std={std}; a standard deviation is not negative", user_origin())
     centre, deviation = as_floats(mean, std)
     shape = drawn_shape("normal", size, centre, deviation)
     return centre + deviation * randn(shape, dtype=centre.dtype)
 
 
-def bernoulli(p: Any, size: Any = None, dtype: DType | None = None) -> Tensor:
-    """1 with probability p, else 0, of p's float dtype or f32. Raises ValueError for a number p outside of [0, 1]."""
+def bernoulli(p: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """1 with probability p, else 0, of p's float dtype or f32.
+
+    Raises ArgumentError for a number p outside of [0, 1].
+    """
     (chances,) = as_floats(p)
     shape = drawn_shape("bernoulli", size, chances)
-    return happens(p, shape).astype(dtype or chances.dtype)
+    return astype(happens(p, shape), own_dtype(chances, dtype))
 
 
 def happens(p: Any, shape: Shape) -> Tensor:
     """True with probability p, bool."""
     if is_plain_number(p):
-        return bits(shape) < round(check_probability(p) * WORD)
+        limit: int = round(check_share("p", p) * WORD)
+        return bits(shape) < limit
     return bits(shape) < as_tensor(p).astype(f64) * WORD
 
 
-def randint(low: Any, high: Any = None, size: Any = None, dtype: DType = i64) -> Tensor:
+def randint(low: Any, high: Any = None, size: Any = None, dtype: Any = i64) -> Tensor:
     """Whole numbers from low to high - 1, or from 0 to low - 1 if there is no high: `randint(0, 10, (3,))`,
     `randint(10, (3,))`.
 
-    Raises ValueError where there are no numbers in between, or more than 2**53.
+    Raises ArgumentError where there are no numbers in between, or more than 2**53.
     """
     if isinstance(high, (tuple, list)):
         high, size = None, high
     first, last = (0, low) if high is None else (low, high)
-    if not all(isinstance(limit, (int, np.integer)) for limit in (first, last)) or not 0 < last - first <= 2**53:
-        raise ValueError(f"randint takes whole numbers low < high, got {first!r} and {last!r}")
+    if not all(is_whole(limit) for limit in (first, last)) or not 0 < last - first <= 2**53:
+        raise ArgumentError(f"randint takes whole numbers low < high, got {first!r} and {last!r}", user_origin())
     steps = floor(rand(() if size is None else size, dtype=f64) * int(last - first))
     return (steps.astype(i64) + int(first)).astype(dtype)
 
 
-def randint_like(x: Any, low: Any, high: Any = None, dtype: DType | None = None) -> Tensor:
-    return randint(low, high, as_tensor(x).shape, dtype or as_tensor(x).dtype)
+def randint_like(x: Any, low: Any, high: Any = None, dtype: Any = None) -> Tensor:
+    return randint(low, high, as_tensor(x).shape, own_dtype(x, dtype))
 
 
-def randperm(n: Any, *, dtype: DType = i64) -> Tensor:
+def randperm(n: Any, *, dtype: Any = i64) -> Tensor:
     """The numbers 0 .. n - 1 in random order, [n]."""
-    return apply(ops.argsort, rand(n, dtype=f64).value, axis=0, reverse=False).astype(dtype)
+    return apply(ops.argsort, rand(as_extent(n), dtype=f64).value, axis=0, reverse=False).astype(dtype)
 
 
 def permutation(x: Any) -> Tensor:
@@ -123,7 +141,7 @@ def permutation(x: Any) -> Tensor:
         return randperm(x)
     tensor = as_tensor(x)
     if not tensor.ndim:
-        raise ShapeError("permutation takes a whole number or a tensor with rows, got a tensor of one number")
+        raise ShapeError("permutation takes a whole number or a tensor with rows, got a single number", user_origin())
     order = randperm(tensor.shape[0]).reshape(-1, *[1] * (tensor.ndim - 1)).broadcast_to(tensor.shape)
     return apply(ops.gather, tensor.value, order.value, places=(-1, *range(1, tensor.ndim)))
 
@@ -131,22 +149,21 @@ def permutation(x: Any) -> Tensor:
 # -- parts
 
 
+def own_dtype(x: Any, dtype: Any) -> Any:
+    """The dtype asked for, or else that of x."""
+    return as_tensor(x).dtype if dtype is None else dtype
+
+
 def bits(shape: Shape) -> Tensor:
     """32 random bits an element, i64."""
     return as_tensor(generator.random_bits(shape))
 
 
-def above_zero(shape: Shape, dtype: DType) -> Tensor:
+def above_zero(shape: Shape, dtype: str) -> Tensor:
     """Evenly from (0, 1], with all digits of the smallest numbers."""
-    if dtype.name == "f32":
+    if dtype == "f32":
         return (bits(shape).astype(f32) + 0.5) / WORD
     return (bits(shape).astype(f64) + (bits(shape).astype(f64) + 0.5) / WORD) / WORD
-
-
-def check_probability(p: float) -> float:
-    if not 0 <= p <= 1:
-        raise ValueError(f"a probability lies between 0 and 1, got {p}")
-    return p
 
 
 def drawn_shape(name: str, size: Any, *given: Tensor) -> Shape:
@@ -161,7 +178,8 @@ def drawn_shape(name: str, size: Any, *given: Tensor) -> Shape:
     return shape
 
 
-def check_float(name: str, dtype: DType) -> str:
-    if dtype.name not in FLOATS:
-        raise DTypeError(f"{name} gives f32 or f64, not {dtype.name}", user_origin())
-    return dtype.name
+def check_float(name: str, dtype: Any) -> str:
+    wanted = dtype_name(dtype)
+    if wanted not in FLOATS:
+        raise DTypeError(f"{name} gives f32 or f64, not {wanted}", user_origin())
+    return wanted

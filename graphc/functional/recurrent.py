@@ -12,6 +12,7 @@ from typing import Any
 from graphc.errors import ShapeError
 from graphc.functional.products import linear
 from graphc.ir.graph import user_origin
+from graphc.settings import require
 from graphc.tensor import Tensor, as_tensor
 from graphc.tensor.maths import relu, sigmoid, tanh
 
@@ -30,6 +31,7 @@ def rnn_relu_cell(x: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh:
 
 def lstm_cell(x: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None) -> tuple[Tensor, Tensor]:
     """The next (h, c). Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000."""
+    require(isinstance(hx, (tuple, list)) and len(hx) == 2, "hx", hx, "the pair (h, c)")
     h, c = hx
     return lstm_gates(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh), as_tensor(c))
 
@@ -56,7 +58,8 @@ def gru_gates(given: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
 
 def parts(x: Tensor, count: int) -> list[Tensor]:
     """Equal parts of the last axis."""
-    size, rest = divmod(x.shape[-1], count)
-    if rest:
+    last = x.shape[-1]
+    if not isinstance(last, int) or last % count:
         raise ShapeError(f"{count} gates do not divide the last axis of {x.type}", user_origin())
+    size = last // count
     return [x[..., number * size : (number + 1) * size] for number in range(count)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.ir.graph import user_origin
+from graphc.settings import check_choice, check_whole, is_number, shown
 from graphc.tensor import Tensor, as_tensor
 
 __all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
@@ -26,7 +27,7 @@ def interpolate(
     scale_factor  the whole multiples themselves, where size is left out
     mode          "nearest"; "nearest-exact" is the same for whole multiples
 
-    Raises ValueError for other modes and settings, ShapeError for a size that is no multiple.
+    Raises ArgumentError for other modes and settings, ShapeError for a size that is no multiple.
     """
     check_resampling(size, scale_factor, mode)
     tensor = as_tensor(x)
@@ -42,20 +43,23 @@ def interpolate(
 
 
 def check_resampling(size: Any, scale_factor: Any, mode: str) -> None:
-    """Raise ValueError for settings that `interpolate` does not take."""
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not a choice; use one of {', '.join(MODES)}")
+    """Raise ArgumentError for settings that `interpolate` does not take."""
+    check_choice("mode", mode, MODES)
     if (size is None) == (scale_factor is None):
-        raise ValueError(f"give size or scale_factor, one of them; got size={size}, scale_factor={scale_factor}")
+        raise ArgumentError(
+            f"give size or scale_factor, one of them; got size={size}, scale_factor={scale_factor}", user_origin()
+        )
     given = scale_factor if size is None else size
-    for number in given if isinstance(given, Sequence) else [given]:
-        if number != int(number) or number < 1:
-            raise ValueError(f"{number} is not a whole number of at least 1; images grow by whole multiples")
+    for number in given if isinstance(given, (tuple, list)) else [given]:
+        if not is_number(number) or number < 1 or number % 1 != 0:
+            raise ArgumentError(
+                f"{shown(number)} is not a whole number of at least 1; images grow by whole multiples", user_origin()
+            )
 
 
 def for_each(given: Any, count: int) -> list[Any]:
     """One number for each of `count` axes."""
-    if not isinstance(given, Sequence):
+    if not isinstance(given, (tuple, list)):
         return [given] * count
     if len(given) != count:
         raise ShapeError(f"interpolate: {list(given)} has {len(given)} numbers for {count} axes", user_origin())
@@ -74,7 +78,7 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Tensor:
 
     Source: Shi et al. 2016, Real-Time Single Image and Video Super-Resolution, section 3.2.
     """
-    tensor, r = as_tensor(x), upscale_factor
+    tensor, r = as_tensor(x), check_whole("upscale_factor", upscale_factor, 1)
     check_image("pixel_shuffle", tensor, 0, r * r)
     *first, channels, height, width = tensor.shape
     outer = len(first)
@@ -85,7 +89,7 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Tensor:
 
 def pixel_unshuffle(x: Any, downscale_factor: int) -> Tensor:
     """[..., channels, height * r, width * r] -> [..., channels * r**2, height, width] with r = downscale_factor."""
-    tensor, r = as_tensor(x), downscale_factor
+    tensor, r = as_tensor(x), check_whole("downscale_factor", downscale_factor, 1)
     for axis in (1, 2):
         check_image("pixel_unshuffle", tensor, axis, r)
     *first, channels, height, width = tensor.shape
@@ -101,8 +105,9 @@ def channel_shuffle(x: Any, groups: int) -> Tensor:
     Source: Zhang et al. 2018, ShuffleNet, figure 1.
     """
     tensor = as_tensor(x)
+    check_whole("groups", groups, 1)
     channels = tensor.shape[1] if tensor.ndim > 2 else None
-    if not isinstance(channels, int) or groups < 1 or channels % groups:
+    if not isinstance(channels, int) or channels % groups:
         raise ShapeError(f"channel_shuffle: {groups} groups do not divide the channels of {tensor.type}", user_origin())
     n, _, *rest = tensor.shape
     apart = tensor.reshape(n, groups, channels // groups, *rest)
@@ -113,7 +118,7 @@ def check_image(name: str, x: Tensor, axis: int, factor: int) -> None:
     """Axis 0, 1 or 2 of [channels, height, width], the last three, is a fixed multiple of a factor."""
     what = ("channels", "height", "width")[axis]
     extent = x.shape[axis - 3] if x.ndim > 2 else None
-    if not isinstance(extent, int) or factor < 1 or extent % factor:
+    if not isinstance(extent, int) or extent % factor:
         raise ShapeError(
             f"{name} of {x.type}: it takes [..., channels, height, width], the {what} a multiple of {factor}",
             user_origin(),

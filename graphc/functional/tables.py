@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.ir.graph import user_origin
 from graphc.ir.types import bound
+from graphc.settings import is_whole, shown
 from graphc.tensor import Tensor, as_tensor, where
 from graphc.tensor.arithmetic import detach
 from graphc.tensor.comparison import equal
@@ -32,8 +31,8 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     rows = look_up(table.value, {0: checked_index("embedding", input, extent, from_end=False)}, 0)
     if padding_idx is None:
         return rows
-    whole = isinstance(padding_idx, (int, np.integer)) and isinstance(extent, int)
+    whole = is_whole(padding_idx) and isinstance(extent, int)
     if not whole or not -bound(extent) <= padding_idx < bound(extent):
-        raise ValueError(f"padding_idx is {padding_idx!r}; it must be a row of {table.type}")
+        raise ArgumentError(f"padding_idx is {shown(padding_idx)}; it must be a row of {table.type}", user_origin())
     padding = unsqueeze(equal(numbers, padding_idx % bound(extent)), -1)
     return where(padding, detach(rows), rows)

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from graphc.errors import ShapeError
+from graphc.errors import ArgumentError, ShapeError
 from graphc.functional.padding import pad
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.ops.view import window_vjp
 from graphc.ir.types import Extent, add, divide, multiply, subtract
+from graphc.settings import is_whole, shown
 from graphc.tensor import Tensor, apply, as_floats, as_tensor
 from graphc.tensor.indexing import Part, cut
 
@@ -56,15 +55,15 @@ class Window:
 
 
 def for_axes(name: str, setting: str, given: Any, axes: int, least: int = 1) -> tuple[int, ...]:
-    """One whole number for each axis; a single one stands for all. Raises TypeError and ValueError for others."""
+    """One whole number for each axis; a single one stands for all. Raises ArgumentError for others."""
     numbers = tuple(given) if isinstance(given, (tuple, list)) else (given,)
-    if any(isinstance(number, bool) or not isinstance(number, (int, np.integer)) for number in numbers):
+    if not all(map(is_whole, numbers)):
         several = f" or one for each of {axes} axes" if axes > 1 else ""
-        raise TypeError(f"{name}: {setting}={given!r} must be a whole number{several}")
+        raise ArgumentError(f"{name}: {setting}={shown(given)} must be a whole number{several}", user_origin())
     if len(numbers) not in (1, axes):
-        raise ValueError(f"{name}: {setting}={given} has {len(numbers)} numbers for {axes} axes")
+        raise ArgumentError(f"{name}: {setting}={given} has {len(numbers)} numbers for {axes} axes", user_origin())
     if min(numbers) < least:
-        raise ValueError(f"{name}: {setting}={given} must be at least {least}")
+        raise ArgumentError(f"{name}: {setting}={given} must be at least {least}", user_origin())
     return tuple(int(number) for number in numbers) * (axes if len(numbers) == 1 else 1)
 
 

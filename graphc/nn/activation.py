@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from graphc import functional, init
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_number, check_switch, check_whole
 from graphc.tensor import DType, Tensor, as_tensor
 
 
@@ -23,8 +24,10 @@ class Activation(Module):
     def forward(self, x: Any) -> Tensor:
         return type(self).function(x, **{name: getattr(self, name) for name in self.settings})
 
-    def check_settings(self) -> None:
-        """Raise the function's ValueError for wrong settings here rather than at the first call."""
+    def keep(self, inplace: bool = False, **settings: Any) -> None:
+        """Settings as attributes; what the function refuses is refused here rather than at the first call."""
+        check_switch("inplace", inplace)
+        self.__dict__.update(settings)
         self.forward(0.0)
 
     def extra_repr(self) -> str:
@@ -36,6 +39,7 @@ class InPlace(Activation):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        check_switch("inplace", inplace)
 
 
 class ReLU(InPlace):
@@ -92,7 +96,7 @@ class LeakyReLU(Activation):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.keep(inplace, negative_slope=negative_slope)
 
 
 class ELU(Activation):
@@ -101,7 +105,7 @@ class ELU(Activation):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.keep(inplace, alpha=alpha)
 
 
 class CELU(Activation):
@@ -110,8 +114,7 @@ class CELU(Activation):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
-        self.check_settings()
+        self.keep(inplace, alpha=alpha)
 
 
 class GELU(Activation):
@@ -122,8 +125,7 @@ class GELU(Activation):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        self.approximate = approximate
-        self.check_settings()
+        self.keep(approximate=approximate)
 
 
 class Hardtanh(Activation):
@@ -134,8 +136,7 @@ class Hardtanh(Activation):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.min_val, self.max_val = min_val, max_val
-        self.check_settings()
+        self.keep(inplace, min_val=min_val, max_val=max_val)
 
 
 class Softplus(Activation):
@@ -144,8 +145,7 @@ class Softplus(Activation):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
-        self.beta, self.threshold = beta, threshold
-        self.check_settings()
+        self.keep(beta=beta, threshold=threshold)
 
 
 class Hardshrink(Activation):
@@ -154,8 +154,7 @@ class Hardshrink(Activation):
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
-        self.lambd = lambd
-        self.check_settings()
+        self.keep(lambd=lambd)
 
     def extra_repr(self) -> str:
         return str(self.lambd)
@@ -173,7 +172,7 @@ class Threshold(Activation):
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()
-        self.threshold, self.value = threshold, value
+        self.keep(inplace, threshold=threshold, value=value)
 
 
 class Softmax(Activation):
@@ -182,9 +181,9 @@ class Softmax(Activation):
     function = staticmethod(functional.softmax)
     settings = ("dim",)
 
-    def __init__(self, dim: int = -1) -> None:
+    def __init__(self, dim: int | None = -1) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = dim if dim is None else check_whole("dim", dim)
 
 
 class LogSoftmax(Softmax):
@@ -213,7 +212,7 @@ class PReLU(Module):
     ) -> None:
         super().__init__()
         check_sizes("PReLU", num_parameters=num_parameters)
-        self.num_parameters, self.init = num_parameters, init
+        self.num_parameters, self.init = num_parameters, check_number("init", init)
         self.weight = new_parameter((num_parameters,), device, dtype)
         self.reset_parameters()
 

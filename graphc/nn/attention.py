@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphc import functional, init
+from graphc.errors import ArgumentError
 from graphc.functional.attention import attention_weights
-from graphc.functional.random import check_probability
+from graphc.ir.graph import user_origin
 from graphc.nn.linear import Linear
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_share, check_switches
 from graphc.tensor import DType, Tensor, as_tensor
 
 PARTS = ("q", "k", "v")
@@ -44,11 +46,14 @@ class MultiheadAttention(Module):
     ) -> None:
         super().__init__()
         self.kdim, self.vdim = embed_dim if kdim is None else kdim, embed_dim if vdim is None else vdim
+        check_switches(bias=bias, batch_first=batch_first)
         check_sizes("MultiheadAttention", embed_dim=embed_dim, num_heads=num_heads, kdim=self.kdim, vdim=self.vdim)
         if embed_dim % num_heads:
-            raise ValueError(f"MultiheadAttention: {num_heads} heads do not divide embed_dim={embed_dim}")
+            raise ArgumentError(
+                f"MultiheadAttention: {num_heads} heads do not divide embed_dim={embed_dim}", user_origin()
+            )
         self.embed_dim, self.num_heads, self.batch_first = embed_dim, num_heads, batch_first
-        self.dropout, self.head_dim = check_probability(dropout), embed_dim // num_heads
+        self.dropout, self.head_dim = check_share("dropout", dropout), embed_dim // num_heads
         alike = self.kdim == self.vdim == embed_dim
         self.in_proj_weight = new_parameter((3 * embed_dim, embed_dim), device, dtype) if alike else None
         for part, features in zip(PARTS, (embed_dim, self.kdim, self.vdim), strict=True):

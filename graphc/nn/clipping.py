@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from graphc.arrays import as_array
 from graphc.errors import GradientError, ShapeError, TraceError
 from graphc.functional import abs as absolute
 from graphc.functional import cast, clip, maximum, minimum, pow, sqrt
 from graphc.ir.graph import user_origin
-from graphc.tensor import Gradient, Parameter, Tensor, active_trace, no_grad
+from graphc.settings import check_list, check_number, check_switch, require
+from graphc.tensor import Gradient, Parameter, Tensor, active_trace, as_tensor, no_grad
+
+PARAMETERS = "a list of parameters, such as net.parameters()"
 
 
 def clip_grad_norm_(parameters: Any, max_norm: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
@@ -23,7 +27,7 @@ def clip_grad_norm_(parameters: Any, max_norm: Any, norm_type: float = 2.0, erro
     max_norm    a number from 0 on, or a gx.scalar
     norm_type   p of the norm over all elements of all gradients; math.inf for the largest of them
 
-    Call it between loss.backward() and optimizer.step(). Raises ValueError for a norm_type or max_norm that makes no
+    Call it between loss.backward() and optimizer.step(). Raises ArgumentError for a norm_type or max_norm that makes no
     sense, TraceError outside of a traced step, GradientError when no parameter has a gradient.
     error_if_nonfinite is a matter of the whole step: return the norm from it and make it with nan="raise".
     """
@@ -35,12 +39,13 @@ def clip_grad_norm_(parameters: Any, max_norm: Any, norm_type: float = 2.0, erro
 
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """The norm of all elements of all tensors as one vector; errors as in clip_grad_norm_."""
-    if error_if_nonfinite:
+    if check_switch("error_if_nonfinite", error_if_nonfinite):
         advice = ['return the norm from the step, and make the step with nan="raise"']
         raise TraceError("error_if_nonfinite=True: a traced step cannot stop halfway", user_origin(), advice)
-    given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    if not norm_type > 0:
-        raise ValueError(f"norm_type is {norm_type}; it must be above 0")
+    several = [tensors] if isinstance(tensors, Tensor) else check_list("tensors", tensors)
+    given = [as_tensor(tensor) for tensor in several]
+    require(bool(given), "tensors", given, "at least one")
+    check_number("norm_type", norm_type, 0, above=True)
     with no_grad():
         if norm_type == math.inf:
             return functools.reduce(maximum, [absolute(tensor).max() for tensor in given])
@@ -68,12 +73,12 @@ def clip_grad_value_(parameters: Any, clip_value: Any) -> None:
 
 def parameters_to_vector(parameters: Iterable[Parameter]) -> np.ndarray[Any, Any]:
     """The present numbers of all parameters, one after the other."""
-    return np.concatenate([parameter.numpy().reshape(-1) for parameter in parameters])
+    return np.concatenate([parameter.numpy().reshape(-1) for parameter in listed(parameters)])
 
 
 def vector_to_parameters(vec: Any, parameters: Iterable[Parameter]) -> None:
     """Put the numbers of parameters_to_vector back. Raises ShapeError, before anything changes, for another length."""
-    held, vector = list(parameters), np.asarray(vec)
+    held, vector = listed(parameters), as_array(vec, "vec")
     sizes = [parameter.storage.array.size for parameter in held]
     if vector.shape != (sum(sizes),):
         found = "x".join(str(extent) for extent in vector.shape)
@@ -85,7 +90,7 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Parameter]) -> None:
 def with_gradients(what: str, parameters: Any) -> list[Any]:
     """The parameters that have a gradient in this trace. Raises GradientError where none has."""
     active_trace(f"{what}()")
-    given = [parameters] if isinstance(parameters, Parameter) else list(parameters)
+    given = listed(parameters)
     held = [parameter for parameter in given if parameter.grad is not None]
     if not held:
         advice = ["call loss.backward() before it, on a loss that depends on the parameters"]
@@ -93,9 +98,20 @@ def with_gradients(what: str, parameters: Any) -> list[Any]:
     return held
 
 
+def listed(parameters: Any) -> list[Parameter]:
+    """One parameter or several, as a list that is not empty."""
+    given = [parameters] if isinstance(parameters, Parameter) else check_list("parameters", parameters, PARAMETERS)
+    for parameter in given:
+        require(isinstance(parameter, Parameter), "one of the parameters", parameter, "a gx.Parameter")
+    require(bool(given), "parameters", given, PARAMETERS)
+    return given
+
+
 def check_bound(name: str, bound: Any) -> None:
-    if not isinstance(bound, Tensor) and not bound >= 0:
-        raise ValueError(f"{name} is {bound}; it must be at least 0")
+    """Refuse what is neither a number from 0 on nor a tensor of one number."""
+    if isinstance(bound, Tensor):
+        return require(bound.ndim == 0, name, bound, "a number, or a tensor of one number")
+    check_number(name, bound, 0)
 
 
 def total(tensors: list[Tensor]) -> Tensor:

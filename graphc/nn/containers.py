@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Self
 
+from graphc.errors import ArgumentError
+from graphc.ir.graph import user_origin
 from graphc.nn.module import Module
+from graphc.settings import check_list, check_whole, require
 from graphc.tensor import Parameter, Tensor
 
 
@@ -52,7 +55,7 @@ class Indexed(Holder):
 
     def __delitem__(self, index: int | slice) -> None:
         parts = list(self)
-        del parts[index]
+        del parts[index if isinstance(index, slice) else check_whole("index", index)]
         self._renumber(parts)
 
     def __iadd__(self, parts: Iterable[Any]) -> Self:
@@ -67,14 +70,14 @@ class Indexed(Holder):
         return self
 
     def extend(self, parts: Iterable[Any]) -> Self:
-        for part in list(parts):
+        for part in check_list("parts", parts, "a list of the parts to add"):
             self.append(part)
         return self
 
     def insert(self, index: int, part: Any) -> Self:
         """One more before an index; all get new numbers."""
         parts = list(self)
-        parts.insert(index, part)
+        parts.insert(check_whole("index", index), part)
         self._renumber(parts)
         return self
 
@@ -85,7 +88,7 @@ class Indexed(Holder):
         return part
 
     def _name_at(self, index: int) -> str:
-        names = list(self._held())
+        names, index = list(self._held()), check_whole("index", index)
         if not -len(names) <= index < len(names):
             raise IndexError(f"index {index} is outside of {type(self).__name__} with {len(names)} parts")
         return names[index]
@@ -104,6 +107,9 @@ class Sequential(Indexed):
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], list | tuple):
+            advice = ["put a * before it: nn.Sequential(*modules)"]
+            raise ArgumentError("Sequential takes modules one by one, got a list of them", user_origin(), advice)
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             named = list(modules[0].items())
         else:
@@ -135,7 +141,7 @@ class ModuleList(Indexed):
         self.extend(modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
-        return ModuleList([*self, *other])
+        return ModuleList([*self, *check_list("other", other, "a list of modules")])
 
 
 class ParameterList(ParameterHolder, Indexed):
@@ -170,7 +176,7 @@ class ModuleDict(Named):
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
         super().__init__()
-        self.update(modules)
+        self.update(named_parts("modules", modules))
 
 
 class ParameterDict(ParameterHolder, Named):
@@ -178,8 +184,18 @@ class ParameterDict(ParameterHolder, Named):
 
     def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
         super().__init__()
-        self.update(parameters)
+        self.update(named_parts("parameters", parameters))
 
     def copy(self) -> ParameterDict:
         """Another dictionary of the same parameters."""
         return ParameterDict(self)
+
+
+def named_parts(name: str, given: Any) -> Mapping[str, Any]:
+    """A dictionary, or pairs that make one."""
+    if isinstance(given, Mapping):
+        return given
+    text = "a dict, or a list of (name, part)"
+    pairs = check_list(name, given, text)
+    require(all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs), name, given, text)
+    return dict(pairs)

@@ -19,6 +19,7 @@ from graphc.functional.windows import ends_of, for_axes, windows_of
 from graphc.ir.graph import user_origin
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_choice, check_list, check_switch
 from graphc.tensor import DType, Tensor, as_tensor
 
 MODES = ("zeros", "reflect", "replicate", "circular")
@@ -40,9 +41,11 @@ class ChannelFilter(Module):
         stride: Any,
         dilation: Any,
         groups: int,
+        bias: bool,
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        check_switch("bias", bias)
         check_sizes(name, in_channels=in_channels, out_channels=out_channels)
         check_groups(name, groups, in_channels, out_channels)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -105,13 +108,11 @@ class Convolution(ChannelFilter):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups, bias)
         name = type(self).__name__
-        if padding_mode not in MODES:
-            raise ValueError(f"{name}: padding_mode={padding_mode!r} is not a choice; use one of {', '.join(MODES)}")
         self.windows = convolution_windows(name, self.kernel_size, self.stride, padding, self.dilation)
         self.padding = padding if isinstance(padding, str) else for_axes(name, "padding", padding, self.axes, least=0)
-        self.padding_mode = padding_mode
+        self.padding_mode = check_choice(f"{name}: padding_mode", padding_mode, MODES)
         self.weight = new_parameter((out_channels, in_channels // groups, *self.kernel_size), device, dtype)
         self.bias = new_parameter((out_channels,), device, dtype) if bias else None
         self.reset_parameters()
@@ -163,10 +164,9 @@ class TransposedConvolution(ChannelFilter):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, groups, bias)
         name = type(self).__name__
-        if padding_mode != "zeros":
-            raise ValueError(f'{name}: padding_mode={padding_mode!r} is not a choice; it takes "zeros" only')
+        check_choice(f"{name}: padding_mode", padding_mode, ["zeros"])
         self.padding = for_axes(name, "padding", padding, self.axes, least=0)
         self.output_padding = for_axes(name, "output_padding", output_padding, self.axes, least=0)
         self.weight = new_parameter((in_channels, out_channels // groups, *self.kernel_size), device, dtype)
@@ -183,7 +183,7 @@ class TransposedConvolution(ChannelFilter):
     def added_for(self, x: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
         """The output padding that makes results of that size."""
         name = type(self).__name__
-        wanted = for_axes(name, "output_size", list(output_size)[-self.axes :], self.axes)
+        wanted = for_axes(name, "output_size", check_list("output_size", output_size)[-self.axes :], self.axes)
         windows = windows_of(name, self.kernel_size, self.stride, self.padding, self.dilation)
         found = []
         for extent, window, size in zip(x.value.shape[-self.axes :], windows, wanted, strict=True):

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from graphc import functional
-from graphc.functional.random import check_probability
 from graphc.nn.module import Module
+from graphc.settings import check_share, check_switch
 from graphc.tensor import Tensor
 
 
 class Dropout(Module):
-    """0 with probability p, the other elements divided by 1 - p. Raises ValueError for a p outside of [0, 1]."""
+    """0 with probability p, the other elements divided by 1 - p. Raises ArgumentError for a p outside of [0, 1]."""
 
     function: ClassVar[Callable[..., Tensor]] = staticmethod(functional.dropout)
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        self.p, self.inplace = check_probability(p), inplace
+        self.p, self.inplace = check_share("p", p), check_switch("inplace", inplace)
 
     def forward(self, x: Any) -> Tensor:
         return type(self).function(x, self.p, self.training)

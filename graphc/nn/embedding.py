@@ -9,6 +9,7 @@ from graphc.errors import ShapeError
 from graphc.ir.graph import user_origin
 from graphc.nn.misfit import check_sizes
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_switch, check_whole
 from graphc.tensor import DType, Parameter, Tensor
 
 
@@ -34,7 +35,8 @@ class Embedding(Module):
     ) -> None:
         super().__init__()
         check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+        check_switch("sparse", sparse)
+        if padding_idx is not None and not -num_embeddings <= check_whole("padding_idx", padding_idx) < num_embeddings:
             raise ShapeError(f"padding_idx={padding_idx} is outside of {num_embeddings} embeddings", user_origin())
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
@@ -44,6 +46,7 @@ class Embedding(Module):
     @classmethod
     def from_pretrained(cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None) -> Self:
         """A table of given rows, which steps do not update unless freeze is False."""
+        check_switch("freeze", freeze)
         table = Parameter(embeddings)
         if table.ndim != 2:
             raise ShapeError(f"embeddings are a matrix of rows, got {table.type}", user_origin())

@@ -9,6 +9,7 @@ from typing import Any
 from graphc import functional, init
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_list, check_switch, check_whole
 from graphc.tensor import DType, Tensor, as_tensor, normal_axes
 
 
@@ -27,7 +28,7 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim, self.end_dim = check_whole("start_dim", start_dim), check_whole("end_dim", end_dim)
 
     def forward(self, x: Any) -> Tensor:
         return functional.flatten(x, self.start_dim, self.end_dim)
@@ -41,7 +42,9 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
         super().__init__()
-        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        extents = check_list("unflattened_size", unflattened_size, "a list of extents")
+        self.dim = check_whole("dim", dim)
+        self.unflattened_size = tuple(check_whole("unflattened_size", extent, -1) for extent in extents)
 
     def forward(self, x: Any) -> Tensor:
         tensor = as_tensor(x)
@@ -64,6 +67,7 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         check_sizes("Linear", in_features=in_features, out_features=out_features)
+        check_switch("bias", bias)
         self.in_features, self.out_features = in_features, out_features
         self.weight = new_parameter((out_features, in_features), device, dtype)
         self.bias = new_parameter((out_features,), device, dtype) if bias else None
@@ -104,6 +108,7 @@ class Bilinear(Module):
     ) -> None:
         super().__init__()
         check_sizes("Bilinear", in1_features=in1_features, in2_features=in2_features, out_features=out_features)
+        check_switch("bias", bias)
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         self.weight = new_parameter((out_features, in1_features, in2_features), device, dtype)
         self.bias = new_parameter((out_features,), device, dtype) if bias else None

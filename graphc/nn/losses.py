@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
 from graphc import functional
-from graphc.functional.losses import REDUCTIONS, check_reduction
+from graphc.errors import ArgumentError
+from graphc.ir.graph import user_origin
 from graphc.nn.module import Module
+from graphc.settings import check_whole
 from graphc.tensor import Tensor
+
+ROW, LABEL = np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
 
 
 class Measure(Module):
     """A function of tensors and its settings; weights among them are buffers, as in PyTorch."""
 
     function: ClassVar[Callable[..., Tensor]]
+    example: ClassVar[tuple[Any, ...]] = (ROW, ROW)  # operands that it takes
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        inspect.signature(self.function).bind_partial(**settings)  # TypeError for a setting it does not have
         self.settings = tuple(settings)
         for name, setting in settings.items():
             (self.register_buffer if name.endswith("weight") else self.__setattr__)(name, setting)
+        # What the function refuses is refused here rather than at the first call; shapes are known only there.
+        self.function(*self.example, **{name: settings[name] for name in settings.keys() - {*self._buffers, "dim"}})
 
     def forward(self, *operands: Any, **named: Any) -> Tensor:
+        given, wanted = len(operands) + len(named), len(self.example)
+        if given != wanted:
+            raise ArgumentError(f"{type(self).__name__} takes {wanted} tensors, got {given}", user_origin())
         return self.function(*operands, **named, **{name: getattr(self, name) for name in self.settings})
 
 
 class Loss(Measure):
-    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
-
     def __init__(self, *, reduction: str = "mean", **settings: Any) -> None:
-        super().__init__(reduction=check_reduction(reduction, self.reductions), **settings)
+        super().__init__(reduction=reduction, **settings)
 
 
 class MSELoss(Loss):
@@ -68,6 +76,7 @@ class PoissonNLLLoss(Loss):
 
 class GaussianNLLLoss(Loss):
     function = staticmethod(functional.gaussian_nll_loss)
+    example = (ROW, ROW, ROW)
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction, full=full, eps=eps)
@@ -89,7 +98,6 @@ class BCEWithLogitsLoss(Loss):
 
 class KLDivLoss(Loss):
     function = staticmethod(functional.kl_div)
-    reductions = (*REDUCTIONS, "batchmean")
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction=reduction, log_target=log_target)
@@ -97,6 +105,7 @@ class KLDivLoss(Loss):
 
 class CrossEntropyLoss(Loss):
     function = staticmethod(functional.cross_entropy)
+    example = (ROW, LABEL)
 
     def __init__(
         self,
@@ -111,6 +120,7 @@ class CrossEntropyLoss(Loss):
 
 class NLLLoss(Loss):
     function = staticmethod(functional.nll_loss)
+    example = (ROW, LABEL)
 
     def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction, weight=weight, ignore_index=ignore_index)
@@ -118,6 +128,7 @@ class NLLLoss(Loss):
 
 class MultiMarginLoss(Loss):
     function = staticmethod(functional.multi_margin_loss)
+    example = (ROW, LABEL)
 
     def __init__(self, p: int = 1, margin: float = 1.0, weight: Any = None, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction, p=p, margin=margin, weight=weight)
@@ -145,6 +156,7 @@ class SoftMarginLoss(Loss):
 
 class MarginRankingLoss(Loss):
     function = staticmethod(functional.margin_ranking_loss)
+    example = (ROW, ROW, ROW)
 
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction, margin=margin)
@@ -152,6 +164,7 @@ class MarginRankingLoss(Loss):
 
 class CosineEmbeddingLoss(Loss):
     function = staticmethod(functional.cosine_embedding_loss)
+    example = (ROW, ROW, LABEL)
 
     def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction, margin=margin)
@@ -159,6 +172,7 @@ class CosineEmbeddingLoss(Loss):
 
 class TripletMarginLoss(Loss):
     function = staticmethod(functional.triplet_margin_loss)
+    example = (ROW, ROW, ROW)
 
     def __init__(
         self,
@@ -176,7 +190,7 @@ class CosineSimilarity(Measure):
     function = staticmethod(functional.cosine_similarity)
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
-        super().__init__(dim=dim, eps=eps)
+        super().__init__(dim=check_whole("dim", dim), eps=eps)
 
 
 class PairwiseDistance(Measure):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.errors import GraphcError, ShapeError, shown_file
 from graphc.ir import ops
 from graphc.ir.graph import PACKAGE, Origin, user_origin
+from graphc.settings import check_whole
 from graphc.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -31,12 +32,9 @@ def show_declaration(error: GraphcError, layer: Module) -> None:
 
 
 def check_sizes(layer: str, **sizes: Any) -> None:
-    """Raise TypeError or ShapeError for sizes of a layer that are not whole numbers of at least 1."""
+    """Refuse sizes of a layer that are not whole numbers of at least 1."""
     for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"{layer}: {name} is a whole number, got {size!r}")
-        if size < 1:
-            raise ShapeError(f"{layer}: {name}={size} must be at least 1", user_origin())
+        check_whole(f"{layer}: {name}", size, 1)
 
 
 def argument(origin: Origin | None, name: str) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 
 from graphc.arrays import as_array
 from graphc.cuda import check_device
-from graphc.errors import DTypeError, GraphcError
+from graphc.errors import ArgumentError, DTypeError, GraphcError
 from graphc.function import load_named
 from graphc.ir.graph import in_module, user_origin
 from graphc.ir.types import FLOATS
 from graphc.nn.misfit import show_declaration
-from graphc.tensor import DType, Parameter, f32, f64
+from graphc.settings import check_function, check_switch, require
+from graphc.tensor import DType, Parameter, as_dtype, f32, f64
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 
@@ -51,6 +52,10 @@ class Module:
         except GraphcError as error:
             show_declaration(error, self)
             raise
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise
+            raise ArgumentError(str(error), user_origin()) from None  # forward does not take these arguments
 
     # -- attributes
 
@@ -67,7 +72,10 @@ class Module:
             known[name] = None
         else:
             kind = "a parameter" if known is self._parameters else "a module"
-            raise TypeError(f"{name} of {type(self).__name__} is {kind}; {type(value).__name__} cannot take its place")
+            raise ArgumentError(
+                f"{name} of {type(self).__name__} is {kind}; {type(value).__name__} cannot take its place",
+                user_origin(),
+            )
 
     def __getattr__(self, name: str) -> Any:
         known = None if name.startswith("__") else self._register_of(name)
@@ -91,10 +99,10 @@ class Module:
 
     def _register(self, kind: str, name: str, value: Any) -> None:
         """Enter a value into one register, out of all others."""
-        if not isinstance(name, str) or not name or "." in name:
-            raise KeyError(f"{name!r} cannot name a part of a module; use a text without dots")
-        if name in ("training", "declared") or hasattr(type(self), name):
-            raise KeyError(f"{name!r} of {type(self).__name__} is something else; name the part otherwise")
+        fits = isinstance(name, str) and name != "" and "." not in name
+        require(fits, "the name of a part", name, "a text without dots")
+        taken = name in ("training", "declared") or hasattr(type(self), name)
+        require(not taken, "the name of a part", name, f"another, since {type(self).__name__}.{name} is something else")
         known = self._register_of(name)
         if known is not None and known is not self.__dict__[kind]:
             del known[name]
@@ -110,7 +118,10 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """A parameter under a name; None keeps the name without one."""
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(f"{name} of {type(self).__name__} must be a Parameter or None, got {type(param).__name__}")
+            raise ArgumentError(
+                f"{name} of {type(self).__name__} must be a Parameter or None, got {type(param).__name__}",
+                user_origin(),
+            )
         self._register("_parameters", name, param)
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
@@ -118,6 +129,7 @@ class Module:
 
         Setting the attribute later copies into it; inside a traced step that is recorded as an update.
         """
+        check_switch("persistent", persistent)
         dtype = tensor.dtype if isinstance(tensor, Parameter) else None
         buffer = None if tensor is None else Parameter(tensor, name, requires_grad=False, dtype=dtype)
         self._register("_buffers", name, buffer)
@@ -126,7 +138,9 @@ class Module:
     def add_module(self, name: str, module: Module | None) -> None:
         """A module under a name; None keeps the name without one."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{name} of {type(self).__name__} must be a Module or None, got {type(module).__name__}")
+            raise ArgumentError(
+                f"{name} of {type(self).__name__} must be a Module or None, got {type(module).__name__}", user_origin()
+            )
         self._register("_modules", name, module)
 
     register_module = add_module
@@ -174,6 +188,7 @@ class Module:
 
     def get_submodule(self, target: str) -> Module:
         """The module at a dotted path below this one."""
+        require(isinstance(target, str), "target", target, "a dotted name")
         found = dict(walk(self, ""))
         if target not in found:
             raise AttributeError(f"{type(self).__name__} has no module {target!r}; it has {', '.join(found)}")
@@ -188,6 +203,7 @@ class Module:
         return self._get("_buffers", target)
 
     def _get(self, kind: str, target: str) -> Parameter:
+        require(isinstance(target, str), "target", target, "a dotted name")
         path, _, name = target.rpartition(".")
         found = self.get_submodule(path).__dict__[kind].get(name)
         if found is None:
@@ -198,6 +214,7 @@ class Module:
 
     def state_dict(self, prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
         """Copies of all parameters and persistent buffers by dotted name; shared ones under each of their names."""
+        require(isinstance(prefix, str), "prefix", prefix, "a text")
         return {prefix + name: parameter.numpy() for name, parameter in self._state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
@@ -207,6 +224,8 @@ class Module:
 
         Raises CheckpointError, before anything changes, for missing and unexpected names and for other shapes.
         """
+        require(isinstance(state_dict, Mapping), "state_dict", state_dict, "a dict of arrays")
+        check_switch("strict", strict)
         own = self._state()
         given = {name: as_array(array, f"{name} in the state") for name, array in state_dict.items()}
         common = own.keys() & given.keys()
@@ -228,6 +247,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, or evaluation mode, for this module and all below; the next compile uses it."""
+        check_switch("mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -237,6 +257,7 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Whether backward() gives the parameters gradients; a frozen parameter is not updated."""
+        check_switch("requires_grad", requires_grad)
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
@@ -248,6 +269,7 @@ class Module:
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` with every module below, then with this one."""
+        check_function("fn", fn)
         for module in self.children():
             module.apply(fn)
         fn(self)
@@ -261,11 +283,12 @@ class Module:
         Where a step runs is chosen when it is compiled. Raises TraceError for a device that is not there and for
         parameters that a compiled function works on, DTypeError for a dtype that is not f32 or f64.
         """
-        place, wanted = (None, device) if isinstance(device, DType) else (device, dtype)
+        named = isinstance(device, DType | np.dtype | type)
+        place, given = (None, device) if named else (device, dtype)
         if place is not None:
             check_device(str(place))
-        if wanted is not None:
-            check_float(wanted)
+        if given is not None:
+            wanted = check_float(given)
             for held in (*self.parameters(), *self.buffers()):
                 if held.dtype.name in FLOATS:
                     held.convert_(wanted)
@@ -315,7 +338,8 @@ def name_parameters(module: Module, path: str = "") -> None:
             parameter.name = name
 
 
-def check_float(dtype: DType) -> DType:
+def check_float(given: Any) -> DType:
+    dtype = as_dtype(given)
     if dtype.name not in FLOATS:
         raise DTypeError(f"parameters of layers are f32 or f64, not {dtype.name}", user_origin())
     return dtype
@@ -329,7 +353,13 @@ def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: DType | Non
     if device is not None:
         check_device(str(device))
     wanted = f32 if dtype is None else check_float(dtype)
-    return Parameter(np.empty(shape, wanted.numpy), dtype=wanted)
+    try:
+        numbers = np.empty(shape, wanted.numpy)
+    except (MemoryError, ValueError):  # the latter where not even the count of bytes is possible
+        extents = ",".join(map(str, shape))
+        message = f"a parameter {wanted.name}[{extents}] does not fit into memory; give the layer smaller sizes"
+        raise ArgumentError(message, user_origin()) from None
+    return Parameter(numbers, dtype=wanted)
 
 
 def forget_gradient(parameter: Parameter) -> None:

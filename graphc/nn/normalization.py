@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from graphc import functional, init
+from graphc.errors import ArgumentError
 from graphc.functional.normalization import check_recording
+from graphc.ir.graph import user_origin
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_number, check_switches
 from graphc.tensor import DType, Tensor, as_tensor, no_grad
 
 
@@ -33,7 +36,9 @@ class ChannelNorm(Module):
     ) -> None:
         super().__init__()
         check_sizes(type(self).__name__, num_features=num_features)
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        check_switches(affine=affine, track_running_stats=track_running_stats, bias=bias)
+        self.num_features, self.eps = num_features, check_number("eps", eps, 0)
+        self.momentum = momentum if momentum is None else check_number("momentum", momentum)
         self.affine, self.track_running_stats = affine, track_running_stats
         shape = (num_features,)
         self.weight = new_parameter(shape, device, dtype) if affine else None
@@ -200,9 +205,11 @@ class GroupNorm(Module):
     ) -> None:
         super().__init__()
         check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        check_switches(affine=affine, bias=bias)
         if num_channels % num_groups:
-            raise ValueError(f"GroupNorm: {num_groups} groups do not divide {num_channels} channels")
-        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+            raise ArgumentError(f"GroupNorm: {num_groups} groups do not divide {num_channels} channels", user_origin())
+        self.num_groups, self.num_channels, self.affine = num_groups, num_channels, affine
+        self.eps = check_number("eps", eps, 0)
         self.weight = new_parameter((num_channels,), device, dtype) if affine else None
         self.bias = new_parameter((num_channels,), device, dtype) if affine and bias else None
         self.reset_parameters()
@@ -238,8 +245,9 @@ class LayerNorm(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_switches(elementwise_affine=elementwise_affine, bias=bias)
         self.normalized_shape = shape = checked_shape("LayerNorm", normalized_shape)
-        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.eps, self.elementwise_affine = check_number("eps", eps, 0), elementwise_affine
         self.weight = new_parameter(shape, device, dtype) if elementwise_affine else None
         self.bias = new_parameter(shape, device, dtype) if elementwise_affine and bias else None
         self.reset_parameters()
@@ -274,8 +282,10 @@ class RMSNorm(Module):
         dtype: DType | None = None,
     ) -> None:
         super().__init__()
+        check_switches(elementwise_affine=elementwise_affine)
         self.normalized_shape = shape = checked_shape("RMSNorm", normalized_shape)
-        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.eps = eps if eps is None else check_number("eps", eps, 0)
+        self.elementwise_affine = elementwise_affine
         self.weight = new_parameter(shape, device, dtype) if elementwise_affine else None
         self.reset_parameters()
 
@@ -297,7 +307,8 @@ class LocalResponseNorm(Module):
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         check_sizes("LocalResponseNorm", size=size)
-        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.size, self.alpha = size, check_number("alpha", alpha)
+        self.beta, self.k = check_number("beta", beta), check_number("k", k)
 
     def forward(self, x: Any) -> Tensor:
         return functional.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
@@ -315,7 +326,7 @@ def start_affine(layer: Module) -> None:
 def checked_shape(layer: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     if not shape:
-        raise ValueError(f"{layer}: normalized_shape names no axis")
+        raise ArgumentError(f"{layer}: normalized_shape names no axis", user_origin())
     for size in shape:
         check_sizes(layer, normalized_shape=size)
     return shape

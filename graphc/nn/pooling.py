@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from graphc.functional.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, check_pool, max_pool, output_sizes
+from graphc.functional.pooling import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    avg_pool,
+    check_pool,
+    max_pool,
+    output_sizes,
+)
 from graphc.functional.windows import for_axes
 from graphc.nn.module import Module
+from graphc.settings import check_divisor, check_switch
 from graphc.tensor import Tensor
 
 
@@ -18,6 +26,7 @@ class Pool(Module):
     def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
         super().__init__()
         check_pool(type(self).__name__, self.axes, kernel_size, stride, padding, dilation)
+        check_switch("ceil_mode", ceil_mode)
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
 
@@ -35,7 +44,7 @@ class MaxPool(Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
-        self.return_indices = return_indices
+        self.return_indices = check_switch("return_indices", return_indices)
 
     def forward(self, x: Any) -> Any:
         settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
@@ -79,7 +88,10 @@ class AvgPool(Pool):
         divisor_override: int | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding, 1, ceil_mode)
-        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
+        self.count_include_pad = check_switch("count_include_pad", count_include_pad)
+        if divisor_override is not None:
+            check_divisor("divisor_override", divisor_override)
+        self.divisor_override = divisor_override
 
     def forward(self, x: Any) -> Tensor:
         settings = (self.ceil_mode, self.count_include_pad, self.divisor_override)
@@ -164,7 +176,7 @@ class AdaptiveMaxPool(AdaptivePool):
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
-        self.return_indices = return_indices
+        self.return_indices = check_switch("return_indices", return_indices)
 
     def forward(self, x: Any) -> Any:
         return adaptive_max_pool(type(self).__name__, self.axes, x, self.output_size, self.return_indices)

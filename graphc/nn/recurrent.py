@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from graphc import functional, init
 from graphc.control import scan
-from graphc.functional.random import check_probability
 from graphc.functional.recurrent import gru_gates, lstm_gates
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
+from graphc.settings import check_choice, check_share, check_switch, check_switches, is_whole, require
 from graphc.tensor import DType, Parameter, Tensor, as_floats
 
 States = tuple[Tensor, ...]  # h, or h and c
@@ -69,10 +69,11 @@ class Recurrent(Module):
     ) -> None:
         super().__init__()
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        if self.proj_size not in range(hidden_size):
-            raise ValueError(f"proj_size={self.proj_size} must be at least 0 and below hidden_size={hidden_size}")
+        check_switches(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
+        fits = is_whole(self.proj_size) and 0 <= self.proj_size < hidden_size
+        require(fits, "proj_size", self.proj_size, f"a whole number from 0 up to but without hidden_size={hidden_size}")
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
-        self.batch_first, self.dropout, self.bidirectional = batch_first, check_probability(dropout), bidirectional
+        self.batch_first, self.dropout, self.bidirectional = batch_first, check_share("dropout", dropout), bidirectional
         for layer in range(num_layers):
             features = len(self.ends) * self.state_sizes[0] if layer else input_size
             for end in self.ends:
@@ -180,7 +181,7 @@ class RNN(Recurrent):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        self.nonlinearity = checked_nonlinearity(nonlinearity)
+        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
     def step(self, given: Tensor, states: States, weights: Weights) -> States:
@@ -257,7 +258,7 @@ class RecurrentCell(Module):
     ) -> None:
         super().__init__()
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
-        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, check_switch("bias", bias)
         rows = self.gates * hidden_size
         self.weight_ih = new_parameter((rows, input_size), device, dtype)
         self.weight_hh = new_parameter((rows, hidden_size), device, dtype)
@@ -299,7 +300,7 @@ class RNNCell(RecurrentCell):
         device: Any = None,
         dtype: DType | None = None,
     ) -> None:
-        self.nonlinearity = checked_nonlinearity(nonlinearity)
+        self.nonlinearity = check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         super().__init__(input_size, hidden_size, bias, device, dtype)
 
     def forward(self, x: Any, hx: Any = None) -> Tensor:
@@ -334,12 +335,6 @@ def start_evenly(layer: Recurrent | RecurrentCell) -> None:
     limit = 1 / math.sqrt(layer.hidden_size)
     for parameter in layer.parameters():
         init.uniform_(parameter, -limit, limit)
-
-
-def checked_nonlinearity(name: str) -> str:
-    if name not in NONLINEARITIES:
-        raise ValueError(f"nonlinearity={name!r} is not a choice; it is {' or '.join(map(repr, NONLINEARITIES))}")
-    return name
 
 
 def titled(layer: Recurrent | RecurrentCell) -> str:

@@ -18,6 +18,7 @@ from graphc.nn.linear import Linear
 from graphc.nn.misfit import check_sizes
 from graphc.nn.module import Module
 from graphc.nn.normalization import LayerNorm
+from graphc.settings import check_switch, require
 from graphc.tensor import DType, Tensor
 
 Part = Callable[[Any], Tensor]
@@ -54,10 +55,9 @@ class TransformerLayer(Module):
     ) -> None:
         super().__init__()
         check_sizes(type(self).__name__, d_model=d_model, nhead=nhead, dim_feedforward=dim_feedforward)
-        if isinstance(activation, str) and activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r} is not a choice; use relu, gelu or a function")
-        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
-        self.norm_first = norm_first
+        self.activation: Any = ACTIVATIONS.get(activation) if isinstance(activation, str) else activation
+        require(callable(self.activation), "activation", activation, "'relu', 'gelu' or a function")
+        self.norm_first = check_switch("norm_first", norm_first)
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         for name in self.attentions:
             setattr(self, name, MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **made))
@@ -126,6 +126,8 @@ class Layers(Module):
     def __init__(self, layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
         check_sizes(type(self).__name__, num_layers=num_layers)
+        require(isinstance(layer, Module), "the layer", layer, "a module")
+        require(norm is None or isinstance(norm, Module), "norm", norm, "a module or None")
         self.layers = ModuleList(copy.deepcopy(layer) for _ in range(num_layers))
         self.num_layers = num_layers
         self.norm = norm

@@ -12,6 +12,7 @@ from graphc.function import load_named, unique
 from graphc.functional import where
 from graphc.nn.clipping import clip_grad_norm_
 from graphc.optim.optimizer import Group, Optimizer, kept
+from graphc.settings import check_number, check_whole, require
 from graphc.tensor import Gradient, Parameter, Tensor, active_trace, no_grad
 
 
@@ -26,13 +27,9 @@ class Accumulate:
     """
 
     def __init__(self, optimizer: Optimizer, steps: int, max_norm: float | None = None) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Accumulate needs an optimizer, got {type(optimizer).__name__}")
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise ValueError(f"steps is {steps!r}; it must be a whole number from 1 on")
-        if max_norm is not None and not max_norm >= 0:
-            raise ValueError(f"max_norm is {max_norm}; it must be at least 0")
-        self.optimizer, self.steps, self.max_norm = optimizer, steps, max_norm
+        require(isinstance(optimizer, Optimizer), "optimizer", optimizer, "an optimizer")
+        self.optimizer, self.steps = optimizer, check_whole("steps", steps, 1)
+        self.max_norm = max_norm if max_norm is None else check_number("max_norm", max_norm, 0)
         self.calls = kept(0, "calls")  # since the last update
         self.sums: dict[Parameter, Parameter] = {}
 
@@ -91,6 +88,7 @@ class Accumulate:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Put a state_dict back; errors as in Optimizer.load_state_dict."""
+        require(isinstance(state_dict, Mapping), "state_dict", state_dict, "a dict of arrays")
         sums = self.named_sums()
         own = {name: array for name, array in state_dict.items() if name in sums}
         load_named({name: Parameter(array.numpy()) for name, array in sums.items()}, own, "Accumulate")

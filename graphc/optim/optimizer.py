@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import CheckpointError, GradientError
+from graphc.errors import ArgumentError, CheckpointError, GradientError
 from graphc.function import load_named, unique
 from graphc.functional import abs as absolute
 from graphc.functional import cast, where
 from graphc.ir.graph import user_origin
 from graphc.nn import forget_gradient
 from graphc.optim.torch_state import read_torch_state, write_torch_state
+from graphc.settings import check_list, check_number, check_switch, is_number, require
 from graphc.tensor import Parameter, Scalar, Tensor, active_trace, f64, i64, no_grad
 
 Settings = dict[str, Any]
@@ -66,10 +68,13 @@ class Group(dict[str, Any]):
                 self.scalars[key] = made[0] if len(made) == 1 else made
 
     def __setitem__(self, key: str, value: Any) -> None:
+        if key in (*SCHEDULED, "initial_lr"):
+            check_kind(key, value)
         if not self.takes(key, value):
-            raise ValueError(
+            raise ArgumentError(
                 f"{key} is {self[key]} in a step that is already compiled and cannot become {value}; "
-                "set it before the step is made"
+                "set it before the step is made",
+                user_origin(),
             )
         super().__setitem__(key, value)
 
@@ -103,23 +108,30 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], settings: Settings) -> None:
         if isinstance(params, (Tensor, Mapping)):
-            raise TypeError(f"params must be a list of parameters or of dicts, got one {type(params).__name__}")
+            raise ArgumentError(
+                f"params must be a list of parameters or of dicts, got one {type(params).__name__}", user_origin()
+            )
         self.defaults = settings
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, dict[str, Parameter]] = {}
-        given = list(params)
+        given = check_list("params", params, "a list of parameters, such as net.parameters()")
         if not given:
-            raise ValueError("the optimizer got no parameters; was net.parameters() used up before?")
+            raise ArgumentError("the optimizer got no parameters; was net.parameters() used up before?", user_origin())
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(group)
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
-        """More parameters, with their own settings. Raises TypeError, ValueError; then nothing is added."""
+        """More parameters, with their own settings. Raises ArgumentError; then nothing is added."""
+        fits = isinstance(param_group, Mapping) and "params" in param_group
+        require(fits, "param_group", param_group, 'a dict with "params" and settings')
         held = param_group["params"]
-        settings = {**self.defaults, **param_group, "params": [held] if isinstance(held, Tensor) else list(held)}
+        parameters = [held] if isinstance(held, Tensor) else check_list("params", held, "a list of parameters")
+        settings = {**self.defaults, **param_group, "params": parameters}
         unknown = settings.keys() - self.defaults.keys() - {"params", "initial_lr"}
         if unknown:
-            raise ValueError(f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(self.defaults)}")
+            raise ArgumentError(
+                f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(self.defaults)}", user_origin()
+            )
         self.check_parameters(settings["params"])
         self.check(settings)
         self.param_groups.append(Group(settings, len(self.param_groups)))
@@ -128,12 +140,14 @@ class Optimizer:
     def check_parameters(self, parameters: list[Any]) -> None:
         for parameter in parameters:
             if not isinstance(parameter, Parameter):
-                raise TypeError(f"an optimizer updates parameters, got {type(parameter).__name__}")
+                raise ArgumentError(f"an optimizer updates parameters, got {type(parameter).__name__}", user_origin())
             if parameter in self.state or sum(parameter is other for other in parameters) > 1:
-                raise ValueError(f"parameter {parameter.name or parameter.type} is given to the optimizer twice")
+                raise ArgumentError(
+                    f"parameter {parameter.name or parameter.type} is given to the optimizer twice", user_origin()
+                )
 
     def check(self, settings: Settings) -> None:
-        """Raise TypeError or ValueError for settings that make no sense."""
+        """Raise ArgumentError for settings that make no sense."""
         for key in self.defaults:
             check_setting(key, settings[key])
 
@@ -239,6 +253,7 @@ class Optimizer:
         Raises CheckpointError, before anything changes, for missing and unexpected names, for other shapes, and for
         settings that make no sense or differ from those a step was compiled with.
         """
+        require(isinstance(state_dict, Mapping), "state_dict", state_dict, "a dict of arrays")
         if "param_groups" in state_dict:
             state_dict = read_torch_state(self, state_dict)
         settings = self.named_settings()
@@ -280,33 +295,31 @@ class Optimizer:
 
 
 def check_setting(key: str, value: Any) -> None:
-    """TypeError, ValueError for a setting that makes no sense, whichever optimizer it is of."""
+    """ArgumentError for a setting that makes no sense, whichever optimizer it is of."""
     if key in SWITCHES:
-        return require(isinstance(value, bool), TypeError, key, value, "True or False")
+        check_switch(key, value)
+    elif key == "betas":
+        check_kind(key, value)
+        require(all(0 <= beta < 1 for beta in value), key, value, "two numbers from 0 up to but without 1")
+    else:
+        check_number(key, value, 0, 1 if key in AT_MOST_ONE else math.inf)
+
+
+def check_kind(key: str, value: Any) -> None:
+    """What a setting must be at any time; schedules may lead it outside of the range it starts in."""
     if key == "betas":
-        fits = isinstance(value, (tuple, list)) and len(value) == 2
-        fits = fits and all(is_number(beta) and 0 <= beta < 1 for beta in value)
-        return require(fits, ValueError, key, value, "two numbers from 0 up to but without 1")
-    require(is_number(value), TypeError, key, value, "a number")
-    require(value >= 0, ValueError, key, value, "at least 0")
-    require(key not in AT_MOST_ONE or value <= 1, ValueError, key, value, "at most 1")
-
-
-def require(holds: bool, kind: type[Exception], key: str, value: Any, text: str) -> None:
-    if not holds:
-        raise kind(f"{key} is {value!r}; it must be {text}")
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        fits = isinstance(value, tuple | list) and len(value) == 2 and all(map(is_number, value))
+        require(fits, key, value, "two numbers from 0 up to but without 1")
+    else:
+        require(is_number(value), key, value, "a number")
 
 
 def check_loaded(name: str, group: Group, key: str, value: Any) -> None:
     """CheckpointError for a setting of a state that a group cannot take."""
     try:
         check_setting(key, value)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{name} of the state makes no sense: {error}", user_origin()) from None
+    except ArgumentError as error:
+        raise CheckpointError(f"{name} of the state makes no sense: {error.message}", user_origin()) from None
     if not group.takes(key, value):
         raise CheckpointError(f"{name} is {group[key]} in a compiled step and {value} in the state", user_origin())
 

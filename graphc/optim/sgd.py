@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from graphc.functional import cast, sign
-from graphc.optim.optimizer import Group, Optimizer, Settings, require, scaled, settled
+from graphc.optim.optimizer import Group, Optimizer, Settings, scaled, settled
+from graphc.settings import require
 from graphc.tensor import Parameter, Tensor, f64
 
 
@@ -39,7 +40,7 @@ class SGD(Optimizer):
         super().check(settings)
         applies = settings["momentum"] > 0 and settings["dampening"] == 0
         advice = "False without momentum or with dampening"
-        require(applies or not settings["nesterov"], ValueError, "nesterov", settings["nesterov"], advice)
+        require(applies or not settings["nesterov"], "nesterov", settings["nesterov"], advice)
 
     def slots(self, group: Group) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if group.uses("momentum") else {}

@@ -16,7 +16,7 @@ from graphc.tensor.building import (
     stretch,
     where,
 )
-from graphc.tensor.dtypes import DType, as_extent, bool_, dim, f32, f64, i32, i64, u8
+from graphc.tensor.dtypes import DType, as_dtype, as_extent, bool_, dim, dtype_name, f32, f64, i32, i64, u8
 from graphc.tensor.parameter import Gradient, Parameter, Scalar, check_scalar, grad, input, parameter, scalar
 from graphc.tensor.products import matmul
 from graphc.tensor.size import Size

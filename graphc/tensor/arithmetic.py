@@ -10,7 +10,8 @@ from graphc.errors import DTypeError
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.ops.record import Op
-from graphc.ir.types import FLOATS, NAMES
+from graphc.ir.types import FLOATS
+from graphc.settings import check_choice, is_whole, require
 from graphc.tensor.building import (
     apply,
     as_floats,
@@ -26,7 +27,7 @@ from graphc.tensor.building import (
     settle,
     where,
 )
-from graphc.tensor.dtypes import DType
+from graphc.tensor.dtypes import DType, dtype_name
 
 if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
@@ -109,16 +110,14 @@ def or_logic(op: Op, logic: Op, a: Any, b: Any) -> Tensor:
 def divide(a: Any, b: Any, /, *, rounding_mode: str | None = None) -> Tensor:
     """a / b, integers converted to floats; rounded towards 0 by "trunc", down by "floor", where integers stay integers.
 
-    Raises ValueError for another rounding mode.
+    Raises ArgumentError for another rounding mode.
     """
-    if rounding_mode is None:
+    if check_choice("rounding_mode", rounding_mode, (None, "trunc", "floor")) is None:
         return floating(ops.div, a, b)
     if rounding_mode == "floor":
         return floor_divide(a, b)
-    if rounding_mode == "trunc":
-        first, second, whole = dividends(a, b)
-        return astype(quotient(first, second), whole) if whole else trunc(divide(first, second))
-    raise ValueError(f'rounding_mode={rounding_mode!r} is not a choice; use None, "trunc" or "floor"')
+    first, second, whole = dividends(a, b)
+    return astype(quotient(first, second), whole) if whole else trunc(divide(first, second))
 
 
 def floor_divide(a: Any, b: Any, /) -> Tensor:
@@ -287,6 +286,7 @@ def trunc(x: Any) -> Tensor:
 
 def round(x: Any, decimals: int = 0) -> Tensor:
     """The nearest whole number, or multiple of 10**-decimals; from the middle, the even one."""
+    require(is_whole(decimals) and -300 <= decimals <= 300, "decimals", decimals, "a whole number from -300 to 300")
     if decimals == 0:
         return rounded(ops.rint, x)
     tensor = as_tensor(x)
@@ -358,18 +358,6 @@ def astype(x: Any, dtype: Any) -> Tensor:
     tensor = as_tensor(x)
     name = dtype_name(dtype)
     return tensor if name == tensor.value.dtype else apply(ops.cast, tensor.value, dtype=name)
-
-
-def dtype_name(dtype: Any) -> str:
-    """Raises DTypeError for what is no element type."""
-    own = dtype if isinstance(dtype, type) else getattr(dtype, "dtype", dtype)
-    if isinstance(own, DType):
-        return own.name
-    try:
-        return NAMES[np.dtype(object if own is None else own)]
-    except (TypeError, KeyError):
-        names = ", ".join(f"gx.{name}" for name in NAMES.values()).replace("gx.bool", "gx.bool_")
-        raise DTypeError(f"{dtype!r} is no element type", user_origin(), [f"use one of {names}"]) from None
 
 
 def detach(x: Any) -> Tensor:

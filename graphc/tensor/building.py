@@ -13,7 +13,8 @@ from graphc.ir import ops
 from graphc.ir.access import is_constant
 from graphc.ir.graph import IRError, Value, user_origin
 from graphc.ir.ops.record import Op
-from graphc.ir.types import DTYPES, FLOATS, NAMES, Extent, Shape, TensorType
+from graphc.ir.types import DTYPES, FLOATS, NAMES, Extent, Shape, TensorType, bound
+from graphc.settings import check_switches, is_whole, shown
 from graphc.tensor.dtypes import DType
 from graphc.tensor.tracing import gradients_stop
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
 
 RANK = ("bool", "u8", "i32", "i64", "f32", "f64")
+TO_MEND: dict[type[GraphcError], list[str]] = {DTypeError: ["convert it first: x.float() or x.long()"]}
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -40,7 +42,8 @@ def lift(x: Any, double: bool = False) -> Value:
         return value
     array = as_array(x)
     if array.dtype not in NAMES:
-        raise DTypeError(f"cannot use {type(x).__name__} of dtype {array.dtype} in a graph", user_origin())
+        message = f"cannot use {type(x).__name__} of dtype {array.dtype} in a graph: {shown(x)}"
+        raise DTypeError(message, user_origin(), [f"use a tensor, a number, an array of {', '.join(NAMES.values())}"])
     if array.ndim == 0:
         return ops.full(value=array.item(), type=TensorType(NAMES[array.dtype], ()))
     from graphc.tensor.parameter import Parameter  # parameters are tensors, so they import this file
@@ -81,7 +84,7 @@ def build(kind: type[GraphcError], op: Op, operands: Sequence[Value], attrs: dic
     try:
         value = op(*operands, **attrs)
     except IRError as error:
-        raise kind(str(error), user_origin()) from None
+        raise kind(str(error), user_origin(), TO_MEND.get(kind, ())) from None
     if stopping:
         value.memo["stopped"] = True
     return as_tensor(value)
@@ -99,7 +102,7 @@ def stopped(value: Value) -> Value:
 
 
 def is_plain_number(x: Any) -> bool:
-    return isinstance(x, (bool, int, float, np.number))
+    return isinstance(x, (bool, int, float, np.integer, np.floating))
 
 
 def common_dtype(items: Sequence[Any], values: Sequence[Value]) -> str:
@@ -130,7 +133,7 @@ def converted(number: float, dtype: str) -> float:
         result: float = DTYPES[dtype].type(number).item()
         return result
     except (OverflowError, ValueError):
-        raise DTypeError(f"{dtype} cannot hold the number {number}", user_origin()) from None
+        raise DTypeError(f"{dtype} cannot hold the number {shown(number)}", user_origin()) from None
 
 
 def common_shape(values: Sequence[Value]) -> Shape:
@@ -142,16 +145,22 @@ def common_shape(values: Sequence[Value]) -> Shape:
             if shape[axis] == 1:
                 shape[axis] = extent
             elif extent not in (1, shape[axis]):
-                types = " and ".join(str(value.type) for value in values)
+                types, pair = " and ".join(str(value.type) for value in values), (shape[axis], extent)
+                one, other = map(str, pair) if str(pair[0]) != str(pair[1]) else (bounded(each) for each in pair)
                 raise ShapeError(
-                    f"cannot broadcast {types}: axis {axis - rank} is {shape[axis]} in one and {extent} in the other",
+                    f"cannot broadcast {types}: axis {axis - rank} is {one} in one and {other} in the other",
                     user_origin(),
                 )
     return tuple(shape)
 
 
+def bounded(extent: Extent) -> str:
+    """The extent with the bounds of its dims, for dims of one name that differ."""
+    return f"{extent} of at most {bound(extent)}"
+
+
 def stretch(value: Value, shape: Shape) -> Value:
-    """The value broadcast to a shape."""
+    """The value broadcast to a shape, which its own is known to stretch to."""
     if value.op is ops.full:
         return ops.full(value=value.attrs["value"], type=value.type.with_shape(shape))
     padded = (1,) * (len(shape) - len(value.shape)) + value.shape
@@ -206,8 +215,8 @@ def normal_axes(axis: Any, rank: int) -> tuple[int, ...]:
     """Axes as sorted non-negative numbers; None means all. Raises ShapeError for what is no axis, or named twice."""
     axes = tuple(range(rank)) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     for each in axes:
-        if not isinstance(each, (int, np.integer)):
-            raise ShapeError(f"an axis is a whole number, not {each!r}", user_origin())
+        if not is_whole(each):
+            raise ShapeError(f"an axis is a whole number, not {shown(each)}", user_origin())
         if not -rank <= each < rank:
             raise ShapeError(f"axis {each} is outside of a tensor with {rank} axes", user_origin())
     found = sorted(int(each) % rank for each in axes)
@@ -216,15 +225,21 @@ def normal_axes(axis: Any, rank: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def keeps_axes(keepdims: bool, keepdim: bool) -> bool:
+    """NumPy's and PyTorch's switch for axes of size 1 in place of those reduced."""
+    check_switches(keepdims=keepdims, keepdim=keepdim)
+    return keepdims or keepdim
+
+
 def reduce(op: Op, x: Any, axis: Any = None, keepdims: bool = False, dim: Any = None, keepdim: bool = False) -> Tensor:
     """A reduction over some axes, NumPy's and PyTorch's spelling."""
-    tensor = as_tensor(x)
+    tensor, keep = as_tensor(x), keeps_axes(keepdims, keepdim)
     shape = tensor.value.shape
     axes = normal_axes(axis if dim is None else dim, len(shape))
     if op in (ops.max, ops.min) and 0 in [shape[each] for each in axes]:
         raise ShapeError(f"{op.name} of {tensor.type} over no elements has no value", user_origin())
     result = apply(op, tensor.value, axes=axes) if axes else tensor
-    if keepdims or keepdim:
+    if keep:
         return result
     kept = tuple(extent for number, extent in enumerate(shape) if number not in axes)
     return apply(ops.reshape, result.value, shape=kept) if kept != result.value.shape else result

@@ -9,6 +9,7 @@ from graphc.ir import ops
 from graphc.ir.graph import Value
 from graphc.ir.ops.record import Op
 from graphc.ir.types import DTYPES, FLOATS
+from graphc.settings import check_switch
 from graphc.tensor.arithmetic import absolute, astype
 from graphc.tensor.building import (
     as_floats,
@@ -99,6 +100,7 @@ def greater_equal(a: Any, b: Any, /) -> Tensor:
 
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """|a - b| <= atol + rtol * |b|; infinities are close to themselves, NaN too if equal_nan."""
+    check_switch("equal_nan", equal_nan)
     first, second = as_floats(a, b)
     near = (absolute(first - second) <= atol + rtol * absolute(second)) & isfinite(second)
     close = near | (first == second)

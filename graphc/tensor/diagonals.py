@@ -12,8 +12,10 @@ from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Shape, TensorType
+from graphc.settings import check_whole, require
 from graphc.tensor.building import apply, as_tensor, where
 from graphc.tensor.reduction import sum
+from graphc.tensor.size import extent_of
 from graphc.tensor.views import unsqueeze
 
 if TYPE_CHECKING:
@@ -25,13 +27,20 @@ __all__ = ["diag", "diagonal", "trace", "tril", "triu"]
 def tril(x: Any, diagonal: int = 0, *, k: int | None = None) -> Tensor:
     """The lower triangle of matrices up to that diagonal, 0 above."""
     tensor = matrices("tril", x)
-    return where(above_main(tensor.value.shape[-2:]) <= (diagonal if k is None else k), tensor, 0)
+    return where(above_main(tensor.value.shape[-2:]) <= number_of(diagonal, k), tensor, 0)
 
 
 def triu(x: Any, diagonal: int = 0, *, k: int | None = None) -> Tensor:
     """The upper triangle of matrices from that diagonal on, 0 below."""
     tensor = matrices("triu", x)
-    return where(above_main(tensor.value.shape[-2:]) >= (diagonal if k is None else k), tensor, 0)
+    return where(above_main(tensor.value.shape[-2:]) >= number_of(diagonal, k), tensor, 0)
+
+
+def number_of(diagonal: Any, k: Any) -> Any:
+    """PyTorch's or NumPy's number of a diagonal: a whole number, or a Size."""
+    name, given = ("diagonal", diagonal) if k is None else ("k", k)
+    require(extent_of(given) is not None, name, given, "a whole number")
+    return given
 
 
 def above_main(shape: Shape) -> Tensor:
@@ -49,7 +58,7 @@ def matrices(name: str, x: Any) -> Tensor:
 
 def diagonal(x: Any, offset: int = 0) -> Tensor:
     """The elements [..., n] of one diagonal of matrices of fixed size."""
-    tensor = matrices("diagonal", x)
+    tensor, offset = matrices("diagonal", x), check_whole("offset", offset)
     rows, columns = (fixed("diagonal", tensor, axis) for axis in (-2, -1))
     count = builtins.max(0, min(rows + min(offset, 0), columns - builtins.max(offset, 0)))
     line = sum(where(above_main((rows, columns)) == offset, tensor, 0), -1 if offset >= 0 else -2)
@@ -61,7 +70,7 @@ def diagonal(x: Any, offset: int = 0) -> Tensor:
 
 def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Tensor:
     """A matrix [n + |diagonal|, n + |diagonal|] with the vector [n] on that diagonal; of a matrix, that diagonal."""
-    tensor, offset = as_tensor(x), diagonal if k is None else k
+    tensor, offset = as_tensor(x), check_whole("diagonal", diagonal if k is None else k)
     if tensor.ndim == 2:
         return diagonal_of(tensor, offset)
     if tensor.ndim != 1:

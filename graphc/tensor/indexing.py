@@ -17,9 +17,12 @@ from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import INTEGERS, Extent, Shape, Sum, TensorType, add, bound, divide, subtract
+from graphc.settings import shown
 from graphc.tensor.building import apply, as_tensor, cast_value, common_shape, known_value, lift, stretch, where
 from graphc.tensor.size import extent_of
 from graphc.tensor.views import one_axis, reshape, reshaped
+
+VALUES_ALONE = "max and min give the values alone, gx.argmax(x, dim) and gx.argmin(x, dim) their places"
 
 if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
@@ -103,7 +106,7 @@ def plain(item: Any) -> list[Any]:
         return [Marked(*each) for each in zip(np.nonzero(array), array.shape, strict=True)]
     array = array.astype(np.int64) if not array.size else array
     if array.dtype.kind not in "iu":
-        raise DTypeError(f"an index is a whole number, not {item!r}", user_origin())
+        raise DTypeError(f"an index is a whole number, not {shown(item)}", user_origin())
     return [int(array) if array.ndim == 0 else array.astype(np.int64)]
 
 
@@ -144,8 +147,9 @@ def span(x: Value, axis: int, item: slice) -> Part:
     given = [None if each is None else extent_of(each) for each in (item.start, item.stop, item.step)]
     for name, each, known in zip(("start", "stop", "step"), (item.start, item.stop, item.step), given, strict=True):
         if each is not None and known is None:
+            message = f"the {name} of a slice must be known while tracing, got {shown(each)}"
             advice = ["to start anywhere: gx.take(x, start + gx.arange(count), axis)"]
-            raise DTypeError(f"the {name} of a slice must be known while tracing, got {each!r}", user_origin(), advice)
+            raise DTypeError(message, user_origin(), advice)
     start, stop, step = given
     step = 1 if step is None else step
     if not isinstance(step, int) or step == 0:
@@ -353,7 +357,7 @@ def narrow(x: Any, dim: int, start: Any, length: Any) -> Tensor:
     axis = one_axis(dim, len(value.shape))
     first, count = extent_of(start), extent_of(length)
     if first is None or count is None:
-        raise DTypeError(f"narrow takes whole numbers, got start={start!r}, length={length!r}", user_origin())
+        raise DTypeError(f"narrow takes whole numbers, got start={shown(start)}, length={shown(length)}", user_origin())
     return part_of(value, axis, counted(value, axis, first), count)
 
 
@@ -389,11 +393,18 @@ def refuse_mask(call: str, mask: Value) -> NoReturn:
     )
 
 
+def is_extreme(value: Value) -> bool:
+    """It is what max or min gave, which in PyTorch would be a pair."""
+    return value.op in (ops.max, ops.min) or (value.op in (ops.reshape, ops.cast) and is_extreme(value.operands[0]))
+
+
 def rows(x: Tensor) -> Iterator[Tensor]:
     """x[0], x[1], … along a first axis of fixed size."""
     extent = x.value.shape[0] if x.ndim else None
     if not isinstance(extent, int):
         reason = f"{extent} is not known while tracing" if x.ndim else "it has no axis"
-        advice = ["use whole-tensor operations, or gx.scan along an axis of any size"]
-        raise TraceError(f"cannot go through {x.type} one by one: {reason}", user_origin(), advice)
+        advice = (
+            VALUES_ALONE if is_extreme(x.value) else "use whole-tensor operations, or gx.scan along an axis of any size"
+        )
+        raise TraceError(f"cannot go through {x.type} one by one: {reason}", user_origin(), [advice])
     return (getitem(x, number) for number in range(extent))

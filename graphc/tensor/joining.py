@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphc.errors import DTypeError, ShapeError
+from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, TensorType, add, bound, multiply, subtract
+from graphc.settings import check_whole, is_whole, shown
 from graphc.tensor.building import apply, as_tensor, cast_value, common_dtype, lift, lift_all, normal_axes, where
 from graphc.tensor.indexing import Part, cut, part_of, size_of, with_extent
 from graphc.tensor.size import extent_of
@@ -110,7 +109,7 @@ def padded(value: Value, axis: int, end: Extent, extent: Extent) -> Tensor:
 def operands(name: str, tensors: Any) -> tuple[list[Any], list[Value]]:
     """A sequence of at least one tensor, and their values."""
     if not isinstance(tensors, (list, tuple)):
-        raise TypeError(f"{name} takes a list or tuple of tensors, got {type(tensors).__name__}")
+        raise ArgumentError(f"{name} takes a list or tuple of tensors, got {type(tensors).__name__}", user_origin())
     if not tensors:
         raise ShapeError(f"{name} of no tensors has no shape", user_origin())
     return list(tensors), lift_all(tensors)
@@ -167,7 +166,7 @@ def split(x: Any, split_size_or_sections: Any, axis: int = 0, *, dim: int | None
     if not isinstance(sizes, (list, tuple)):
         size = extent_of(sizes)
         if not isinstance(size, int) or size < 1:
-            raise ShapeError(f"split of {value.type}: {sizes!r} is no size of a part", user_origin())
+            raise ShapeError(f"split of {value.type}: {shown(sizes)} is no size of a part", user_origin())
         fixed = fixed_extent("split", value, number, "give the sizes of all parts")
         sizes = [min(size, fixed - start) for start in range(0, fixed, size)] or [0]
     extents = [each for size in sizes if (each := extent_of(size)) is not None]
@@ -181,10 +180,9 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> tupl
     """At most so many parts of one size along an axis, the last may be smaller."""
     value = lift(x)
     number = one_axis(axis if dim is None else dim, len(value.shape))
-    if not isinstance(chunks, (int, np.integer)) or chunks < 1:
-        raise ValueError(f"chunks is {chunks!r}; chunk needs a whole number of at least 1")
+    count = check_whole("chunks", chunks, 1)
     extent = fixed_extent("chunk", value, number, "gx.split takes the sizes of all parts")
-    return split(value, max(1, -(-extent // int(chunks))), number)
+    return split(value, max(1, -(-extent // count)), number)
 
 
 def unbind(x: Any, axis: int = 0, *, dim: int | None = None) -> tuple[Tensor, ...]:
@@ -243,8 +241,8 @@ def roll(x: Any, shifts: Any, axis: Any = None, *, dims: Any = None) -> Tensor:
 
 
 def rolled(x: Value, axis: int, shift: Any) -> Tensor:
-    if not isinstance(shift, (int, np.integer)):
-        raise DTypeError(f"roll takes whole numbers known while tracing, got {shift!r}", user_origin())
+    if not is_whole(shift):
+        raise DTypeError(f"roll takes whole numbers known while tracing, got {shown(shift)}", user_origin())
     extent, by = x.shape[axis], int(shift)
     if isinstance(extent, int):
         by = by % max(extent, 1)
@@ -296,5 +294,6 @@ def repeats_of(name: str, count: Any) -> Extent:
     """How often: a whole number of at least 0, or a Size."""
     found = extent_of(count)
     if found is None or bound(found) < 0:
-        raise ShapeError(f"{name} takes whole numbers of at least 0, known while tracing; got {count!r}", user_origin())
+        message = f"{name} takes whole numbers of at least 0, known while tracing; got {shown(count)}"
+        raise ShapeError(message, user_origin())
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.ir import ops
 from graphc.ir.types import FLOATS
+from graphc.settings import check_share
 from graphc.tensor.arithmetic import absolute, clip, detach, maximum, multiply, sqrt, square
 from graphc.tensor.building import as_floats, as_tensor, floating, where
 
@@ -111,7 +112,7 @@ def sigmoid(x: Any) -> Tensor:
 def logit(x: Any, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), with x limited to [eps, 1 - eps] if eps is given."""
     (share,) = as_floats(x)
-    share = share if eps is None else clip(share, eps, 1 - eps)
+    share = share if eps is None else clip(share, check_share("eps", eps), 1 - eps)
     return log(share) - log1p(-share)
 
 

@@ -14,10 +14,19 @@ from graphc.ir import ops
 from graphc.ir.autodiff import depends_on
 from graphc.ir.graph import Value, reachable, user_origin
 from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound
-from graphc.tensor.building import apply, as_tensor, cast_value, common_shape, stretch
-from graphc.tensor.dtypes import DType, f32
+from graphc.settings import check_switch, is_number, require
+from graphc.tensor.building import (
+    apply,
+    as_tensor,
+    cast_value,
+    common_shape,
+    converted,
+    is_plain_number,
+    stretch,
+)
+from graphc.tensor.dtypes import as_dtype, dtype_name, f32
 from graphc.tensor.placing import index_put
-from graphc.tensor.tensor import Tensor
+from graphc.tensor.tensor import Tensor, the_number
 from graphc.tensor.tracing import active_trace, current_trace
 
 
@@ -40,14 +49,16 @@ class Parameter(Tensor):
     other memory. `numpy()` is a copy.
     """
 
-    def __init__(self, data: Any, name: str = "", requires_grad: bool = True, dtype: DType | None = None) -> None:
+    def __init__(self, data: Any, name: str = "", requires_grad: bool = True, dtype: Any = None) -> None:
+        require(isinstance(name, str), "the name of a parameter", name, "text; its other settings are named")
         array = as_array(data, name or "a parameter's data")
-        wanted = dtype.numpy if dtype else DTYPES["f32"] if array.dtype == DTYPES["f64"] else array.dtype
-        if wanted not in NAMES:
+        given = DTYPES["f32"] if array.dtype == DTYPES["f64"] else array.dtype
+        wanted = given if dtype is None else as_dtype(dtype).numpy
+        if wanted not in NAMES or array.dtype.kind not in "biuf":
             raise DTypeError(f"a parameter cannot have dtype {array.dtype}", user_origin())
         self.storage = Storage(array.astype(wanted, copy=False))
         self.name = name
-        self.requires_grad = requires_grad and NAMES[wanted] in FLOATS
+        self.requires_grad = check_switch("requires_grad", requires_grad) and NAMES[wanted] in FLOATS
         kind = TensorType(NAMES[wanted], tuple(int(extent) for extent in array.shape))
         self.input = replace(ops.input(name=name or "parameter", role="state", type=kind), owner=self)
         super().__init__(self.input)
@@ -81,7 +92,7 @@ class Parameter(Tensor):
         return self.storage.array.copy()
 
     def item(self) -> Any:
-        return self.storage.array.item()
+        return the_number("item()", self.type, self.storage.array)
 
     def tolist(self) -> Any:
         """Its numbers as nested lists."""
@@ -119,7 +130,9 @@ class Parameter(Tensor):
         return self
 
     def fill_(self, number: float) -> Parameter:
-        return self.copy_(np.full(self.storage.array.shape, number, self.storage.array.dtype))
+        require(is_plain_number(number), "the number of fill_", number, "a number")
+        fitting = converted(number, self.input.dtype)
+        return self.copy_(np.full(self.storage.array.shape, fitting, self.storage.array.dtype))
 
     def zero_(self) -> Parameter:
         return self.fill_(0)
@@ -136,16 +149,18 @@ class Parameter(Tensor):
 
         return init.uniform_(self, low, high)
 
-    def convert_(self, dtype: DType) -> Parameter:
+    def convert_(self, dtype: Any) -> Parameter:
         """Its numbers in another dtype from now on. Raises TraceError once a compiled function works on its memory."""
-        if dtype.name != self.dtype.name:
+        wanted = as_dtype(dtype)
+        if wanted != self.dtype:
             if self.storage.in_block:
+                name = self.name or "a parameter"
                 raise TraceError(
-                    f"{self.name or 'a parameter'} cannot become {dtype.name}: a compiled function works on its memory",
+                    f"{name} cannot become {wanted.name}: a compiled function works on its memory",
                     user_origin(),
                     ["convert before the step is compiled, or convert a copy: copy.deepcopy(net).double()"],
                 )
-            Parameter.__init__(self, self.storage.array, self.name, self.requires_grad, dtype)
+            Parameter.__init__(self, self.storage.array, self.name, self.requires_grad, wanted)
         return self
 
     @property
@@ -175,7 +190,7 @@ class Parameter(Tensor):
             )
         try:
             self.storage.array[index] = array
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, TypeError) as error:
             raise ShapeError(f"{self.name or 'a parameter'} is {self.type}: {error}", user_origin()) from None
 
     def __iadd__(self, other: Any) -> Parameter:
@@ -191,10 +206,10 @@ class Parameter(Tensor):
         return self._record(self / other)
 
     def add_(self, other: Any, alpha: Any = 1) -> Parameter:
-        return self._record(self + other * alpha)
+        return self._record(self.add(other, alpha=alpha))
 
     def sub_(self, other: Any, alpha: Any = 1) -> Parameter:
-        return self._record(self - other * alpha)
+        return self._record(self.sub(other, alpha=alpha))
 
     def mul_(self, other: Any) -> Parameter:
         return self._record(self * other)
@@ -203,13 +218,14 @@ class Parameter(Tensor):
 class Scalar(Tensor):
     """A run-time number of a step: changing it never recompiles."""
 
-    def __init__(self, name: str, number: float, dtype: DType = f32) -> None:
-        self.name = name
-        self.number = number
-        self.input = replace(ops.input(name=name, role="scalar", type=TensorType(dtype.name, ())), owner=self)
+    def __init__(self, name: str, number: float, dtype: Any = f32) -> None:
+        self.name = check_name("a scalar", name)
+        self.set(number)
+        self.input = replace(ops.input(name=name, role="scalar", type=TensorType(dtype_name(dtype), ())), owner=self)
         super().__init__(self.input)
 
     def set(self, number: float) -> None:
+        require(is_number(number), f"the number of {self.name}", number, "a number")
         self.number = number
 
     def item(self) -> Any:
@@ -231,6 +247,7 @@ def record_gradients(loss: Tensor) -> None:
 
 
 def check_scalar(loss: Tensor) -> None:
+    require(isinstance(loss, Tensor), "the loss", loss, "a tensor of one number")
     if bound(loss.type.count) != 1:
         raise GradientError(
             f"a gradient needs a loss of one number, this one is {loss.type}",
@@ -247,6 +264,8 @@ def grad(loss: Tensor, wrt: Any) -> Any:
     check_scalar(loss)
     many = isinstance(wrt, (list, tuple))
     targets = list(wrt) if many else [wrt]
+    for target in targets:
+        require(isinstance(target, Tensor), "wrt", target, "a tensor, or a list of tensors")
     reached = depends_on(loss.value, tuple(target.value for target in targets))
     for target in targets:
         if target.value not in reached:
@@ -261,8 +280,16 @@ def grad(loss: Tensor, wrt: Any) -> Any:
 
 
 def input(name: str, type: TensorType) -> Tensor:
-    """A data input of a function."""
+    """A data input of a function. Raises ArgumentError for what is no tensor type, such as a dtype without a shape."""
+    check_name("an input", name)
+    wanted = 'a tensor type, such as gx.f32["n", 4], or gx.f32[()] for one number'
+    require(isinstance(type, TensorType), f"the type of input {name!r}", type, wanted)
     return Tensor(ops.input(name=name, role="data", type=type))
+
+
+def check_name(what: str, name: Any) -> str:
+    require(isinstance(name, str) and name != "", f"the name of {what}", name, "text that is not empty")
+    return str(name)
 
 
 def parameter(name: str, data: Any) -> Parameter:

@@ -12,9 +12,10 @@ from graphc.errors import DTypeError, ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import FLOATS, Shape, TensorType, bound
+from graphc.settings import check_switch, shown
 from graphc.tensor.arithmetic import add, astype
 from graphc.tensor.building import apply, as_tensor, cast_value, lift, stretch, where
-from graphc.tensor.dtypes import bool_
+from graphc.tensor.dtypes import MOST, bool_
 from graphc.tensor.indexing import (
     Part,
     along_axis,
@@ -85,9 +86,9 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     A larger number is LabelError in the call. Raises ShapeError for weights of another shape or without minlength.
     """
     vector, size = as_tensor(x), extent_of(minlength)
-    if vector.ndim != 1 or size is None or bound(size) < 1:
+    if vector.ndim != 1 or size is None or not 1 <= bound(size) < MOST:
         reason = "it takes a vector and, as minlength, one more than its largest number"
-        raise ShapeError(f"bincount of {vector.type} with minlength={minlength}: {reason}", user_origin())
+        raise ShapeError(f"bincount of {vector.type} with minlength={shown(minlength)}: {reason}", user_origin())
     places = checked_index("bincount", x, size, from_end=False)
     new = ops.full(value=1, type=places.type) if weights is None else lift(weights)
     if new.shape != places.shape:
@@ -138,6 +139,7 @@ def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Te
     indices  whatever x[...] takes; values broadcast to the places. Raises ShapeError where they do not.
     """
     tensor = as_tensor(x)
+    check_switch("accumulate", accumulate)
     places = getitem(positions(tensor.value.shape), indices)
     new = broadcast_to(as_tensor(of_dtype("index_put", tensor.value, values)), *places.value.shape)
     count, total = places.value.type.count, tensor.value.type.count

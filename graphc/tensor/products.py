@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import FLOATS, Shape, multiply
+from graphc.settings import check_list, is_whole, shown
 from graphc.tensor.building import apply, as_tensor, cast_value, common_dtype, elementwise, lift_all, stretch
 from graphc.tensor.views import ordered_axes, permuted, reshaped
 
@@ -101,15 +100,15 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Tensor:
     wanted = axes if dims is None else dims
     left, right = alike(a, b)
     ranks = len(left.shape), len(right.shape)
-    if isinstance(wanted, (int, np.integer)):
+    if is_whole(wanted):
         if not 0 <= wanted <= min(ranks):
             refuse("tensordot", left, right, f"they have no {wanted} axes to sum over")
         pairs = [range(ranks[0] - wanted, ranks[0]), range(wanted)]
     else:
-        pairs = list(wanted)
+        pairs = check_list("axes", wanted, "a number of axes, or a pair of axes")
     sides = [ordered_axes(axes, rank) for axes, rank in zip(pairs, ranks)]
     if len(pairs) != 2 or len(sides[0]) != len(sides[1]):
-        refuse("tensordot", left, right, f"axes={wanted} does not name as many axes of one as of the other")
+        refuse("tensordot", left, right, f"axes={shown(wanted)} does not name as many axes of one as of the other")
     return over_axes("tensordot", left, right, *sides)
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from graphc.errors import DTypeError
 from graphc.ir import ops
+from graphc.ir.graph import user_origin
 from graphc.ir.ops.record import Op
 from graphc.ir.types import bound, multiply
+from graphc.settings import check_number, check_switch, is_number, require
 from graphc.tensor.arithmetic import absolute, astype, detach, divide, maximum, power, sqrt, square
-from graphc.tensor.building import as_floats, as_tensor, normal_axes, reduce, where
-from graphc.tensor.dtypes import bool_, i64, u8
+from graphc.tensor.building import as_floats, as_tensor, keeps_axes, normal_axes, reduce, where
+from graphc.tensor.dtypes import bool_, dtype_name, i64, u8
 from graphc.tensor.maths import exp, log
 from graphc.tensor.size import sized
 from graphc.tensor.views import one_axis, reshape
@@ -77,6 +80,8 @@ def prod(
 
 def summands(x: Any, dtype: Any) -> Tensor:
     tensor = as_tensor(x)
+    if dtype is not None and dtype_name(dtype) == "bool":
+        raise DTypeError("sums and products are no bools", user_origin(), ["write gx.any(x) or gx.all(x)"])
     if dtype is not None:
         return astype(tensor, dtype)
     return astype(tensor, i64) if tensor.value.dtype in ("bool", "u8", "i32") else tensor
@@ -94,7 +99,7 @@ def mean(
     """The mean, NaN of nothing, in `dtype` if one is named."""
     (tensor,) = as_floats(x if dtype is None else astype(x, dtype))
     axes = normal_axes(axis if dim is None else dim, tensor.ndim)
-    return divide(reduce(ops.sum, tensor, axes, keepdims or keepdim), count_of(tensor, axes))
+    return divide(reduce(ops.sum, tensor, axes, keepdims, keepdim=keepdim), count_of(tensor, axes))
 
 
 def count_of(x: Tensor, axes: tuple[int, ...]) -> Any:
@@ -128,9 +133,10 @@ def var(
     correction  PyTorch's default 1; NumPy calls it ddof, and its default is 0. `unbiased=False` means 0.
     """
     (tensor,) = as_floats(x)
+    taken = check_number("correction", correction) if ddof is None else check_number("ddof", ddof)
     axes = normal_axes(axis if dim is None else dim, tensor.ndim)
-    total = reduce(ops.sum, square(tensor - mean(tensor, axes, keepdims=True)), axes, keepdims or keepdim)
-    freedom = count_of(tensor, axes) - (ddof if ddof is not None else correction if unbiased else 0)
+    total = reduce(ops.sum, square(tensor - mean(tensor, axes, keepdims=True)), axes, keepdims, keepdim=keepdim)
+    freedom = count_of(tensor, axes) - (taken if check_switch("unbiased", unbiased) or ddof is not None else 0)
     return divide(total, maximum(freedom, 0))
 
 
@@ -181,14 +187,14 @@ def norm(
     """The p-norm of the elements along axes as one vector, of a matrix too; its slope at 0 is 0.
 
     p  2 or "fro" for sqrt(sum(x**2)), math.inf and -math.inf for the largest and smallest |x|, 0 for how many are not
-       0, else sum(|x|**p) ** (1/p). ValueError for another word.
+       0, else sum(|x|**p) ** (1/p). ArgumentError for another word.
 
     x is converted first if a dtype is named.
     """
     (tensor,) = as_floats(x if dtype is None else astype(x, dtype))
     over: dict[str, Any] = {"axis": axis, "keepdims": keepdims, "dim": dim, "keepdim": keepdim}
-    if isinstance(p, str) and p != "fro":
-        raise ValueError(f'p={p!r} is not a choice; use a number or "fro"')
+    fits = p == "fro" if isinstance(p, str) else is_number(p)
+    require(fits, "p", p, 'a number or "fro"')
     if p in ("fro", 2):
         return root(sum(square(tensor), **over))
     sizes = absolute(tensor)
@@ -232,23 +238,22 @@ def all(x: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, ke
 
 def extreme(op: Op, x: Any, axis: Any, keepdims: bool, dim: Any, keepdim: bool) -> Tensor:
     tensor = as_tensor(x)
-    if tensor.value.dtype == "bool":
-        return astype(reduce(op, astype(tensor, u8), axis, keepdims, dim, keepdim), bool_)
-    return reduce(op, tensor, axis, keepdims, dim, keepdim)
+    numbers = astype(tensor, u8) if tensor.value.dtype == "bool" else tensor
+    return astype(reduce(op, numbers, axis, keepdims, dim, keepdim), tensor.dtype)
 
 
 def argmax(
     x: Any, axis: int | None = None, keepdims: bool = False, *, dim: int | None = None, keepdim: bool = False
 ) -> Tensor:
     """The first index of the maximum along one axis, or of all elements in a row, i64; NaN counts as the maximum."""
-    return first_place(max, x, axis if dim is None else dim, keepdims or keepdim)
+    return first_place(max, x, axis if dim is None else dim, keeps_axes(keepdims, keepdim))
 
 
 def argmin(
     x: Any, axis: int | None = None, keepdims: bool = False, *, dim: int | None = None, keepdim: bool = False
 ) -> Tensor:
     """The first index of the minimum along one axis, or of all elements in a row, i64; NaN counts as the minimum."""
-    return first_place(min, x, axis if dim is None else dim, keepdims or keepdim)
+    return first_place(min, x, axis if dim is None else dim, keeps_axes(keepdims, keepdim))
 
 
 def first_place(extreme_of: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
@@ -275,7 +280,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = No
     powers = reduce(ops.sum, exp(tensor - shift), axes, keepdims=True)
     nothing = powers == 0
     total = where(nothing, -math.inf, log(where(nothing, 1.0, powers))) + shift
-    return total if keepdims or keepdim else reduce(ops.sum, total, axes)
+    return total if keeps_axes(keepdims, keepdim) else reduce(ops.sum, total, axes)
 
 
 def softmax(x: Any, axis: int = -1, dtype: Any = None, *, dim: int | None = None) -> Tensor:

@@ -29,7 +29,7 @@ class Size(Operators):
         return str(self.extent)
 
     def __eq__(self, other: object) -> bool:  # type: ignore[override]
-        return self.extent == (other.extent if isinstance(other, Size) else other)
+        return self.extent == extent_of(other)
 
     def __ne__(self, other: object) -> bool:  # type: ignore[override]
         return not self == other

@@ -15,8 +15,9 @@ from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import bound, subtract
+from graphc.settings import check_choice, check_share, check_switch, check_switches, check_whole, shown
 from graphc.tensor.arithmetic import astype, ceil, floor
-from graphc.tensor.building import apply, as_floats, as_tensor, cast_value, is_plain_number, lift, lift_all, where
+from graphc.tensor.building import apply, as_floats, as_tensor, cast_value, keeps_axes, lift, lift_all, where
 from graphc.tensor.dtypes import f64, i64
 from graphc.tensor.indexing import along_axis, look_up, part_of, size_of
 from graphc.tensor.joining import stack
@@ -53,6 +54,7 @@ class Sorted(NamedTuple):
 def argsort(x: Any, axis: int = -1, descending: bool = False, stable: bool = True, *, dim: int | None = None) -> Tensor:
     """The indices that sort x along an axis, i64; equal numbers keep their order, whatever `stable` says."""
     value = lift(x)
+    check_switches(descending=descending, stable=stable)
     number = one_axis(axis if dim is None else dim, len(value.shape))
     numbers = cast_value(value, "u8") if value.dtype == "bool" else value
     return apply(ops.argsort, numbers, axis=number, reverse=bool(descending))
@@ -62,7 +64,7 @@ def sort(x: Any, axis: int = -1, descending: bool = False, stable: bool = True, 
     """x in order along an axis, and the indices that put it there; equal numbers keep theirs."""
     value = lift(x)
     number = one_axis(axis if dim is None else dim, len(value.shape))
-    indices = argsort(value, number, descending)
+    indices = argsort(value, number, descending, stable)
     return Sorted(along_axis(value, indices.value, number), indices)
 
 
@@ -75,8 +77,9 @@ def topk(
     """
     value, count = lift(x), extent_of(k)
     number = one_axis(axis if dim is None else dim, len(value.shape))
+    check_switches(largest=largest, sorted=sorted)
     if count is None or bound(count) < 0:
-        raise ShapeError(f"topk of {value.type}: k is {k!r}, not a whole number of at least 0", user_origin())
+        raise ShapeError(f"topk of {value.type}: k is {shown(k)}, not a whole number of at least 0", user_origin())
     indices = part_of(argsort(value, number, largest).value, number, 0, count)
     return Sorted(along_axis(value, indices.value, number), indices)
 
@@ -92,16 +95,16 @@ def median(
     With an axis, values along it and their indices; without one, that of all elements. The mean of the two, NumPy's
     median, is quantile(x, 0.5). Raises ShapeError where there is nothing.
     """
-    value, along = lift(x), axis if dim is None else dim
+    value, along, keep = lift(x), axis if dim is None else dim, keeps_axes(keepdims, keepdim)
     if along is None:
         found = median(reshaped(value, (value.type.count,)), 0).values
-        return reshape(found, (1,) * len(value.shape)) if keepdims or keepdim else found
+        return reshape(found, (1,) * len(value.shape)) if keep else found
     number = one_axis(along, len(value.shape))
     ordered, last = in_order("median", value, number)
     end = size_of(value.shape[number]) - 1
     place = where(last != last, end, end // 2).value
     picked = (along_axis(each.value, place, number) for each in ordered)
-    return Sorted(*(each if keepdims or keepdim else squeeze(each, number) for each in picked))
+    return Sorted(*(each if keep else squeeze(each, number) for each in picked))
 
 
 def quantile(
@@ -120,15 +123,15 @@ def quantile(
     interpolation  between neighbours at the places k and k + 1 of x in order: "linear", "lower", "higher", "nearest",
                    "midpoint"
 
-    Raises ValueError for another q or interpolation, ShapeError where there is nothing.
+    Raises ArgumentError for another q or interpolation, ShapeError where there is nothing.
     """
-    if isinstance(q, (list, tuple, np.ndarray)) and np.ndim(q):
+    if isinstance(q, (list, tuple)) or (isinstance(q, np.ndarray) and q.ndim):
         given = (axis, keepdims, interpolation)
         return stack([quantile(x, each, *given, dim=dim, keepdim=keepdim) for each in q])
-    if interpolation not in BETWEEN or not is_plain_number(q) or not 0 <= q <= 1:
-        raise ValueError(f"quantile takes q of 0..1 and one of {', '.join(BETWEEN)}; got {q!r}, {interpolation!r}")
+    check_share("q", q)
+    check_choice("interpolation", interpolation, BETWEEN)
     (tensor,) = as_floats(x)
-    along, keep = axis if dim is None else dim, keepdims or keepdim
+    along, keep = axis if dim is None else dim, keeps_axes(keepdims, keepdim)
     if along is None:
         found = quantile(reshape(tensor, tensor.value.type.count), q, 0, False, interpolation)
         return reshape(found, (1,) * tensor.ndim) if keep else found
@@ -165,10 +168,10 @@ def searchsorted(sorted_sequence: Any, values: Any, right: bool = False, *, side
 
     sorted_sequence  [n], or [..., n] for values [..., m] of the same first axes
 
-    Compares every value with all n. Raises ShapeError where they do not fit, ValueError for a side but "left", "right".
+    Compares every value with all n. Raises ShapeError where they do not fit, ArgumentError for another side.
     """
-    if side not in (None, "left", "right"):
-        raise ValueError(f'side is {side!r}; it is "left" or "right"')
+    check_switch("right", right)
+    check_choice("side", side, (None, "left", "right"))
     line, wanted = map(as_tensor, lift_all((sorted_sequence, values)))
     if not line.ndim or (line.ndim > 1 and line.value.shape[:-1] != wanted.value.shape[:-1]):
         raise ShapeError(f"searchsorted of {line.type} and {wanted.type}: they do not fit", user_origin())
@@ -212,10 +215,8 @@ def in_line(x: Tensor, axis: int | None) -> tuple[Tensor, int]:
 def diff(x: Any, n: int = 1, axis: int = -1, *, dim: int | None = None) -> Tensor:
     """Each element less the one before it along an axis, n times; of bools, whether they differ."""
     tensor = as_tensor(x)
-    if not isinstance(n, (int, np.integer)) or n < 0:
-        raise ValueError(f"n is {n!r}; diff needs a whole number of at least 0")
     number = one_axis(axis if dim is None else dim, tensor.ndim)
-    for _ in range(n):
+    for _ in range(check_whole("n", n, 0)):
         if tensor.value.shape[number] == 0:
             break
         count = subtract(tensor.value.shape[number], 1)

@@ -8,9 +8,10 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from graphc.errors import TraceError
+from graphc.errors import ShapeError, TraceError
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import TensorType
+from graphc.settings import require
 from graphc.tensor import (
     arithmetic,
     comparison,
@@ -24,7 +25,9 @@ from graphc.tensor import (
     sorting,
     views,
 )
+from graphc.tensor.building import as_tensor
 from graphc.tensor.dtypes import DType, bool_, f32, f64, i32, i64, u8
+from graphc.tensor.indexing import VALUES_ALONE
 from graphc.tensor.operators import Operators
 from graphc.tensor.size import sized
 from graphc.tensor.tracing import current_trace
@@ -40,6 +43,14 @@ UFUNCS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def the_number(what: str, type: TensorType, numbers: np.ndarray[Any, Any]) -> Any:
+    """The one number there is. Raises ShapeError where there are none or several."""
+    if numbers.size != 1:
+        advice = ["reduce it first, as by x.sum(), or x.any() for a condition"]
+        raise ShapeError(f"{what} needs one number, {type} has {numbers.size}", user_origin(), advice)
+    return numbers.item()
+
+
 class Tensor(Operators):
     """A symbolic array: dtype and shape are known, its numbers only when the compiled function runs.
 
@@ -47,6 +58,7 @@ class Tensor(Operators):
     """
 
     def __init__(self, value: Value) -> None:
+        require(isinstance(value, Value), "what a Tensor is made of", value, "a graph value; write gx.Parameter(data)")
         self._value = value
 
     @property
@@ -75,7 +87,7 @@ class Tensor(Operators):
 
     def size(self, dim: builtins.int | None = None) -> Any:
         """PyTorch's size(): the shape, or one extent."""
-        return self.shape if dim is None else self.shape[dim]
+        return self.shape if dim is None else self.shape[views.one_axis(dim, self.ndim)]
 
     def dim(self) -> builtins.int:
         return self.ndim
@@ -294,10 +306,10 @@ class Tensor(Operators):
     view = views.reshape
 
     def expand_as(self, other: Tensor) -> Tensor:
-        return views.broadcast_to(self, *other.shape)
+        return views.broadcast_to(self, as_tensor(other).shape)
 
     def reshape_as(self, other: Tensor) -> Tensor:
-        return views.reshape(self, *other.shape)
+        return views.reshape(self, as_tensor(other).shape)
 
     view_as = reshape_as
 
@@ -388,23 +400,26 @@ class Tensor(Operators):
 
     def item(self) -> Any:
         """The number of a tensor that has one."""
-        return self._numbers("item()").item()
+        return self._number("item()")
 
     def tolist(self) -> Any:
         """Its numbers as nested lists."""
         return self._numbers("tolist()").tolist()
 
     def __float__(self) -> builtins.float:
-        return builtins.float(self._numbers("float()").item())
+        return builtins.float(self._number("float()"))
 
     def __int__(self) -> builtins.int:
-        return int(self._numbers("int()").item())
+        return int(self._number("int()"))
 
     def __bool__(self) -> builtins.bool:
-        return bool(self._numbers("a Python condition", "write gx.where(condition, a, b) instead of `if`"))
+        return bool(self._number("a Python condition", "write gx.where(condition, a, b) instead of `if`"))
 
     def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> np.ndarray[Any, Any]:
         return np.asarray(self._numbers("a NumPy function", "use the function of the same name in graphc"), dtype)
+
+    def _number(self, what: str, instead: str = IN_THE_CALL) -> Any:
+        return the_number(what, self.type, self._numbers(what, instead))
 
     def _numbers(self, what: str, instead: str = IN_THE_CALL) -> np.ndarray[Any, Any]:
         from graphc.evaluation import evaluate, is_known  # which compiles graphs, and so works on tensors
@@ -414,6 +429,16 @@ class Tensor(Operators):
         return evaluate(self)
 
     # -- what a symbolic value cannot do
+
+    @property
+    def values(self) -> NoReturn:
+        """Not there: AttributeError that says what to write in place of PyTorch's max(...).values."""
+        raise AttributeError(f"{self.type} has no values: {VALUES_ALONE}")
+
+    @property
+    def indices(self) -> NoReturn:
+        """Not there: AttributeError that says what to write in place of PyTorch's max(...).indices."""
+        raise AttributeError(f"{self.type} has no indices: {VALUES_ALONE}")
 
     def _refuse(self, what: str, instead: str) -> NoReturn:
         raise TraceError(

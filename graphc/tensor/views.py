@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphc.errors import ShapeError
 from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, Shape, divide, multiply
+from graphc.settings import check_list, is_whole
 from graphc.tensor.building import apply, as_tensor, common_shape, normal_axes, stretch
 from graphc.tensor.dtypes import as_extent
 
@@ -39,7 +42,15 @@ __all__ = [
 
 def sequence(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arguments given one by one or as one sequence."""
-    return tuple(items[0]) if len(items) == 1 and isinstance(items[0], (tuple, list)) else items
+    only = items[0] if len(items) == 1 else None
+    if isinstance(only, (tuple, list)) or (isinstance(only, np.ndarray) and only.ndim):
+        return tuple(only)
+    return items
+
+
+def kept_or(extent: Any) -> Extent:
+    """An extent, or the -1 that stands for what is not said."""
+    return -1 if is_whole(extent) and extent == -1 else as_extent(extent)
 
 
 def ordered_axes(axes: Any, rank: int) -> list[int]:
@@ -69,7 +80,7 @@ def reshape(x: Any, *shape: Any) -> Tensor:
     """Another shape of the same elements; one extent may be -1. Raises ShapeError where the elements do not fit."""
     tensor = as_tensor(x)
     wanted = sequence(shape)
-    extents = [-1 if extent == -1 else as_extent(extent) for extent in wanted]
+    extents = [kept_or(extent) for extent in wanted]
     if -1 in extents:
         known: Extent = multiply(*(extent for extent in extents if extent != -1))
         left = divide(tensor.value.type.count, known) if known != 0 and extents.count(-1) == 1 else None
@@ -102,7 +113,7 @@ def unflatten(x: Any, dim: int, sizes: Sequence[Any]) -> Tensor:
     tensor = as_tensor(x)
     axis = one_axis(dim, tensor.ndim)
     shape = tensor.value.shape
-    return reshape(tensor, *shape[:axis], *sizes, *shape[axis + 1 :])
+    return reshape(tensor, *shape[:axis], *check_list("sizes", sizes, "a list of sizes"), *shape[axis + 1 :])
 
 
 def unsqueeze(x: Any, axis: int | None = None, *, dim: int | None = None) -> Tensor:
@@ -195,7 +206,7 @@ def broadcast_to(x: Any, *shape: Any) -> Tensor:
     """Broadcast to a shape; -1 keeps an extent. Raises ShapeError for axes that do not stretch."""
     tensor, wanted = as_tensor(x), sequence(shape)
     own: Shape = (1,) * (len(wanted) - tensor.ndim) + tensor.value.shape
-    given = [mine if new == -1 else as_extent(new) for mine, new in zip(own, wanted)]
+    given = [mine if new == -1 else new for mine, new in zip(own, map(kept_or, wanted))]
     if len(own) > len(given) or any(mine not in (1, new) for mine, new in zip(own, given, strict=True)):
         raise ShapeError(f"cannot broadcast {tensor.type} to {list(wanted)}", user_origin())
     return as_tensor(stretch(tensor.value, tuple(given)))

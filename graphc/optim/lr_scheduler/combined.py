@@ -6,9 +6,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from graphc.errors import ArgumentError
+from graphc.ir.graph import user_origin
 from graphc.optim.lr_scheduler.plateau import ReduceLROnPlateau
 from graphc.optim.lr_scheduler.scheduler import LRScheduler, epochs
-from graphc.optim.optimizer import require
+from graphc.settings import check_list, check_whole, require
 
 
 class SequentialLR(LRScheduler):
@@ -22,8 +24,9 @@ class SequentialLR(LRScheduler):
         self, optimizer: Any, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
         self.parts = check_parts(schedulers, optimizer)
-        self.milestones, wanted = epochs("milestones", milestones), len(schedulers) - 1
-        require(len(milestones) == wanted, ValueError, "milestones", milestones, f"a list of {wanted} epochs")
+        self.milestones, wanted = epochs("milestones", milestones), len(self.parts) - 1
+        require(len(self.milestones) == wanted, "milestones", milestones, f"a list of {wanted} epochs")
+        check_whole("last_epoch", last_epoch, -1)
         self.optimizer, self.base_lrs = optimizer, [float(group["initial_lr"]) for group in optimizer.param_groups]
         self.restart()
         for _ in range(last_epoch + 1):
@@ -47,7 +50,7 @@ class ChainedScheduler(LRScheduler):
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Any = None) -> None:
         self.parts = check_parts(schedulers, optimizer)
-        self.optimizer, self.base_lrs = schedulers[0].optimizer, schedulers[0].base_lrs
+        self.optimizer, self.base_lrs = self.parts[0].optimizer, self.parts[0].base_lrs
         self.last_epoch = 0
 
     def restart(self) -> None:
@@ -61,13 +64,16 @@ class ChainedScheduler(LRScheduler):
             part.step()
 
 
-def check_parts(schedulers: Sequence[LRScheduler], optimizer: Any) -> Sequence[LRScheduler]:
-    """Schedules that can be put together. Raises TypeError, ValueError for others."""
-    if not schedulers:
-        raise ValueError("schedulers is empty; it must hold at least one")
-    for part in schedulers:
+def check_parts(schedulers: Any, optimizer: Any) -> list[LRScheduler]:
+    """Schedules that can be put together. Raises ArgumentError for others."""
+    parts = check_list("schedulers", schedulers, "a list of schedules")
+    if not parts:
+        raise ArgumentError("schedulers is empty; it must hold at least one", user_origin())
+    for part in parts:
         if not isinstance(part, LRScheduler) or isinstance(part, ReduceLROnPlateau):
-            raise TypeError(f"schedulers must be schedules that need no figure, got {type(part).__name__}")
-        if part.optimizer is not (schedulers[0].optimizer if optimizer is None else optimizer):
-            raise ValueError("schedulers must all be of the same optimizer")
-    return schedulers
+            raise ArgumentError(
+                f"schedulers must be schedules that need no figure, got {type(part).__name__}", user_origin()
+            )
+        if part.optimizer is not (parts[0].optimizer if optimizer is None else optimizer):
+            raise ArgumentError("schedulers must all be of the same optimizer", user_origin())
+    return parts

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from graphc.optim.lr_scheduler.scheduler import LRScheduler, count, epochs, half_cosine, number, per_group
-from graphc.optim.optimizer import require
+from graphc.optim.lr_scheduler.scheduler import LRScheduler, as_number, epochs, half_cosine, per_group
+from graphc.settings import check_function, check_number, check_share, check_whole
 
 
 class LambdaLR(LRScheduler):
     """The initial rate times lr_lambda(epoch); lr_lambda is a function, or a list of one a group."""
 
     def __init__(self, optimizer: Any, lr_lambda: Any, last_epoch: int = -1) -> None:
-        self.lr_lambdas = per_group("lr_lambda", lr_lambda, optimizer, callable, "a function of the epoch")
+        self.lr_lambdas = per_group("lr_lambda", lr_lambda, optimizer, partial(check_function, takes=1))
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
-        return float(self.base_lrs[place] * self.lr_lambdas[place](self.last_epoch))
+        return self.base_lrs[place] * self.factor(place)
+
+    def factor(self, place: int) -> float:
+        return as_number(f"lr_lambda({self.last_epoch})", self.lr_lambdas[place](self.last_epoch))
 
 
 class MultiplicativeLR(LambdaLR):
     """The rate times lr_lambda(epoch), every epoch."""
 
     def rate(self, place: int, lr: float) -> float:
-        return float(lr * self.lr_lambdas[place](self.last_epoch)) if self.last_epoch else lr
+        return lr * self.factor(place) if self.last_epoch else lr
 
 
 class StepLR(LRScheduler):
     """The rate times gamma every step_size epochs."""
 
     def __init__(self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
-        self.step_size, self.gamma = count("step_size", step_size), number("gamma", gamma)
+        self.step_size, self.gamma = check_whole("step_size", step_size, 1), float(check_number("gamma", gamma))
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
@@ -42,7 +46,7 @@ class MultiStepLR(LRScheduler):
     """The rate times gamma in every epoch among the milestones."""
 
     def __init__(self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1) -> None:
-        self.milestones, self.gamma = epochs("milestones", milestones), number("gamma", gamma)
+        self.milestones, self.gamma = epochs("milestones", milestones), float(check_number("gamma", gamma))
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
@@ -53,8 +57,8 @@ class ConstantLR(LRScheduler):
     """The rate times factor until epoch total_iters."""
 
     def __init__(self, optimizer: Any, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1) -> None:
-        require(0 < number("factor", factor) <= 1, ValueError, "factor", factor, "above 0 and at most 1")
-        self.factor, self.total_iters = factor, count("total_iters", total_iters)
+        self.factor = float(check_number("factor", factor, 0, 1, above=True))
+        self.total_iters = check_whole("total_iters", total_iters, 1)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
@@ -77,11 +81,9 @@ class LinearLR(LRScheduler):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        above = "above 0 and at most 1"
-        require(0 < number("start_factor", start_factor) <= 1, ValueError, "start_factor", start_factor, above)
-        require(0 <= number("end_factor", end_factor) <= 1, ValueError, "end_factor", end_factor, "from 0 to 1")
-        self.start_factor, self.end_factor = start_factor, end_factor
-        self.total_iters = count("total_iters", total_iters)
+        self.start_factor = float(check_number("start_factor", start_factor, 0, 1, above=True))
+        self.end_factor = float(check_share("end_factor", end_factor))
+        self.total_iters = check_whole("total_iters", total_iters, 1)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
@@ -99,7 +101,7 @@ class ExponentialLR(LRScheduler):
     """The rate times gamma every epoch."""
 
     def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = number("gamma", gamma)
+        self.gamma = float(check_number("gamma", gamma))
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
@@ -110,7 +112,7 @@ class PolynomialLR(LRScheduler):
     """The initial rate times (1 - epoch / total_iters)**power; 0 from epoch total_iters on."""
 
     def __init__(self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
-        self.total_iters, self.power = count("total_iters", total_iters), number("power", power)
+        self.total_iters, self.power = check_whole("total_iters", total_iters, 1), float(check_number("power", power))
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:
@@ -125,7 +127,7 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Any, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        self.T_max, self.eta_min = count("T_max", T_max), number("eta_min", eta_min)
+        self.T_max, self.eta_min = check_whole("T_max", T_max, 1), float(check_number("eta_min", eta_min))
         super().__init__(optimizer, last_epoch)
 
     def rate(self, place: int, lr: float) -> float:

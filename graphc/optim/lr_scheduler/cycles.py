@@ -7,8 +7,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphc.optim.lr_scheduler.scheduler import LRScheduler, count, groups_of, half_cosine, number, per_group
-from graphc.optim.optimizer import is_number, require
+from graphc.errors import ArgumentError
+from graphc.ir.graph import user_origin
+from graphc.optim.lr_scheduler.scheduler import LRScheduler, as_number, groups_of, half_cosine, per_group
+from graphc.settings import check_choice, check_function, check_number, check_share, check_switch, check_whole
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -20,13 +22,14 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     kept = ("last_epoch", "position")
 
     def __init__(self, optimizer: Any, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        self.T_0, self.T_mult, self.eta_min = count("T_0", T_0), count("T_mult", T_mult), number("eta_min", eta_min)
+        self.T_0, self.T_mult = check_whole("T_0", T_0, 1), check_whole("T_mult", T_mult, 1)
+        self.eta_min = float(check_number("eta_min", eta_min))
         self.position = 0.0
         super().__init__(optimizer, last_epoch)
 
     def step(self, epoch: float | None = None) -> None:
         """Go on to the next epoch, or to a named one, which may lie within: epoch + batch / batches."""
-        self.position = self.position + 1 if epoch is None else float(epoch)
+        self.position = self.position + 1 if epoch is None else float(check_number("epoch", epoch, 0))
         self.last_epoch = math.floor(self.position)
         self.set_rates(self.base_lrs)
 
@@ -49,12 +52,14 @@ class MomentumCycle(LRScheduler):
     def __init__(
         self, optimizer: Any, cycle_momentum: bool, base_momentum: Any, max_momentum: Any, last_epoch: int
     ) -> None:
-        self.cycle_momentum = cycle_momentum
-        self.base_momentums = per_group("base_momentum", base_momentum, optimizer, is_number, "a number")
-        self.max_momentums = per_group("max_momentum", max_momentum, optimizer, is_number, "a number")
+        self.cycle_momentum = check_switch("cycle_momentum", cycle_momentum)
+        self.base_momentums = per_group("base_momentum", base_momentum, optimizer)
+        self.max_momentums = per_group("max_momentum", max_momentum, optimizer)
         if cycle_momentum and not all({"momentum", "betas"} & group.keys() for group in optimizer.param_groups):
             name = type(optimizer).__name__
-            raise ValueError(f"cycle_momentum is True; it must be False for {name}, which has no momentum")
+            raise ArgumentError(
+                f"cycle_momentum is True; it must be False for {name}, which has no momentum", user_origin()
+            )
         super().__init__(optimizer, last_epoch)
 
     def momentum(self, place: int) -> float:
@@ -97,15 +102,18 @@ class OneCycleLR(MomentumCycle):
         last_epoch: int = -1,
     ) -> None:
         if total_steps is None and (epochs is None or steps_per_epoch is None):
-            raise ValueError("total_steps is None; it must be given, or both epochs and steps_per_epoch")
+            raise ArgumentError(
+                "total_steps is None; it must be given, or both epochs and steps_per_epoch", user_origin()
+            )
         if total_steps is None:
-            total_steps = count("epochs", epochs) * count("steps_per_epoch", steps_per_epoch)
-        require(0 <= number("pct_start", pct_start) <= 1, ValueError, "pct_start", pct_start, "from 0 to 1")
-        choices = ("cos", "linear")
-        require(anneal_strategy in choices, ValueError, "anneal_strategy", anneal_strategy, "'cos' or 'linear'")
-        self.total_steps, self.anneal_strategy = count("total_steps", total_steps), anneal_strategy
-        self.final_div_factor, self.three_phase = final_div_factor, three_phase
-        self.max_lrs = per_group("max_lr", max_lr, optimizer, is_number, "a number")
+            total_steps = check_whole("epochs", epochs, 1) * check_whole("steps_per_epoch", steps_per_epoch, 1)
+        check_share("pct_start", pct_start)
+        check_number("div_factor", div_factor, 0, above=True)
+        self.total_steps = check_whole("total_steps", total_steps, 1)
+        self.anneal_strategy = check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
+        self.final_div_factor = float(check_number("final_div_factor", final_div_factor, 0, above=True))
+        self.three_phase = check_switch("three_phase", three_phase)
+        self.max_lrs = per_group("max_lr", max_lr, optimizer)
         self.corners = [0.0, pct_start * total_steps - 1, total_steps - 1.0]
         if three_phase:
             self.corners.insert(2, 2 * self.corners[1])
@@ -115,7 +123,9 @@ class OneCycleLR(MomentumCycle):
 
     def rate(self, place: int, lr: float) -> float:
         if self.last_epoch > self.total_steps:
-            raise ValueError(f"total_steps is {self.total_steps}; step {self.last_epoch} is beyond them")
+            raise ArgumentError(
+                f"total_steps is {self.total_steps}; step {self.last_epoch} is beyond them", user_origin()
+            )
         first, most = self.base_lrs[place], self.max_lrs[place]
         return self.along([first, most, *[first] * self.three_phase, first / self.final_div_factor])
 
@@ -164,12 +174,16 @@ class CyclicLR(MomentumCycle):
             "triangular2": (lambda cycle: 0.5 ** (cycle - 1), "cycle"),
             "exp_range": (lambda steps: float(gamma**steps), "iterations"),
         }
-        require(scale_fn is not None or mode in modes, ValueError, "mode", mode, f"one of {', '.join(modes)}")
-        self.scale_fn, self.scale_mode = modes[mode] if scale_fn is None else (scale_fn, scale_mode)
-        self.up = count("step_size_up", step_size_up)
-        self.down = self.up if step_size_down is None else count("step_size_down", step_size_down)
-        self.max_lrs = per_group("max_lr", max_lr, optimizer, is_number, "a number")
-        base_lrs = per_group("base_lr", base_lr, optimizer, is_number, "a number")
+        check_number("gamma", gamma)
+        check_choice("scale_mode", scale_mode, ("cycle", "iterations"))
+        if scale_fn is None:
+            self.scale_fn, self.scale_mode = modes[check_choice("mode", mode, modes)]
+        else:
+            self.scale_fn, self.scale_mode = check_function("scale_fn", scale_fn), scale_mode
+        self.up = check_whole("step_size_up", step_size_up, 1)
+        self.down = self.up if step_size_down is None else check_whole("step_size_down", step_size_down, 1)
+        self.max_lrs = per_group("max_lr", max_lr, optimizer)
+        base_lrs = per_group("base_lr", base_lr, optimizer)
         for group, lowest in zip(groups_of(optimizer), base_lrs, strict=True):
             group["initial_lr"] = lowest
         super().__init__(optimizer, cycle_momentum, base_momentum, max_momentum, last_epoch)
@@ -186,4 +200,5 @@ class CyclicLR(MomentumCycle):
         """How far up a cycle is, from 0 to its own height."""
         cycles, done = divmod(self.last_epoch, self.up + self.down)
         climbed = done / self.up if done <= self.up else (self.up + self.down - done) / self.down
-        return float(climbed * self.scale_fn(cycles + 1 if self.scale_mode == "cycle" else self.last_epoch))
+        scale = self.scale_fn(cycles + 1 if self.scale_mode == "cycle" else self.last_epoch)
+        return climbed * as_number("the result of scale_fn", scale)

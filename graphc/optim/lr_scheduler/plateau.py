@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from graphc.optim.lr_scheduler.scheduler import LRScheduler, number, per_group
-from graphc.optim.optimizer import is_number, require
+from graphc.optim.lr_scheduler.scheduler import LRScheduler, as_number, per_group
+from graphc.settings import check_choice, check_number, require
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -33,20 +33,20 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: Any = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        require(0 <= number("factor", factor) < 1, ValueError, "factor", factor, "at least 0 and below 1")
-        require(mode in ("min", "max"), ValueError, "mode", mode, "'min' or 'max'")
-        require(threshold_mode in ("rel", "abs"), ValueError, "threshold_mode", threshold_mode, "'rel' or 'abs'")
-        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
-        self.threshold, self.threshold_mode, self.cooldown, self.eps = threshold, threshold_mode, cooldown, eps
-        self.min_lrs = per_group("min_lr", min_lr, optimizer, is_number, "a number")
+        self.min_lrs = per_group("min_lr", min_lr, optimizer)
+        require(check_number("factor", factor) < 1 and factor >= 0, "factor", factor, "at least 0 and below 1")
+        self.optimizer, self.factor, self.mode = optimizer, factor, check_choice("mode", mode, ("min", "max"))
+        self.threshold_mode = check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.patience, self.cooldown = check_number("patience", patience, 0), check_number("cooldown", cooldown, 0)
+        self.threshold, self.eps = float(check_number("threshold", threshold)), float(check_number("eps", eps))
         self.base_lrs = self.get_last_lr()
         self.last_epoch = self.cooldown_counter = self.num_bad_epochs = 0
         self.best = math.inf if mode == "min" else -math.inf
 
     def step(self, metrics: Any) -> None:  # type: ignore[override]  # it alone needs a figure
         """Go on to the next epoch; metrics is the figure of this one."""
+        figure = as_number("metrics", metrics)
         self.last_epoch += 1
-        figure = float(metrics)
         better = self.improves(figure)
         self.best = figure if better else self.best
         self.num_bad_epochs = 0 if better else self.num_bad_epochs + 1

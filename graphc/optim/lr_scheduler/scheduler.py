@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from graphc.arrays import as_array
+from graphc.errors import ArgumentError
 from graphc.function import load_named
-from graphc.optim.optimizer import Group, is_number, require
+from graphc.ir.graph import user_origin
+from graphc.optim.optimizer import Group
+from graphc.settings import check_list, check_number, check_whole, require
 from graphc.tensor import Parameter
 
 
@@ -25,11 +29,14 @@ class LRScheduler:
     parts: Sequence[LRScheduler] = ()  # schedules it consists of
 
     def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
+        check_whole("last_epoch", last_epoch, -1)
         self.optimizer = optimizer
         self.base_lrs: list[float] = []
         for place, group in enumerate(groups_of(optimizer)):
             if last_epoch >= 0 and "initial_lr" not in group:
-                raise ValueError(f"last_epoch is {last_epoch}; this needs an initial_lr in param_groups[{place}]")
+                raise ArgumentError(
+                    f"last_epoch is {last_epoch}; this needs an initial_lr in param_groups[{place}]", user_origin()
+                )
             self.base_lrs.append(float(group.setdefault("initial_lr", group["lr"])))
         self.last_epoch = 0
         if last_epoch >= 0:
@@ -77,6 +84,7 @@ class LRScheduler:
 
         Raises CheckpointError, before anything changes, for missing and unexpected names and for other shapes.
         """
+        require(isinstance(state_dict, Mapping), "state_dict", state_dict, "a dict of arrays")
         stand_ins = {name: Parameter(array) for name, array in self.state_dict().items()}
         load_named(stand_ins, state_dict, type(self).__name__)
         self.take(state_dict)
@@ -100,36 +108,26 @@ def half_cosine(share: float) -> float:
 
 
 def groups_of(optimizer: Any) -> list[Group]:
-    """An optimizer's groups. Raises TypeError for anything else."""
+    """An optimizer's groups. Raises ArgumentError for anything else."""
     groups = getattr(optimizer, "param_groups", None)
-    if groups is None:
-        raise TypeError(f"a schedule needs an optimizer, got {type(optimizer).__name__}")
-    return list(groups)
+    require(isinstance(groups, list), "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters())")
+    return list(groups)  # type: ignore[arg-type]
 
 
-def per_group(name: str, value: Any, optimizer: Any, fits: Callable[[Any], bool], text: str) -> list[Any]:
-    """A setting as a list of one a group; it may be given as one for all."""
+def per_group(name: str, value: Any, optimizer: Any, check: Callable[[str, Any], Any] = check_number) -> list[Any]:
+    """A setting as a list of one a group, each checked; it may be given as one for all."""
     groups = groups_of(optimizer)
     values = list(value) if isinstance(value, (list, tuple)) else [value] * len(groups)
-    require(
-        len(values) == len(groups), ValueError, name, value, f"one for all, or a list of {len(groups)}, one a group"
-    )
-    require(all(fits(each) for each in values), TypeError, name, value, text)
-    return values
+    require(len(values) == len(groups), name, value, f"one for all, or a list of {len(groups)}, one a group")
+    return [check(name, each) for each in values]
 
 
-def number(name: str, value: Any) -> float:
-    require(is_number(value), TypeError, name, value, "a number")
-    return float(value)
-
-
-def count(name: str, value: Any) -> int:
-    fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value > 0)
-    require(fits, ValueError, name, value, "a whole number from 1 on")
-    return int(value)
+def as_number(name: str, value: Any) -> float:
+    """What a function, or the user, gave for one number: also an array of one."""
+    array = as_array(value, name)
+    require(array.size == 1 and array.dtype.kind in "biuf", name, value, "a number")
+    return float(array.item())
 
 
 def epochs(name: str, value: Any) -> list[int]:
-    fits = isinstance(value, Iterable) and all(isinstance(each, (int, np.integer)) for each in value)
-    require(fits, TypeError, name, value, "a list of epochs")
-    return [int(each) for each in value]
+    return [check_whole(f"one of the {name}", each) for each in check_list(name, value, "a list of epochs")]
