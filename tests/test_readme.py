@@ -7,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import graphs
-
+import graphc as gx
 from graphc.backends import source
 from graphc.backends.contraction import TileShape
-from graphc.ir.passes import run_passes
 from graphc.ir.program import plan
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +29,19 @@ def test_ci_calls_the_test_command():
     assert f"&& {command}\n" in README
 
 
+def test_what_the_first_command_prints_and_draws(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "train_images.py", "--epochs", "1", "--output", tmp_path]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    table = re.search(r"kernel +over .*?(?=compiled)", README, re.DOTALL)[0]
+    assert table in printed
+    drawing = (ROOT / "examples" / "mlp.svg").read_text()
+    assert all(line.split()[0] in drawing for line in table.splitlines()[1:])
+
+
 def test_the_kernel_shown_is_one_of_the_step():
-    planned = plan(run_passes(graphs.mlp()), 32)
-    texts = [source.write(nest, TileShape(14, 2)).kernel.text for nest in planned.nests]
-    assert BLOCKS[2] in texts
+    net = gx.nn.Sequential(gx.nn.Flatten(), gx.nn.Linear(784, 256), gx.nn.ReLU(), gx.nn.Linear(256, 10))
+    batch = gx.dim("batch", max=256)
+    types = {"x": gx.f32[batch, 1, 28, 28], "y": gx.i64[batch]}
+    step = gx.train_step(net, gx.nn.CrossEntropyLoss(), gx.optim.SGD(net.parameters(), lr=0.1), **types)
+    planned = plan(step.stages["place_copies"], 32)
+    assert BLOCKS[2] in [source.write(nest, TileShape(14, 2)).kernel.text for nest in planned.nests]
