@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import graphc
 from graphc.backends.cache import TRAILER_SIZE, Cache, default_cache
 
 KEY = Cache.key("a program")
+NOBODY = 65534  # a user without rights
 PAYLOAD = bytes(range(256)) * 40
 
 
@@ -231,15 +233,29 @@ def test_a_folder_that_takes_nothing_is_replaced_by_a_private_one(
     assert len(caplog.records) == 1  # the folder is not tried again
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_read(tmp_path: Path) -> None:
-    Cache(tmp_path).put("object", KEY, PAYLOAD)
-    tmp_path.chmod(0o500)
-    cache = Cache(tmp_path)
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder of a user whom file modes bind: root, whom they do not, is another user for as long as the test runs."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("file modes are POSIX's")
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        if root:
+            os.chown(folder, NOBODY, -1)
+            os.seteuid(NOBODY)
+        yield Path(folder)
+        if root:
+            os.seteuid(0)
+
+
+def test_a_read_only_folder_is_read(own_folder: Path) -> None:
+    Cache(own_folder).put("object", KEY, PAYLOAD)
+    own_folder.chmod(0o500)
+    cache = Cache(own_folder)
     assert cache.get("object", KEY) == PAYLOAD
-    assert cache.put("object", Cache.key("new"), PAYLOAD).parent != tmp_path
+    assert cache.put("object", Cache.key("new"), PAYLOAD).parent != own_folder
     assert cache.get("object", Cache.key("new")) == PAYLOAD
-    tmp_path.chmod(0o700)
+    own_folder.chmod(0o700)
 
 
 def test_a_folder_that_cannot_be_made_is_replaced_by_a_private_one(tmp_path: Path) -> None:

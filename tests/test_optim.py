@@ -447,3 +447,32 @@ def test_text_shows_the_settings():
     text = repr(optim.RMSprop([{"params": [weights(1.0)]}, {"params": [weights(1.0)], "lr": 1.0}]))
     rest = "momentum=0.0, alpha=0.99, eps=1e-08, weight_decay=0.0, centered=False, maximize=False"
     assert text == f"RMSprop(lr=0.01, {rest}; lr=1.0, {rest})"
+
+
+class SignDescent(optim.Optimizer):
+    """An optimizer of somebody's own, with a rate and nothing else."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def update(self, parameter, gradient, group):
+        parameter.copy_(parameter - group.scalars["lr"].float() * gx.sign(gradient))
+
+
+def test_an_optimizer_of_ones_own():
+    weight = weights(1.0, -2.0)
+    optimizer = SignDescent([weight], 0.25)
+    step = descend(optimizer, weight)
+    step(np.float32(3))
+    optimizer.lr = 0.5
+    step(np.float32(-3))
+    assert weight.numpy().tolist() == [1.25, -1.75]
+
+
+def test_an_optimizer_without_a_formula():
+    class Unfinished(optim.Optimizer):
+        """Neither update nor step."""
+
+    weight = weights(1.0)
+    with pytest.raises(NotImplementedError, match="Unfinished has no update"):
+        descend(Unfinished([weight], {"lr": 0.1}), weight)

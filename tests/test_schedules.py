@@ -328,3 +328,19 @@ def test_cycling_a_momentum_that_is_not_there():
     with pytest.raises(ValueError, match="cycle_momentum is True; it must be False for Adagrad"):
         CyclicLR(optimizer, 0.1, 0.2)
     CyclicLR(optimizer, 0.1, 0.2, cycle_momentum=False)
+
+
+def test_schedules_of_ones_own():
+    class Halved(lr_scheduler.LRScheduler):
+        def rate(self, place, lr):
+            return lr / 2 if self.last_epoch else lr
+
+    class Unfinished(lr_scheduler.LRScheduler):
+        """No rate."""
+
+    optimizer = sgd()
+    schedule = Halved(optimizer)
+    schedule.step()
+    assert schedule.get_last_lr() == [0.05, 0.025]
+    with pytest.raises(NotImplementedError, match="Unfinished has no rate"):
+        Unfinished(optimizer)

@@ -246,7 +246,7 @@ class KernelTarget(BaseContext):
     def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
         if fn in _RANGE_STEPS:
             return _RANGE_STEPS[fn]
-        # numba first asks for forms that take a Python value in place of a typed one; there are none.
+        # numba first asks for forms that take a Python value in place of a typed one; it takes this error for "none".
         if any(isinstance(arg, (types.Literal, types.Omitted)) for arg in sig.args):
             raise NotImplementedError
         called = fn.called

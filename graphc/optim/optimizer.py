@@ -91,8 +91,8 @@ class Group(dict[str, Any]):
         return np.array_equal(self.compiled[key], value)
 
     def uses(self, key: str) -> bool:
-        """Whether a setting takes part; one that is 0 when a step is first traced never does."""
-        return bool((self.compiled or self)[key])
+        """Whether a setting takes part; one that is 0, or not there, when a step is first traced never does."""
+        return bool((self.compiled or self).get(key))
 
     def freeze(self) -> None:
         """From now on a compiled step relies on the settings."""
@@ -218,7 +218,7 @@ class Optimizer:
         if slopes:
             self.advance(group)
         for parameter, slope in slopes.items():
-            gradient = -slope if group["maximize"] else slope
+            gradient = -slope if group.get("maximize") else slope
             self.update(parameter, self.decayed(parameter, gradient, group), group)
 
     def advance(self, group: Group) -> None:
@@ -238,7 +238,7 @@ class Optimizer:
 
     def update(self, parameter: Parameter, gradient: Tensor, group: Group) -> None:
         """Record the new values of a parameter and its slots."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no update(); define it with the optimizer's formula")
 
     # -- its state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,7 +47,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         return self.eta_min + (self.base_lrs[place] - self.eta_min) * half_cosine(done / length)
 
 
-class MomentumCycle(LRScheduler):
+class MomentumCycle(LRScheduler, ABC):
     """What schedules share that move the momentum, or Adam's first beta, against the rate."""
 
     def __init__(
@@ -62,9 +63,9 @@ class MomentumCycle(LRScheduler):
             )
         super().__init__(optimizer, last_epoch)
 
+    @abstractmethod
     def momentum(self, place: int) -> float:
         """The momentum in epoch `last_epoch` of the group at a place."""
-        raise NotImplementedError
 
     def write(self, rates: Sequence[float]) -> None:
         super().write(rates)

@@ -48,7 +48,7 @@ class LRScheduler:
 
     def rate(self, place: int, lr: float) -> float:
         """The rate in epoch `last_epoch` of the group at a place, which was lr before."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no rate(); define it with the schedule's formula")
 
     def set_rates(self, before: Sequence[float]) -> None:
         self.write([self.rate(place, lr) for place, lr in enumerate(before)])
