@@ -102,7 +102,8 @@ def versions() -> tuple[str, ...]:
     """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
     packages = tuple(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
     here = Path(__file__).parent
-    ours = sorted([*here.glob("lower/*.py"), *(here / name for name in ("target.py", "link.py", "elf.py"))])
+    names = ("primitives.py", "target.py", "link.py", "elf.py")
+    ours = sorted([*here.glob("lower/*.py"), *(here / name for name in names)])
     return (*packages, Cache.key(*(path.read_bytes() for path in ours)))
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from graphc.backends import sweeps
+from graphc.backends import philox, sweeps
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source import Source
 from graphc.ir.graph import IRError
 from graphc.ir.loops import Buffer, Repetition
 from graphc.ir.program import Program, round_up
-from graphc.ir.types import Dim, Extent, TensorType, bound, monomials, multiply
+from graphc.ir.types import FLOATS, Dim, Extent, TensorType, bound, monomials, multiply
 
 LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
 ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
@@ -70,14 +70,14 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     dims = program.graph.dims
     names = call_names(sources)
     calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
-    step = StepWriter(program, calls)
-    helpers = {kernel.name: kernel for kernel in step.moves()}
+    writer = StepWriter(program, calls)
+    step, helpers = writer.write(), writer.moves
     if epoch_dim(program) is not None:
         helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
     kernels = {source.kernel.name: source.kernel for source in sources} | helpers
     parts = [declare(kernel) for kernel in kernels.values()]
     parts += {name: write_call(name, source, dims) for name, source in zip(names, sources, strict=True)}.values()
-    parts += [step.write(), "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
+    parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
     if epoch_dim(program) is not None:
         parts.append(write_epoch(program))
     return "\n".join(parts), tuple(helpers.values())
@@ -141,7 +141,10 @@ Pointers = dict[tuple[str, str], str]
 
 
 class StepWriter:
-    """Writes `step`: calls of nests in order, loops around those that are repeated, checks between them."""
+    """Writes `step`: calls of nests in order, loops around those that are repeated, checks between them.
+
+    moves  the kernels, by name, that bring the states of loops to where they are kept
+    """
 
     def __init__(self, program: Program, calls: dict[int, tuple[str, Source]]) -> None:
         self.program = program
@@ -149,15 +152,7 @@ class StepWriter:
         self.dims = program.graph.dims
         self.lines: list[str] = []
         self.count = 0
-
-    def moves(self) -> Iterator[Kernel]:
-        """The kernels that bring the states of loops to where they are kept."""
-        stack = list(self.program.nests)
-        while stack:
-            repetition = stack.pop().repetition
-            if repetition is not None:
-                stack.extend(repetition.program.nests)
-                yield from (sweeps.move(state.dtype) for state, *_ in repetition.carries)
+        self.moves: dict[str, Kernel] = {}
 
     def write(self) -> str:
         self.lines = [
@@ -215,8 +210,9 @@ class StepWriter:
         for state, start, kept in repetition.carries:
             target = pointers["input", state.attrs["name"]] = place(kept)
             count = self.extent(state.type.count)
-            move = sweeps.move(state.dtype).name
-            self.lines.append(f"  call void @{move}(ptr {target}, ptr {place(start)}, i64 {count})")
+            move = sweeps.move(state.dtype)
+            self.moves[move.name] = move
+            self.lines.append(f"  call void @{move.name}(ptr {target}, ptr {place(start)}, i64 {count})")
         pointers |= {("input", data.attrs["name"]): place(buffer) for data, buffer in repetition.captured}
         stacks = [("input", data.attrs["name"], data, place(buffer)) for data, buffer in repetition.slices]
         stacks += [("result", output.name, output.value, place(buffer)) for output, buffer in repetition.results]
@@ -327,42 +323,27 @@ def gather(source: str, dtype: str) -> Kernel:
 
 
 def shuffle() -> Kernel:
-    """Fisher-Yates with one Philox 4x32-10 draw a step (Salmon et al. 2011); data.py computes the same order."""
+    """Fisher and Yates's shuffle with one draw a step: the order of `graphc.ir.random.permutation`."""
     text = """def shuffle(order, count, seed, epoch):
-    low = (1 << 32) - 1
     for i in range(count):
         store(order, i, i)
     for step in range(count - 1):
         last = count - 1 - step
-        a = last & low
-        b = (last >> 32) & low
-        c = epoch & low
-        d = (epoch >> 32) & low
-        key_a = seed & low
-        key_b = (seed >> 32) & low
-        for turn in range(10):
-            first = a * 3528531795
-            second = c * 3449720151
-            a = ((second >> 32) & low) ^ b ^ key_a
-            b = second & low
-            c = ((first >> 32) & low) ^ d ^ key_b
-            d = first & low
-            key_a = (key_a + 2654435769) & low
-            key_b = (key_b + 3144134277) & low
-        chosen = (a * (last + 1)) >> 32
+        draw = random_bits(last, last >> 32, epoch, seed)
+        chosen = (draw * (last + 1)) >> 32
         kept = load(order, last)
         store(order, last, load(order, chosen))
         store(order, chosen, kept)
 """
     parameters = (("order", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64"))
-    return Kernel("shuffle", text, parameters, inline=False)
+    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_bits("i64"),))
 
 
 def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:
     """The gather kernels of one input, by kind."""
     dtype = tensor_type.dtype
     plain = gather(dtype, dtype)
-    return (plain, gather("u8", dtype)) if dtype in ("f32", "f64") else (plain,)
+    return (plain, gather("u8", dtype)) if dtype in FLOATS else (plain,)
 
 
 def epoch_kernels(program: Program) -> Iterator[Kernel]:

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from functools import cache
 
-from graphc.backends.primitives import LANES, Kernel
-from graphc.ir.random import KEY_STEPS, MULTIPLIERS, ROUNDS
+from graphc.backends.primitives import Kernel, is_vector
+from graphc.ir.random import HALF, KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 
-TEXT = """def random_bits(element, stream, call, seed):
-    low = number(4294967295)
-    half = number(32)
+
+@cache
+def random_bits(kind: str) -> Kernel:
+    """(element, stream, call, seed) -> 32 bits; all of `kind`: "i64" or "i64x16"."""
+    number = "spread" if is_vector(kind) else "i64"
+    text = f"""def random_bits(element, stream, call, seed):
+    low = {number}({MASK})
+    half = {number}({HALF})
     a = element & low
     b = stream & low
     c = call & low
     d = (call >> half) & low
     key_a = seed & low
     key_b = (seed >> half) & low
-    for turn in range(ROUNDS):
-        first = a * number(MULTIPLIER_A)
-        second = c * number(MULTIPLIER_B)
+    for turn in range({ROUNDS}):
+        first = a * {number}({MULTIPLIERS[0]})
+        second = c * {number}({MULTIPLIERS[1]})
         a = ((second >> half) & low) ^ b ^ key_a
         b = second & low
         c = ((first >> half) & low) ^ d ^ key_b
         d = first & low
-        key_a = (key_a + number(STEP_A)) & low
-        key_b = (key_b + number(STEP_B)) & low
+        key_a = (key_a + {number}({KEY_STEPS[0]})) & low
+        key_b = (key_b + {number}({KEY_STEPS[1]})) & low
     return a
 """
-
-
-@cache
-def random_bits(kind: str) -> Kernel:
-    """(element, stream, call, seed) -> 32 bits; all of `kind`: "i64" or "i64x16"."""
-    numbers = {"MULTIPLIER_A": MULTIPLIERS[0], "MULTIPLIER_B": MULTIPLIERS[1], "STEP_A": KEY_STEPS[0]}
-    text = TEXT.replace("ROUNDS", str(ROUNDS)).replace("STEP_B", str(KEY_STEPS[1]))
-    for name, value in numbers.items():
-        text = text.replace(name, str(value))
-    text = text.replace("number(", "spread(") if kind == f"i64x{LANES}" else text.replace("number(", "i64(")
     parameters = tuple((name, kind) for name in ("element", "stream", "call", "seed"))
     return Kernel(f"random_bits_{kind}", text, parameters, returns=kind)

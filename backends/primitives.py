@@ -45,6 +45,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.loops import LANES
+from graphc.ir.types import FLOATS
 
 TILE_ROWS_LIMIT = 14
 TILE_VECTORS_LIMIT = 3
@@ -103,6 +104,15 @@ def element_of(kind: str) -> str:
 
 def vector_of(scalar: str) -> str:
     return f"{scalar}x{LANES}"
+
+
+def constant(number: float, dtype: str) -> str:
+    """A number as a kernel text writes it."""
+    if dtype == "bool":
+        return "true" if number else "false"
+    if dtype in FLOATS:
+        return f"{dtype}({float(number)!r})"
+    return f"{dtype}({int(number)})"
 
 
 def tile_extents(kind: str) -> tuple[int, int] | None:

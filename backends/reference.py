@@ -64,7 +64,7 @@ def compute(
     value: Value, env: Mapping[Value, Any], arrays: Mapping[str, Any], sizes: Mapping[Dim, int], double: bool
 ) -> Any:
     dtype = dtype_of(value, double)
-    if value.op.name == "input":
+    if value.op is ops.input:
         return np.asarray(arrays[value.attrs["name"]], dtype)
     if value.op.kind == "loop":
         return run_loop(value, env, sizes, double)

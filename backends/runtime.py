@@ -168,14 +168,19 @@ def load(artifact: Artifact) -> tuple[Any, int, int | None]:
         library = ctypes.CDLL(str(artifact.path))
         found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
         return library, found[0] or 0, found[1] if has_epoch else None
+    engine = load_object(artifact.path.read_bytes())
+    addresses = [engine.get_function_address(name) for name in ("step", "epoch")[: 1 + has_epoch]]
+    return engine, addresses[0], addresses[1] if has_epoch else None
+
+
+def load_object(data: bytes) -> Any:
+    """LLVM's engine with an object's code in memory; the code lives as long as the engine."""
     from llvmlite import binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    engine = llvm.create_mcjit_compiler(
-        llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine()
-    )
-    engine.add_object_file(llvm.ObjectFileRef.from_data(artifact.path.read_bytes()))
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(data))
     engine.finalize_object()
-    addresses = [engine.get_function_address(name) for name in ("step", "epoch")[: 1 + has_epoch]]
-    return engine, addresses[0], addresses[1] if has_epoch else None
+    return engine

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.backends.primitives import LANES, Kernel
+from graphc.backends.primitives import LANES, Kernel, constant
+from graphc.ir.graph import Value
 from graphc.ir.types import FLOATS
 
 # line is scratch for 2 * count numbers.
@@ -48,19 +49,25 @@ ARGSORT = """def argsort(out, x, line, outer, count, inner):
 """
 
 
-def kernel(name: str, dtype: str, reverse: bool) -> Kernel:
-    """The kernel of sweep `name` over numbers of a dtype: (out, x, line, outer, count, inner)."""
-    order = "reverse" if reverse else "forward"
-    if name == "cumsum":
-        zero = f"{dtype}(0.0)" if dtype in FLOATS else f"{dtype}(0)"
-        text = CUMSUM.replace("ZERO", zero).replace("PLACE", "count - 1 - k" if reverse else "k")
-    else:
-        text = ARGSORT.replace("BEFORE", precedes(dtype, reverse))
+SWEEPS = {"cumsum": CUMSUM, "argsort": ARGSORT}
+
+
+def kernel(value: Value) -> Kernel:
+    """The kernel of a value swept along an axis: (out, x, line, outer, count, inner)."""
+    name, dtype, reverse = value.op.name, value.operands[0].dtype, value.attrs["reverse"]
+    words = {
+        "ZERO": constant(0, dtype),
+        "PLACE": "count - 1 - k" if reverse else "k",
+        "BEFORE": precedes(dtype, reverse),
+    }
+    text = SWEEPS[name]
+    for word, meaning in words.items():
+        text = text.replace(word, meaning)
     parameters = (
-        ("out", f"{dtype}*" if name == "cumsum" else "i64*"), ("x", f"{dtype}*"), ("line", "i64*"),
+        ("out", f"{value.dtype}*"), ("x", f"{dtype}*"), ("line", "i64*"),
         ("outer", "i64"), ("count", "i64"), ("inner", "i64"),
     )  # fmt: skip
-    return Kernel(f"{name}_{order}_{dtype}", text, parameters)
+    return Kernel(f"{name}_{'reverse' if reverse else 'forward'}_{dtype}", text, parameters)
 
 
 def precedes(dtype: str, reverse: bool) -> str:

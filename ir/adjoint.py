@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from graphc.ir import ops
+from graphc.ir.access import is_constant
 from graphc.ir.graph import Graph, Output, Value, reachable
-from graphc.ir.rewrite import hand_out, with_operands
+from graphc.ir.rewrite import hand_out, renewed
 from graphc.ir.types import FLOATS, Shape, multiply
 
 Cotangents = dict[Value, Value]
@@ -28,10 +29,13 @@ def pull_back_loop(loop: Value, given: Cotangents, grown: Grown, pull_back: Pull
     grown  is told of the loop that stacks what is read of each step
     """
     adjoint = Adjoint(loop, {part.attrs["name"]: cotangent for part, cotangent in given.items()})
-    inner: Grown = {}
     wanted = tuple(value for value in adjoint.body.inputs if value.dtype in FLOATS)
-    found = pull_back(adjoint.seeds, wanted, inner)
-    return adjoint.finish(found, inner, grown)
+    return adjoint.finish(pull_back(adjoint.seeds, wanted, adjoint.inner), grown)
+
+
+def slope_name(value: Value) -> str:
+    """What the loop backwards calls the cotangent of an input of the body."""
+    return f"d.{value.attrs['name']}"
 
 
 class Adjoint:
@@ -42,6 +46,7 @@ class Adjoint:
     slices    data input -> the stack it is a slice of
     captured  data input -> the operand it is
     results   what is stacked, by name
+    inner     the loops of the body that have to give more than they did
     """
 
     def __init__(self, loop: Value, given: dict[str, Value]) -> None:
@@ -56,6 +61,7 @@ class Adjoint:
         self.results: dict[str, Value] = {}
         self.kept: dict[Value, str] = {}
         self.mine: dict[Value, Value] = {}
+        self.inner: Grown = {}
         self.names = {value.attrs["name"] for value in self.body.inputs} | {each.name for each in self.body.outputs}
         states = {state.attrs["name"]: state for state, _ in self.roles.carried}
         for output in self.body.outputs:
@@ -73,8 +79,7 @@ class Adjoint:
 
     def carry(self, like: Value, start: Value | None) -> Value:
         """A cotangent of the type of `like` that goes from step to step."""
-        name = f"d.{like.attrs['name']}"
-        carried = ops.input(name=name, role="state", type=like.type)
+        carried = ops.input(name=slope_name(like), role="state", type=like.type)
         self.carries[carried] = start if start is not None else ops.full(value=0.0, type=like.type)
         return carried
 
@@ -85,31 +90,27 @@ class Adjoint:
 
     # -- putting it together
 
-    def finish(self, found: Cotangents, inner: Grown, grown: Grown) -> list[Value | None]:
-        self.inner = inner
-        for (carried, _), (state, _) in zip(
-            list(self.carries.items()), ((s, o) for s, o in self.roles.carried if s.dtype in FLOATS), strict=True
-        ):
-            self.updates[carried.attrs["name"]] = found.get(state) or ops.full(value=0.0, type=state.type)
+    def finish(self, found: Cotangents, grown: Grown) -> list[Value | None]:
+        for state, _ in self.roles.carried:
+            if state.dtype in FLOATS:
+                self.updates[slope_name(state)] = found.get(state) or ops.full(value=0.0, type=state.type)
         for data, _ in self.roles.slices:
             if data in found:
-                self.results[f"d.{data.attrs['name']}"] = found[data]
-        products: dict[Value, list[Factors]] = {}
-        for data, _ in self.roles.captured:
-            if data in found:
-                products[data] = self.gather_up(data, found[data])
+                self.results[slope_name(data)] = found[data]
+        products = {data: self.gather_up(data, found[data]) for data, _ in self.roles.captured if data in found}
         stacks = {
             factor: self.plan_stack(factor) for factors in products.values() for pair in factors for factor in pair[:2]
         }
         forward, back = self.build(grown)
-        places = {state: ops.part_of(back, f"d.{state.attrs['name']}") for state, _ in self.roles.carried
-                  if f"d.{state.attrs['name']}" in self.updates}  # fmt: skip
+
+        def handed_out(value: Value) -> Value | None:
+            name = slope_name(value)
+            return ops.part_of(back, name) if name in self.updates or name in self.results else None
+
         cotangents: list[Value | None] = [None] if self.roles.trips is not None else []
-        cotangents += [places.get(state) for state, _ in self.roles.carried]
-        for data, _ in self.roles.slices:
-            cotangents.append(ops.part_of(back, f"d.{data.attrs['name']}") if data in found else None)
+        cotangents += [handed_out(value) for value, _ in (*self.roles.carried, *self.roles.slices)]
         for data, _ in self.roles.captured:
-            total = ops.part_of(back, f"d.{data.attrs['name']}") if f"d.{data.attrs['name']}" in self.updates else None
+            total = handed_out(data)
             for left, right, turns in products.get(data, ()):
                 one = self.product_of_stacks(stacks[left](forward, back), stacks[right](forward, back), turns)
                 total = one if total is None else ops.add(total, one)
@@ -125,7 +126,7 @@ class Adjoint:
             total = self.carry(data, None)
             for term in rest:
                 total = ops.add(total, term)
-            self.updates[f"d.{data.attrs['name']}"] = total
+            self.updates[slope_name(data)] = total
         return [factors for factors in factored if factors is not None]
 
     def plan_stack(self, factor: Value) -> Callable[[Value, Value], Value]:
@@ -136,7 +137,7 @@ class Adjoint:
         if source in given:
             stack = given[source]
             return lambda forward, back: merged(stack, turned)
-        if self.goes_backwards(source):
+        if source in self.marked((source,)):
             name = next(
                 (name for name, value in self.results.items() if value is source), f"factor.{len(self.results)}"
             )
@@ -154,11 +155,6 @@ class Adjoint:
         product = ops.dot(ops.transpose(left, permutation=(1, 0)), right)
         return ops.transpose(product, permutation=(1, 0)) if turns % 2 else product
 
-    def goes_backwards(self, value: Value) -> bool:
-        """The value depends on a cotangent."""
-        starts = {*self.carries, *self.slices}
-        return any(each in starts for each in reachable((value,)))
-
     def build(self, grown: Grown) -> tuple[Value, Value]:
         """The loop forwards, giving what it has to, and the loop backwards."""
         outputs = [Output("update", name, value) for name, value in self.updates.items()]
@@ -169,12 +165,9 @@ class Adjoint:
         forward = self.grow(grown)
         for arriving, value in residuals.items():
             self.slices[arriving] = ops.part_of(forward, self.kept[value])
-        inputs = (*self.carries, *self.slices, *self.captured)
-        body = ops.Body(Graph("backwards", inputs, tuple(outputs)))
-        operands = [] if self.roles.trips is None else [self.roles.trips]
-        operands += [*self.carries.values(), *self.slices.values(), *self.captured.values()]
-        attrs = self.loop.attrs | {"body": body, "reverse": not self.loop.attrs["reverse"], "slices": len(self.slices)}
-        return forward, ops.loop(*operands, **attrs)
+        body, reverse = Graph("backwards", (), tuple(outputs)), not self.loop.attrs["reverse"]
+        inputs = (self.carries.items(), self.slices.items(), self.captured.items())
+        return forward, ops.with_body(self.loop, body, *inputs, reverse=reverse)
 
     def marked(self, roots: tuple[Value, ...]) -> set[Value]:
         """The values that depend on a cotangent."""
@@ -192,16 +185,14 @@ class Adjoint:
             if each in self.mine:
                 stack.pop()
                 continue
-            copies = (
-                each in backwards or each.op.kind == "view" or (each.op.kind == "source" and each.op is not ops.input)
-            )
+            copies = each in backwards or each.op.kind == "view" or is_constant(each)
             if not copies or each in self.carries or each in self.slices:
                 self.mine[each] = each if each in backwards else self.bring(each, residuals)
                 continue
             missing = [operand for operand in each.operands if operand not in self.mine]
             stack.extend(missing)
             if not missing:
-                self.mine[each] = with_operands(each, tuple(self.mine[operand] for operand in each.operands))
+                self.mine[each] = renewed(each, self.mine)
         return self.mine[value]
 
     def bring(self, value: Value, residuals: dict[Value, Value]) -> Value:
@@ -265,7 +256,7 @@ def with_grown(graph: Graph, grown: Grown) -> Graph:
         missing = [operand for operand in latest.operands if operand not in new]
         stack.extend(missing)
         if not missing:
-            new[stack.pop()] = with_operands(latest, tuple(new[operand] for operand in latest.operands))
+            new[stack.pop()] = renewed(latest, new)
     return hand_out(graph, new)
 
 

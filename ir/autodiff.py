@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from graphc.ir import ops
 from graphc.ir.adjoint import Cotangents, Grown, pull_back_loop, with_grown
 from graphc.ir.graph import Graph, IRError, Value, located, reachable
-from graphc.ir.rewrite import hand_out, rebuild, with_operands
+from graphc.ir.rewrite import hand_out, rebuild, renewed
 from graphc.ir.types import FLOATS
 
 
@@ -82,7 +82,7 @@ def hold_wanted(graph: Graph) -> Graph:
     wanted = {value.operands[1] for value in graph.values() if value.op is ops.gradient}
     new: dict[Value, Value] = {}
     for value in graph.values():
-        new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+        new[value] = renewed(value, new)
         if value in wanted and value.op is not ops.input:
             with located(value.origin):
                 new[value] = ops.copy(new[value])
@@ -101,7 +101,7 @@ def expand_gradients(graph: Graph) -> Graph:
     swept: dict[tuple[Value, Value], Value] = {}
     for value in graph.values():
         if value.op is not ops.gradient:
-            new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+            new[value] = renewed(value, new)
             continue
         loss, wrt = value.operands
         if (loss, wrt) not in swept:

@@ -9,7 +9,7 @@ from graphc.ir import ops
 from graphc.ir.access import Access, memory_of, resolve, strides
 from graphc.ir.frames import collapse, turn_lanes
 from graphc.ir.graph import Value
-from graphc.ir.group import Axes, Group
+from graphc.ir.group import Group, frame_axes, straight
 from graphc.ir.layout import elements, matrix_layout
 from graphc.ir.loops import (
     Buffer,
@@ -25,7 +25,7 @@ from graphc.ir.loops import (
     expensive_across_phases,
     walked_by,
 )
-from graphc.ir.types import STAY, Extent, Shape, Walk, add, along, multiply
+from graphc.ir.types import Extent, Shape, Walk, add, multiply
 
 
 class Builder:
@@ -153,7 +153,7 @@ class Builder:
 
     def at_every_point(self, value: Value, operand: Term) -> Term:
         """The operand as one number a point of the loops: one that is broadcast counts once for every point."""
-        points = frozenset(walked(self.group.points[value]))
+        points = frozenset(frame_axes(self.group.points[value]))
         if points <= operand.axes:
             return operand
         return Term("compute", operand.dtype, operand.value, points, (operand,), "{0}", operand.phase)
@@ -184,19 +184,10 @@ class Builder:
                 yield Store(term, place, index_of(value, walks), term.phase)
 
 
-def walked(axes: Axes) -> set[int]:
-    return {axis for axis in axes if axis is not None}
-
-
 def home(root: Value) -> Buffer:
     """The memory a stored value or input is read from."""
     owner = memory_of(root)
     return Buffer("input" if owner.op is ops.input else "value", owner)
-
-
-def straight(axes: Axes) -> tuple[Walk, ...]:
-    """The walks of a plain access."""
-    return tuple(STAY if axis is None else along(axis) for axis in axes)
 
 
 def stayed(access: Access) -> Access:

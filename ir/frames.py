@@ -65,9 +65,9 @@ def renumber(nest: LoopNest, frame: tuple[Extent, ...], numbers: Mapping[int, in
             detail = (detail[0], shift_index(detail[1]), shift_guards(detail[2]))
         elif term.kind in INDEXED:
             detail = (detail[0], shift_index(detail[1]), detail[2])
-        if term.kind == "iota":
+        elif term.kind == "iota":
             detail = shift_index(detail)
-        if term.kind == "guard":
+        elif term.kind == "guard":
             detail = shift_guards(detail)
         found = (numbers[old] for old in term.axes)
         axes = frozenset(axis for axis in found if axis is not None)

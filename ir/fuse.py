@@ -18,6 +18,7 @@ from graphc.ir.group import (
     Frame,
     Group,
     accesses,
+    frame_axes,
     is_computed,
     is_deferred,
     is_inlined,
@@ -25,6 +26,7 @@ from graphc.ir.group import (
     points_shape,
     starts_alone,
 )
+from graphc.ir.ops.record import FRAMELESS
 from graphc.ir.schedule import schedule
 from graphc.ir.types import Shape
 
@@ -91,7 +93,7 @@ class Fusion:
         kept = iter(range(len(shape)))
         walked: Axes = tuple(None if extent == 1 else next(kept) for extent in shape)
         frame = tuple(extent for extent in shape if extent != 1)
-        if value.op.kind in ("sweep", "loop"):
+        if value.op.kind in FRAMELESS:
             frame, walked = (), (None,) * len(shape)
         group = Group(frame)
         self.enter(value, group, walked)
@@ -158,12 +160,11 @@ class Fusion:
 
     def fits_tile(self, group: Group, walked: Axes) -> bool:
         """A product's result passes by tile after tile, so what is computed with it must be of its shape."""
-        return {axis for axis in walked if axis is not None} == set(range(len(group.frame)))
+        return frame_axes(walked) == set(range(len(group.frame)))
 
     def may_follow(self, value: Value, group: Group, walked: Axes, all_late: bool) -> bool:
         """After the loops there is room for arithmetic on scalars and on whole lane axes."""
-        varies = {axis for axis in walked if axis is not None}
-        return value.op.kind == "elementwise" and all_late and varies <= {group.lane}
+        return value.op.kind == "elementwise" and all_late and frame_axes(walked) <= {group.lane}
 
     def operand_groups(self, value: Value) -> set[Group]:
         roots = (memory_of(access.root) for access in accesses(value))

@@ -9,8 +9,8 @@ from graphc.ir import ops
 from graphc.ir.access import Access, follow, is_constant, memory_of, resolve
 from graphc.ir.graph import Value
 from graphc.ir.layout import matrix_layout
-from graphc.ir.ops.record import WHOLE
-from graphc.ir.types import STAY, Extent, Shape, along, bound
+from graphc.ir.ops.record import FRAMELESS, WHOLE
+from graphc.ir.types import STAY, Extent, Shape, Walk, along, bound
 
 Axes = tuple[int | None, ...]
 Frame = tuple[Extent, ...]
@@ -38,7 +38,7 @@ class Group:
     @property
     def whole(self) -> Value | None:
         """The sweep or loop this group is, if it is one; it has no frame and, but for parts, no other values."""
-        return next((value for value in self.axes if value.op.kind in ("sweep", "loop")), None)
+        return next((value for value in self.axes if value.op.kind in FRAMELESS), None)
 
     @property
     def lane(self) -> int:
@@ -46,7 +46,7 @@ class Group:
 
     def walked(self, value: Value) -> set[int]:
         """The frame axes a value varies along."""
-        return {axis for axis in self.axes[value] if axis is not None}
+        return frame_axes(self.axes[value])
 
     def reads(self) -> Iterator[tuple[Value, Access]]:
         """Every operand of every value, as (reader, access)."""
@@ -67,9 +67,19 @@ class Group:
         """What a reader of this group reads, with frame axes in place of the reader's own."""
         if access.whole:
             return access
-        inner = tuple(STAY if at is None else along(at) for at in self.points[reader])
+        inner = straight(self.points[reader])
         guards = tuple((follow(walk, inner), extent) for walk, extent in access.guards)
         return Access(access.root, self.frame, tuple(follow(walk, inner) for walk in access.walks), guards)
+
+
+def frame_axes(axes: Axes) -> set[int]:
+    """The frame's axes among them."""
+    return {axis for axis in axes if axis is not None}
+
+
+def straight(axes: Axes) -> tuple[Walk, ...]:
+    """The walks that go along those axes of the frame."""
+    return tuple(STAY if axis is None else along(axis) for axis in axes)
 
 
 def accesses(value: Value) -> list[Access]:
@@ -96,12 +106,12 @@ def is_computed(value: Value) -> bool:
 
 def starts_alone(value: Value) -> bool:
     """A value whose nest is made for it; others may join."""
-    return value.op.kind in ("contraction", "sweep", "loop")
+    return value.op.kind in ("contraction", *FRAMELESS)
 
 
 def is_placed(value: Value) -> bool:
     """A value whose elements do not come in the order of its nest's frame: it can be read from memory only."""
-    return value.op.kind in ("scatter", "sweep", "loop", "part")
+    return value.op.kind in ("scatter", "part", *FRAMELESS)
 
 
 def is_inlined(value: Value) -> bool:

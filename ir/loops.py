@@ -218,7 +218,9 @@ class LoopNest:
 
 
 def lane_mode(extent: Extent) -> str:
-    """How a lane axis is walked: "exact" in whole steps, "single" in one masked step, "ragged" with a masked rest."""
+    """How a lane axis is walked: in "one" whole step, in whole steps ("exact"), in one masked step ("single"), or in
+    whole steps and a masked rest ("ragged").
+    """
     if content(extent) % LANES == 0:
         return "one" if extent == LANES else "exact"
     return "single" if isinstance(extent, int) and extent < LANES else "ragged"

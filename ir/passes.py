@@ -11,10 +11,11 @@ from graphc.ir import ops
 from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
 from graphc.ir.autodiff import expand_gradients, hold_wanted
 from graphc.ir.graph import Graph, Output, Value, located, reachable
+from graphc.ir.group import is_computed, is_placed
 from graphc.ir.guards import GUARDS
 from graphc.ir.layout import is_unfounded, matrix_layout
-from graphc.ir.ops.record import Op
-from graphc.ir.rewrite import Visit, hand_out, rebuild, rewriter, with_operands
+from graphc.ir.ops.record import FRAMELESS, Op
+from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
 from graphc.ir.types import DTYPES, Shape, TensorType
 from graphc.ir.verify import verify
@@ -74,8 +75,8 @@ def flip_products(graph: Graph) -> Graph:
             readers.setdefault(operand, set()).add(value.op)
     new: dict[Value, Value] = {}
     for value in graph.values():
-        new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
-        if value.attrs.get("permutation") != swapped(len(value.shape)):
+        new[value] = renewed(value, new)
+        if value.attrs.get("permutation") != ops.swapped(len(value.shape)):
             continue
         (x,) = value.operands
         if x.op is ops.dot and readers[x] == {ops.transpose}:
@@ -85,14 +86,9 @@ def flip_products(graph: Graph) -> Graph:
     return hand_out(graph, new)
 
 
-def swapped(rank: int) -> tuple[int, ...]:
-    """The permutation that turns the matrices of a stack."""
-    return (*range(rank - 2), rank - 1, rank - 2)
-
-
 def turned(x: Value) -> Value:
     """Every matrix of a stack transposed."""
-    return transposed(x, swapped(len(x.shape)))
+    return transposed(x, ops.swapped(len(x.shape)))
 
 
 def push_views(graph: Graph) -> Graph:
@@ -198,7 +194,7 @@ def stretched(x: Value, shape: Shape) -> Value:
 def product_with_column(a: Value, column: Value) -> Value:
     """a[…,m,k] @ column[…,k,1], summed along the axis that keeps a's own memory order."""
     rank = len(a.shape)
-    if a.attrs.get("permutation") == swapped(rank):
+    if a.attrs.get("permutation") == ops.swapped(rank):
         (x,) = a.operands
         return ops.sum(ops.mul(x, stretched(column, x.shape)), axes=(rank - 2,))
     row = ops.reshape(column, shape=(*a.shape[:-2], 1, a.shape[-1]))
@@ -222,7 +218,7 @@ def prune_loops_once(graph: Graph) -> Graph | None:
     new: dict[Value, Value] = {}
     changed = False
     for value in graph.values():
-        new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+        new[value] = renewed(value, new)
         if value.op is ops.loop:
             pruned = prune_loop(new[value], read[value])
             changed |= pruned is not new[value]
@@ -235,16 +231,11 @@ def prune_loop(loop: Value, read: set[str]) -> Value:
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
     outputs = tuple(each for each in body.outputs if each.kind == "update" or each.name in read)
     needed = set(reachable(tuple(each.value for each in outputs)))
-    slices, captured = ([pair for pair in pairs if pair[0] in needed] for pairs in (roles.slices, roles.captured))
-    states = [state for state, _ in roles.carried]
-    inputs = (*states, *(data for data, _ in (*slices, *captured)))
-    if outputs == body.outputs and len(inputs) == len(body.inputs):
+    slices, captured = (tuple(pair for pair in pairs if pair[0] in needed) for pairs in (roles.slices, roles.captured))
+    if (outputs, slices, captured) == (body.outputs, roles.slices, roles.captured):
         return loop
-    operands = [] if roles.trips is None else [roles.trips]
-    operands += [operand for _, operand in (*roles.carried, *slices, *captured)]
-    smaller = replace(body, inputs=inputs, outputs=outputs)
     with located(loop.origin):
-        return ops.loop(*operands, **loop.attrs | {"body": ops.Body(smaller), "slices": len(slices)})
+        return ops.with_body(loop, replace(body, outputs=outputs), roles.carried, slices, captured)
 
 
 def tidy(graph: Graph) -> Graph:
@@ -292,15 +283,11 @@ def counting_loop(loop: Value) -> Value:
     with located(loop.origin):
         checks = body.of_kind("check")
         counts = [ops.input(name=f"check.{number}", role="state", type=kind) for number, _ in enumerate(checks)]
+        carried = (*roles.carried, *((count, ops.full(value=0, type=kind)) for count in counts))
         outputs = [each for each in body.outputs if each.kind != "check"]
         for count, each in zip(counts, checks, strict=True):
             outputs.append(Output("update", count.attrs["name"], ops.add(count, each.value)))
-        inputs = (*body.of_role("state"), *counts, *body.of_role("data"))
-        operands = [] if roles.trips is None else [roles.trips]
-        operands += [start for _, start in roles.carried] + [ops.full(value=0, type=kind) for _ in counts]
-        operands += [operand for _, operand in (*roles.slices, *roles.captured)]
-        larger = ops.Body(replace(body, inputs=inputs, outputs=tuple(outputs)))
-        return ops.loop(*operands, **loop.attrs | {"body": larger})
+        return ops.with_body(loop, replace(body, outputs=tuple(outputs)), carried, roles.slices, roles.captured)
 
 
 def counted_together(count: Value, other: Value) -> Value:
@@ -333,7 +320,7 @@ def read_from_memory(value: Value) -> Value | None:
         operands = tuple(grounded(operand) for operand in value.operands)
         if value.op.kind == "gather":
             operands = (table_in_memory(operands[0]), *operands[1:])
-        if value.op.kind in ("sweep", "loop"):
+        if value.op.kind in FRAMELESS:
             operands = tuple(own_memory(operand) for operand in operands)
     return None if operands == value.operands else with_operands(value, operands)
 
@@ -386,7 +373,7 @@ def own_memory(value: Value) -> Value:
 def handed_out(value: Value) -> Value:
     """The value, or a copy where what computes it cannot write to where it is wanted."""
     source = memory_of(value)
-    return copied(value) if source.op.kind in ("view", "source", "scatter", "sweep", "part") else value
+    return copied(value) if is_placed(source) or not is_computed(source) else value
 
 
 def copied(value: Value) -> Value:

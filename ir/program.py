@@ -85,7 +85,7 @@ def plan(graph: Graph, panel_width: int) -> Program:
     places = stored_places(graph, groups)
     nests = tuple(verify_nest(build_nest(group, places, panel_width)) for group in groups)
     checks = tuple(find_checks(graph, groups))
-    lives = lifetimes(nests, checks, panel_width)
+    lives = lifetimes(nests, panel_width)
     work, work_bytes = allocate(lives)
     return verify_program(Program(graph, nests, checks, work, work_bytes))
 
@@ -134,10 +134,10 @@ def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer
 
 
 def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
-    home = {value: number for number, group in enumerate(groups) for value in group.axes}
+    numbers = {value: number for number, group in enumerate(groups) for value in group.axes}
     for output in graph.of_kind("check"):
         owner = memory_of(output.value)
-        yield Check(home[owner], Buffer("value", owner), output.name)
+        yield Check(numbers[owner], Buffer("value", owner), output.name)
 
 
 def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, int]]:
@@ -165,7 +165,7 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
 Life = tuple[tuple[int, Buffer], int, int, int]
 
 
-def lifetimes(nests: tuple[LoopNest, ...], checks: tuple[Check, ...], panel_width: int) -> list[Life]:
+def lifetimes(nests: tuple[LoopNest, ...], panel_width: int) -> list[Life]:
     """(key, bytes, first nest, last nest) of every buffer of the arena."""
     first: dict[Buffer, int] = {}
     last: dict[Buffer, int] = {}
@@ -177,8 +177,6 @@ def lifetimes(nests: tuple[LoopNest, ...], checks: tuple[Check, ...], panel_widt
                 last[buffer] = number
         for buffer, size in scratch_bytes(nest, panel_width):
             lives.append(((number, buffer), size, number, number))
-    for check in checks:
-        last[check.buffer] = max(last[check.buffer], check.nest)
     lives += [((-1, buffer), buffer.value.type.max_bytes, first[buffer], last[buffer]) for buffer in first]
     return lives
 

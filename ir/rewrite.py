@@ -18,6 +18,7 @@ from typing import Any
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Value, located
+from graphc.ir.ops.elementwise import flat
 from graphc.ir.types import FLOATS
 
 BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
@@ -25,8 +26,7 @@ Bindings = dict[str, Any]
 Macros = Mapping[str, Callable[..., Value]]
 Guards = Mapping[str, Callable[..., bool]]
 Visit = Callable[[Value], Value | None]
-DEEPEST = 8  # how far `within` looks down
-NOT_SEEN_THROUGH = (ops.copy, ops.stop_gradient, ops.floor, ops.ceil, ops.trunc, ops.rint, ops.sign)
+DEEPEST = 8  # how far `within` and the guards look down
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def formula(whole: Value, c: Value) -> tuple[dict[Value, int], set[Value]]:
 
 def is_seen_through(value: Value, choices: int) -> bool:
     """What has no gradient is not, nor is a copy, which keeps apart what a gradient is taken by."""
-    if value.op.kind != "elementwise" or value.op in NOT_SEEN_THROUGH:
+    if value.op.kind != "elementwise" or value.op is ops.copy or value.op.vjp is flat:
         return False
     return value.op is not ops.where or choices == 0
 
@@ -237,6 +237,11 @@ def with_operands(value: Value, operands: tuple[Value, ...]) -> Value:
     if operands == value.operands:
         return value
     return Value(value.op, operands, value.attrs, value.type, value.origin, value.owner)
+
+
+def renewed(value: Value, new: Mapping[Value, Value]) -> Value:
+    """The value over what has become of its operands."""
+    return with_operands(value, tuple(new[operand] for operand in value.operands))
 
 
 def hand_out(graph: Graph, new: Mapping[Value, Value]) -> Graph:

@@ -9,7 +9,6 @@ from test_random_programs import check_native
 
 import graphc as gx
 from graphc.backends import reference
-from graphc.backends.cache import Cache
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Output, Value
 from graphc.ir.passes import run_passes
@@ -17,11 +16,6 @@ from graphc.ir.text import parse_graph, print_graph
 from graphc.ir.types import Dim, TensorType
 
 BATCH, TIME = Dim("batch", 8), Dim("time", 9)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Cache(tmp_path_factory.mktemp("cache"))
 
 
 def recurrence(length, reverse=False, counted=False) -> tuple[tuple[Value, ...], Value, Value]:
@@ -116,6 +110,23 @@ def test_a_counted_loop_stops_early(count, store) -> None:
     else:
         np.testing.assert_allclose(loss["d.h"], np.exp(given["h"]), rtol=1e-6)
     assert not loss["d.x"][taken:].any()
+    check_native(traced, {**given, "count": np.array(count)}, store)
+
+
+def test_new_states_may_come_in_any_order() -> None:
+    a, b = graphs.data("a", 3), graphs.data("b", 3)
+    states = graphs.state("c0", 3), graphs.state("c1", 3)
+    updates = (Output("update", "c0", ops.mul(*states)), Output("update", "c1", ops.sin(states[1])))
+    attrs = {"length": 3, "reverse": False, "slices": 0, "counted": False}
+    found = []
+    for order in (updates, updates[::-1]):
+        loss = graphs.total(ops.part_of(ops.loop(a, b, body=ops.Body(Graph("body", states, order)), **attrs), "c0"))
+        outputs = (Output("result", f"d.{value.attrs['name']}", ops.gradient(loss, value)) for value in (a, b))
+        graph = run_passes(Graph("order", (a, b), tuple(outputs)))
+        found.append(reference.run(graph, {"a": [1.0, 2, 3], "b": [0.5, 0.6, 0.7]}, double=True))
+    np.testing.assert_allclose(found[0]["d.a"], [0.5 * np.sin(0.5) * np.sin(np.sin(0.5)), *found[0]["d.a"][1:]])
+    for name in ("d.a", "d.b"):
+        np.testing.assert_array_equal(found[1][name], found[0][name])
 
 
 def test_second_derivatives(store) -> None:

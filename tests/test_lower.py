@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from graphc.backends import primitives
+from graphc.backends.artifact import closure
 from graphc.backends.lower import LoweringError, lower
 from graphc.backends.primitives import ELEMENTS, LANES, Kernel, is_pointer
+from graphc.backends.runtime import load_object
 from graphc.backends.target import TARGETS, BuildError, assembly, build, host
 
 FLOATS = ("f32", "f64")
@@ -26,22 +28,9 @@ C_TYPES = {"f32": ctypes.c_float, "f64": ctypes.c_double, "i32": ctypes.c_int32,
 # --- running natively -------------------------------------------------------------------------------------------------
 
 
-def with_calls(kernel: Kernel) -> dict[str, Kernel]:
-    found = {kernel.name: kernel}
-    for called in kernel.calls:
-        found |= with_calls(called)
-    return found
-
-
 def run_native(kernel: Kernel, *args: Any) -> Any:
     """Like primitives.run, by machine code of this machine."""
-    from llvmlite import binding as llvm
-
-    data = build([lower(each) for each in with_calls(kernel).values()], [kernel.name], host())
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(data))
-    engine.finalize_object()
+    engine = load_object(build([lower(each) for each in closure([kernel])], [kernel.name], host()))
     kinds = [ctypes.c_void_p if is_pointer(kind) else C_TYPES[kind] for kind in kernel.parameter_types]
     function = ctypes.CFUNCTYPE(C_TYPES.get(kernel.returns), *kinds)(engine.get_function_address(kernel.name))
     return function(*(arg.ctypes.data if isinstance(arg, np.ndarray) else arg for arg in args))

@@ -11,7 +11,7 @@ def test_numba_is_the_version_its_internals_were_read_from() -> None:
 
 
 def test_numba_internals_have_the_form_this_uses() -> None:
-    from numba.core import base, callconv, compiler, lowering, typing
+    from numba.core import base, callconv, codegen, compiler, lowering, types, typing
 
     from graphc.backends.lower import numba_front as ours
 
@@ -29,6 +29,7 @@ def test_numba_internals_have_the_form_this_uses() -> None:
             "_find_singly_assigned_variable", "storevar", "alloca_lltype", "delvar",
         ),
         (compiler.CompilerBase, ours.KernelCompiler): ("define_pipelines",),
+        (types.Callable, ours.CalledType): ("get_call_type", "get_call_signatures", "get_impl_key"),
     }  # fmt: skip
     for (theirs, mine), names in overridden.items():
         for name in names:
@@ -37,5 +38,8 @@ def test_numba_internals_have_the_form_this_uses() -> None:
     assert list(inspect.signature(compiler.compile_extra).parameters) == [
         "typingctx", "targetctx", "func", "args", "return_type", "flags", "locals", "library", "pipeline_class",
     ]  # fmt: skip
+    for name in ("create_ir_module", "add_ir_module"):
+        assert callable(getattr(codegen.CodeLibrary, name)), name
+        assert name in vars(ours.EmptyModules)
     set_there = lowering.Lower._find_singly_assigned_variable.__code__.co_names
     assert {"_singly_assigned_vars", "_blk_local_varmap"} <= set(set_there)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphc.backends.entry import shuffle
+from graphc.backends.primitives import run
 from graphc.ir.random import permutation, philox_4x32_10
 
 ONES = 0xFFFFFFFF
@@ -41,6 +43,12 @@ def test_permutation_is_the_documented_shuffle() -> None:
         j = draw * (i + 1) >> 32
         order[i], order[j] = order[j], order[i]
     assert permutation(count, seed, epoch).tolist() == order
+
+
+def test_the_kernel_shuffles_alike() -> None:
+    order, seed, epoch = np.empty(40, np.int64), 2**40 + 3, 2**33 + 1
+    run(shuffle(), order, order.size, seed, epoch)
+    np.testing.assert_array_equal(order, permutation(order.size, seed, epoch))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])

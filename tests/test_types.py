@@ -6,7 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphc.ir.types import DTYPES, NAMES, Dim, Product, TensorType, bound, divide, evaluate, leading, multiply
+from graphc.ir.types import (
+    DTYPES,
+    NAMES,
+    Dim,
+    Product,
+    Sum,
+    TensorType,
+    add,
+    bound,
+    content,
+    divide,
+    evaluate,
+    leading,
+    multiply,
+    subtract,
+)
 
 BATCH, TIME = Dim("batch", 256), Dim("time", 12)
 SIZES = {BATCH: 7, TIME: 5}
@@ -15,6 +30,12 @@ extents = st.builds(
     lambda factor, dims: multiply(factor, *dims),
     st.integers(1, 40),
     st.lists(st.sampled_from([BATCH, TIME]), max_size=3),
+)
+sums = st.builds(
+    lambda plus, minus, number: add(*plus, *(multiply(-1, extent) for extent in minus), number),
+    st.lists(extents, max_size=2),
+    st.lists(extents, max_size=2),
+    st.integers(-9, 9),
 )
 
 
@@ -33,6 +54,29 @@ def test_order_of_factors_does_not_matter(parts, random) -> None:
     mixed = list(parts)
     random.shuffle(mixed)
     assert multiply(*mixed) == multiply(*parts)
+
+
+def test_sums_have_one_normal_form() -> None:
+    assert add() == 0 and add(3, 4) == 7 and add(BATCH, 0) is BATCH
+    assert add(BATCH, BATCH) == multiply(2, BATCH) and subtract(add(BATCH, 3), BATCH) == 3
+    assert add(1, TIME, BATCH, -3) == add(TIME, subtract(BATCH, 2)) == Sum((BATCH, TIME), -2)
+    assert multiply(add(BATCH, 1), subtract(BATCH, 1)) == subtract(multiply(BATCH, BATCH), 1)
+
+
+@given(sums, sums)
+def test_sums_and_their_products_have_the_sizes_of_numbers(a, b) -> None:
+    for sizes in (SIZES, {BATCH: 1, TIME: 12}):
+        first, second = evaluate(a, sizes), evaluate(b, sizes)
+        assert evaluate(add(a, b), sizes) == first + second
+        assert evaluate(subtract(a, b), sizes) == first - second
+        assert evaluate(multiply(a, b), sizes) == first * second
+        assert first <= bound(a) and first % (content(a) or 1) == 0
+    assert subtract(add(a, b), b) == a and add(a, b) == add(b, a)
+
+
+@given(sums, extents)
+def test_division_of_a_sum_undoes_multiplication(a, b) -> None:
+    assert divide(multiply(a, b), b) == a
 
 
 @given(extents, extents)
@@ -79,6 +123,7 @@ def test_dims_of_one_name_and_other_bounds_differ() -> None:
 def test_text() -> None:
     assert str(multiply(784, BATCH)) == "784*batch"
     assert str(multiply(TIME, BATCH)) == "batch*time"
+    assert str(subtract(multiply(2, BATCH), add(TIME, 1))) == "2*batch-1*time-1"
     assert str(TensorType("f32", (BATCH, 10))) == "f32[batch,10]"
     assert str(TensorType("i64", ())) == "i64[]"
 

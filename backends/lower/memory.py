@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llvmlite import ir
 
@@ -62,26 +62,28 @@ def _load_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, m: ir.Va
 
 def _load_spaced(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, step: ir.Value, m: ir.Value) -> ir.Value:
     """Lane by lane: dead lanes read the element of lane 0, which spares a branch, and become 0."""
-    kind = _vector_behind(kinds)
-    zeros = ir.Constant(memory_type(kind), None)
-    found: ir.Value = zeros
-    for lane in range(LANES):
-        away = b.select(b.extract_element(m, I32(lane)), b.mul(step, I64(lane)), I64(0))
-        place, alignment = address(b, p, b.add(i, away), element_of(kind))
-        found = b.insert_element(found, b.load(place, align=alignment), I32(lane))
-    return from_memory(b, b.select(m, found, zeros), kind)
+    return _load_each(b, kinds, p, (b.add(i, _lane_away(b, step, m, lane)) for lane in range(LANES)), m)
 
 
 def _load_at(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, at: ir.Value, m: ir.Value) -> ir.Value:
     """Lane by lane; dead lanes read the first element, which spares a branch, and become 0."""
+    safe = b.select(m, at, ir.Constant(at.type, None))
+    return _load_each(b, kinds, p, (b.extract_element(safe, I32(lane)) for lane in range(LANES)), m)
+
+
+def _load_each(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, places: Iterable[ir.Value], m: ir.Value) -> ir.Value:
     kind = _vector_behind(kinds)
     zeros = ir.Constant(memory_type(kind), None)
-    safe = b.select(m, at, ir.Constant(at.type, None))
     found: ir.Value = zeros
-    for lane in range(LANES):
-        place, alignment = address(b, p, b.extract_element(safe, I32(lane)), element_of(kind))
+    for lane, index in enumerate(places):
+        place, alignment = address(b, p, index, element_of(kind))
         found = b.insert_element(found, b.load(place, align=alignment), I32(lane))
     return from_memory(b, b.select(m, found, zeros), kind)
+
+
+def _lane_away(b: ir.IRBuilder, step: ir.Value, m: ir.Value, lane: int) -> ir.Value:
+    """How far a lane is from lane 0; a dead one stays there."""
+    return b.select(b.extract_element(m, I32(lane)), b.mul(step, I64(lane)), I64(0))
 
 
 def _add_at(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, at: ir.Value, v: ir.Value, m: ir.Value) -> None:
@@ -101,8 +103,7 @@ def _store_spaced(
     """Lane by lane from the last to the first; dead lanes write to the place of lane 0, which comes last."""
     element = element_of(kinds[0])
     for lane in reversed(range(LANES)):
-        away = b.select(b.extract_element(m, I32(lane)), b.mul(step, I64(lane)), I64(0))
-        store(b, p, b.add(i, away), b.extract_element(v, I32(lane)), element)
+        store(b, p, b.add(i, _lane_away(b, step, m, lane)), b.extract_element(v, I32(lane)), element)
 
 
 def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, m: ir.Value) -> None:
@@ -184,9 +185,10 @@ MEMORY = {
     ),
     "store_spaced": Operation(
         "a pointer, two i64, a vector of its elements and a mask",
-        lambda kinds: _nothing_if_elements_agree((*kinds[:2], kinds[3]))
-        if len(kinds) == 5 and is_pointer(kinds[0]) and kinds[1:3] == ("i64", "i64") and kinds[4] == MASK
-        else None,
+        like(
+            [is_pointer, "i64", "i64", is_vector, MASK],
+            lambda kinds: _nothing_if_elements_agree((kinds[0], *kinds[2:])),
+        ),
         _store_spaced,
     ),
     "store_live": Operation(

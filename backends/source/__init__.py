@@ -4,5 +4,5 @@ What a text does not say is which memory and which sizes it works on: `Source.ar
 the text's parameters. Names come from the ops, never from the user's program, so equal nests give equal texts.
 """
 
-from graphc.backends.source.lines import Argument, Source, constant
+from graphc.backends.source.lines import Source
 from graphc.backends.source.writer import write

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphc.backends import contraction
-from graphc.backends.primitives import Kernel
+from graphc.backends.primitives import LANES, Kernel, constant
 from graphc.ir.loops import Buffer, LoopNest, Term, lane_mode
-from graphc.ir.types import FLOATS, Extent, multiply
+from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 
 Argument = Buffer | Extent
-LARGEST = {"i32": 2**31 - 1, "i64": 2**63 - 1, "u8": 255}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class Lines:
     @property
     def product_term(self) -> Term:
         return next(term for term in self.terms if term.kind == "product")
+
+    @property
+    def mask(self) -> str:
+        """The lanes in use, for what takes a mask even where all are."""
+        return self.live or f"live({LANES})"
 
     def pointer(self, buffer: Buffer, name: str, dtype: str) -> str:
         self.pointers[buffer] = name
@@ -82,34 +89,36 @@ class Lines:
         yield
         self.depth -= 1
 
+    def variable(self, axis: int) -> str:
+        if axis == self.nest.lane:
+            return "j"
+        return "i" if self.nest.product is not None and axis == self.nest.lane - 1 else f"i{axis}"
+
     @contextmanager
-    def loops(self, axes: range) -> Iterator[None]:
+    def loops(self, axes: Sequence[int]) -> Iterator[None]:
+        """Loops over axes other than the lanes', one inside another."""
         for axis in axes:
-            self.line(f"for i{axis} in range(n{axis}):")
+            self.line(f"for {self.variable(axis)} in range(n{axis}):")
             self.depth += 1
         yield
         self.depth -= len(axes)
+
+    @contextmanager
+    def lane_steps(self, first: str, stop: str) -> Iterator[None]:
+        """A loop over sets of lanes, the last one masked unless all are whole."""
+        with self.block(f"for j in range({first}, {stop}, {LANES}):"):
+            if self.mode not in ("exact", "one"):
+                self.line(f"live0 = live({self.extents[-1]} - j)")
+                self.live = "live0"
+            yield
+            self.live = ""
 
 
 def identity(name: str, dtype: str) -> str:
     """The constant that leaves any other operand of a reduction as it is."""
     if name in ("sum", "prod"):
-        return f"{dtype}({'0' if name == 'sum' else '1'}{'.0' if dtype in FLOATS else ''})"
-    sign = "-" if name == "max" else ""
+        return constant(0 if name == "sum" else 1, dtype)
     if dtype in FLOATS:
-        return f"{dtype}({sign}inf)"
-    return f"{dtype}({sign}{LARGEST[dtype] if dtype != 'u8' or name == 'min' else 0})"
-
-
-def zero_of(dtype: str) -> str:
-    return constant(0, dtype)
-
-
-def constant(number: float, dtype: str) -> str:
-    """A typed constant of the kernel language."""
-    if dtype == "bool":
-        return "true" if number else "false"
-    if dtype in FLOATS:
-        text = repr(float(number))
-        return f"{dtype}({text})"
-    return f"{dtype}({int(number)})"
+        return constant(-math.inf if name == "max" else math.inf, dtype)
+    limits = np.iinfo(DTYPES[dtype])
+    return constant(limits.min if name == "max" else limits.max, dtype)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.backends.primitives import LANES
-from graphc.backends.source.lines import Lines, constant, zero_of
+from graphc.backends.primitives import constant
+from graphc.backends.source.lines import Lines
 from graphc.ir.loops import Guards, Index, Lookups, Term
 from graphc.ir.types import Extent
 
 
 class Memory(Lines):
     """Adds memory to lines."""
-
-    def variable(self, axis: int) -> str:
-        if axis == self.nest.lane:
-            return "j"
-        return "i" if self.nest.product is not None and axis == self.nest.lane - 1 else f"i{axis}"
 
     def index(self, index: Index) -> str:
         parts = []
@@ -50,24 +45,20 @@ class Memory(Lines):
     def operand(self, term: Term, lanes: bool) -> str:
         """A term as text, spread over the lanes where lanes are wanted and it is one number."""
         if term.kind == "iota" and self.is_lanes(term):
-            return self.lane_indices(term.detail) if term.dtype == "i64" else self.as_type(term)
+            return from_i64(self.lane_indices(term.detail), term.dtype)
         text = self.scalar(term) if term.kind in ("constant", "size", "iota") else self.names[term]
         return f"spread({text})" if lanes and not self.is_lanes(term) else text
 
     def scalar(self, term: Term) -> str:
         if term.kind == "constant":
             return constant(term.detail, term.dtype)
-        text = self.index(term.detail) if term.kind == "iota" else self.number(term.detail)
-        return text if term.dtype == "i64" else f"as_{term.dtype}({text})"
-
-    def as_type(self, term: Term) -> str:
-        return f"as_{term.dtype}({self.lane_indices(term.detail)})"
+        return from_i64(self.index(term.detail) if term.kind == "iota" else self.number(term.detail), term.dtype)
 
     def load(self, pointer: str, index: str, lanes: bool, step: Extent = 1) -> str:
         if not lanes:
             return f"load({pointer}, {index})"
         if step != 1:
-            return f"load_spaced({pointer}, {index}, {self.number(step)}, {self.live or f'live({LANES})'})"
+            return f"load_spaced({pointer}, {index}, {self.number(step)}, {self.mask})"
         return f"load_live({pointer}, {index}, {self.live})" if self.live else f"load_lanes({pointer}, {index})"
 
     def load_term(self, term: Term) -> str:
@@ -79,7 +70,8 @@ class Memory(Lines):
             return self.load(pointer, self.index(index), lanes, step)
         inside = self.inside(guards, lanes)
         if not lanes:
-            return f"select({inside}, load({pointer}, select({inside}, {self.index(index)}, 0)), {zero_of(term.dtype)})"
+            held = f"select({inside}, {self.index(index)}, 0)"
+            return f"select({inside}, load({pointer}, {held}), {constant(0, term.dtype)})"
         if step == 1:
             return f"load_live({pointer}, {self.index(index)}, {inside})"
         return f"load_at({pointer}, {self.lane_places(index)}, {inside})"
@@ -92,7 +84,7 @@ class Memory(Lines):
             return f"load({pointer}, {self.looked_up(index, term.operands, lookups)})"
         if any(self.is_lanes(operand) for operand in term.operands):
             places = self.looked_up_lanes(index, term.operands, lookups)
-            return f"load_at({pointer}, {places}, {self.live or f'live({LANES})'})"
+            return f"load_at({pointer}, {places}, {self.mask})"
         return self.load(pointer, self.looked_up(index, term.operands, lookups), True, step)
 
     def looked_up(self, index: Index, indices: Sequence[Term], lookups: Lookups) -> str:
@@ -119,7 +111,7 @@ class Memory(Lines):
         pointer, step, text = self.pointers[buffer], self.lane_step(index), self.operand(values, lanes)
         if lanes and (step != 1 or any(self.is_lanes(each) for each in indices)):
             places = self.looked_up_lanes(index, indices, lookups)
-            self.line(f"add_at({pointer}, {places}, {text}, {self.live or f'live({LANES})'})")
+            self.line(f"add_at({pointer}, {places}, {text}, {self.mask})")
             return
         at = self.looked_up(index, indices, lookups)
         self.save(pointer, at, f"{self.load(pointer, at, lanes)} + {text}", lanes)
@@ -155,10 +147,12 @@ class Memory(Lines):
         if not lanes:
             self.line(f"store({pointer}, {index}, {text})")
         elif step != 1:
-            self.line(
-                f"store_spaced({pointer}, {index}, {self.number(step)}, {text}, {self.live or f'live({LANES})'})"
-            )
+            self.line(f"store_spaced({pointer}, {index}, {self.number(step)}, {text}, {self.mask})")
         elif self.live:
             self.line(f"store_live({pointer}, {index}, {text}, {self.live})")
         else:
             self.line(f"store_lanes({pointer}, {index}, {text})")
+
+
+def from_i64(text: str, dtype: str) -> str:
+    return text if dtype == "i64" else f"as_{dtype}({text})"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 
 from graphc.backends import maths, philox
-from graphc.backends.primitives import LANES
-from graphc.backends.source.lines import constant, identity, zero_of
+from graphc.backends.primitives import LANES, constant
+from graphc.backends.source.lines import identity
 from graphc.backends.source.memory import Memory
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
 from graphc.ir.ops import OPS
@@ -63,7 +62,8 @@ class Nests(Memory):
             text = self.take(term)
         elif term.kind == "guard":
             lanes = self.is_lanes(term)
-            zero = f"spread({zero_of(term.dtype)})" if lanes else zero_of(term.dtype)
+            zero = constant(0, term.dtype)
+            zero = f"spread({zero})" if lanes else zero
             text = f"select({self.inside(term.detail, lanes)}, {self.operand(term.operands[0], lanes)}, {zero})"
         elif term.kind == "product":
             text = self.load("tile", f"(i - first_row) * {self.shape.width} + (j - first_column)", lanes=True)
@@ -143,10 +143,11 @@ class Nests(Memory):
 
     def single_step(self, phase: int, rows: list[Term]) -> None:
         """A row of at most sixteen elements: no loop, and every term stays at hand for later phases."""
-        if "j = 0" not in (line.strip() for line in self.lines):
+        is_first = not any(phase_roots(self.nest, earlier) for earlier in range(phase))
+        if is_first:
             self.line("j = 0")
         if self.mode == "single":
-            if not any(line.strip().startswith("live0") for line in self.lines):
+            if is_first:
                 self.line(f"live0 = live({self.extents[-1]})")
             self.live = "live0"
         self.lane_body(phase)
@@ -244,29 +245,10 @@ class Nests(Memory):
             if store.term.late and store.index:
                 by_axes.setdefault(tuple(axis for axis, _ in store.index if axis is not None), []).append(store)
         for axes, stores in by_axes.items():
-            with self.some_loops(axes):
-                if self.nest.lane in axes:
-                    self.late_lane_loop(stores)
-                else:
-                    self.late_body(stores, lanes=False)
-
-    @contextmanager
-    def some_loops(self, axes: tuple[int, ...]) -> Iterator[None]:
-        outer = [axis for axis in axes if axis != self.nest.lane]
-        for axis in outer:
-            self.line(f"for {self.variable(axis)} in range(n{axis}):")
-            self.depth += 1
-        yield
-        self.depth -= len(outer)
-
-    def late_lane_loop(self, stores: list[Store]) -> None:
-        extent = self.extents[-1]
-        with self.block(f"for j in range(0, {extent}, {LANES}):"):
-            if self.mode not in ("exact", "one"):
-                self.line(f"live0 = live({extent} - j)")
-                self.live = "live0"
-            self.late_body(stores, lanes=True)
-            self.live = ""
+            lanes = self.nest.lane in axes
+            along_lanes = self.lane_steps("0", self.extents[-1]) if lanes else nullcontext()
+            with self.loops([axis for axis in axes if axis != self.nest.lane]), along_lanes:
+                self.late_body(stores, lanes)
 
     def late_body(self, stores: list[Store], lanes: bool) -> None:
         needed: set[Term] = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from graphc.backends import contraction
-from graphc.backends.primitives import LANES
 from graphc.backends.source.nests import Nests
 from graphc.ir.layout import Steps
 from graphc.ir.loops import Buffer, Operand
@@ -70,9 +69,5 @@ class Products(Nests):
     def tile_row(self) -> None:
         width, columns = self.shape.width, self.extents[-1]
         self.row_terms(0)
-        with self.block(f"for j in range(first_column, minimum(first_column + {width}, {columns}), {LANES}):"):
-            if self.mode not in ("exact", "one"):
-                self.line(f"live0 = live({columns} - j)")
-                self.live = "live0"
+        with self.lane_steps("first_column", f"minimum(first_column + {width}, {columns})"):
             self.lane_body(0)
-            self.live = ""

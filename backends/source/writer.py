@@ -44,6 +44,5 @@ class Writer(Products):
 
     def write_sweep(self, sweep: Sweep) -> Source:
         """The library's kernel for an op that goes along an axis."""
-        kernel = sweeps.kernel(sweep.value.op.name, sweep.value.operands[0].dtype, sweep.value.attrs["reverse"])
-        line = Buffer("scratch", sweep.value, "line")
+        kernel, line = sweeps.kernel(sweep.value), Buffer("scratch", sweep.value, "line")
         return Source(kernel, (sweep.target, sweep.source, line, sweep.outer, sweep.extent, sweep.inner))

@@ -65,12 +65,12 @@ from graphc.ir.ops.elementwise import (
     where,
 )
 from graphc.ir.ops.index import gather, scatter
-from graphc.ir.ops.loop import Body, Roles, loop, part, part_of
+from graphc.ir.ops.loop import Body, Roles, loop, part, part_of, with_body
 from graphc.ir.ops.random import random_bits
 from graphc.ir.ops.record import OPS, Op, Sample
 from graphc.ir.ops.reduce import max, min, prod, sum
 from graphc.ir.ops.source import full, input, iota, size
 from graphc.ir.ops.sweep import argsort, cumsum
-from graphc.ir.ops.view import broadcast, inverse, pad, reshape, slice, transpose, window
+from graphc.ir.ops.view import broadcast, inverse, pad, reshape, slice, swapped, transpose, window
 
 __all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations",)]

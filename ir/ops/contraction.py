@@ -6,7 +6,7 @@ import numpy as np
 
 from graphc.ir.graph import IRError, Value
 from graphc.ir.ops.record import Op, Sample, define
-from graphc.ir.ops.view import transpose
+from graphc.ir.ops.view import swapped, transpose
 from graphc.ir.types import FLOATS, TensorType, bound
 
 
@@ -20,9 +20,8 @@ def dot_type(a: TensorType, b: TensorType) -> TensorType:
     return a.with_shape((*a.shape[:-1], b.shape[-1]))
 
 
-def swap(x: Value) -> Value:
-    rank = len(x.shape)
-    return transpose(x, permutation=(*range(rank - 2), rank - 1, rank - 2))
+def turned(x: Value) -> Value:
+    return transpose(x, permutation=swapped(len(x.shape)))
 
 
 dot: Op = define(
@@ -30,7 +29,7 @@ dot: Op = define(
     "contraction",
     infer=dot_type,
     numpy=np.matmul,
-    vjp=lambda ct, out, a, b: (dot(ct, swap(b)), dot(swap(a), ct)),
+    vjp=lambda ct, out, a, b: (dot(ct, turned(b)), dot(turned(a), ct)),
     samples=(
         Sample(("f32[17,33]", "f32[33,40]")),
         Sample(("f32[30,70]", "f32[70,10]")),

@@ -47,8 +47,13 @@ def same_type(count: int, dtypes: tuple[str, ...], result: str | None = None) ->
 
 
 def samples(count: int, dtypes: tuple[str, ...], low: float, high: float) -> tuple[Sample, ...]:
-    shapes = ("[3,20]", "[5]")
-    return tuple(Sample((dtype + shape,) * count, low, high) for dtype in dtypes for shape in shapes)
+    tested = [dtype for dtype in ("f32", "i64", "bool") if dtype in dtypes]
+    return tuple(Sample((dtype + shape,) * count, low, high) for dtype in tested for shape in ("[3,20]", "[5]"))
+
+
+def flat(ct: Value, out: Value, a: Value) -> tuple[None]:
+    """The gradient of what has no slope."""
+    return (None,)
 
 
 def unary(
@@ -61,7 +66,6 @@ def unary(
     dtypes: tuple[str, ...] = FLOATS,
     cost: int = 1,
 ) -> Op:
-    tested = tuple(dtype for dtype in dtypes if dtype in ("f32", "i64", "bool"))
     return define(
         name,
         "elementwise",
@@ -70,7 +74,7 @@ def unary(
         vjp=vjp,
         scalar=scalar,
         cost=cost,
-        samples=samples(1, tested, low, high),
+        samples=samples(1, dtypes, low, high),
     )
 
 
@@ -86,7 +90,6 @@ def binary(
     result: str | None = None,
     cost: int = 1,
 ) -> Op:
-    tested = tuple(dtype for dtype in dtypes if dtype in ("f32", "i64", "bool"))
     return define(
         name,
         "elementwise",
@@ -96,7 +99,7 @@ def binary(
         scalar=scalar,
         commutes=commutes,
         cost=cost,
-        samples=samples(2, tested, low, high),
+        samples=samples(2, dtypes, low, high),
     )
 
 
@@ -216,13 +219,13 @@ sign: Op = unary(
     "sign",
     "select({0} > {zero}, {one}, select({0} < {zero}, -{one}, {0}))",
     np.sign,
-    lambda ct, out, a: (None,),
+    flat,
     dtypes=(*FLOATS, "i32", "i64"),
 )
-floor: Op = unary("floor", "floor({0})", np.floor, lambda ct, out, a: (None,))
-ceil: Op = unary("ceil", "ceil({0})", np.ceil, lambda ct, out, a: (None,))
-trunc: Op = unary("trunc", "trunc({0})", np.trunc, lambda ct, out, a: (None,))
-rint: Op = unary("rint", "rint({0})", np.rint, lambda ct, out, a: (None,))
+floor: Op = unary("floor", "floor({0})", np.floor, flat)
+ceil: Op = unary("ceil", "ceil({0})", np.ceil, flat)
+trunc: Op = unary("trunc", "trunc({0})", np.trunc, flat)
+rint: Op = unary("rint", "rint({0})", np.rint, flat)
 
 
 def quotient_array(a: Array, b: Array) -> Array:
@@ -354,7 +357,7 @@ cast: Op = define(
 # -- identities that say something to the compiler
 
 copy: Op = unary("copy", "{0}", np.copy, lambda ct, out, a: (ct,), dtypes=ALL)
-stop_gradient: Op = unary("stop_gradient", "{0}", lambda a: a, lambda ct, out, a: (None,))
+stop_gradient: Op = unary("stop_gradient", "{0}", lambda a: a, flat)
 
 
 def require_type(x: TensorType, low: int, high: int, message: str) -> TensorType:

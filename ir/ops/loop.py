@@ -6,7 +6,10 @@ arrays or values captured whole, and its results are stacked, one slice a step.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.ops.record import Op, define
@@ -73,6 +76,23 @@ def loop_type(
     if missing:
         raise IRError(f"the body gives no new value of {', '.join(missing)}")
     return TensorType("f32", ())  # of no meaning: parts have the types
+
+
+def with_body(
+    like: Value,
+    body: Graph,
+    carried: Iterable[tuple[Value, Value]],
+    slices: Iterable[tuple[Value, Value]],
+    captured: Iterable[tuple[Value, Value]],
+    **attrs: Any,
+) -> Value:
+    """A loop over the steps of another, with a body of these inputs, each beside its operand as in `Roles`."""
+    trips = like.operands[:1] if like.attrs["counted"] else ()
+    slices = tuple(slices)
+    pairs = (*carried, *slices, *captured)
+    whole = Body(replace(body, inputs=tuple(arriving for arriving, _ in pairs)))
+    attrs = {**like.attrs, "body": whole, "slices": len(slices), **attrs}
+    return loop(*trips, *(operand for _, operand in pairs), **attrs)
 
 
 def part_type(loop: TensorType, name: str, type: TensorType) -> TensorType:

@@ -17,6 +17,8 @@ KINDS = (
 # How many of its first operands an op reads at places of its own choosing, not at the point it computes.
 WHOLE = {"contraction": 2, "gather": 1, "sweep": 1, "loop": math.inf, "part": 1}
 
+FRAMELESS = ("sweep", "loop")  # kinds that go over arrays in an order of their own, in a nest without a frame
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -21,17 +21,13 @@ def reduced_type(x: TensorType, axes: tuple[int, ...]) -> TensorType:
     return x.with_shape(tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape)))
 
 
-def reduction(name: str, numpy: Any, scalar: str, vjp: Any) -> Op:
-    """`scalar` combines a running result {0} with one more element {1}."""
+def reduction(name: str, pair: np.ufunc, scalar: str, vjp: Any) -> Op:
+    """`pair` combines two arrays, `scalar` a running result {0} with one more element {1}."""
     return define(
         name,
         "reduce",
         infer=reduced_type,
-        numpy=lambda x, axes: (
-            numpy(x, axis=axes, keepdims=True, dtype=x.dtype)
-            if name in ("sum", "prod")
-            else numpy(x, axis=axes, keepdims=True)
-        ),
+        numpy=lambda x, axes: pair.reduce(x, axis=axes, keepdims=True, dtype=x.dtype),
         scalar=scalar,
         vjp=vjp,
         samples=(
@@ -66,7 +62,7 @@ def prod_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
     return (mul(broadcast(ct, shape=x.shape), others),)
 
 
-sum: Op = reduction("sum", np.sum, "{0} + {1}", lambda ct, out, x: (broadcast(ct, shape=x.shape),))
-prod: Op = reduction("prod", np.prod, "{0} * {1}", prod_vjp)
-max: Op = reduction("max", np.max, "maximum({0}, {1})", pick_vjp)
-min: Op = reduction("min", np.min, "minimum({0}, {1})", pick_vjp)
+sum: Op = reduction("sum", np.add, "{0} + {1}", lambda ct, out, x: (broadcast(ct, shape=x.shape),))
+prod: Op = reduction("prod", np.multiply, "{0} * {1}", prod_vjp)
+max: Op = reduction("max", np.maximum, "maximum({0}, {1})", pick_vjp)
+min: Op = reduction("min", np.minimum, "minimum({0}, {1})", pick_vjp)

@@ -50,6 +50,11 @@ def inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(permutation)), key=permutation.__getitem__))
 
 
+def swapped(rank: int) -> tuple[int, ...]:
+    """The permutation that turns the matrices of a stack."""
+    return (*range(rank - 2), rank - 1, rank - 2)
+
+
 broadcast: Op = define(
     "broadcast",
     "view",
