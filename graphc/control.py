@@ -8,7 +8,7 @@ from typing import Any
 from graphc.errors import ShapeError, TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, reachable, recording, user_origin
-from graphc.ir.rewrite import with_operands
+from graphc.ir.rewrite import renewed
 from graphc.ir.types import Extent
 from graphc.settings import check_function, check_switch, shown
 from graphc.structure import leaves, mapped, rebuilt, same_form
@@ -101,9 +101,9 @@ def steps_of(arrays: Sequence[Tensor], length: Any) -> Extent:
     extents = [array.value.shape[0] if array.value.shape else None for array in arrays]
     extents += [] if length is None else [as_extent(length)]
     if not extents or extents[0] is None or any(extent != extents[0] for extent in extents):
-        shown = ", ".join(str(array.type) for array in arrays) or "nothing"
+        types = ", ".join(str(array.type) for array in arrays) or "nothing"
         raise ShapeError(
-            f"scan needs arrays of one leading extent, or a length; got {shown} and length={length}", user_origin()
+            f"scan needs arrays of one leading extent, or a length; got {types} and length={length}", user_origin()
         )
     return extents[0]
 
@@ -209,7 +209,7 @@ class BodyWriter:
                 missing = [operand for operand in each.operands if operand not in self.done]
                 stack.extend(missing)
                 if not missing:
-                    self.done[each] = with_operands(each, tuple(self.done[operand] for operand in each.operands))
+                    self.done[each] = renewed(each, self.done)
         return self.done[value]
 
     def is_copied(self, value: Value) -> bool:

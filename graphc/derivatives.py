@@ -110,7 +110,7 @@ class custom_vjp:
     """
 
     def __init__(self, f: Callable[..., Any]) -> None:
-        self.f = check_function("f", f)
+        check_function("f", f)
         self.forward: Callable[..., tuple[Any, Any]] = lambda *inputs: (f(*inputs), inputs)
         self.backward: Callable[[Any, Any, Any], Any] | None = None
         self.__name__, self.__doc__ = getattr(f, "__name__", type(f).__name__), f.__doc__

@@ -139,9 +139,13 @@ def shown_file(file: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
+def shell() -> Any:
+    """The session of IPython this is, if it is one."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def _cell_name(file: str) -> str:
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    name = shell.compile.format_code_name(file) if shell else None
+    name = session.compile.format_code_name(file) if (session := shell()) else None
     return " ".join(name) if name else "<cell>"
 
 

@@ -29,6 +29,7 @@ except ImportError as error:
 from graphc import functional, nn, optim
 from graphc.data import DataLoader, TensorDataset
 from graphc.function import Function
+from graphc.settings import is_number, is_whole, require
 from graphc.step import predict_step, train_step
 from graphc.tensor import Scalar, Tensor, dim, f32, f64, i64
 from graphc.train import EarlyStopping, fit, predict
@@ -294,8 +295,7 @@ class MultilayerPerceptron(BaseEstimator, ABC):  # type: ignore[misc]
         self._require("validation_fraction", is_within(fraction, 0, 1) and fraction > 0, "between 0 and 1")
 
     def _require(self, name: str, holds: bool, text: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {text}")
+        require(holds, name, getattr(self, name), text)
 
     # -- what was fitted
 
@@ -392,9 +392,9 @@ def units(hidden_layer_sizes: Any) -> tuple[Any, ...]:
 
 
 def is_count(number: Any) -> bool:
-    return isinstance(number, (int, np.integer)) and bool(number >= 1)
+    return is_whole(number) and bool(number >= 1)
 
 
 def is_within(number: Any, low: float, end: float) -> bool:
     """A number from low up to but without the end."""
-    return isinstance(number, (int, float, np.integer, np.floating)) and bool(low <= number < end)
+    return is_number(number) and bool(low <= number < end)

@@ -18,9 +18,10 @@ from graphc.errors import ArgumentError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, user_origin
 from graphc.ir.rewrite import rebuild
-from graphc.ir.types import Extent, Shape, TensorType, multiply
+from graphc.ir.types import Shape, TensorType
 from graphc.settings import check_whole, shown
 from graphc.tensor import Parameter, stretch
+from graphc.tensor.placing import positions
 
 initial = np.random.Generator(np.random.Philox())  # of initial values and of seeds that nobody named
 state = Parameter(np.array([initial.integers(2**63), 0]), "random_state", requires_grad=False)  # seed, calls
@@ -89,22 +90,8 @@ def random_bits(shape: Shape) -> Value:
     seed, call = (ops.slice(state.value, start=(place,), step=(1,), shape=(1,)) for place in (0, 1))
     # A number of its own, so that no two draws are merged; those of functions are counted from 0 by `number_streams`.
     stream = ops.full(value=-next(_streams), type=kind)
-    bits = ops.random_bits(row_major(kind), stream, stretch(call, shape), stretch(seed, shape))
+    bits = ops.random_bits(positions(shape).value, stream, stretch(call, shape), stretch(seed, shape))
     return replace(bits, owner=Draw())
-
-
-def row_major(kind: TensorType) -> Value:
-    """The place of every element in memory order."""
-    place = ops.iota(axis=len(kind.shape) - 1, type=kind)
-    for axis in range(len(kind.shape) - 1):
-        stride = stretch(whole_number(multiply(*kind.shape[axis + 1 :])), kind.shape)
-        place = ops.add(place, ops.mul(ops.iota(axis=axis, type=kind), stride))
-    return place
-
-
-def whole_number(extent: Extent) -> Value:
-    kind = TensorType("i64", ())
-    return ops.full(value=extent, type=kind) if isinstance(extent, int) else ops.size(extent=extent, type=kind)
 
 
 def number_streams(value: Value, streams: dict[Draw, int]) -> Value | None:

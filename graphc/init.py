@@ -18,8 +18,8 @@ import numpy as np
 from graphc.errors import ArgumentError
 from graphc.generator import initial
 from graphc.ir.graph import user_origin
-from graphc.settings import check_choice, check_number, check_share, check_whole, is_number, require
-from graphc.tensor import Parameter
+from graphc.settings import check_choice, check_number, check_share, check_whole, require
+from graphc.tensor import Parameter, is_plain_number
 
 __all__ = [
     "calculate_gain",
@@ -82,7 +82,7 @@ def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: flo
 
 
 def constant_(tensor: Parameter, val: float) -> Parameter:
-    require(is_number(val) or isinstance(val, bool), "val", val, "a number")
+    require(is_plain_number(val), "val", val, "a number")
     return fill(tensor, lambda shape: np.full(shape, val))
 
 

@@ -11,7 +11,6 @@ import functools
 import io
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from graphc.arrays import as_array
 from graphc.backends.files import replacing
-from graphc.errors import GraphcError, ShapeError
+from graphc.errors import GraphcError, ShapeError, shell
 from graphc.function import Function
 from graphc.ir.graph import user_origin
 from graphc.settings import check_choice, check_function, check_path, check_whole, is_number, require
@@ -333,8 +332,7 @@ def write(figure: Any, path: Location) -> None:
 
 
 def in_notebook() -> bool:
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return hasattr(shell, "kernel")
+    return hasattr(shell(), "kernel")
 
 
 @styled

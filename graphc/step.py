@@ -17,7 +17,7 @@ from graphc.function import Function, Plan, unique
 from graphc.functional.metrics import METRICS
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
-from graphc.ir.rewrite import with_operands
+from graphc.ir.rewrite import renewed
 from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
 from graphc.optim import Accumulate, Optimizer
@@ -42,7 +42,7 @@ def function(
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
     """
     require(isinstance(name, str), "name", name, "a text")
-    check_list("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
+    check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
     named: list[tuple[str, Value]] = []
     for tensor in inputs:
         if not isinstance(tensor, Tensor) or tensor.value.op is not ops.input or tensor.value.attrs["role"] != "data":
@@ -66,7 +66,7 @@ def function(
     return Function(Plan(name, tuple(named), results, tuple(changes), packed, wants_finite(nan), user_origin()))
 
 
-def check_list(name: str, given: Any, text: str) -> None:
+def check_several(name: str, given: Any, text: str) -> None:
     """Something to go through that is not one tensor, text or array."""
     fits = isinstance(given, Iterable) and not isinstance(given, (Tensor, str, np.ndarray)) and not callable(given)
     require(fits, name, given, text)
@@ -273,7 +273,7 @@ class in_mode:
 def named_metrics(metrics: Iterable[Any]) -> dict[str, Callable[[Tensor, Tensor], Any]]:
     """Metrics by the names of their results."""
     each = [metrics] if isinstance(metrics, str) else metrics
-    check_list("metrics", each, "a list of names and functions of (output, target), or a dictionary of those")
+    check_several("metrics", each, "a list of names and functions of (output, target), or a dictionary of those")
     pairs = each.items() if isinstance(each, Mapping) else ((metric_name(metric), metric) for metric in each)
     taken = {"loss"}
     return {unique(str(name), taken): metric_function(metric) for name, metric in pairs}
@@ -319,7 +319,7 @@ def figure_of(name: str, measured: Value, sums: Mapping[str, Value]) -> Graph:
     new = dict(inputs)
     for value in reachable((measured,)):
         if value not in new:
-            new[value] = with_operands(value, tuple(new[operand] for operand in value.operands))
+            new[value] = renewed(value, new)
     figure = Graph(name, tuple(inputs.values()), (Output("result", name, new[measured]),))
     for value in figure.values():
         foreign = value.op in (ops.input, ops.size) and value not in figure.inputs

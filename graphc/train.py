@@ -75,9 +75,7 @@ class EarlyStopping(Callback):
         self.best, self.waited = math.inf, 0
 
     def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
-        name = self.monitor or default_column(row)
-        rising = self.mode == "max" or (self.mode == "auto" and not name.endswith("loss"))
-        cost = -watched(row, name) if rising else watched(row, name)
+        cost = cost_of(row, self.monitor, self.mode)
         if cost < self.best - self.min_delta:
             self.best, self.waited = cost, 0
             return False
@@ -125,8 +123,7 @@ class Checkpoint(Callback):
         self.step, self.best = step, math.inf
 
     def after_epoch(self, epoch: int, row: Mapping[str, float]) -> bool:
-        name = self.monitor or default_column(row)
-        cost = watched(row, name) * (1 if name.endswith("loss") else -1)
+        cost = cost_of(row, self.monitor)
         if not self.best_only or cost < self.best:
             self.best = cost
             save(self.step.state_dict(), self.path, {"epoch": str(epoch)})
@@ -141,6 +138,13 @@ def watched(row: Mapping[str, float], name: str) -> float:
     if name not in row:
         raise TraceError(f"nothing called {name!r}; there is {', '.join(row)}", user_origin())
     return row[name]
+
+
+def cost_of(row: Mapping[str, float], monitor: str, mode: str = "auto") -> float:
+    """What is to fall: the watched column, or its negative where that is to rise."""
+    name = monitor or default_column(row)
+    rising = mode == "max" or (mode == "auto" and not name.endswith("loss"))
+    return -watched(row, name) if rising else watched(row, name)
 
 
 def check_name(setting: str, name: Any) -> str:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError, DTypeError, ShapeError
+from graphc.functional.creation import tri
 from graphc.functional.dropouts import dropout
-from graphc.ir import ops
 from graphc.ir.graph import user_origin
-from graphc.ir.types import FLOATS, Extent, TensorType
+from graphc.ir.types import FLOATS
 from graphc.settings import check_number, check_share, check_switch
-from graphc.tensor import Tensor, as_floats, as_tensor, where
+from graphc.tensor import Tensor, as_floats, as_tensor, bool_, where
 from graphc.tensor.arithmetic import detach
+from graphc.tensor.joining import repeat_interleave
 from graphc.tensor.maths import exp
 from graphc.tensor.products import matmul
 from graphc.tensor.reduction import max, softmax, sum
@@ -71,7 +72,8 @@ def attention_weights(
     for mask in masks:
         scores = masked(scores, mask)
     if is_causal:
-        scores = masked(scores, earlier(*scores.value.shape[-2:]))
+        length, source = scores.value.shape[-2:]
+        scores = masked(scores, tri(length, source, dtype=bool_))
     return softmax_of_seen(scores) if masks else softmax(scores)
 
 
@@ -92,20 +94,11 @@ def softmax_of_seen(scores: Tensor) -> Tensor:
     return powers / where(total > 0, total, 1.0)
 
 
-def earlier(length: Extent, source: Extent) -> Tensor:
-    """[length, source], bool: the column is at most the row."""
-    rows, columns = (as_tensor(ops.iota(axis=axis, type=TensorType("i64", (length, source)))) for axis in (0, 1))
-    return columns <= rows
-
-
 def repeat_heads(x: Tensor, query: Tensor) -> Tensor:
     """[..., heads, source, size] with each head as often as the query has heads for it."""
     if x.ndim < 3 or query.ndim < 3 or query.shape[-3] % x.shape[-3]:
         raise ShapeError(f"enable_gqa: the heads of {x.type} do not divide those of {query.type}", user_origin())
-    *before, heads, source, size = x.shape
-    times = query.shape[-3] // heads
-    repeated = x.unsqueeze(-3).broadcast_to(*before, heads, times, source, size)
-    return repeated.reshape(*before, heads * times, source, size)
+    return repeat_interleave(x, query.shape[-3] // x.shape[-3], -3)
 
 
 def check_operands(query: Tensor, key: Tensor, value: Tensor) -> None:

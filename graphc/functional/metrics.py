@@ -25,6 +25,7 @@ from graphc.ir.types import FLOATS
 from graphc.settings import check_choice, check_whole, is_whole, require
 from graphc.tensor import Tensor, apply, as_tensor, f32, f64, i64, matmul, where
 from graphc.tensor.arithmetic import absolute, maximum, minimum
+from graphc.tensor.diagonals import diagonal
 from graphc.tensor.reduction import mean, sum
 from graphc.tensor.tracing import current_trace
 
@@ -144,8 +145,7 @@ def f1_score(output: Any, target: Any, average: str | None = "macro", num_classe
 def class_counts(output: Any, target: Any, num_classes: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """For each class, the rows rightly given it, all rows given it, all rows of it."""
     counts = confusion_matrix(output, target, num_classes)
-    right = is_class(arange(counts.shape[0]), 1, counts.shape[0])
-    return sum(where(right, counts, 0), 0), sum(counts, 0), sum(counts, 1)
+    return diagonal(counts), sum(counts, 0), sum(counts, 1)
 
 
 def averaged(part: Tensor, whole: Tensor, seen: Tensor, true: Tensor, average: str | None) -> Tensor:

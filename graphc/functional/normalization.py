@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError, TraceError
-from graphc.functional.creation import arange, shape_of
+from graphc.functional.creation import shape_of
 from graphc.ir.graph import user_origin
 from graphc.settings import check_number, check_switch, check_whole
 from graphc.tensor import Parameter, Tensor, as_floats, as_tensor, matmul, no_grad
 from graphc.tensor.arithmetic import maximum, rsqrt, square
+from graphc.tensor.diagonals import above_main
 from graphc.tensor.reduction import count_of, mean, norm, sum
 from graphc.tensor.tracing import current_trace
 
@@ -141,7 +142,7 @@ def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.
         check_number(name, number)
     (tensor,) = as_floats(x)
     channels = check_channels("local_response_norm", tensor)
-    distance = arange(channels) - arange(channels).unsqueeze(1)
+    distance = above_main((channels, channels))
     band = ((distance >= -(size // 2)) & (distance <= (size - 1) // 2)).astype(tensor.dtype)
     columns = square(tensor).reshape(tensor.shape[0], channels, -1).permute(0, 2, 1)
     sums = matmul(columns, band.T).permute(0, 2, 1).reshape(tensor.shape)

@@ -11,11 +11,11 @@ from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.functional.creation import arange
-from graphc.functional.windows import Window, for_axes, places_under, surrounded, windows_of
+from graphc.functional.windows import Window, as_image, for_axes, places_under, surrounded, windows_of
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Extent, multiply
 from graphc.settings import check_divisor, check_switch
-from graphc.tensor import Tensor, as_floats, where
+from graphc.tensor import Tensor, where
 from graphc.tensor.arithmetic import maximum, minimum
 from graphc.tensor.indexing import narrow
 from graphc.tensor.joining import concat
@@ -194,7 +194,7 @@ def max_pool(
     return_indices: bool,
 ) -> Any:
     check_switch("return_indices", return_indices)
-    tensor = image(name, x, axes)
+    tensor = as_image(name, x, axes)
     windows = pool_windows(name, tensor, axes, kernel_size, stride, padding, dilation, ceil_mode)
     carried = [surrounded(name, tensor, windows, -math.inf)]
     if return_indices:
@@ -218,7 +218,7 @@ def avg_pool(
     check_switch("count_include_pad", count_include_pad)
     if divisor_override is not None:
         check_divisor("divisor_override", divisor_override)
-    tensor = image(name, x, axes)
+    tensor = as_image(name, x, axes)
     windows = pool_windows(name, tensor, axes, kernel_size, stride, padding, 1, ceil_mode)
     divisor: Any = 1
     carried = [surrounded(name, tensor, windows)]
@@ -235,12 +235,12 @@ def avg_pool(
 
 
 def adaptive_avg_pool(name: str, axes: int, x: Any, output_size: Any) -> Tensor:
-    tensor = image(name, x, axes)
+    tensor = as_image(name, x, axes)
     return adapted(name, axes, [tensor], output_size, means)[0]
 
 
 def adaptive_max_pool(name: str, axes: int, x: Any, output_size: Any, return_indices: bool) -> Any:
-    tensor = image(name, x, axes)
+    tensor = as_image(name, x, axes)
     carried = [tensor, flat_indices(tensor, axes)] if check_switch("return_indices", return_indices) else [tensor]
     found = adapted(name, axes, carried, output_size, first_largest)
     return tuple(found) if return_indices else found[0]
@@ -261,14 +261,6 @@ def output_sizes(name: str, axes: int, output_size: Any) -> tuple[int | None, ..
     numbers = for_axes(name, "output_size", [1 if size is None else size for size in output_size], axes)
     given = list(output_size) * (axes // len(output_size))
     return tuple(None if size is None else number for size, number in zip(given, numbers, strict=True))
-
-
-def image(name: str, x: Any, axes: int) -> Tensor:
-    """x [n, channels, ...] or [channels, ...], of floats."""
-    (tensor,) = as_floats(x)
-    if tensor.ndim not in (axes + 1, axes + 2):
-        raise ShapeError(f"{name} of {tensor.type}: it takes {axes + 2} axes, or {axes + 1} without n", user_origin())
-    return tensor
 
 
 def check_pool(name: str, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Window, ...]:

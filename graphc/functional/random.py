@@ -34,6 +34,7 @@ from graphc.tensor import (
     lift,
 )
 from graphc.tensor.arithmetic import astype, floor, sqrt
+from graphc.tensor.indexing import look_up
 from graphc.tensor.maths import cos, log
 
 __all__ = [
@@ -142,8 +143,7 @@ def permutation(x: Any) -> Tensor:
     tensor = as_tensor(x)
     if not tensor.ndim:
         raise ShapeError("permutation takes a whole number or a tensor with rows, got a single number", user_origin())
-    order = randperm(tensor.shape[0]).reshape(-1, *[1] * (tensor.ndim - 1)).broadcast_to(tensor.shape)
-    return apply(ops.gather, tensor.value, order.value, places=(-1, *range(1, tensor.ndim)))
+    return look_up(tensor.value, {0: randperm(tensor.shape[0]).value}, 0)
 
 
 # -- parts

@@ -14,6 +14,7 @@ from graphc.functional.products import linear
 from graphc.ir.graph import user_origin
 from graphc.settings import require
 from graphc.tensor import Tensor, as_tensor
+from graphc.tensor.joining import split
 from graphc.tensor.maths import relu, sigmoid, tanh
 
 __all__ = ["gru_cell", "lstm_cell", "rnn_relu_cell", "rnn_tanh_cell"]
@@ -56,10 +57,9 @@ def gru_gates(given: Tensor, recurrent: Tensor, h: Tensor) -> Tensor:
     return new + kept * (h - new)
 
 
-def parts(x: Tensor, count: int) -> list[Tensor]:
+def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
     """Equal parts of the last axis."""
     last = x.shape[-1]
     if not isinstance(last, int) or last % count:
         raise ShapeError(f"{count} gates do not divide the last axis of {x.type}", user_origin())
-    size = last // count
-    return [x[..., number * size : (number + 1) * size] for number in range(count)]
+    return split(x, [last // count] * count, -1)

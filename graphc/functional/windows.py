@@ -82,14 +82,20 @@ def windows_of(name: str, sizes: Sequence[int], stride: Any, padding: Any, dilat
     )
 
 
-def with_batch(name: str, x: Any, axes: int) -> tuple[Tensor, bool]:
-    """x [n, channels, ...] of floats, and whether it came without n."""
+def as_image(name: str, x: Any, axes: int) -> Tensor:
+    """x [n, channels, ...] or [channels, ...], of floats."""
     (tensor,) = as_floats(x)
     if tensor.ndim not in (axes + 1, axes + 2):
         raise ShapeError(
-            f"{name} of {tensor.type}: it takes {axes + 2} axes, [n, channels, ...], or {axes + 1} without n",
+            f"{name} of {tensor.type}: it takes {axes + 2} axes, or {axes + 1} without n: [n, channels, ...]",
             user_origin(),
         )
+    return tensor
+
+
+def with_batch(name: str, x: Any, axes: int) -> tuple[Tensor, bool]:
+    """x [n, channels, ...] of floats, and whether it came without n."""
+    tensor = as_image(name, x, axes)
     alone = tensor.ndim == axes + 1
     return (tensor.unsqueeze(0) if alone else tensor), alone
 

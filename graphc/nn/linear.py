@@ -10,7 +10,7 @@ from graphc import functional, init
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
 from graphc.settings import check_list, check_switch, check_whole
-from graphc.tensor import DType, Tensor, as_tensor, normal_axes
+from graphc.tensor import DType, Tensor, as_tensor
 
 
 class Identity(Module):
@@ -47,10 +47,7 @@ class Unflatten(Module):
         self.unflattened_size = tuple(check_whole("unflattened_size", extent, -1) for extent in extents)
 
     def forward(self, x: Any) -> Tensor:
-        tensor = as_tensor(x)
-        (axis,) = normal_axes(self.dim, tensor.ndim)
-        shape = tensor.shape
-        return tensor.reshape(*shape[:axis], *self.unflattened_size, *shape[axis + 1 :])
+        return functional.unflatten(x, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.function import load_named, unique
+from graphc.function import load_named
 from graphc.functional import where
 from graphc.nn.clipping import clip_grad_norm_
 from graphc.optim.optimizer import Group, Optimizer, kept
@@ -74,11 +74,10 @@ class Accumulate:
 
     def prepare(self) -> None:
         """Make the sums and call them after their parameters."""
-        taken: set[str] = set()
-        for parameter in self.optimizer.state:
+        for parameter, owner in self.optimizer.named_owners().items():
             if parameter not in self.sums:
                 self.sums[parameter] = kept(0.0, "", parameter)
-            self.sums[parameter].name = f"{unique(parameter.name or f'parameter_{len(taken)}', taken)}.grad_sum"
+            self.sums[parameter].name = f"{owner}.grad_sum"
 
     # -- its state
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from graphc.functional import cast, maximum, sqrt
-from graphc.optim.optimizer import Group, Optimizer, scaled, settled
-from graphc.tensor import Parameter, Tensor, f64
+from graphc.functional import maximum, sqrt
+from graphc.optim.optimizer import Group, Optimizer, count, scaled, settled
+from graphc.tensor import Parameter, Tensor
 
 
 class Adagrad(Optimizer):
@@ -45,7 +45,7 @@ class Adagrad(Optimizer):
     def update(self, parameter: Parameter, gradient: Tensor, group: Group) -> None:
         total, lr = self.state[parameter]["sum"], group.scalars["lr"]
         if group["lr_decay"]:
-            lr = lr / (1 + (cast(group.numbers["steps"], f64) - 1) * group["lr_decay"])
+            lr = lr / (1 + (count(group) - 1) * group["lr_decay"])
         total += gradient * gradient
         parameter -= scaled(lr, gradient / (sqrt(total) + group["eps"]))
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from graphc.functional import abs as absolute
-from graphc.functional import cast, maximum, pow, sqrt, where
-from graphc.optim.optimizer import Group, Optimizer, scaled, settled
-from graphc.tensor import Parameter, Tensor, f64
+from graphc.functional import maximum, pow, sqrt, where
+from graphc.optim.optimizer import Group, Optimizer, count, scaled, settled
+from graphc.tensor import Parameter, Tensor
 
 
 class Adam(Optimizer):
@@ -200,11 +200,6 @@ class Adamax(Optimizer):
         mean.copy_(settled(mean + scaled(1 - beta1, gradient - mean)))
         largest.copy_(maximum(scaled(beta2, largest), absolute(gradient) + group["eps"]))
         parameter -= scaled(group.scalars["lr"] / (1 - beta1 ** count(group)), mean / largest)
-
-
-def count(group: Group) -> Tensor:
-    """The number of this step, counted from 1; f64[]."""
-    return cast(group.numbers["steps"], f64)
 
 
 def follow(slots: dict[str, Parameter], gradient: Tensor, beta1: Tensor, beta2: Tensor) -> tuple[Parameter, Parameter]:

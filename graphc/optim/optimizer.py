@@ -161,14 +161,18 @@ class Optimizer:
 
     def prepare(self) -> None:
         """Make the slots that the settings ask for, and call them after their parameters, which may be named by now."""
-        taken: set[str] = set()
+        owners = self.named_owners()
         for group in self.param_groups:
             for name, first in self.numbers(group).items():
                 if name not in group.numbers:
                     group.numbers[name] = kept(first, name + group.suffix)
             for parameter in group["params"]:
-                owner = unique(parameter.name or f"parameter_{len(taken)}", taken)
-                self.prepare_slots(parameter, owner, self.slots(group))
+                self.prepare_slots(parameter, owners[parameter], self.slots(group))
+
+    def named_owners(self) -> dict[Parameter, str]:
+        """What the arrays kept beside each parameter are called after: its name, or its place where it has none."""
+        taken: set[str] = set()
+        return {each: unique(each.name or f"parameter_{len(taken)}", taken) for each in self.state}
 
     def prepare_slots(self, parameter: Parameter, owner: str, wanted: Mapping[str, float]) -> None:
         slots = self.state[parameter]
@@ -325,6 +329,11 @@ def check_loaded(name: str, group: Group, key: str, value: Any) -> None:
 
 
 # -- what formulas are written with
+
+
+def count(group: Group) -> Tensor:
+    """The number of this step, counted from 1; f64[]."""
+    return cast(group.numbers["steps"], f64)
 
 
 def scaled(scalar: Any, array: Tensor) -> Tensor:

@@ -32,13 +32,13 @@ def write_torch_state(optimizer: Optimizer, convert: Callable[[Array], Any]) -> 
     for group in optimizer.param_groups:
         indices = range(len(state), len(state) + len(group["params"]))
         for index, parameter in zip(indices, group["params"], strict=True):
-            found = numbers_beside(parameter, optimizer.state[parameter], group)
+            found = numbers_beside(optimizer.state[parameter], group)
             state[index] = {name: convert(array) for name, array in found.items()}
         groups.append({**{key: group[key] for key in optimizer.defaults}, "params": list(indices)})
     return {"state": state, "param_groups": groups}
 
 
-def numbers_beside(parameter: Parameter, slots: Mapping[str, Parameter], group: Group) -> dict[str, Array]:
+def numbers_beside(slots: Mapping[str, Parameter], group: Group) -> dict[str, Array]:
     """What PyTorch keeps beside a parameter; a step of 0 where the formulas need none."""
     arrays = {name: slot.numpy() for name, slot in slots.items()}
     counts = {name: number.numpy().astype(np.float32) for name, number in group.numbers.items()}

@@ -11,13 +11,11 @@ from graphc.tensor.building import (
     floating,
     is_plain_number,
     lift,
-    normal_axes,
-    reduce,
     stretch,
     where,
 )
 from graphc.tensor.dtypes import DType, as_dtype, as_extent, bool_, dim, dtype_name, f32, f64, i32, i64, u8
-from graphc.tensor.parameter import Gradient, Parameter, Scalar, check_scalar, grad, input, parameter, scalar
+from graphc.tensor.parameter import Gradient, Parameter, Scalar, grad, input, parameter, scalar
 from graphc.tensor.products import matmul
 from graphc.tensor.size import Size
 from graphc.tensor.tensor import Tensor

@@ -100,10 +100,10 @@ def multiply(a: Any, b: Any, /) -> Tensor:
     return or_logic(ops.mul, ops.logical_and, a, b)
 
 
-def or_logic(op: Op, logic: Op, a: Any, b: Any) -> Tensor:
+def or_logic(op: Op, logic: Op, *items: Any) -> Tensor:
     """An op on numbers, or its like on bools."""
-    values = lift_all((a, b))
-    dtype = common_dtype([a, b], values)
+    values = lift_all(items)
+    dtype = common_dtype(items, values)
     return combine(logic if dtype == "bool" else op, values, dtype)
 
 

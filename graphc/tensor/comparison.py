@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphc.ir import ops
 from graphc.ir.graph import Value
 from graphc.ir.ops.record import Op
 from graphc.ir.types import DTYPES, FLOATS
 from graphc.settings import check_switch
-from graphc.tensor.arithmetic import absolute, astype
+from graphc.tensor.arithmetic import absolute, astype, or_logic
 from graphc.tensor.building import (
     as_floats,
     as_tensor,
@@ -138,7 +140,7 @@ def nan_to_num(x: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -
     tensor = as_tensor(x)
     if tensor.value.dtype not in FLOATS:
         return tensor
-    largest = {"f32": 3.4028234663852886e38, "f64": 1.7976931348623157e308}[tensor.value.dtype]
+    largest = float(np.finfo(DTYPES[tensor.value.dtype]).max)
     high = largest if posinf is None else posinf
     low = -largest if neginf is None else neginf
     finite = where(tensor == math.inf, high, where(tensor == -math.inf, low, tensor))
@@ -175,32 +177,25 @@ def logical_not(x: Any) -> Tensor:
     return combine(ops.logical_not, truths(x), "bool")
 
 
-def bits(op: Op, logic: Op, *items: Any) -> Tensor:
-    """An op on the bits of integers, or its like on bools. Floats are DTypeError."""
-    values = lift_all(items)
-    dtype = common_dtype(items, values)
-    return combine(logic if dtype == "bool" else op, values, dtype)
-
-
 def bitwise_and(a: Any, b: Any, /) -> Tensor:
     """a & b: of integers by bits, of bools whether both are true."""
-    return bits(ops.bit_and, ops.logical_and, a, b)
+    return or_logic(ops.bit_and, ops.logical_and, a, b)
 
 
 def bitwise_or(a: Any, b: Any, /) -> Tensor:
     """a | b: of integers by bits, of bools whether one is true."""
-    return bits(ops.bit_or, ops.logical_or, a, b)
+    return or_logic(ops.bit_or, ops.logical_or, a, b)
 
 
 def bitwise_xor(a: Any, b: Any, /) -> Tensor:
     """a ^ b: of integers by bits, of bools whether they differ."""
     values = lift_all((a, b))
-    return logical_xor(a, b) if common_dtype([a, b], values) == "bool" else bits(ops.bit_xor, ops.bit_xor, a, b)
+    return logical_xor(a, b) if common_dtype([a, b], values) == "bool" else elementwise(ops.bit_xor, a, b)
 
 
 def bitwise_not(x: Any) -> Tensor:
     """~x: of integers by bits, of bools the other one."""
-    return bits(ops.bit_not, ops.logical_not, x)
+    return or_logic(ops.bit_not, ops.logical_not, x)
 
 
 def left_shift(a: Any, b: Any, /) -> Tensor:

@@ -14,6 +14,7 @@ from graphc.ir.graph import user_origin
 from graphc.ir.types import Shape, TensorType
 from graphc.settings import check_whole, require
 from graphc.tensor.building import apply, as_tensor, where
+from graphc.tensor.indexing import part_of
 from graphc.tensor.reduction import sum
 from graphc.tensor.size import extent_of
 from graphc.tensor.views import unsqueeze
@@ -62,10 +63,7 @@ def diagonal(x: Any, offset: int = 0) -> Tensor:
     rows, columns = (fixed("diagonal", tensor, axis) for axis in (-2, -1))
     count = builtins.max(0, min(rows + min(offset, 0), columns - builtins.max(offset, 0)))
     line = sum(where(above_main((rows, columns)) == offset, tensor, 0), -1 if offset >= 0 else -2)
-    if count == line.shape[-1]:
-        return line
-    shape = (*line.value.shape[:-1], count)
-    return apply(ops.slice, line.value, start=(0,) * line.ndim, step=(1,) * line.ndim, shape=shape)
+    return part_of(line.value, line.ndim - 1, 0, count)
 
 
 def diag(x: Any, diagonal: int = 0, *, k: int | None = None) -> Tensor:

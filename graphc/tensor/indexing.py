@@ -20,7 +20,7 @@ from graphc.ir.types import INTEGERS, Extent, Shape, Sum, TensorType, add, bound
 from graphc.settings import shown
 from graphc.tensor.building import apply, as_tensor, cast_value, common_shape, known_value, lift, stretch, where
 from graphc.tensor.size import extent_of
-from graphc.tensor.views import one_axis, reshape, reshaped
+from graphc.tensor.views import one_axis, ravel, reshaped
 
 VALUES_ALONE = "max and min give the values alone, gx.argmax(x, dim) and gx.argmin(x, dim) their places"
 
@@ -264,7 +264,7 @@ def take(x: Any, indices: Any, axis: int | None = None, *, dim: int | None = Non
     """x at indices of any shape along an axis, whose place their axes take; without one, of all elements in a row."""
     along = axis if dim is None else dim
     if along is None:
-        return take(reshape(x, as_tensor(x).value.type.count), indices, 0)
+        return take(ravel(x), indices, 0)
     value = lift(x)
     number = one_axis(along, len(value.shape))
     return look_up(value, {number: checked_index("take", indices, value.shape[number])}, number)
@@ -314,7 +314,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = None, *, dim: int |
     """
     along = axis if dim is None else dim
     if along is None:
-        return take(x, reshape(indices, as_tensor(indices).value.type.count))
+        return take(x, ravel(indices))
     value, index = lift(x), lift(indices)
     number = one_axis(along, len(value.shape))
     if len(index.shape) != len(value.shape):

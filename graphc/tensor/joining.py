@@ -14,17 +14,27 @@ from graphc.ir import ops
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, TensorType, add, bound, multiply, subtract
 from graphc.settings import check_whole, is_whole, shown
-from graphc.tensor.building import apply, as_tensor, cast_value, common_dtype, lift, lift_all, normal_axes, where
+from graphc.tensor.building import (
+    apply,
+    as_tensor,
+    cast_value,
+    common_dtype,
+    lift,
+    lift_all,
+    normal_axes,
+    stretch,
+    where,
+)
 from graphc.tensor.indexing import Part, cut, part_of, size_of, with_extent
 from graphc.tensor.size import extent_of
 from graphc.tensor.views import (
     at_least,
     atleast_3d,
     one_axis,
+    ravel,
     reshape,
     reshaped,
     sequence,
-    stretch,
     unsqueeze,
 )
 
@@ -67,7 +77,7 @@ def concat(tensors: Any, axis: int | None = 0, *, dim: int | None = None) -> Ten
     parts, values = operands("concat", tensors)
     along = axis if dim is None else dim
     if along is None:
-        values, along = [reshaped(value, (value.type.count,)) for value in values], 0
+        values, along = [ravel(value).value for value in values], 0
     dtype = common_dtype(parts, values)
     values = [cast_value(value, dtype) for value in values]
     first = values[0]
@@ -230,7 +240,7 @@ def roll(x: Any, shifts: Any, axis: Any = None, *, dims: Any = None) -> Tensor:
     value = lift(x)
     wanted = axis if dims is None else dims
     if wanted is None:
-        return reshape(roll(reshaped(value, (value.type.count,)), shifts, 0), value.shape)
+        return reshape(roll(ravel(value), shifts, 0), value.shape)
     axes = [one_axis(each, len(value.shape)) for each in (wanted if isinstance(wanted, (list, tuple)) else [wanted])]
     numbers = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts] * len(axes)
     if len(numbers) != len(axes):
@@ -283,7 +293,7 @@ def repeat_interleave(x: Any, repeats: int, axis: int | None = None, *, dim: int
     value, count = lift(x), repeats_of("repeat_interleave", repeats)
     along = axis if dim is None else dim
     if along is None:
-        return repeat_interleave(reshaped(value, (value.type.count,)), repeats, 0)
+        return repeat_interleave(ravel(value), repeats, 0)
     number = one_axis(along, len(value.shape))
     before, extent, after = value.shape[:number], value.shape[number], value.shape[number + 1 :]
     spread = stretch(reshaped(value, (*before, extent, 1, *after)), (*before, extent, count, *after))

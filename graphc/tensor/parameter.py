@@ -120,14 +120,20 @@ class Parameter(Tensor):
         """
         if current_trace() is not None:
             return self._record(as_tensor(data))
-        name = self.name or "parameter"
-        array = as_array(data, f"the new data of {name}")
+        array = self._new_numbers(data)
         if array.shape != self.storage.array.shape:
+            name = self.name or "a parameter"
             raise ShapeError(f"{name} is {self.type}, the new data has shape {array.shape}", user_origin())
-        if not np.can_cast(array.dtype, self.storage.array.dtype, "same_kind"):
-            raise DTypeError(f"{name} is {self.type}, the new data has dtype {array.dtype}", user_origin())
         self.storage.array[...] = array
         return self
+
+    def _new_numbers(self, data: Any) -> np.ndarray[Any, Any]:
+        """Data as an array that can be written into its memory."""
+        name = self.name or "a parameter"
+        array = as_array(data, f"the new data of {name}")
+        if not np.can_cast(array.dtype, self.storage.array.dtype, "same_kind"):
+            raise DTypeError(f"{name} is {self.type}, the new data has dtype {array.dtype}", user_origin())
+        return array
 
     def fill_(self, number: float) -> Parameter:
         require(is_plain_number(number), "the number of fill_", number, "a number")
@@ -183,11 +189,7 @@ class Parameter(Tensor):
         if current_trace() is not None:
             self._record(index_put(self, index, new))
             return
-        array = as_array(new)
-        if not np.can_cast(array.dtype, self.storage.array.dtype, "same_kind"):
-            raise DTypeError(
-                f"{self.name or 'a parameter'} is {self.type}, the new data has dtype {array.dtype}", user_origin()
-            )
+        array = self._new_numbers(new)
         try:
             self.storage.array[index] = array
         except (IndexError, ValueError, TypeError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir import ops
+from graphc.ir.access import strides
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import FLOATS, Shape, TensorType, bound
 from graphc.settings import check_switch, shown
@@ -161,8 +162,8 @@ def positions(shape: Shape) -> Tensor:
     """The row-major number of every element, i64."""
     kind = TensorType("i64", shape)
     number = as_tensor(ops.full(value=0, type=kind))
-    for axis, extent in enumerate(shape):
-        number = number * size_of(extent) + as_tensor(ops.iota(axis=axis, type=kind))
+    for axis, stride in enumerate(strides(shape)):
+        number = number + as_tensor(ops.iota(axis=axis, type=kind)) * size_of(stride)
     return number
 
 

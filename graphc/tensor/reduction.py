@@ -20,7 +20,7 @@ from graphc.tensor.building import as_floats, as_tensor, keeps_axes, normal_axes
 from graphc.tensor.dtypes import bool_, dtype_name, i64, u8
 from graphc.tensor.maths import exp, log
 from graphc.tensor.size import sized
-from graphc.tensor.views import one_axis, reshape
+from graphc.tensor.views import one_axis, ravel, reshape
 
 if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
@@ -259,7 +259,7 @@ def argmin(
 def first_place(extreme_of: Any, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     tensor = detach(x)
     if axis is None:
-        place = first_place(extreme_of, reshape(tensor, -1), 0, keepdims)
+        place = first_place(extreme_of, ravel(tensor), 0, keepdims)
         return reshape(place, (1,) * tensor.ndim) if keepdims else place
     number = one_axis(axis, tensor.ndim)
     top = extreme_of(tensor, number, keepdims=True)

@@ -23,7 +23,7 @@ from graphc.tensor.indexing import along_axis, look_up, part_of, size_of
 from graphc.tensor.joining import stack
 from graphc.tensor.reduction import sum, summands
 from graphc.tensor.size import extent_of
-from graphc.tensor.views import one_axis, reshape, reshaped, squeeze, unsqueeze
+from graphc.tensor.views import one_axis, ravel, reshape, squeeze, unsqueeze
 
 if TYPE_CHECKING:
     from graphc.tensor.tensor import Tensor
@@ -97,7 +97,7 @@ def median(
     """
     value, along, keep = lift(x), axis if dim is None else dim, keeps_axes(keepdims, keepdim)
     if along is None:
-        found = median(reshaped(value, (value.type.count,)), 0).values
+        found = median(ravel(value), 0).values
         return reshape(found, (1,) * len(value.shape)) if keep else found
     number = one_axis(along, len(value.shape))
     ordered, last = in_order("median", value, number)
@@ -133,7 +133,7 @@ def quantile(
     (tensor,) = as_floats(x)
     along, keep = axis if dim is None else dim, keeps_axes(keepdims, keepdim)
     if along is None:
-        found = quantile(reshape(tensor, tensor.value.type.count), q, 0, False, interpolation)
+        found = quantile(ravel(tensor), q, 0, False, interpolation)
         return reshape(found, (1,) * tensor.ndim) if keep else found
     number = one_axis(along, tensor.ndim)
     ordered, last = in_order("quantile", tensor.value, number)
@@ -209,7 +209,7 @@ def cumprod(x: Any, axis: int | None = None, dtype: Any = None, *, dim: int | No
 
 def in_line(x: Tensor, axis: int | None) -> tuple[Tensor, int]:
     """x and one of its axes; all elements in a row for no axis."""
-    return (reshape(x, x.value.type.count), 0) if axis is None else (x, one_axis(axis, x.ndim))
+    return (ravel(x), 0) if axis is None else (x, one_axis(axis, x.ndim))
 
 
 def diff(x: Any, n: int = 1, axis: int = -1, *, dim: int | None = None) -> Tensor:

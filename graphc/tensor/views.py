@@ -105,7 +105,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def ravel(x: Any) -> Tensor:
     """All elements in one axis."""
-    return reshape(x, -1) if 0 not in as_tensor(x).value.shape else reshape(x, 0)
+    return reshape(x, -1)
 
 
 def unflatten(x: Any, dim: int, sizes: Sequence[Any]) -> Tensor:
