@@ -1,4 +1,4 @@
-"""Fixtures of all tests: seeded random numbers, golden files."""
+"""Fixtures of all tests: seeded random numbers, a cache of their own, golden files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from graphc.backends.cache import Cache
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -22,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def rng() -> np.random.Generator:
     """The same random numbers for every test, whatever ran before it."""
     return np.random.default_rng(1234)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A cache that is empty at first and shared by the tests of a file."""
+    return Cache(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

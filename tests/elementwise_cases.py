@@ -98,8 +98,3 @@ CASES = {
 
 def operands(group: str) -> list[np.ndarray]:
     return [np.asarray(numbers, np.float64) for numbers in OPERANDS[group]]
-
-
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a result's elements, all different: 0.5 to 1.5 in row-major order."""
-    return np.linspace(0.5, 1.5, int(np.prod(shape))).reshape(shape)

@@ -104,8 +104,3 @@ def named(call: str) -> list[str]:
     """The float operands that a call names."""
     words = set(re.findall(r"(?<![\w.'])[a-z]+(?![\w(='])", call))
     return [name for name in SHAPES if name in words]
-
-
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a result's elements, all different: 0.5 to 1.5 in row-major order."""
-    return np.linspace(0.5, 1.5, int(np.prod(shape))).reshape(shape)

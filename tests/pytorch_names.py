@@ -287,6 +287,8 @@ DIFFERENT = {
     "from_numpy": "any array or number is taken where a tensor is",
     "empty": "zeros",
     "empty_like": "zeros",
+    "hardsigmoid": "its slope is 1/6; PyTorch's is that rounded to f32, for f64 too",
+    "Hardsigmoid": "its slope is 1/6; PyTorch's is that rounded to f32, for f64 too",
     "interpolate": '"nearest" and "nearest-exact", by whole multiples',
     "Upsample": '"nearest" and "nearest-exact", by whole multiples',
     "UpsamplingNearest2d": "by whole multiples",

@@ -130,8 +130,3 @@ def named(call: str) -> list[str]:
 def numbers(shape: tuple[int, ...], place: int) -> np.ndarray:
     """The parameter of a filled layer that stands at this place among them."""
     return np.cos(np.arange(np.prod(shape)) + place).astype(np.float32).reshape(shape)
-
-
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a result's elements, all different: 0.5 to 1.5 in row-major order."""
-    return np.linspace(0.5, 1.5, int(np.prod(shape))).reshape(shape)

@@ -42,7 +42,7 @@ def test_four_small_batches_are_one_large_one(name, max_grad_norm):
     for parameter, same in zip(net.parameters(), other.parameters(), strict=True):
         np.testing.assert_allclose(parameter.numpy(), same.numpy(), rtol=1e-5, atol=1e-7)
     for key, array in whole.state_dict().items():
-        np.testing.assert_allclose(parts.state_dict()[key], array, rtol=1e-4, atol=1e-7, err_msg=key)
+        np.testing.assert_allclose(parts.state_dict()[key], array, rtol=1e-5, atol=1e-7, err_msg=key)
 
 
 def test_nothing_is_updated_between():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attention_cases import GROUPS, INPUTS, MASKS, SIZES, names_in
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import functional as F
@@ -208,11 +209,10 @@ def test_layers_in_a_row_share_kernels():
          ShapeError, "do not divide"),
         (lambda q, k, v: nn.MultiheadAttention(8, 3), ValueError, "3 heads do not divide embed_dim=8"),
         (lambda q, k, v: nn.MultiheadAttention(8, 0), ValueError, "num_heads is 0"),
-        (lambda q, k, v: nn.MultiheadAttention(8, 2)(q, q, q), ShapeError, r"MultiheadAttention\(8, 2\) got an input"),
+        (lambda q, k, v: nn.MultiheadAttention(8, 2)(q, q, q), ShapeError, "MultiheadAttention(8, 2) got an input"),
         (lambda q, k, v: nn.TransformerEncoderLayer(8, 2, activation="tanh"), ValueError, "activation is 'tanh'"),
         (lambda q, k, v: nn.TransformerEncoder(nn.Identity(), 0), ValueError, "num_layers is 0"),
     ],
 )  # fmt: skip
 def test_wrong_arguments(wrong, kind, words):
-    with pytest.raises(kind, match=words):
-        wrong(*(gx.parameter(name, STORED[name]) for name in ("query", "key", "value")))
+    check_refusal(wrong, words, *(gx.parameter(name, STORED[name]) for name in ("query", "key", "value")), kind=kind)

@@ -68,3 +68,13 @@ def test_training_steps_stay_inside(build, kind) -> None:
     arrays |= {name: parameter.numpy() for name, parameter in step.parameters.items()}
     arrays |= {name: known.number for name, known in step.scalars.items()}
     agree(run_passes(step.traced), arrays)
+
+
+def test_indices_outside_do_not_lead_out_of_memory() -> None:
+    """They are refused only after the kernels ran."""
+    x, table, i = gx.input("x", gx.f32[5]), gx.input("table", gx.f32[5, 3]), gx.input("i", gx.i64[20])
+    results = [2 * x[i], table[i], gx.index_add(x, 0, i, gx.ones(20)), gx.index_add(table, 0, i, gx.ones(20, 3))]
+    graph = run_passes(gx.function([x, table, i], results).traced)
+    arrays = {"x": np.ones(5), "table": np.ones((5, 3)), "i": np.array([-(2**40), -6, 5, 2**40] * 5)}
+    found = emulate(graph, arrays)
+    assert (found["result_0"] == 2).all() and (found["result_1"] == 1).all()

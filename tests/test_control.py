@@ -127,7 +127,7 @@ def test_symbolic_length_and_batch(rng):
         calls.compare(functions, rng.normal(size=shape), np.array(0.7), types=[gx.f64[TIME, BATCH], gx.f64[()]])
 
 
-def test_no_rows(rng):
+def test_no_rows():
     check(lambda x: gx.scan(lambda h, row: (gx.sin(h + row),) * 2, zeros(0), x)[1], np.zeros((3, 0)))
 
 
@@ -266,7 +266,7 @@ def test_states_of_integers_and_bools(rng):
 # -- cond
 
 
-def test_only_the_branch_taken_runs(rng):
+def test_only_the_branch_taken_runs():
     """A branch that would give NaN leaves the gradient alone, and one whose labels are wrong says nothing."""
 
     def forward(x):

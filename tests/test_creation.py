@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import check_slopes, compare, run
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import functional as F
@@ -138,17 +139,15 @@ WRONG = {
     "an extent of -1 is not possible": lambda: F.zeros(2, -1),
     "1.5 is no extent": lambda: F.zeros(1.5),
     "step=0 has no end": lambda: F.arange(0, 3, 0),
-    r"diag of f32\[1,2,3\]: it takes a vector or a matrix": lambda: F.diag(F.zeros(1, 2, 3)),
-    r"tril of f32\[3\]: it takes matrices": lambda: F.tril(F.zeros(3)),
-    r"diagonal of f32\[b,3\]: its size must be fixed": lambda: F.diagonal(gx.input("x", gx.f32["b", 3])),
+    "diag of f32[1,2,3]: it takes a vector or a matrix": lambda: F.diag(F.zeros(1, 2, 3)),
+    "tril of f32[3]: it takes matrices": lambda: F.tril(F.zeros(3)),
+    "diagonal of f32[b,3]: its size must be fixed": lambda: F.diagonal(gx.input("x", gx.f32["b", 3])),
 }
 
 
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_shapes(message):
-    with pytest.raises(gx.ShapeError, match=message) as caught:
-        WRONG[message]()
-    assert "test_creation.py" in str(caught.value)
+    check_refusal(WRONG[message], message, kind=gx.ShapeError)
 
 
 def test_wrong_settings():

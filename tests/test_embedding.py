@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import functional as F
@@ -119,12 +120,11 @@ def test_indices_outside_are_found_before_anything_is_updated(wrong):
     [
         (lambda: nn.Embedding(0, 3), ArgumentError, "num_embeddings is 0"),
         (lambda: nn.Embedding(4, 3, 4), ShapeError, "padding_idx=4 is outside of 4 embeddings"),
-        (lambda: nn.Embedding.from_pretrained(np.zeros(3)), ShapeError, r"a matrix of rows, got f32\[3\]"),
+        (lambda: nn.Embedding.from_pretrained(np.zeros(3)), ShapeError, "a matrix of rows, got f32[3]"),
         (lambda: nn.Embedding(4, 3)(gx.input("x", gx.f32["batch"])), DTypeError, "integer"),
-        (lambda: F.embedding(np.array([1]), gx.zeros(3)), ShapeError, r"\[count, width\]"),
+        (lambda: F.embedding(np.array([1]), gx.zeros(3)), ShapeError, "[count, width]"),
         (lambda: F.embedding(np.array([7]), gx.zeros(4, 3)), ShapeError, "got 7"),
     ],
 )
 def test_wrong_arguments(wrong, kind, words):
-    with pytest.raises(kind, match=words):
-        wrong()
+    check_refusal(wrong, words, kind=kind)

@@ -181,7 +181,7 @@ def test_training_follows_pytorch() -> None:
             np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
             states = {name: found[name] for name in states}
         for name, weights in states.items():
-            np.testing.assert_allclose(weights, stored[f"sgd {name}"], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(weights, stored[f"sgd {name}"], rtol=1e-5, atol=1e-6)
 
 
 # -- ties, corners, zeros

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import DTYPES, check_slopes, compare, run
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import data
@@ -225,9 +226,9 @@ X = gx.input("x", gx.f32[5, 4])
 S = gx.input("s", gx.f32[T, 4])
 N = gx.input("n", gx.i64[3])
 WRONG = [
-    (lambda: X[5], ShapeError, r"index 5 is outside of -5..4, axis 0 of f32\[5,4\]"),
+    (lambda: X[5], ShapeError, "index 5 is outside of -5..4, axis 0 of f32[5,4]"),
     (lambda: X[:, -5], ShapeError, "index -5"),
-    (lambda: S[9], ShapeError, r"index 9 is outside of -T..T-1"),
+    (lambda: S[9], ShapeError, "index 9 is outside of -T..T-1"),
     (lambda: S[-10], ShapeError, "index -10"),
     (lambda: S[:10], ShapeError, "a slice from 0 to 10 leaves axis 0"),
     (lambda: S[::2], ShapeError, "steps of 2 do not divide the T places"),
@@ -239,10 +240,10 @@ WRONG = [
     (lambda: X[True], DTypeError, "True is no index"),
     (lambda: X[X], DTypeError, "needs integer indices, got f32"),
     (lambda: X[N[0] :], DTypeError, "start of a slice must be known"),
-    (lambda: X[X > 0], TraceError, r"gx.where\(mask, x, other\)"),
+    (lambda: X[X > 0], TraceError, "x[mask] with mask bool[5,4]: how many elements"),
     (lambda: X[[0, 5]], ShapeError, "must lie in -5..4: got 5"),
     (lambda: X[np.array([True, False])], ShapeError, "a mask of 2 bools does not fit axis 0"),
-    (lambda: S[np.array([True, False])], ShapeError, r"does not fit axis 0 of f32\[T,4\]"),
+    (lambda: S[np.array([True, False])], ShapeError, "does not fit axis 0 of f32[T,4]"),
     (lambda: X[N, [0, 1]], ShapeError, "cannot broadcast"),
     (lambda: len(S), TraceError, "len"),
     (lambda: list(S), TraceError, "T is not known while tracing"),
@@ -252,7 +253,7 @@ WRONG = [
     (lambda: gx.take(X, 1.5), DTypeError, "take needs integer indices"),
     (lambda: gx.take(X, N, axis=2), ShapeError, "axis 2 is outside"),
     (lambda: gx.take(X, [20]), ShapeError, "-20..19: got 20"),
-    (lambda: gx.gather(X, 0, N), ShapeError, r"index i64\[3\] does not fit"),
+    (lambda: gx.gather(X, 0, N), ShapeError, "index i64[3] does not fit"),
     (lambda: gx.gather(X, 0, gx.zeros(2, 5, dtype=gx.i64)), ShapeError, "does not fit"),
     (lambda: gx.gather(S, 0, gx.zeros(2, 5, dtype=gx.i64)), ShapeError, "does not fit"),
     (lambda: gx.index_select(X, 0, gx.zeros(1, 1, dtype=gx.i64)), ShapeError, "takes a vector of indices"),
@@ -270,9 +271,12 @@ WRONG = [
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_wrong_arguments(number):
     wrong, kind, words = WRONG[number]
-    with pytest.raises(kind, match=words) as caught:
-        wrong()
-    assert len(str(caught.value).splitlines()) <= 8
+    check_refusal(wrong, words, kind=kind)
+
+
+def test_a_computed_mask_is_told_to_choose():
+    with pytest.raises(TraceError, match=r"gx\.where\(mask, x, other\)"):
+        X[X > 0]
 
 
 def test_tensors_do_not_change():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import DTYPES, check_slopes, compare
+from refusals import check_refusal
 
 import graphc as gx
 from graphc import functional as F
@@ -166,17 +167,17 @@ def test_two_symbolic_sizes_add_up(rng):
 
 X, S, M = gx.input("x", gx.f32[5, 4]), gx.input("s", gx.f32[T, 4]), gx.input("m", gx.i64[3])
 WRONG = [
-    (lambda: gx.concat([X, X[0]]), ShapeError, r"concat of f32\[5,4\] and f32\[4\]"),
+    (lambda: gx.concat([X, X[0]]), ShapeError, "concat of f32[5,4] and f32[4]"),
     (lambda: gx.concat([X, X.T]), ShapeError, "they differ beside axis 0"),
     (lambda: gx.concat([X, X], axis=2), ShapeError, "axis 2 is outside"),
     (lambda: gx.concat([]), ShapeError, "concat of no tensors"),
     (lambda: gx.concat(X), TypeError, "takes a list or tuple of tensors, got Tensor"),
-    (lambda: gx.stack([X, X.T]), ShapeError, "stack of .* they differ"),
+    (lambda: gx.stack([X, X.T]), ShapeError, "stack of f32[5,4] and f32[4,5]: they differ"),
     (lambda: gx.stack([X, X], dim=3), ShapeError, "axis 3 is outside"),
     (lambda: gx.vstack([X, S[:, :2]]), ShapeError, "concat of"),
     (lambda: gx.hstack(5), TypeError, "hstack takes a list"),
     (lambda: gx.split(X, 0), ShapeError, "0 is no size of a part"),
-    (lambda: gx.split(X, [2, 2]), ShapeError, r"sizes \[2, 2\] do not add up to 5"),
+    (lambda: gx.split(X, [2, 2]), ShapeError, "sizes [2, 2] do not add up to 5"),
     (lambda: gx.split(X, [2.0, 3.0]), ShapeError, "do not add up"),
     (lambda: gx.split(X, [6, -1]), ShapeError, "has no"),
     (lambda: gx.split(S, 2), ShapeError, "T is not known while tracing"),
@@ -198,7 +199,7 @@ WRONG = [
     (lambda: F.pad(X, (1,) * 6), ShapeError, "is not two whole numbers"),
     (lambda: F.pad(X, (1.5, 1)), ShapeError, "is not two whole numbers"),
     (lambda: F.pad(X, (-3, -2)), ShapeError, "leaves less than nothing"),
-    (lambda: F.pad(X, (4, 0), "reflect"), ShapeError, "pad of .* by 4: axis 1 is too short for mode 'reflect'"),
+    (lambda: F.pad(X, (4, 0), "reflect"), ShapeError, "pad of f32[5,4] by 4: axis 1 is too short for mode 'reflect'"),
     (lambda: F.pad(X, (5, 0), "circular"), ShapeError, "too short for mode 'circular'"),
     (lambda: F.pad(S, (0, 0, 1, 0), "reflect"), ShapeError, "axis 0 is too short"),
     (lambda: F.pad(X[:, :0], (1, 0), "replicate"), ShapeError, "too short"),
@@ -220,8 +221,8 @@ WRONG = [
     (lambda: X.reshape(3, -1), ShapeError, "3 does not divide it"),
     (lambda: X.reshape(0, -1), ShapeError, "0 does not divide it"),
     (lambda: X.reshape(4, 4), ShapeError, "20"),
-    (lambda: X.expand(4), ShapeError, r"cannot broadcast f32\[5,4\] to \[4\]"),
-    (lambda: X.expand(5, 3), ShapeError, r"cannot broadcast f32\[5,4\] to \[5, 3\]"),
+    (lambda: X.expand(4), ShapeError, "cannot broadcast f32[5,4] to [4]"),
+    (lambda: X.expand(5, 3), ShapeError, "cannot broadcast f32[5,4] to [5, 3]"),
     (lambda: X[:1].expand(-1, 8), ShapeError, "cannot broadcast"),
     (lambda: gx.broadcast_tensors(X, X.T), ShapeError, "cannot broadcast"),
 ]
@@ -230,6 +231,4 @@ WRONG = [
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_wrong_arguments(number):
     wrong, kind, words = WRONG[number]
-    with pytest.raises(kind, match=words) as caught:
-        wrong()
-    assert len(str(caught.value).splitlines()) <= 8
+    check_refusal(wrong, words, kind=kind)

@@ -248,6 +248,13 @@ def test_dtypes_a_layer_takes(dtype):
     assert {layer.state_dict()[name].dtype for layer in layers for name in layer.state_dict()} == {np.dtype("float64")}
 
 
-@pytest.mark.parametrize("dtype", ["f99", gx.i64, gx.f32[3]], ids=repr)
-def test_dtypes_a_layer_does_not_take(dtype):
-    check_refusal(lambda: nn.Linear(2, 1, dtype=dtype), "", kind=gx.DTypeError)
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [("f99", "'f99' is no element type"), (gx.i64, "f32 or f64, not i64"), (gx.f32[3], "f32[3] is no element type")],
+)
+def test_dtypes_a_layer_does_not_take(dtype, words):
+    check_refusal(lambda: nn.Linear(2, 1, dtype=dtype), words, kind=gx.DTypeError)
+
+
+def test_of_a_long_argument_the_beginning_is_shown():
+    check_refusal(lambda: nn.Dropout("x" * 500), f"p is '{'x' * 78}…; it must be a number from 0 to 1")

@@ -9,6 +9,7 @@ from pathlib import Path
 import layer_cases
 import numpy as np
 import pytest
+from cotangents import waving
 
 import graphc as gx
 from graphc import nn
@@ -45,11 +46,6 @@ def loaded(name, call):
     layer = made(call)
     layer.load_state_dict(state_of(name))
     return layer
-
-
-def cotangent(shape):
-    """The weights of a result's elements in the stored gradients."""
-    return (1 + 0.5 * np.cos(np.arange(np.prod(shape)))).astype(np.float32).reshape(shape)
 
 
 def size_of(array):
@@ -95,7 +91,7 @@ class Compared:
         found = []
         for role, shape in self.names:
             size = batch.stop - batch.start
-            array = STORED[str(shape)][batch] if role == "x" else cotangent((size, *shape))
+            array = STORED[str(shape)][batch] if role == "x" else waving((size, *shape))
             found.append(array.astype(KINDS[self.kind].numpy))
         return found
 

@@ -1,12 +1,11 @@
 """Optimizers: trainings against PyTorch's stored numbers, formulas, run-time settings, state, wrong settings."""
 
-import inspect
 from pathlib import Path
 
 import numpy as np
 import pytest
 from optimizer_cases import MOMENTS, OPTIMIZERS
-from refusals import check_refusal
+from refusals import check_refusal, line_of
 
 import graphc as gx
 from graphc import nn, optim
@@ -15,13 +14,6 @@ from graphc.backends import reference
 with np.load(Path(__file__).parent / "golden" / "torch_optim.npz") as stored:
     NUMBERS = dict(stored)
 TOLERANCES = {"f32": {"rtol": 1e-5, "atol": 1e-7}, "f64": {"rtol": 1e-10}}
-
-
-def line_of(marker):
-    """The number of the line of this file that carries a marker comment."""
-    source = inspect.getsource(inspect.getmodule(line_of)).splitlines()
-    (found,) = [number for number, line in enumerate(source, 1) if line.endswith(f"# {marker}")]
-    return found
 
 
 def weights(*numbers, name=""):
@@ -373,7 +365,8 @@ def test_step_without_gradients():
             optimizer.step()  # no gradient
 
     text = str(caught.value)
-    assert "no gradient for any of its parameters" in text and f"test_optim.py:{line_of('no gradient')}:" in text
+    assert "no gradient for any of its parameters" in text
+    assert f"{line_of(__file__, 'no gradient')}:" in text
 
 
 def test_compiled_settings_do_not_change():

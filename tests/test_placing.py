@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import DTYPES, check_slopes, compare
+from refusals import check_refusal
 
 import graphc as gx
 from graphc.errors import DTypeError, LabelError, ShapeError, TraceError
@@ -141,6 +142,22 @@ def test_computed_places_are_checked(rng):
         f(array, [0, 5, 1])
 
 
+def test_numbers_are_added_once_whatever_shares_their_loops(rng):
+    """Rows, their parts and the parts of those are worked out in one nest."""
+
+    def parts(tanh, exp):
+        return lambda x, y, z, i: exp(exp(2 * tanh(x)[:, None] * y)[:, :, None] * z)
+
+    functions = {
+        "rows": (lambda x, y, z, i: 2 * gx.tanh(x), lambda x, y, z, i: 2 * np.tanh(x)),
+        "parts": (parts(gx.tanh, gx.exp), parts(np.tanh, np.exp)),
+        "sums": (lambda x, y, z, i: gx.zeros(4).index_add(0, i, 2 * gx.tanh(x)),
+                 lambda x, y, z, i: np.bincount(i, 2 * np.tanh(x), 4)),
+    }  # fmt: skip
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in ((3,), (3, 4), (3, 4, 20))]
+    compare(functions, *arrays, np.array([1, 0, 1]))
+
+
 @pytest.mark.parametrize("size", [4, 9])
 def test_symbolic_axis(size, rng):
     functions = {
@@ -194,23 +211,23 @@ def test_parameters_change_at_places():
 X, N = gx.input("x", gx.f32[5, 4]), gx.input("n", gx.i64[4])
 WRONG = [
     (lambda: gx.index_put(X, 5, 1.0), ShapeError, "index 5 is outside"),
-    (lambda: gx.index_put(X, N, X), ShapeError, r"cannot broadcast f32\[5,4\] to"),
-    (lambda: gx.index_put(N, 0, 0.5), DTypeError, r"f64\[\] cannot be put into i64\[4\]"),
-    (lambda: gx.index_put(X, X > 0, 1.0), TraceError, r"gx\.where"),
-    (lambda: gx.index_add(X, 0, N, X), ShapeError, r"index_add of .* source f32\[5,4\] does not fit 4 places"),
+    (lambda: gx.index_put(X, N, X), ShapeError, "cannot broadcast f32[5,4] to"),
+    (lambda: gx.index_put(N, 0, 0.5), DTypeError, "f64[] cannot be put into i64[4]"),
+    (lambda: gx.index_put(X, X > 0, 1.0), TraceError, "x[mask] with mask bool[5,4]: how many elements"),
+    (lambda: gx.index_add(X, 0, N, X), ShapeError, "index_add of f32[5,4]: source f32[5,4] does not fit 4 places"),
     (lambda: gx.index_add(X, 2, N, X), ShapeError, "axis 2 is outside"),
-    (lambda: gx.index_add(X, 0, [5, 0, 0, 0], X[:4]), ShapeError, r"-5\.\.4: got 5"),
+    (lambda: gx.index_add(X, 0, [5, 0, 0, 0], X[:4]), ShapeError, "-5..4: got 5"),
     (lambda: gx.index_add(X, 0, X[0], X[:4]), DTypeError, "needs integer indices"),
     (lambda: gx.index_copy(X, 0, N, X), ShapeError, "index_copy of"),
     (lambda: gx.index_fill(X, 0, N, X[0]), ShapeError, "index_fill puts one number"),
     (lambda: gx.index_fill(X, 0, X.long(), 1.0), ShapeError, "takes a vector of indices"),
-    (lambda: gx.scatter(X, 0, N, 1.0), ShapeError, r"scatter of f32\[5,4\]: index i64\[4\] does not fit"),
+    (lambda: gx.scatter(X, 0, N, 1.0), ShapeError, "scatter of f32[5,4]: index i64[4] does not fit"),
     (lambda: gx.scatter(X, 0, X.long(), X[:3]), ShapeError, "does not fit the index"),
     (lambda: gx.scatter_add(X, 0, X.T.long(), X), ShapeError, "does not fit"),
     (lambda: gx.scatter_add(N, 0, N, X[0]), DTypeError, "cannot be put into"),
     (lambda: gx.bincount(N), ShapeError, "as minlength, one more than its largest"),
     (lambda: gx.bincount(X.long(), minlength=3), ShapeError, "it takes a vector"),
-    (lambda: gx.bincount(N, X[:, 0], 3), ShapeError, "weights .* do not fit"),
+    (lambda: gx.bincount(N, X[:, 0], 3), ShapeError, "weights f32[5] do not fit"),
     (lambda: gx.bincount(X[0], minlength=3), DTypeError, "needs integer indices"),
 ]
 
@@ -218,6 +235,4 @@ WRONG = [
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_wrong_arguments(number):
     wrong, kind, words = WRONG[number]
-    with pytest.raises(kind, match=words) as caught:
-        wrong()
-    assert len(str(caught.value).splitlines()) <= 8
+    check_refusal(wrong, words, kind=kind)

@@ -176,6 +176,7 @@ def test_notebook_draws_over_the_same_place(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     output = Output()
     notebook = types.ModuleType("IPython")
+    notebook.version_info = (9, 0)  # matplotlib looks
     notebook.get_ipython = lambda: types.SimpleNamespace(kernel=True)
     notebook.display = types.ModuleType("IPython.display")
     notebook.display.Image, notebook.display.display = lambda content, width: content, output.display

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import DTYPES, check_slopes, compare, inputs, run
+from refusals import check_refusal
 
 import graphc as gx
 from graphc.errors import ShapeError
@@ -143,16 +144,16 @@ def test_rows_times_one_matrix_are_one_product(stack):
 
 A, C = inputs([np.zeros((2, 3, 4), np.float32), np.zeros((4, 3, 5), np.float32)])
 WRONG = [
-    (lambda: gx.matmul(A, 2.0), ShapeError, r"matmul of f32\[2,3,4\] and f32\[\]: a single number"),
+    (lambda: gx.matmul(A, 2.0), ShapeError, "matmul of f32[2,3,4] and f32[]: a single number"),
     (lambda: A @ C, ShapeError, "the inner sizes 4 and 3 differ"),
     (lambda: gx.matmul(A, gx.zeros(3, 4, 2)), ShapeError, "stacks of 2 and 3 matrices do not broadcast"),
-    (lambda: gx.mm(A, C), ShapeError, "mm of .* it takes two matrices"),
+    (lambda: gx.mm(A, C), ShapeError, "mm of f32[2,3,4] and f32[4,3,5]: it takes two matrices"),
     (lambda: gx.mv(A, C), ShapeError, "a matrix and a vector"),
     (lambda: gx.bmm(A, C), ShapeError, "two stacks of as many matrices"),
     (lambda: gx.bmm(A, A[0]), ShapeError, "two stacks of"),
-    (lambda: gx.dot(A, C), ShapeError, r"summed over are \[4\] in one and \[3\] in the other"),
-    (lambda: gx.inner(A, C), ShapeError, r"\[4\] in one and \[5\]"),
-    (lambda: gx.tensordot(A, C, ((1,), (2,))), ShapeError, r"\[3\] in one and \[5\]"),
+    (lambda: gx.dot(A, C), ShapeError, "summed over are [4] in one and [3] in the other"),
+    (lambda: gx.inner(A, C), ShapeError, "[4] in one and [5]"),
+    (lambda: gx.tensordot(A, C, ((1,), (2,))), ShapeError, "[3] in one and [5]"),
     (lambda: gx.tensordot(A, C, ((1, 2), (1,))), ShapeError, "does not name as many axes"),
     (lambda: gx.tensordot(A, C, (1,)), ShapeError, "does not name as many axes"),
     (lambda: gx.tensordot(A, C, 4), ShapeError, "no 4 axes to sum over"),
@@ -169,7 +170,7 @@ WRONG = [
     (lambda: gx.einsum("ijk->ii", A), ValueError, "'i' twice"),
     (lambda: gx.einsum("...k->k", A), ValueError, "not the axes"),
     (lambda: gx.einsum(A, [0, 77, 1]), ValueError, "lists of numbers 0..51"),
-    (lambda: gx.linear(A, C), ShapeError, r"linear of .* it takes \[..., in\] and \[out, in\]"),
+    (lambda: gx.linear(A, C), ShapeError, "linear of f32[2,3,4] and weight f32[4,3,5]: it takes [..., in] and [out, "),
     (lambda: gx.bilinear(A, C, A), ShapeError, "bilinear"),
 ]
 
@@ -177,6 +178,4 @@ WRONG = [
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_wrong_arguments(number):
     wrong, kind, words = WRONG[number]
-    with pytest.raises(kind, match=words) as caught:
-        wrong()
-    assert len(str(caught.value).splitlines()) <= 8
+    check_refusal(wrong, words, kind=kind)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import random_graphs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphc.backends import artifact, reference
-from graphc.backends.cache import Cache
 from graphc.backends.runtime import Runner, Storage
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output
@@ -27,11 +25,6 @@ INPUTS = {
     "w": ("state", (20, 5)),
     "v": ("state", (BATCH.max, 20)),
 }
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Cache(tmp_path_factory.mktemp("cache"))
 
 
 def stretch(value, shape):

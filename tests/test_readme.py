@@ -34,6 +34,7 @@ def test_what_the_first_command_prints_and_draws(tmp_path):
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     table = re.search(r"kernel +over .*?(?=compiled)", README, re.DOTALL)[0]
     assert table in printed
+    assert re.search(r"state [\d,]+ bytes", README)[0] in printed
     drawing = (ROOT / "examples" / "mlp.svg").read_text()
     assert all(line.split()[0] in drawing for line in table.splitlines()[1:])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cotangents import waving
 
 import graphc as gx
 from graphc import nn
@@ -29,11 +30,6 @@ def loaded(call):
     layer = eval(call, vars(nn))
     layer.load_state_dict(stored(f"{call}|state "))
     return layer
-
-
-def cotangent(shape):
-    """The weights of a result's elements in the stored gradients."""
-    return (1 + 0.5 * np.cos(np.arange(np.prod(shape)))).astype(np.float32).reshape(shape)
 
 
 def flat(results):
@@ -63,7 +59,7 @@ class Compared:
     def arrays(self, given):
         """What the inputs and the weights are for a stored variant."""
         inputs = [given[f"input {number}"] for number, _ in enumerate(self.inputs)]
-        weights = [cotangent(given[f"value {number}"].shape) for number, _ in enumerate(self.weights)]
+        weights = [waving(given[f"value {number}"].shape) for number, _ in enumerate(self.weights)]
         kind = self.values[0].dtype.numpy
         return [array.astype(kind) for array in (*inputs, *weights)]
 

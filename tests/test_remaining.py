@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import remaining_cases
+from calls import gradient
+from cotangents import rising
 
 import graphc as gx
 from graphc import functional as F
@@ -57,14 +59,8 @@ def parts(call, given, kind):
     value = eval(call, {"torch": gx, "F": F, "nn": nn, "filled": filled, **given})
     if len(TORCH[call]) == value.numel():
         return [value]
-    loss = (value * remaining_cases.cotangent(value.shape)).sum()
-    found = [value]
-    for each in wanted:
-        try:
-            found.append(gx.grad(loss, each))
-        except gx.GradientError:  # it only gives its shape
-            found.append(gx.zeros_like(each))
-    return found
+    loss = (value * rising(value.shape)).sum()
+    return [value, *(gradient(loss, each) for each in wanted)]
 
 
 def test_numbers_known_outside_of_a_step():

@@ -12,7 +12,7 @@ import pytest
 from graphc.backends import reference
 from graphc.ir import ops
 from graphc.ir.autodiff import expand_gradients
-from graphc.ir.graph import Graph, IRError, Output, Value
+from graphc.ir.graph import Graph, IRError, Output, Value, in_role
 from graphc.ir.guards import GUARDS, holds, number_where
 from graphc.ir.passes import run_passes, simplify, stabilise
 from graphc.ir.rewrite import Rule, build, match, parse_rule, rebuild, rewriter, rules
@@ -454,4 +454,16 @@ def test_small_numbers_keep_their_digits() -> None:
 def test_safe_formulas_stay_as_they_are() -> None:
     logits = graphs.data("z", 3, 4)
     graph = Graph("safe", (logits,), (Output("result", "out", graphs.log_softmax(logits)),))
+    assert print_graph(stabilise(graph)) == print_graph(graph)
+
+
+@pytest.mark.parametrize("name", [*BRANCHES, "sinh"])
+def test_what_an_optimizer_computes_needs_no_safe_slopes(name) -> None:
+    state = graphs.state("w", 4)
+    with in_role("update"):
+        zero = ops.constant(0.0, state)
+        inner = ops.where(ops.less(zero, state), {**BRANCHES, "sinh": ops.sinh}[name](state), zero)
+        length = ops.sqrt(ops.sum(ops.mul(state, state), axes=(0,)))
+        new = ops.add(inner, graphs.stretch(length, (4,)))
+    graph = Graph("update", (state,), (Output("update", "w", new),))
     assert print_graph(stabilise(graph)) == print_graph(graph)

@@ -196,6 +196,18 @@ def test_likelihoods(dtype) -> None:
     check({"powers": powers, "sum": cross_entropy}, exact, lambda x: sigmoid(x) - 0.25, [-1e3, -3.0, 3.0, 1e3], dtype)
 
 
+@each_dtype
+def test_nothing_to_the_power_0(dtype) -> None:
+    """log(p**t) where p and t are 0."""
+    formulas = {
+        "value": lambda x, t: gx.log(gx.exp(x) ** t),
+        "slope": lambda x, t: gx.grad(gx.log(gx.exp(x) ** t).sum(), x),
+    }
+    found = run(formulas, np.array([-np.inf, 0.5], dtype), np.array([0, 2], dtype))
+    assert [each.tolist() for each in found["value"]] == [[0, 1], [0, 1]]
+    assert [each.tolist() for each in found["slope"]] == [[0, 2], [0, 2]]
+
+
 # -- choices and lengths
 
 

@@ -183,7 +183,6 @@ def test_log_of_sums_of_exponentials(dtype) -> None:
     wanted |= {"two axes slope": upper, "one more": [each[0], 0], "one more slope": share * [[[1]], [[0]]]}
     for name, ways in run({**functions, **slopes}, x).items():
         for found in ways:
-            close = np.asarray(wanted[name], np.float64)
-            np.testing.assert_allclose(
-                found, close, rtol=1e-4 if dtype is np.float32 else 1e-12, atol=1e-7, err_msg=name
-            )
+            exactly = np.asarray(wanted[name], np.float64)
+            close = 5e-5 if dtype is np.float32 else 1e-12  # f32 at 1000 has steps of 6e-5
+            np.testing.assert_allclose(found, exactly, rtol=close, atol=1e-7, err_msg=name)

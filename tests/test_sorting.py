@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from calls import DTYPES, check_slopes, compare, run
+from refusals import check_refusal
 
 import graphc as gx
 from graphc.errors import ShapeError
@@ -188,12 +189,12 @@ WRONG = [
     (lambda: gx.cumsum(X, 2), ShapeError, "axis 2 is outside"),
     (lambda: gx.cumprod(X, (0, 1)), ShapeError, "a whole number"),
     (lambda: gx.diff(X, -1), ValueError, "n is -1"),
-    (lambda: gx.median(X[:0]), ShapeError, "median of .* over no elements"),
-    (lambda: gx.quantile(X[:0], 0.5, 0), ShapeError, "quantile of .* over no elements"),
-    (lambda: gx.quantile(X, 1.5), ValueError, "q of 0..1"),
-    (lambda: gx.quantile(X, X[0, 0]), ValueError, "q of 0..1"),
-    (lambda: gx.quantile(X, 0.5, interpolation="cubic"), ValueError, "got 0.5, 'cubic'"),
-    (lambda: gx.searchsorted(X, X[:3]), ShapeError, "searchsorted of .* they do not fit"),
+    (lambda: gx.median(X[:0]), ShapeError, "median of f32[0] over no elements"),
+    (lambda: gx.quantile(X[:0], 0.5, 0), ShapeError, "quantile of f32[0,4] over no elements"),
+    (lambda: gx.quantile(X, 1.5), ValueError, "q is 1.5; it must be a number from 0 to 1"),
+    (lambda: gx.quantile(X, X[0, 0]), ValueError, "q is Tensor(f32[]); it must be a number"),
+    (lambda: gx.quantile(X, 0.5, interpolation="cubic"), ValueError, "interpolation is 'cubic'; it must be one of"),
+    (lambda: gx.searchsorted(X, X[:3]), ShapeError, "searchsorted of f32[5,4] and f32[3,4]: they do not fit"),
     (lambda: gx.searchsorted(X[0, 0], X), ShapeError, "they do not fit"),
     (lambda: gx.searchsorted(X[0], X, side="up"), ValueError, "side is 'up'"),
 ]
@@ -202,6 +203,4 @@ WRONG = [
 @pytest.mark.parametrize("number", range(len(WRONG)))
 def test_wrong_arguments(number):
     wrong, kind, words = WRONG[number]
-    with pytest.raises(kind, match=words) as caught:
-        wrong()
-    assert len(str(caught.value).splitlines()) <= 8
+    check_refusal(wrong, words, kind=kind)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
+from refusals import line_of
 
 import graphc as gx
 from graphc import data, datasets, errors, nn
@@ -14,18 +13,11 @@ from graphc import functional as F
 BATCHES = (1, 10, 96, 255, 256)
 
 
-def line_of(marker):
-    """The number of the line of this file that carries a marker comment."""
-    source = inspect.getsource(inspect.getmodule(line_of)).splitlines()
-    (found,) = [number for number, line in enumerate(source, 1) if line.endswith(f"# {marker}")]
-    return found
-
-
 def check_error(caught, kind, marker, *words):
     text = str(caught.value)
     assert isinstance(caught.value, kind)
     assert len(text.splitlines()) <= 8, text
-    assert f"test_step.py:{line_of(marker)}:" in text, text
+    assert f"{line_of(__file__, marker)}:" in text, text
     assert all(word in text for word in words), text
 
 
@@ -160,7 +152,7 @@ def test_images_of_bytes_become_floats(rng):
     assert record[0] == pytest.approx(pixels.sum() / 255, rel=1e-6)
 
 
-def test_outputs_come_as_they_were_given(rng):
+def test_outputs_come_as_they_were_given():
     x = gx.input("x", gx.f32["batch", 3])
     one = gx.function([x], {"total": x.sum(), "doubled": x + x})(np.ones((2, 3), np.float32))
     assert one.total == 6 and one.doubled.shape == (2, 3)

@@ -12,6 +12,7 @@ import pytest
 
 import graphc as gx
 from graphc import data, datasets, nn, optim
+from graphc.checkpoint import load_with_metadata
 from graphc.train import Progress
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +114,15 @@ def test_fit_reports_stops_and_saves(tmp_path):
     assert set(history.rows[0]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
     assert history["loss"][-1] < history["loss"][0]
     assert set(gx.load(path)) == set(step.state_dict())
+
+
+@pytest.mark.parametrize(("monitor", "figures"), [("accuracy", [0.5, 0.7, 0.6]), ("val_loss", [0.5, 0.3, 0.4])])
+def test_the_best_epoch_is_kept(monitor, figures, tmp_path):
+    keep = gx.Checkpoint(tmp_path / "best.safetensors", monitor, best_only=True)
+    keep.before_training(classifier()[2])
+    for epoch, figure in enumerate(figures, 1):
+        keep.after_epoch(epoch, {monitor: figure})
+    assert load_with_metadata(tmp_path / "best.safetensors")[1] == {"epoch": "2"}
 
 
 def test_progress_writes_a_line_an_epoch():

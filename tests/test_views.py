@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_random_programs import BINARY, UNARY, check_native, common, stretch
 
-from graphc.backends.cache import Cache
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output
 from graphc.ir.text import parse_graph, print_graph
@@ -17,11 +16,6 @@ from graphc.ir.types import Dim, TensorType, add, bound, multiply, subtract
 
 BATCH = Dim("n", 6)
 INPUTS = {"x": (BATCH, 3, 20), "y": (BATCH, 4, 5, 4), "w": (3, 18), "v": (1, 7), "m": (4, 4)}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Cache(tmp_path_factory.mktemp("cache"))
 
 
 def sliced(draw, x):
@@ -170,6 +164,18 @@ def arrays_for(batch):
 def test_random_views(text, store):
     for batch in (1, 5):
         check_native(parse_graph(text), arrays_for(batch), store)
+
+
+@pytest.mark.parametrize("width", [5, 16, 40])
+def test_a_pad_read_backwards(width, store, rng):
+    """And the gradient of a slice that runs backwards, which is a pad read so."""
+    x = graphs.data("x", 3, width)
+    around = ops.pad(x, start=(0, -3), shape=(3, width + 5))
+    back = ops.slice(around, start=(0, width + 4), step=(1, -1), shape=around.shape)
+    part = ops.slice(x, start=(0, width - 2), step=(1, -1), shape=(3, width - 3))
+    slope = ops.gradient(graphs.total(ops.mul(part, part)), x)
+    graph = Graph("back", (x,), (Output("result", "out", ops.neg(back)), Output("result", "dx", slope)))
+    check_native(graph, {"x": rng.normal(size=(3, width)).astype(np.float32)}, store)
 
 
 def convolution(x, weight, stride, dilation, padding):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import window_cases
+from cotangents import waving
 
 import graphc as gx
 from graphc import nn
@@ -18,11 +19,6 @@ STORED = dict(np.load(Path(__file__).parent / "golden" / "torch_windows.npz"))
 KINDS = {"f32": gx.f32, "f64": gx.f64}
 TOLERANCES = {"f32": 1e-5, "f64": 1e-10}
 BATCH = gx.dim("batch", max=window_cases.ROWS)
-
-
-def cotangent(shape):
-    """The weights of a result's elements in the stored gradients."""
-    return (1 + 0.5 * np.cos(np.arange(np.prod(shape)))).astype(np.float32).reshape(shape)
 
 
 def assert_close(found, wanted, kind, place):
@@ -76,7 +72,7 @@ class Compared:
     def arrays(self, batch):
         rows = window_cases.BATCHES[batch]
         found = [STORED[f"x {shape}"][rows] for shape in self.samples.values()]
-        found += [cotangent(STORED[f"{case}|{batch}|value"].shape) for case in self.cases]
+        found += [waving(STORED[f"{case}|{batch}|value"].shape) for case in self.cases]
         return [array.astype(KINDS[self.kind].numpy) for array in found]
 
     def check(self, batch):

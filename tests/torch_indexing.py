@@ -2,7 +2,7 @@
 
 Run by hand where PyTorch is installed: `python tests/torch_indexing.py`. It makes golden/torch_indexing.npz. Under
 "<subject>|<call>" of indexing_cases.py: the value, then for each operand the call names d sum(value * weights) / d
-operand with the weights of `cotangent`, all in one row.
+operand with the weights of `rising`, all in one row.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import indexing_cases
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cotangents import rising
 
 GOLDEN = Path(__file__).parent / "golden"
 torch.index_put = torch.Tensor.index_put  # graphc has it as a function too
@@ -25,7 +26,7 @@ def numbers(call: str) -> np.ndarray:
     }
     indices = {name: torch.tensor(array) for name, array in indexing_cases.INDICES.items()}
     value = eval(call, {"torch": torch, "F": F, **floats, **indices})
-    (value * torch.from_numpy(indexing_cases.cotangent(tuple(value.shape)))).sum().backward()
+    (value * torch.from_numpy(rising(tuple(value.shape)))).sum().backward()
     named = [floats[name] for name in indexing_cases.named(call)]
     slopes = [torch.zeros_like(each) if each.grad is None else each.grad for each in named]
     return np.concatenate([each.detach().numpy().ravel() for each in (value, *slopes)])

@@ -6,7 +6,7 @@ states are f32 numbers. For each case of layer_cases.py, under its name:
 "<shape>"                       inputs of that sample shape, of `ROWS` samples (normal, deviation 2)
 "<case>|state <key>"            the state_dict at the start, in its order
 "<case>|<n>|value"              the output for batch n in training mode, batches in a row
-"<case>|<n>|gradient <name>"    d sum(output * weights) / d input 0, 1 or parameter, with the weights of `cotangent`
+"<case>|<n>|gradient <name>"    d sum(output * weights) / d input 0, 1 or parameter, with the weights of `waving`
 "<case>|<n>|state <buffer>"     a buffer after batch n
 "<case>|eval|..."               the same for the first four samples in evaluation mode, afterwards
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 import layer_cases
 import numpy as np
 import torch
+from cotangents import waving
 
 GOLDEN = Path(__file__).parent / "golden"
 GROUPS = [group for name, group in vars(layer_cases).items() if name.isupper() and isinstance(group, dict)]
@@ -49,16 +50,11 @@ def initial(rng: np.random.Generator, layer: torch.nn.Module) -> dict[str, np.nd
     return found
 
 
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a result's elements, all different: 0.5 to 1.5."""
-    return (1 + 0.5 * np.cos(np.arange(np.prod(shape)))).astype(np.float32).astype(np.float64).reshape(shape)
-
-
 def run(layer: torch.nn.Module, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
     inputs = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
     layer.zero_grad()
     value = layer(*inputs)
-    (value * torch.from_numpy(cotangent(tuple(value.shape)))).sum().backward()
+    (value * torch.from_numpy(waving(tuple(value.shape)))).sum().backward()
     found = {"value": value} | {f"gradient {number}": each.grad for number, each in enumerate(inputs)}
     found |= {f"gradient {name}": parameter.grad for name, parameter in layer.named_parameters()}
     found |= {f"state {name}": buffer for name, buffer in layer.named_buffers()}

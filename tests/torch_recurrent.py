@@ -7,7 +7,7 @@ inputs, states and parameters are f32 numbers. Calls mean the same in torch.nn a
 "<call>|<variant>|input <n>"  what it is called with: x, and h and c unless there are none
 "<call>|<variant>|value <n>"  output, h_n, c_n; of a cell h, c
 "<call>|<variant>|gradients"  d sum(values * weights) / d inputs and parameters, one after another, with the
-                              weights of `cotangent`
+                              weights of `waving`
 
 Variants are "<length>,<n>", "zeros" without states, "alone" without n.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cotangents import waving
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -63,11 +64,6 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(size=shape).astype(np.float32)
 
 
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a result's elements, all different: 0.5 to 1.5."""
-    return (1 + 0.5 * np.cos(np.arange(np.prod(shape)))).astype(np.float32).astype(np.float64).reshape(shape)
-
-
 def flat(results: object) -> list[torch.Tensor]:
     return [each for part in results for each in flat(part)] if isinstance(results, tuple) else [results]
 
@@ -76,7 +72,7 @@ def run(layer: torch.nn.Module, arrays: list[np.ndarray]) -> dict[str, np.ndarra
     x, *states = inputs = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
     layer.zero_grad()
     values = flat(layer(x, tuple(states) if len(states) == 2 else states[0] if states else None))
-    sum((value * torch.from_numpy(cotangent(tuple(value.shape)))).sum() for value in values).backward()
+    sum((value * torch.from_numpy(waving(tuple(value.shape)))).sum() for value in values).backward()
     found = {f"value {number}": each.detach().numpy() for number, each in enumerate(values)}
     gradients = [each.grad.numpy().ravel() for each in (*inputs, *layer.parameters())]
     return found | {"gradients": np.concatenate(gradients)}

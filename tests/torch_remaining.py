@@ -2,7 +2,7 @@
 
 Run by hand where PyTorch is installed: `python tests/torch_remaining.py`. It makes golden/torch_remaining.npz. For each
 call it holds f64, flat, one after another: its value; where it has gradients, d sum(value * weights) / d operand, for
-the float operands it names, then for the parameters of its layer, with the weights of `cotangent`.
+the float operands it names, then for the parameters of its layer, with the weights of `rising`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import remaining_cases
 import torch
+from cotangents import rising
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -31,7 +32,7 @@ def numbers(call: str) -> np.ndarray:
     value = eval(call, {"torch": torch, "F": torch.nn.functional, "nn": torch.nn, "filled": filled, **given})
     found = [value]
     if value.requires_grad:
-        (value * torch.from_numpy(remaining_cases.cotangent(tuple(value.shape)))).sum().backward()
+        (value * torch.from_numpy(rising(tuple(value.shape)))).sum().backward()
         found += [torch.zeros_like(each) if each.grad is None else each.grad for each in wanted]
     return np.concatenate([each.detach().double().numpy().ravel() for each in found])
 

@@ -5,7 +5,7 @@ are f32 numbers. For each case of window_cases.py:
 
 "<shape>"                     operands of that shape: x for samples of that shape, with `ROWS` samples, or a weight
 "<case>|<n>|value"            the result for batch n
-"<case>|<n>|gradient <name>"  d sum(result * weights) / d x, w or b, with the weights of `cotangent`
+"<case>|<n>|gradient <name>"  d sum(result * weights) / d x, w or b, with the weights of `waving`
 "<case>|indices"              of maxima, for the first batch: what return_indices gives
 "<layer>|state <key>", "<layer>|text"  the shapes of a layer's state_dict in their order, and its text
 """
@@ -17,19 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import window_cases
+from cotangents import waving
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a result's elements, all different: 0.5 to 1.5."""
-    return (1 + 0.5 * np.cos(np.arange(np.prod(shape)))).astype(np.float32).astype(np.float64).reshape(shape)
 
 
 def run(call: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     given = {name: torch.tensor(array, dtype=torch.float64, requires_grad=True) for name, array in arrays.items()}
     value = eval(call, vars(torch.nn.functional) | given)
-    (value * torch.from_numpy(cotangent(tuple(value.shape)))).sum().backward()
+    (value * torch.from_numpy(waving(tuple(value.shape)))).sum().backward()
     found = {"value": value} | {f"gradient {name}": each.grad for name, each in given.items()}
     return {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
 
