@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphc.ir import ops
+from graphc.ir import blocking, ops
 from graphc.ir.access import memory_of
 from graphc.ir.builder import Builder, home
 from graphc.ir.fuse import fuse
@@ -153,11 +153,8 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
         if term.kind == "column" and term.detail[0].kind == "scratch":
             yield term.detail[0], term.value.type.max_bytes
         if term.kind == "product" and nest.product is not None:
-            size = DTYPES[term.dtype].itemsize
-            yield Buffer("scratch", term.value, "panel"), bound(nest.product.depth) * panel_width * size
-            yield Buffer("scratch", term.value, "tile"), LANES * panel_width * size
-            if max(len(nest.product.right.rows), len(nest.product.right.columns)) > 1:
-                yield Buffer("scratch", term.value, "places"), panel_width * DTYPES["i64"].itemsize
+            for name, dtype, elements in blocking.scratch(nest, panel_width, term.dtype):
+                yield Buffer("scratch", term.value, name), elements * DTYPES[dtype].itemsize
     for term in nest.stash:
         yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
 
