@@ -124,18 +124,17 @@ class Products(Nests):
             self.call(contraction.multiply_tile(shape, dtype, resumes, vectors=1), tile, *arguments)
 
     def tile_rows(self, down: Span, across: Span, rows: int) -> None:
-        """The nest's terms on the rows of a tile."""
+        """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         row = f"(i - first_row) * {self.tile.width}"
-        with self.block(f"for i in range(first_row, minimum(first_row + {rows}, {down.last})):"):
+        if self.cut.columns_as_lanes:
+            self.tile_place = f"{row} + (j - first_column)"
+            steps = self.lane_steps("first_column", f"minimum(first_column + {self.tile.width}, {across.last})")
+        else:
+            self.tile_place = f"{row} + j"
+            steps = self.lane_steps(across.first, across.last)
+        with steps, self.block(f"for i in range(first_row, minimum(first_row + {rows}, {down.last})):"):
             self.row_terms(0)
-            if self.cut.columns_as_lanes:
-                self.tile_place = f"{row} + (j - first_column)"
-                steps = self.lane_steps("first_column", f"minimum(first_column + {self.tile.width}, {across.last})")
-            else:
-                self.tile_place = f"{row} + j"
-                steps = self.lane_steps(across.first, across.last)
-            with steps:
-                self.lane_body(0)
+            self.lane_body(0)
 
     # -- few columns
 
