@@ -19,14 +19,14 @@ from pathlib import Path
 from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
-from graphc.backends.entry import EpochLayout, epoch_dim, epoch_layout, write_entry
+from graphc.backends.entry import EpochLayout, arena_bytes, epoch_dim, epoch_layout, write_entry
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
 from graphc.backends.target import host_signature, host_tile
 from graphc.ir.graph import Graph
 from graphc.ir.program import Program, plan
 
-FORMAT = "1"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
+FORMAT = "2"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 LINKED = sys.platform == "linux"  # we write shared libraries for Linux; elsewhere LLVM loads the object
 
 
@@ -51,7 +51,8 @@ class Artifact:
 
     @property
     def work_bytes(self) -> int:
-        return self.program.work_bytes if self.layout is None else self.layout.size
+        """Of the arena one thread works in."""
+        return arena_bytes(self.program, 1)
 
 
 def build(graph: Graph, store: Cache) -> Artifact:
@@ -61,7 +62,8 @@ def build(graph: Graph, store: Cache) -> Artifact:
     marks.append(time.perf_counter())
     sources = tuple(source.write(nest, shape) for nest in program.walk())
     entry, extra = write_entry(program, sources)
-    kernels = tuple(closure([*(each.kernel for each in sources), *extra]))
+    finishes = (each.finish.kernel for each in sources if each.finish is not None)
+    kernels = tuple(closure([*(each.kernel for each in sources), *finishes, *extra]))
     name = Cache.key(
         FORMAT, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels)
     )

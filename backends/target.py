@@ -30,6 +30,7 @@ class Target:
 
     triple, cpu, features: LLVM's names. tile_rows x tile_vectors: the largest register tile of f32x16 vectors that
     stays in registers. has_fma: without it `fma` rounds twice, so results belong to a second family of bits.
+    spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
     """
 
     name: str
@@ -39,15 +40,16 @@ class Target:
     tile_rows: int
     tile_vectors: int
     has_fma: bool = True
+    spin_hint: str = ""
 
 
 # Processors that support AVX-512 mostly ask LLVM for 256-bit vectors; kernels spell 512-bit ones out.
 _WIDE_VECTORS = "-prefer-256-bit"
 
-X86_64_V2 = Target("x86-64-v2", "x86_64-unknown-linux-gnu", "x86-64-v2", "", 2, 1, has_fma=False)
-X86_64_V3 = Target("x86-64-v3", "x86_64-unknown-linux-gnu", "x86-64-v3", "", 6, 1)
-X86_64_V4 = Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", _WIDE_VECTORS, 14, 2)
-AARCH64 = Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "", 6, 1)
+X86_64_V2 = Target("x86-64-v2", "x86_64-unknown-linux-gnu", "x86-64-v2", "", 2, 1, False, "llvm.x86.sse2.pause()")
+X86_64_V3 = Target("x86-64-v3", "x86_64-unknown-linux-gnu", "x86-64-v3", "", 6, 1, True, "llvm.x86.sse2.pause()")
+X86_64_V4 = Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", _WIDE_VECTORS, 14, 2, True, "llvm.x86.sse2.pause()")
+AARCH64 = Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "", 6, 1, True, "llvm.aarch64.hint(i32 1)")
 TARGETS = {target.name: target for target in (X86_64_V2, X86_64_V3, X86_64_V4, AARCH64)}
 
 
@@ -72,6 +74,7 @@ def host() -> Target:
         shape.tile_rows,
         shape.tile_vectors,
         shape.has_fma,
+        shape.spin_hint,
     )
 
 
@@ -159,13 +162,25 @@ def _link(modules: Sequence[str], target: Target, machine: Any) -> Any:
 
     header = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     try:
-        first, *others = (llvm.parse_assembly(header + _for_target(text, target)) for text in modules)
+        texts = [*modules, _spin_hint(target)]
+        first, *others = (llvm.parse_assembly(header + _for_target(text, target)) for text in texts)
         for other in others:
             first.link_in(other)
         first.verify()
     except RuntimeError as error:
         raise BuildError(f"LLVM refuses the modules for {target.name}: {error}") from error
     return first
+
+
+
+
+def _spin_hint(target: Target) -> str:
+    """The function kernels call in a loop that waits."""
+    body = f"  call void @{target.spin_hint}\n" if target.spin_hint else ""
+    name, _, arguments = target.spin_hint.partition("(")
+    kinds = "i32" if arguments.startswith("i32") else ""
+    declared = f"declare void @{name}({kinds})\n" if name else ""
+    return f"{declared}define void @spin_hint() alwaysinline nounwind {{\n{body}  ret void\n}}\n"
 
 
 _FMA = re.compile(r"@llvm\.fma\b")

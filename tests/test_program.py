@@ -10,7 +10,7 @@ import pytest
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Output
 from graphc.ir.passes import run_passes
-from graphc.ir.program import ALIGNMENT, plan, print_program, verify_program
+from graphc.ir.program import ALIGNMENT, is_private, plan, print_program, verify_program
 from graphc.ir.types import TensorType
 
 
@@ -39,7 +39,7 @@ def test_regions_are_aligned_and_large_enough():
         for (_, buffer), region in program.work.items():
             assert region.offset % ALIGNMENT == 0 and region.size % ALIGNMENT == 0
             assert buffer.kind == "scratch" or region.size >= buffer.value.type.max_bytes
-            assert region.offset + region.size <= program.work_bytes
+            assert region.offset + region.size <= (program.private_bytes if is_private(buffer) else program.work_bytes)
 
 
 def test_live_buffers_that_share_bytes_are_noticed():

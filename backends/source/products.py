@@ -25,9 +25,11 @@ class Products(Nests):
         tile = self.pointer(Buffer("scratch", self.product_term.value, "tile"), "tile", dtype)
         with self.loops(range(len(self.nest.frame) - 2)):
             left, right = (self.start_of(operand) for operand in (product.left, product.right))
-            with self.block(f"for first_column in range(0, {columns}, {self.shape.width}):"):
+            first, last = self.span(self.nest.lane)
+            with self.block(f"for first_column in range({first}, {last}, {self.shape.width}):"):
                 self.pack(product.right, right, panel, depth)
-                with self.block(f"for first_row in range(0, {rows}, {self.shape.rows}):"):
+                first, last = self.span(self.nest.lane - 1)
+                with self.block(f"for first_row in range({first}, {last}, {self.shape.rows}):"):
                     self.line(
                         f"{multiply_tile.plain_name}({tile}, shift({left}, first_row * {left_row}), {panel}, {depth}, "
                         f"{rows} - first_row, {left_row}, {left_column})"
