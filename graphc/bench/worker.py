@@ -60,7 +60,7 @@ class Worker:
         if self.order is not None:
             self.ordered = self.workload.batches(tuple(array[self.order] for array in data))
         ready = time.perf_counter()
-        module = importlib.import_module(f"graphc.bench.in_{system.replace(' ', '_')}")
+        module = importlib.import_module(f"graphc.bench.systems.{system.replace(' ', '_')}")
         imported = time.perf_counter()
         self.system = module.System(self.workload, data, weights)
         built = time.perf_counter()

@@ -43,7 +43,7 @@ class CharacterLSTM(nn.Module):
 
     def forward(self, x: Any) -> gx.Tensor:
         states, _ = self.recurrent(self.characters(x))
-        return self.scores(states)  # type: ignore[no-any-return]
+        return self.scores(states)
 
 
 class Transformer(nn.Module):
@@ -61,7 +61,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Any) -> gx.Tensor:
         h = self.block(self.characters(x) + self.places.weight, is_causal=True)
-        return self.scores(self.norm(h))  # type: ignore[no-any-return]
+        return self.scores(self.norm(h))
 
 
 def lenet() -> nn.Module:
