@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
-TURN = 0.05  # seconds of a turn, about; at least one step
+TURN = 0.05  # seconds of a turn, about
+LEAST = 5  # steps of a turn
 LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "GRAPHC_THREADS", "NPROC")
 
 
@@ -89,7 +90,7 @@ def lane(process: Process, way: str, steps: int) -> Lane:
     single = Lane(process, way, each, 1)
     single.turn()
     seconds = single.turn() * each
-    return Lane(process, way, each, max(1, min(100_000, round(TURN / seconds))))
+    return Lane(process, way, each, max(-(-LEAST // each), min(100_000, round(TURN / seconds))))
 
 
 def rounds(lanes: Sequence[Lane], count: int) -> dict[str, list[float]]:

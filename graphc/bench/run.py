@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from graphc.bench.compare import Lane, Process, lane, rounds, spread
 from graphc.bench.workloads import WORKLOADS, Workload
 
-SYSTEMS = ("graphc", "torch", "jax", "numpy")
+SYSTEMS = ("graphc", "torch", "torch compile", "jax", "numpy")
 CHECKED = 1e-3  # how far losses may be from graphc's, relative to the larger of 1 and the loss
 
 

@@ -88,6 +88,7 @@ class Worker:
     def time(self, way: str, repeat: int) -> dict[str, Any]:
         """From the first weights: steps one call after the other, or whole epochs."""
         self.system.reset()
+        self.system.number(self.system.step(*self.ready[0]))  # the memory that a step needs is there from now on
         return {"seconds": self.time_steps(repeat) if way == "step" else self.time_epochs(repeat)}
 
     def time_steps(self, repeat: int) -> float:

@@ -101,11 +101,11 @@ def normalized(w: Weights, name: str, x: Any) -> Any:
 def attention(w: Weights, x: Any) -> Any:
     n, places, _ = x.shape
     given = x @ w["block.self_attn.in_proj_weight"].T + w["block.self_attn.in_proj_bias"]
-    q, k, v = jnp.moveaxis(given.reshape(n, places, 3, HEADS, WIDTH // HEADS), 2, 0)
-    scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(WIDTH // HEADS)
+    q, k, v = given.reshape(n, places, 3, HEADS, WIDTH // HEADS).transpose(2, 0, 3, 1, 4)
+    scores = jnp.einsum("nhqd,nhkd->nhqk", q, k) / math.sqrt(WIDTH // HEADS)
     seen = jnp.tril(jnp.ones((places, places), bool))
     weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
-    mixed = jnp.einsum("nhqk,nkhd->nqhd", weights, v).reshape(n, places, WIDTH)
+    mixed = jnp.einsum("nhqk,nhkd->nhqd", weights, v).transpose(0, 2, 1, 3).reshape(n, places, WIDTH)
     return linear(w, "block.self_attn.out_proj", mixed)
 
 
