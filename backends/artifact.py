@@ -2,7 +2,8 @@
 
 An artifact is one object with the functions `step` and `epoch` (see entry.py). Its key covers the kernel texts, the
 calls between them, this machine's instruction set and the versions of everything that had a hand in it, so a second
-process with the same model loads a file and imports neither numba nor LLVM.
+process with the same model loads a file and imports neither numba nor LLVM. The first one imports LLVM alone unless a
+kernel's text is one that only numba knows how to lower.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.entry import EpochLayout, arena_bytes, epoch_dim, epoch_layout, write_entry
-from graphc.backends.primitives import Kernel
+from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
 from graphc.backends.target import host_signature, host_tile
 from graphc.ir.graph import Graph
@@ -55,8 +56,8 @@ class Artifact:
         return arena_bytes(self.program, 1)
 
 
-def build(graph: Graph, store: Cache) -> Artifact:
-    """The artifact of a graph that went through the passes, for this machine."""
+def build(graph: Graph, store: Cache, codegen: Codegen = "auto") -> Artifact:
+    """The artifact of a graph that went through the passes, for this machine; `codegen` is that of `lower`."""
     shape, marks = TileShape(*host_tile()), [time.perf_counter()]
     program = plan(graph, shape.width)
     marks.append(time.perf_counter())
@@ -65,13 +66,13 @@ def build(graph: Graph, store: Cache) -> Artifact:
     finishes = (each.finish.kernel for each in sources if each.finish is not None)
     kernels = tuple(closure([*(each.kernel for each in sources), *finishes, *extra]))
     name = Cache.key(
-        FORMAT, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels)
+        FORMAT, codegen, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels)
     )
     marks.append(time.perf_counter())
     path = store.path("artifact", name)
     fresh = path is None
     if path is None:
-        path = store.put("artifact", name, compile_kernels(entry, kernels, layout_exports(program), store))
+        path = store.put("artifact", name, compile_kernels(entry, kernels, layout_exports(program), store, codegen))
     marks.append(time.perf_counter())
     parts = [end - start for start, end in pairwise(marks)]
     layout = epoch_layout(program) if epoch_dim(program) is not None else None
@@ -109,11 +110,13 @@ def versions() -> tuple[str, ...]:
     return (*packages, Cache.key(*(path.read_bytes() for path in ours)))
 
 
-def compile_kernels(entry: str, kernels: Iterable[Kernel], exports: tuple[str, ...], store: Cache) -> bytes:
+def compile_kernels(
+    entry: str, kernels: Iterable[Kernel], exports: tuple[str, ...], store: Cache, codegen: Codegen = "auto"
+) -> bytes:
     """Object code of the entry functions with all kernels inside."""
     from graphc.backends import target
 
-    modules = [entry, *(lowered(kernel, store) for kernel in kernels)]
+    modules = [entry, *(lowered(kernel, store, codegen) for kernel in kernels)]
     code = target.build(modules, exports, target.host())
     if not LINKED:
         return code
@@ -122,15 +125,20 @@ def compile_kernels(entry: str, kernels: Iterable[Kernel], exports: tuple[str, .
     return link_shared_object([code], exports, "graphc-step.so")
 
 
-def lowered(kernel: Kernel, store: Cache) -> str:
-    """Unoptimised LLVM IR of a kernel; each text goes through numba once and is kept."""
+def lowered(kernel: Kernel, store: Cache, codegen: Codegen = "auto") -> str:
+    """Unoptimised LLVM IR of a kernel. What numba gives is kept; without numba, lowering is quicker than a file."""
+    from graphc.backends.lower import lower, lower_if_covered
+
+    if codegen == "direct":
+        return lower(kernel, codegen)
+    text = lower_if_covered(kernel) if codegen == "auto" else None
+    if text is not None:
+        return text
     calls = sorted(f"{called.name} {called.parameters} {called.returns}" for called in kernel.calls)
     name = Cache.key(FORMAT, *versions(), describe(kernel), *calls)
     known = store.get("ir", name)
     if known is not None:
         return known.decode()
-    from graphc.backends.lower import lower
-
-    text = lower(kernel)
+    text = lower(kernel, "numba")
     store.put("ir", name, text.encode())
     return text

@@ -163,15 +163,29 @@ def _link(modules: Sequence[str], target: Target, machine: Any) -> Any:
     header = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     try:
         texts = [*modules, _spin_hint(target)]
-        first, *others = (llvm.parse_assembly(header + _for_target(text, target)) for text in texts)
-        for other in others:
-            first.link_in(other)
-        first.verify()
+        module = llvm.parse_assembly(header + _for_target(_joined(texts), target))
+        module.verify()
     except RuntimeError as error:
         raise BuildError(f"LLVM refuses the modules for {target.name}: {error}") from error
-    return first
+    return module
 
 
+_DECLARATION = re.compile(r"^declare [^@]*@([\w.]+)\(.*\n", re.MULTILINE)
+_DEFINITION = re.compile(r"^define [^@]*@([\w.]+)\(", re.MULTILINE)
+
+
+def _joined(modules: Sequence[str]) -> str:
+    """One text of all: LLVM reads it in half the time it takes to read and link many."""
+    text = "\n".join(modules)
+    kept = set(_DEFINITION.findall(text))
+
+    def once(found: re.Match[str]) -> str:
+        if found[1] in kept:
+            return ""
+        kept.add(found[1])
+        return found[0]
+
+    return _DECLARATION.sub(once, text)
 
 
 def _spin_hint(target: Target) -> str:
