@@ -14,11 +14,11 @@ batch's size to `totals` (f64).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from graphc.backends import philox, sweeps
+from graphc.backends.interface import BYTES_AS_IMAGE, CHECKS, PLAIN, EpochLayout, epoch_dim
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source import Source
 from graphc.ir.graph import IRError
@@ -28,27 +28,6 @@ from graphc.ir.types import FLOATS, Dim, Extent, TensorType, bound, monomials, m
 
 LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
 ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
-CHECKS = 64  # what `epoch` multiplies a step number by, to tell it and a check in one status
-PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
-
-
-@dataclass(frozen=True, slots=True)
-class EpochLayout:
-    """Where `epoch` keeps what it gathers and what `step` returns, as offsets into the arena; `size` is the total."""
-
-    inputs: tuple[int, ...]
-    results: tuple[int, ...]
-    size: int
-
-
-def epoch_dim(program: Program) -> Dim | None:
-    """The dim every data input has as its first axis and nowhere else; without one there is no epoch."""
-    firsts = {value.shape[0] if value.shape else None for value in program.graph.of_role("data")}
-    dims = program.graph.dims
-    if len(dims) != 1 or firsts != {dims[0]}:
-        return None
-    rows = (value.type.with_shape(value.shape[1:]) for value in program.graph.of_role("data"))
-    return None if any(True for row in rows for _ in row.dims()) else dims[0]
 
 
 def epoch_layout(program: Program) -> EpochLayout:
@@ -72,13 +51,13 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
     writer = StepWriter(program, calls)
     step, helpers = writer.write(), writer.moves
-    if epoch_dim(program) is not None:
+    if epoch_dim(program.graph) is not None:
         helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
     kernels = {source.kernel.name: source.kernel for source in sources} | helpers
     parts = [declare(kernel) for kernel in kernels.values()]
     parts += {name: write_call(name, source, dims) for name, source in zip(names, sources, strict=True)}.values()
     parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
-    if epoch_dim(program) is not None:
+    if epoch_dim(program.graph) is not None:
         parts.append(write_epoch(program))
     return "\n".join(parts), tuple(helpers.values())
 

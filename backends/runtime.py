@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.artifact import LINKED, Artifact
-from graphc.ir.program import ALIGNMENT, round_up
-from graphc.ir.types import DTYPES, TensorType, evaluate
+from graphc.backends.description import Artifact
+from graphc.backends.interface import LINKED
+from graphc.ir.types import ALIGNMENT, DTYPES, TensorType, evaluate, round_up
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
@@ -71,8 +71,8 @@ class Runner:
         self.artifact = artifact
         self.storages = storages
         self.block = join_block(storages)
-        self.work = aligned_bytes(artifact.work_bytes)
-        graph = artifact.program.graph
+        self.work = aligned_bytes(artifact.description.work_bytes)
+        graph = artifact.graph
         self.dims = graph.dims
         self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
         self.state_table = table(storage.array for storage in storages)
@@ -163,9 +163,9 @@ def table(arrays: Iterable[Array]) -> Array:
 
 def load(artifact: Artifact) -> tuple[Any, int, int | None]:
     """(what keeps the code alive, address of `step`, address of `epoch` or None)."""
-    has_epoch = artifact.layout is not None
+    has_epoch = artifact.description.layout is not None
     if LINKED:
-        library = ctypes.CDLL(str(artifact.path))
+        library = ctypes.CDLL(artifact.file)
         found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
         return library, found[0] or 0, found[1] if has_epoch else None
     engine = load_object(artifact.path.read_bytes())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.entry import BYTES_AS_IMAGE, PLAIN
+from graphc.backends.interface import BYTES_AS_IMAGE, PLAIN
 from graphc.errors import BatchError, DTypeError, ShapeError
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import DTYPES, FLOATS, Dim, evaluate

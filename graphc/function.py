@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import re
-import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,10 @@ import numpy as np
 
 from graphc import explain, generator, show
 from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
-from graphc.backends import artifact as artifacts
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
-from graphc.backends.entry import CHECKS, epoch_dim
+from graphc.backends.description import obtain
+from graphc.backends.interface import CHECKS, epoch_dim
 from graphc.backends.runtime import Runner
 from graphc.errors import (
     BatchError,
@@ -96,7 +95,7 @@ class Function:
         # Several parameters lie in one block of memory, so there are few.
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
-        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.artifact.program))
+        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.traced))
         self.figures = plan.figures
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
@@ -113,26 +112,13 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            start = time.perf_counter()
-            graph = self.passed()
-            passed = time.perf_counter() - start
-            self.artifact = artifacts.build(graph, default_cache())
-            self.seconds = {"passes": passed, **self.artifact.seconds}
+            self.artifact = obtain(traced, default_cache())
+            self.seconds = self.artifact.seconds
             self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
         except GraphcError:
             raise
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
-
-    def passed(self) -> Graph:
-        """The graph after all passes. What they noted about values on the way is forgotten, so that all else can go."""
-        seen: list[Graph] = []
-        graph = run_passes(self.traced, watch=lambda name, stage: seen.append(stage))
-        for stage in seen[:-1]:
-            for value in stage.values():
-                value.memo.clear()
-            stage.memo.clear()
-        return graph
 
     @property
     def stages(self) -> dict[str, Graph]:
@@ -219,13 +205,13 @@ class Function:
             check_function("progress", progress, takes=2)
         check_whole("slices", slices, 1)
         arrays = getattr(loader.dataset, "arrays", None)
-        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs):
+        if self.artifact.description.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
         sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
         self.check_ranges(arrays)
         if self.figures or any(bound(tensor_type.count) > 1 for _, tensor_type in self.runner.results):
             return self.epoch_of_batches(loader, progress)
-        most = self.artifact.program.graph.dims[0].max
+        most = self.runner.dims[0].max
         if loader.batch_size > most:
             raise BatchError(
                 f"{self.name} was compiled for batches up to {most}, the loader gives {loader.batch_size}",
@@ -269,18 +255,18 @@ class Function:
     # -- checks that failed
 
     def fail(self, status: int, arrays: Sequence[Any], place: str) -> None:
-        check = self.artifact.program.checks[status % CHECKS - 1]
-        ranges = [value for value in self.ranges if value.attrs["message"] == check.message]
+        message = self.artifact.description.checks[status % CHECKS - 1]
+        ranges = [value for value in self.ranges if value.attrs["message"] == message]
         named = dict(zip((each.attrs["name"] for each in self.inputs), arrays, strict=True))
         named |= {name: parameter.numpy() for name, parameter in self.parameters.items()}
         named |= {name: known.number for name, known in self.scalars.items()}
         for value in ranges:
             probe = replace(self.traced, outputs=(Output("result", "found", value.operands[0]),))
             self.report_range(value, reference.run(probe, named)["found"], place)
-        if not check.message.endswith(NOT_FINITE.format(name="")):
-            raise LabelError(f"{check.message}, and one computed in a loop does not{place}", user_origin())
+        if not message.endswith(NOT_FINITE.format(name="")):
+            raise LabelError(f"{message}, and one computed in a loop does not{place}", user_origin())
         advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
-        raise NumericsError(f"{self.name}: {check.message}{place}", user_origin(), advice)
+        raise NumericsError(f"{self.name}: {message}{place}", user_origin(), advice)
 
     def report_range(self, value: Value, found: np.ndarray[Any, Any], place: str = "") -> None:
         """LabelError for the first number outside of its range; nothing when all are inside."""
@@ -331,10 +317,10 @@ class Function:
     def compiled(self) -> str:
         """One line: kernels, arena bytes, and how long the compiler took."""
         kind = "compiled" if self.artifact.fresh else "loaded"
-        program = self.artifact.program
+        described = self.artifact.description
         return (
-            f"{kind} {len(program.nests)} kernels in {sum(self.seconds.values()):.2f} s, "
-            f"state {program.state_bytes:,} bytes, arena {self.artifact.work_bytes:,} bytes"
+            f"{kind} {described.kernels} kernels in {sum(self.seconds.values()):.2f} s, "
+            f"state {self.traced.state_bytes:,} bytes, arena {described.work_bytes:,} bytes"
         )
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from graphc.ir.types import Dim, Shape, TensorType
+from graphc.ir.types import Dim, Shape, TensorType, round_up
 
 if TYPE_CHECKING:
     from graphc.ir.ops.record import Op
@@ -220,6 +220,11 @@ class Graph:
 
     def of_kind(self, kind: str) -> tuple[Output, ...]:
         return tuple(output for output in self.outputs if output.kind == kind)
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the memory in which all states lie."""
+        return sum(round_up(value.type.max_bytes) for value in self.of_role("state"))
 
     @property
     def dims(self) -> tuple[Dim, ...]:

@@ -18,9 +18,7 @@ from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.group import Group
 from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, print_buffer, print_nest, verify_nest
 from graphc.ir.schedule import all_reads
-from graphc.ir.types import DTYPES, bound
-
-ALIGNMENT = 128  # a full set of lanes of the widest dtype, so that whole-lane writes stay inside
+from graphc.ir.types import DTYPES, bound, round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +61,9 @@ class Program:
             else:
                 yield from nest.repetition.program.walk()
 
-    @property
-    def state_bytes(self) -> int:
-        return sum(round_up(value.type.max_bytes) for value in self.graph.of_role("state"))
-
     def region(self, nest: int, buffer: Buffer) -> Region:
         """Where a buffer lies, as seen from a nest: scratch is each nest's own."""
         return self.work[nest if buffer.kind == "scratch" else -1, buffer]
-
-
-def round_up(size: int, step: int = ALIGNMENT) -> int:
-    return -(-size // step) * step
 
 
 def plan(graph: Graph, panel_width: int) -> Program:
