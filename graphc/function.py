@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import logging
 import re
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc import explain, generator, show
+from graphc import generator
 from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
@@ -33,14 +33,12 @@ from graphc.errors import (
 )
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
-from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
 
-LOG = logging.getLogger("graphc")
 NOT_FINITE = "{name} is not finite"
 
 
@@ -101,7 +99,8 @@ class Function:
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
         self.record = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.__name__ = self.name
-        LOG.info("%s: %s", self.name, self.compiled)
+        if "logging" in sys.modules:  # nobody listens who has not imported it
+            sys.modules["logging"].getLogger("graphc").info("%s: %s", self.name, self.compiled)
 
     def compile(self, plan: Plan) -> None:
         """From what was traced to loaded code."""
@@ -123,6 +122,8 @@ class Function:
     @property
     def stages(self) -> dict[str, Graph]:
         """The graph as it was traced and after each pass, by the pass's name; computed anew every time."""
+        from graphc.ir.passes import run_passes
+
         found: dict[str, Graph] = {}
         run_passes(self.traced, watch=found.__setitem__)
         return found
@@ -311,7 +312,7 @@ class Function:
         """Put a state_dict back. Raises CheckpointError, before anything changes, when names or shapes differ."""
         load_named(self.parameters, state, self.name)
 
-    # -- looking
+    # -- looking, which imports the compiler
 
     @property
     def compiled(self) -> str:
@@ -329,6 +330,8 @@ class Function:
 
     def text(self, level: str = "graph") -> str:
         """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"."""
+        from graphc import show
+
         return show.text(self, level)
 
     def explain(self, name: str | None = None) -> str:
@@ -336,21 +339,31 @@ class Function:
 
         name  of a result, an input, a parameter or a scalar; TraceError for any other
         """
+        from graphc import explain
+
         return explain.explain(self, name)
 
     def source(self) -> str:
         """The kernel source, with a comment over each kernel: which values, from which of your lines."""
+        from graphc import show
+
         return show.source(self)
 
     def summary(self) -> str:
+        from graphc import show
+
         return show.summary(self)
 
     def to_dot(self, path: Any = None, level: str = "graph") -> str:
         """Its graph in the DOT language, written to `path` if one is given; level "graph" or "kernels"."""
+        from graphc import show
+
         return show.to_dot(self, path, level)
 
     def to_svg(self, path: Any = None) -> str:
         """A drawing of its kernels, written to `path` if one is given."""
+        from graphc import show
+
         return show.to_svg(self, path)
 
     def _repr_svg_(self) -> str:
@@ -358,10 +371,14 @@ class Function:
 
     def llvm(self) -> str:
         """Optimised LLVM IR."""
+        from graphc import show
+
         return show.llvm(self)
 
     def assembly(self) -> str:
         """Machine code as text."""
+        from graphc import show
+
         return show.assembly(self)
 
 
