@@ -22,10 +22,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphc.backends.digest import sha256
+from graphc.ir.frozen import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def warn(message: str, *details: object) -> None:
     logging.getLogger("graphc.cache").warning(message, *details)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file of the cache: `size` in bytes on disk, last `used` in seconds since the epoch."""
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ import graphc.ir
 from graphc.backends.cache import Cache, warn
 from graphc.backends.interface import EpochLayout
 from graphc.backends.machine import host_signature
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, IRError
 from graphc.ir.identity import identity
 

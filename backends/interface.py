@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.types import Dim
 

@@ -22,7 +22,8 @@ def imports_above(package: str) -> tuple[Callable[[str], Any], Callable[[], list
     """`__getattr__` and `__dir__` of the package that calls this, from the import statements it did not run.
 
     A name comes from the module that it is imported from there, and else from the first of those imported with `*` that
-    exports it; those that are loaded anyway are asked first. `__all__` of the package is all names.
+    exports it; those that are loaded anyway are asked first. `__all__` of the package is all names, with those of
+    imports that did run.
     """
     own = sys.modules[package].__dict__
     sources: dict[str, tuple[str, str]] = {}
@@ -30,7 +31,7 @@ def imports_above(package: str) -> tuple[Callable[[str], Any], Callable[[], list
     for module, name, alias in imports(sys._getframe(1).f_code):
         if name == "*":
             stars.append(module)
-        elif alias not in own:
+        elif module not in ("typing", __name__):
             sources[alias] = module, name
 
     def get(name: str) -> Any:

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.types import Dim, Shape, TensorType, round_up
 
 if TYPE_CHECKING:

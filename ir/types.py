@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from graphc.ir.frozen import dataclass
 
 DTYPES: dict[str, np.dtype] = {
     "f32": np.dtype(np.float32),
