@@ -10,9 +10,8 @@ of a function without arguments, each in a cache line of its own.
 
 from __future__ import annotations
 
-LINE = 64  # bytes of a cache line
-MEETING_BYTES = 4 * LINE
-GENERATION, YIELD = LINE, 2 * LINE
+from graphc.backends.interface import GENERATION, YIELD
+
 SPINS = 300  # looks at the generation before the processor is yielded: some ten microseconds
 
 MEET = f"""

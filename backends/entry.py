@@ -22,7 +22,8 @@ from functools import partial
 from typing import Any
 
 from graphc.backends import philox, sweeps
-from graphc.backends.barrier import MEET, MEETING_BYTES, SHARE
+from graphc.backends.barrier import MEET, SHARE
+from graphc.backends.interface import BYTES_AS_IMAGE, CHECKS, MEETING_BYTES, PLAIN, EpochLayout, epoch_dim
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source import Source
 from graphc.backends.source.lines import Cut
@@ -33,27 +34,6 @@ from graphc.ir.types import FLOATS, Dim, Extent, TensorType, bound, monomials, m
 
 LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
 ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
-CHECKS = 64  # what `epoch` multiplies a step number by, to tell it and a check in one status
-PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
-
-
-@dataclass(frozen=True, slots=True)
-class EpochLayout:
-    """Where `epoch` keeps what it gathers and what `step` returns, as offsets into the arena; `size` is the total."""
-
-    inputs: tuple[int, ...]
-    results: tuple[int, ...]
-    size: int
-
-
-def epoch_dim(program: Program) -> Dim | None:
-    """The dim every data input has as its first axis and nowhere else; without one there is no epoch."""
-    firsts = {value.shape[0] if value.shape else None for value in program.graph.of_role("data")}
-    dims = program.graph.dims
-    if len(dims) != 1 or firsts != {dims[0]}:
-        return None
-    rows = (value.type.with_shape(value.shape[1:]) for value in program.graph.of_role("data"))
-    return None if any(True for row in rows for _ in row.dims()) else dims[0]
 
 
 def epoch_layout(program: Program) -> EpochLayout:
@@ -70,11 +50,7 @@ def epoch_layout(program: Program) -> EpochLayout:
 
 def meeting_place(program: Program) -> int:
     """The offset in the arena behind all that threads share: there they meet, and behind that lies what is private."""
-    return round_up(program.work_bytes) if epoch_dim(program) is None else epoch_layout(program).size
-
-
-def arena_bytes(program: Program, threads: int) -> int:
-    return meeting_place(program) + MEETING_BYTES + threads * round_up(program.private_bytes)
+    return round_up(program.work_bytes) if epoch_dim(program.graph) is None else epoch_layout(program).size
 
 
 def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
@@ -86,7 +62,7 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
     writer = StepWriter(program, calls)
     step, helpers = writer.write(), writer.moves
-    if epoch_dim(program) is not None:
+    if epoch_dim(program.graph) is not None:
         helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
     called = with_finishes(zip(names, sources, strict=True))
     kernels = {source.kernel.name: source.kernel for source in called.values()} | helpers
@@ -95,7 +71,7 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
     if program.is_shared_out:
         parts += [MEET, SHARE]
-    if epoch_dim(program) is not None:
+    if epoch_dim(program.graph) is not None:
         parts.append(write_epoch(program))
     return "\n".join(parts), tuple(helpers.values())
 
@@ -489,7 +465,7 @@ def run_check(index: int, buffer: Buffer, program: Program) -> Iterator[str]:
 
 
 def gather(source: str, dtype: str) -> Kernel:
-    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input is an image and comes out in [0, 1]."""
+    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input comes out in [0, 1]."""
     name = f"gather_{source}_{dtype}"
     scaled = f"as_{dtype}({{}}) * {{}}" if source != dtype else "{}"
     lanes = scaled.format("load_lanes(data, row + j)", f"spread({dtype}({1 / 255!r}))")

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.artifact import LINKED, Artifact
-from graphc.backends.barrier import YIELD
 from graphc.backends.crew import crew, thread_limit, yield_address
-from graphc.backends.entry import arena_bytes, meeting_place
-from graphc.ir.program import ALIGNMENT, round_up
-from graphc.ir.types import DTYPES, TensorType, evaluate
+from graphc.backends.description import Artifact
+from graphc.backends.interface import LINKED, YIELD
+from graphc.ir.types import ALIGNMENT, DTYPES, TensorType, evaluate, round_up
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
+NUMBER_BYTES = 8
 
 
 def aligned_bytes(size: int) -> Array:
@@ -74,9 +73,10 @@ class Runner:
         self.artifact = artifact
         self.storages = storages
         self.block = join_block(storages)
-        self.threads = thread_limit() if artifact.program.is_shared_out else 1
-        self.work = self.arena()
-        graph = artifact.program.graph
+        self.arena = artifact.description.arena
+        self.threads = thread_limit() if self.arena.for_many else 1
+        self.work = self.make_arena()
+        graph = artifact.graph
         self.dims = graph.dims
         self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
         self.state_table = table(storage.array for storage in storages)
@@ -96,11 +96,11 @@ class Runner:
             kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2 + [NUMBER] * 2
             self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
 
-    def arena(self) -> Array:
+    def make_arena(self) -> Array:
         """Fresh memory for all threads to work in."""
-        work = aligned_bytes(arena_bytes(self.artifact.program, self.threads))
-        meeting = meeting_place(self.artifact.program)
-        work[meeting + YIELD : meeting + YIELD + 8].view(np.int64)[0] = yield_address()
+        work = aligned_bytes(self.arena.size(self.threads))
+        slot = self.arena.shared + YIELD
+        work[slot : slot + NUMBER_BYTES].view(np.int64)[0] = yield_address() if self.arena.for_many else 0
         return work
 
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
@@ -182,9 +182,9 @@ def table(arrays: Iterable[Array]) -> Array:
 
 def load(artifact: Artifact) -> tuple[Any, int, int | None]:
     """(what keeps the code alive, address of `step`, address of `epoch` or None)."""
-    has_epoch = artifact.layout is not None
+    has_epoch = artifact.description.layout is not None
     if LINKED:
-        library = ctypes.CDLL(str(artifact.path))
+        library = ctypes.CDLL(artifact.file)
         found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
         return library, found[0] or 0, found[1] if has_epoch else None
     engine = load_object(artifact.path.read_bytes())

@@ -19,9 +19,8 @@ from graphc.ir.group import Group
 from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, Term, print_buffer, print_nest, verify_nest
 from graphc.ir.partition import partition
 from graphc.ir.schedule import all_reads
-from graphc.ir.types import DTYPES, bound
+from graphc.ir.types import DTYPES, bound, round_up
 
-ALIGNMENT = 128  # a full set of lanes of the widest dtype, so that whole-lane writes stay inside
 PRIVATE = ("panel", "tile", "places", "row", "line")  # scratch that every thread has for itself
 
 
@@ -74,22 +73,13 @@ class Program:
         """Whether there is anything to do for a second thread."""
         return any(nest.partition is not None for nest in self.walk())
 
-    @property
-    def state_bytes(self) -> int:
-        return sum(round_up(value.type.max_bytes) for value in self.graph.of_role("state"))
-
-    def region(self, nest: int, buffer: Buffer) -> Region:
-        """Where a buffer lies, as seen from a nest: scratch is each nest's own."""
-        return self.work[nest if buffer.kind == "scratch" else -1, buffer]
-
-
     def scratch_of(self, nest: int) -> list[Buffer]:
         """The scratch of a nest of its own."""
         return [buffer for number, buffer in self.work if number == nest]
 
-
-def round_up(size: int, step: int = ALIGNMENT) -> int:
-    return -(-size // step) * step
+    def region(self, nest: int, buffer: Buffer) -> Region:
+        """Where a buffer lies, as seen from a nest: scratch is each nest's own."""
+        return self.work[nest if buffer.kind == "scratch" else -1, buffer]
 
 
 def plan(graph: Graph, panel_width: int) -> Program:

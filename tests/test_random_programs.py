@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphc.backends import artifact, reference
-from graphc.backends.entry import meeting_place
 from graphc.backends.runtime import Runner, Storage
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output
@@ -100,7 +99,7 @@ def check_native(traced, arrays, store):
     expected = reference.run(graph, arrays, double=True)
     storages = {value.attrs["name"]: Storage(arrays[value.attrs["name"]]) for value in order.of_role("state")}
     runner = Runner(built, list(storages.values()))
-    runner.work[: meeting_place(built.program)] = 0x3F  # nothing may depend on what an earlier call left
+    runner.work[: runner.arena.shared] = 0x3F  # nothing may depend on what an earlier call left
     sizes = reference.dim_sizes(order, arrays)
     data = [arrays[value.attrs["name"]] for value in order.of_role("data")]
     status, results = runner.step(data, [sizes[dim] for dim in order.dims])

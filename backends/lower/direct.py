@@ -247,7 +247,8 @@ class _Function:
 
     def unary(self, node: ast.UnaryOp) -> Typed:
         operand = node.operand
-        if isinstance(node.op, ast.USub) and isinstance(operand, ast.Constant) and isinstance(operand.value, int | float):
+        is_number = isinstance(operand, ast.Constant) and isinstance(operand.value, int | float)
+        if is_number and isinstance(node.op, ast.USub):
             return self.number(ast.Constant(-operand.value))
         return self.operate(_OPERATORS.get(type(node.op), ""), self.expression(node.operand))
 

@@ -10,8 +10,8 @@ from graphc.backends.source.lines import identity
 from graphc.backends.source.memory import Memory
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
 from graphc.ir.ops import OPS
-from graphc.ir.program import ALIGNMENT, parts_buffer
-from graphc.ir.types import DTYPES
+from graphc.ir.program import parts_buffer
+from graphc.ir.types import ALIGNMENT, DTYPES
 
 
 class Nests(Memory):

@@ -15,7 +15,7 @@ class Products(Nests):
         """Matrix by matrix, panel by panel, tile by tile; the nest's terms are computed on a tile while it is hot."""
         product = self.nest.product
         assert product is not None
-        rows, columns, dtype = self.extents[-2], self.extents[-1], self.product_term.dtype
+        rows, dtype = self.extents[-2], self.product_term.dtype
         depth = self.extent("depth", product.depth)
         left_row = self.stride("left_row", product.left.rows)
         left_column = self.stride("left_column", product.left.columns)
