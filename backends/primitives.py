@@ -40,12 +40,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from graphc.ir.loops import LANES
 from graphc.ir.types import FLOATS
+
+Codegen = Literal["auto", "direct", "numba"]  # who lowers a kernel: see `backends.lower.lower`
 
 TILE_ROWS_LIMIT = 14
 TILE_VECTORS_LIMIT = 3

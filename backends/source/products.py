@@ -67,10 +67,15 @@ class Products(Nests):
         self.tile = replace(self.shape, vectors=self.cut.width // LANES)
         with self.loops(range(len(self.nest.frame) - 2)):
             left, right = self.matrix("left", product.left), self.matrix("right", product.right)
-            rows, columns = (Span("0", extent) for extent in self.extents[-2:])
+            rows, columns = (Span(*self.span(axis)) for axis in (self.nest.lane - 1, self.nest.lane))
             {"tiles": self.tiles, "turned": self.turned_tiles, "lines": self.lines_of_depth}[self.cut.form](
                 left, right, rows, columns
             )
+
+    @property
+    def row_unit(self) -> int:
+        """How many rows are computed together."""
+        return {"tiles": self.shape.rows, "turned": self.cut.width, "lines": TILE_ROWS}[self.cut.form]
 
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns, of rows and of the depth."""
