@@ -56,42 +56,42 @@ class Products(Nests):
     computed on a tile while it is hot. Any part of the rows or of the columns can be computed by itself.
     """
 
-    cut: Blocking
+    blocking: Blocking
     tile: TileShape
 
     def product_loops(self) -> None:
         product, dtype = self.nest.product, self.product_term.dtype
         assert product is not None
-        self.cut = blocking(self.nest, self.shape.width, dtype)
+        self.blocking = blocking(self.nest, self.shape.width, dtype)
         self.matrix_depth = self.extent("depth", product.depth)
-        self.tile = replace(self.shape, vectors=self.cut.width // LANES)
+        self.tile = replace(self.shape, vectors=self.blocking.width // LANES)
         with self.loops(range(len(self.nest.frame) - 2)):
             left, right = self.matrix("left", product.left), self.matrix("right", product.right)
             rows, columns = (Span(*self.span(axis)) for axis in (self.nest.lane - 1, self.nest.lane))
-            {"tiles": self.tiles, "turned": self.turned_tiles, "lines": self.lines_of_depth}[self.cut.form](
+            {"tiles": self.tiles, "turned": self.turned_tiles, "lines": self.lines_of_depth}[self.blocking.form](
                 left, right, rows, columns
             )
 
     @property
     def row_unit(self) -> int:
         """How many rows are computed together."""
-        return {"tiles": self.shape.rows, "turned": self.cut.width, "lines": TILE_ROWS}[self.cut.form]
+        return {"tiles": self.shape.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
 
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns, of rows and of the depth."""
-        self.scratch("tiles" if self.cut.depth else "tile")
-        with self.blocks("column", columns, self.cut.columns) as across:
-            if self.cut.keeps_right:
+        self.scratch("tiles" if self.blocking.depth else "tile")
+        with self.blocks("column", columns, self.blocking.columns) as across:
+            if self.blocking.keeps_right:
                 self.pack_panels(right, across)
             with (
-                self.blocks("row", rows, self.cut.rows) as down,
-                self.blocks("depth", Span("0", self.matrix_depth), self.cut.depth) as deep,
+                self.blocks("row", rows, self.blocking.rows) as down,
+                self.blocks("depth", Span("0", self.matrix_depth), self.blocking.depth) as deep,
             ):
                 self.block_of_tiles(left, right, (down, across, deep))
 
     def block_of_tiles(self, left: Matrix, right: Matrix, block: tuple[Span, Span, Span]) -> None:
         down, across, deep = block
-        if self.cut.packs_left:
+        if self.blocking.packs_left:
             self.pack_left(left, down, deep)
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
             panel = self.panel(right, "first_column", across, deep)
@@ -103,13 +103,13 @@ class Products(Nests):
         down, across, deep = block
         arguments = [left.pointer, panel.pointer, deep.length, f"{down.last} - first_row"]
         arguments += [left.row, left.column, panel.row]
-        if self.cut.depth:
-            before = f"{across.from_start('first_column')} * {self.cut.padded_rows}"
+        if self.blocking.depth:
+            before = f"{across.from_start('first_column')} * {self.blocking.padded_rows}"
             place = f"{before} + {down.from_start('first_row')} * {self.tile.width}"
             self.line(f"tile = shift(tiles, {place})")
             arguments.append(deep.first)
         self.by_width("first_column", across, self.nest.frame[-1], arguments)
-        if not self.cut.depth:
+        if not self.blocking.depth:
             self.tile_rows(down, across, self.tile.rows)
             return
         with self.block(f"if {deep.last} == {self.matrix_depth}:"):
@@ -117,7 +117,7 @@ class Products(Nests):
 
     def by_width(self, place: str, span: Span, extent: Extent, arguments: list[str], tile: str = "tile") -> None:
         """A call of the kernel that multiplies; the last panel may be one set of lanes only."""
-        shape, dtype, resumes = self.tile, self.product_term.dtype, self.cut.depth > 0
+        shape, dtype, resumes = self.tile, self.product_term.dtype, self.blocking.depth > 0
         kernel = contraction.multiply_tile(shape, dtype, resumes)
         rest = extent % shape.width if isinstance(extent, int) else 1
         if shape.vectors == 1 or dtype != "f32" or not 0 < rest <= LANES:
@@ -131,7 +131,7 @@ class Products(Nests):
     def tile_rows(self, down: Span, across: Span, rows: int) -> None:
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         row = f"(i - first_row) * {self.tile.width}"
-        if self.cut.columns_as_lanes:
+        if self.blocking.columns_as_lanes:
             self.tile_place = f"{row} + (j - first_column)"
             steps = self.lane_steps("first_column", f"minimum(first_column + {self.tile.width}, {across.last})")
         else:
@@ -154,9 +154,9 @@ class Products(Nests):
             turned = right.turned
             arguments = [turned.pointer, panel.pointer, deep.length, columns.last, turned.row, turned.column, panel.row]
             self.by_width("first_row", rows, self.nest.frame[-2], arguments, "turned")
-            with self.block(f"for part in range(0, {self.tile.width}, {LANES}):"):
+            with self.block(f"for lane in range(0, {self.tile.width}, {LANES}):"):
                 self.line(
-                    f"transpose_block(shift(turned, part), {self.tile.width}, shift(tile, part * {LANES}), {LANES})"
+                    f"transpose_block(shift(turned, lane), {self.tile.width}, shift(tile, lane * {LANES}), {LANES})"
                 )
             height, self.tile = self.tile.width, TileShape(self.tile.rows, 1)
             self.tile_rows(rows, columns, height)
@@ -169,12 +169,12 @@ class Products(Nests):
     def lines_of_depth(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Rows of the left operand times columns of the right one, all of them sets of lanes along the depth."""
         self.scratch("tile")
-        if self.cut.packs_right:
+        if self.blocking.packs_right:
             self.scratch("lines")
             kernel = contraction.pack_lines()
             self.call(kernel, "lines", right.pointer, self.matrix_depth, columns.last, right.row, right.column)
             right = Matrix("lines", "1", f"(({self.matrix_depth} + {LANES - 1}) // {LANES} * {LANES} + {LANES})")
-        kernel = contraction.multiply_lines(self.shape, bound(self.nest.frame[-1]), self.cut.width)
+        kernel = contraction.multiply_lines(self.shape, bound(self.nest.frame[-1]), self.blocking.width)
         with self.block(f"for first_row in range({rows.first}, {rows.last}, {TILE_ROWS}):"):
             count = f"minimum({TILE_ROWS}, {rows.last} - first_row)"
             a = left.at("first_row", "0")
@@ -220,7 +220,7 @@ class Products(Nests):
 
     def left_rows(self, left: Matrix, down: Span, deep: Span) -> Matrix:
         """The rows of a tile."""
-        if not self.cut.packs_left:
+        if not self.blocking.packs_left:
             return Matrix(left.at("first_row", deep.first), left.row, left.column)
         offset = f"{down.from_start('first_row')} * {deep.length}"
         return Matrix(f"shift(packed, {offset})", "1", str(self.tile.rows))
@@ -236,15 +236,15 @@ class Products(Nests):
         """The panel that begins at a place of a matrix: packed, or where it lies if it has whole sets of lanes."""
         width = str(self.tile.width)
         extent = self.nest.frame[-1] if place == "first_column" else self.nest.frame[-2]
-        if self.cut.keeps_right:
+        if self.blocking.keeps_right:
             start = f"{span.from_start(place)} * {self.matrix_depth}"
             start += f" + {deep.first} * {width}" if deep.first != "0" else ""
             return Matrix(f"shift(panels, {start})", width, "1")
         start = wide.at(deep.first, place)
-        if not self.cut.packs_right and isinstance(extent, int) and extent % LANES == 0:
+        if not self.blocking.packs_right and isinstance(extent, int) and extent % LANES == 0:
             return Matrix(start, wide.row, "1")
         self.scratch("panel")
-        if self.cut.packs_right:
+        if self.blocking.packs_right:
             self.pack("panel", wide, place, span, deep)
             return Matrix("panel", width, "1")
         self.line(f"at = {start}")
