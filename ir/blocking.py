@@ -103,8 +103,10 @@ def walks(operand: Operand) -> bool:
 
 def is_line_product(left: Operand, columns: int, depth: int) -> bool:
     """More lanes would idle beside so few columns than adding up the chains costs."""
-    idle = -(-columns // LANES) * LANES / columns
-    return columns <= 2 * FEW_COLUMNS and stride(left.columns) == 1 and idle > 1 + ADDING_UP / depth
+    if not 0 < columns <= 2 * FEW_COLUMNS or stride(left.columns) != 1:
+        return False
+    idle = -(-columns // LANES) * LANES / columns - 1
+    return idle * depth > ADDING_UP
 
 
 def stride(steps: Steps) -> Extent:
