@@ -74,7 +74,7 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
     rows, columns, depth = bound(nest.frame[-2]), bound(nest.frame[-1]), bound(nest.product.depth)
     width = LANES if columns <= LANES else panel_width
     if dtype != "f32" or walks(left) or walks(right):
-        return Blocking("tiles", width)
+        return Blocking("tiles", width, padded_rows=rows + TILE_ROWS)
     if isinstance(nest.frame[-1], int) and is_line_product(left, columns, depth):
         packs = stride(right.rows) != 1 or conflicts(stride(right.columns))
         return Blocking("lines", LANES if columns <= FEW_COLUMNS else 2 * LANES, packs_right=packs)
@@ -146,4 +146,6 @@ def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str,
     else:
         yield "panel", dtype, block * cut.width
     if walks(nest.product.right):
-        yield "places", "i64", cut.width
+        yield "rows_at", "i64", depth
+        yield "columns_at", "i64", columns + LANES
+        yield "runs", "i64", (columns // LANES + 1) * LANES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
@@ -64,7 +64,9 @@ class Products(Nests):
         assert product is not None
         self.blocking = blocking(self.nest, self.shape.width, dtype)
         self.matrix_depth = self.extent("depth", product.depth)
-        self.tile = replace(self.shape, vectors=self.blocking.width // LANES)
+        self.tile = self.tile_shape()
+        if walks(product.right):
+            self.walk(product.right)
         with self.loops(range(len(self.nest.frame) - 2)):
             left, right = self.matrix("left", product.left), self.matrix("right", product.right)
             rows, columns = (Span(*self.span(axis)) for axis in (self.nest.lane - 1, self.nest.lane))
@@ -72,10 +74,17 @@ class Products(Nests):
                 left, right, rows, columns
             )
 
+    def tile_shape(self) -> TileShape:
+        """The largest tile, or one that divides what few rows there are."""
+        rows, most = self.nest.frame[-2], self.shape.rows
+        if self.blocking.form == "tiles" and isinstance(rows, int) and 0 < rows <= 2 * most:
+            most = rows if rows <= most else rows // 2 if rows % 2 == 0 else most
+        return TileShape(most, self.blocking.width // LANES)
+
     @property
     def row_unit(self) -> int:
         """How many rows are computed together."""
-        return {"tiles": self.shape.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
+        return {"tiles": self.tile.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
 
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns, of rows and of the depth."""
@@ -263,14 +272,14 @@ class Products(Nests):
             count = f"minimum({self.tile.width}, {span.last} - {place})"
             self.call(kernel, panel, wide.at(deep.first, place), deep.length, count, wide.row, wide.column)
             return
-        assert self.nest.product is not None
-        operand = self.nest.product.right
-        kernel = contraction.pack_walk(self.tile, dtype, len(operand.rows), len(operand.columns))
-        self.call(kernel, panel, wide.pointer, self.scratch("places", "i64"), place, span.last, *self.walk(operand))
+        tables = ("columns_at", "runs", deep.length, place, span.last)
+        rows_at = "rows_at" if deep.first == "0" else f"shift(rows_at, {deep.first})"
+        self.call(contraction.pack_walk(self.tile, dtype), panel, wide.pointer, rows_at, *tables)
 
-    def walk(self, operand: Operand) -> Iterator[str]:
-        """Extent and step of every axis an operand's rows and columns walk."""
+    def walk(self, operand: Operand) -> None:
+        """Where the rows and the columns of an operand lie that walks several axes of memory."""
         for name, line in (("rows", operand.rows), ("columns", operand.columns)):
-            for number, pair in enumerate(line):
-                for kind, each in zip(("extent", "step"), pair, strict=True):
-                    yield self.extent(f"{name}_{kind}{number}", each)
+            pairs = [self.extent(f"{name}_{kind}{number}", each) for number, pair in enumerate(line)
+                     for kind, each in zip(("extent", "step"), pair, strict=True)]  # fmt: skip
+            self.call(contraction.walk_places(len(line)), self.scratch(f"{name}_at", "i64"), *pairs)
+        self.call(contraction.find_runs(), self.scratch("runs", "i64"), "columns_at", self.extents[-1])
