@@ -159,7 +159,7 @@ def pieces(width: int, count: int) -> str:
         piece = f"load_live(b, row + place{run}, inside{run})"
         lines.append(f"        lane = select(inside{run}, {piece}, lane)" if run else f"        lane = {piece}")
     lines.append(f"        store_lanes(panel, k * {width} + part, lane)")
-    return "".join(f"            {line}\n" for line in lines)
+    return indented(lines, 12)
 
 
 def pack_rows(shape: TileShape) -> Kernel:
@@ -194,72 +194,68 @@ def pack_rows(shape: TileShape) -> Kernel:
     return Kernel(name, text, parameters)
 
 
-def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False, vectors: int = 0) -> Kernel:
-    """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * b[k * depth_stride + :] for r < rows.
+def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False) -> Kernel:
+    """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * b[k * depth_stride + :], r < rows.
 
     Rows beyond those of the tile's shape are left out. Register tiles hold f32, other dtypes go lane by lane.
 
     resumes  the tile holds the sum over earlier k, where `started` is not 0
-    vectors  sets of lanes to compute, fewer than the tile's memory has; 0: all
     """
-    return multiply_register_tile(shape, resumes, vectors) if dtype == "f32" else multiply_lanes(shape, dtype)
+    return multiply_register_tile(shape, resumes) if dtype == "f32" else multiply_lanes(shape, dtype)
 
 
 def multiply_lanes(shape: TileShape, dtype: str) -> Kernel:
     """What multiply_register_tile computes, for any float dtype, one set of lanes at a time."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}_{dtype}"
-    text = f"""def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride):
+    text = f"""def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride, tile_stride):
     for r in range(minimum(rows, {shape.rows})):
         for c in range(0, {shape.width}, {LANES}):
             t = spread({dtype}(0.0))
             for k in range(depth):
                 t = fma(spread(load(a, r * row_stride + k * column_stride)), load_lanes(b, k * depth_stride + c), t)
-            store_lanes(tile, r * {shape.width} + c, t)
+            store_lanes(tile, r * tile_stride + c, t)
 """
     return Kernel(name, text, tile_parameters(dtype))
 
 
 def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
     pointers = tuple((name, f"{dtype}*") for name in ("tile", "a", "b"))
-    return (*pointers, *((name, "i64") for name in ("depth", "rows", "row_stride", "column_stride", "depth_stride")))
+    numbers = ("depth", "rows", "row_stride", "column_stride", "depth_stride", "tile_stride")
+    return (*pointers, *((name, "i64") for name in numbers))
 
 
-def multiply_register_tile(shape: TileShape, resumes: bool, vectors: int) -> Kernel:
-    name = f"multiply_tile_{shape.rows}x{shape.vectors}"
-    name += f"_by_{vectors}" * (vectors > 0) + "_on" * resumes
-    form = TileForm(vectors or shape.vectors, shape.width, resumes)
-    text = f"def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride{', started' * resumes}):\n"
-    text += f"    if rows >= {shape.rows}:\n{form.rows(shape.rows, 8, '')}    else:\n        r = 0\n"
+def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
+    name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
+    parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
+    text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
+    whole = some_rows(TileShape(shape.rows, shape.vectors), "", resumes)
+    text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
     before = shape.rows
     for height in (height for height in SMALL_ROWS if height < shape.rows):
         head = f"while rows - r >= {height}" if before > 2 * height else f"if rows - r >= {height}"
-        text += f"        {head}:\n{form.rows(height, 12, 'r')}            r = r + {height}\n"
+        part = [*some_rows(TileShape(height, shape.vectors), "r", resumes), f"r = r + {height}"]
+        text += f"        {head}:\n{indented(part, 12)}"
         before = height
-    parameters = tile_parameters("f32")
-    return Kernel(name, text, (*parameters, ("started", "i64")) if resumes else parameters)
+    return Kernel(name, text, parameters)
 
 
-@dataclass(frozen=True, slots=True)
-class TileForm:
-    """Lines that compute some rows of a tile of `vectors` sets of lanes, in memory `width` apart."""
+def some_rows(shape: TileShape, first: str, resumes: bool) -> list[str]:
+    """Lines that compute the rows of a tile from row `first` on, the name of a number or "" for 0."""
+    form, name = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
+    start = f"{first} * row_stride + k * column_stride" if first else "k * column_stride"
+    target = f"shift(tile, {first} * tile_stride)" if first else "tile"
+    resumed = ["if started != 0:", f"    {name} = tile_load_{form}({target}, tile_stride)"]
+    return [
+        f"{name} = tile_zeros_{form}()",
+        *(resumed if resumes else []),
+        "for k in range(depth):",
+        f"    {name} = tile_multiply_add({name}, a, row_stride, {start}, b, k * depth_stride)",
+        f"tile_store({name}, {target}, tile_stride)",
+    ]
 
-    vectors: int
-    width: int
-    resumes: bool
 
-    def rows(self, height: int, indent: int, first: str) -> str:
-        shape, name = f"{height}x{self.vectors}", f"t{height}"
-        start = f"{first} * row_stride + k * column_stride" if first else "k * column_stride"
-        target = f"shift(tile, {first} * {self.width})" if first else "tile"
-        lines = [f"{name} = tile_zeros_{shape}()"]
-        if self.resumes:
-            lines += ["if started != 0:", f"    {name} = tile_load_{shape}({target}, {self.width})"]
-        lines += [
-            "for k in range(depth):",
-            f"    {name} = tile_multiply_add({name}, a, row_stride, {start}, b, k * depth_stride)",
-            f"tile_store({name}, {target}, {self.width})",
-        ]
-        return "".join(f"{' ' * indent}{line}\n" for line in lines)
+def indented(lines: list[str], indent: int) -> str:
+    return "".join(f"{' ' * indent}{line}\n" for line in lines)
 
 
 def pack_lines() -> Kernel:

@@ -12,7 +12,7 @@ from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source.nests import Nests
 from graphc.ir.blocking import FEW_COLUMNS, TILE_ROWS, Blocking, blocking, walks
 from graphc.ir.layout import Steps
-from graphc.ir.loops import Buffer, Operand
+from graphc.ir.loops import Buffer, Operand, Store
 from graphc.ir.types import Extent, bound
 
 
@@ -88,7 +88,6 @@ class Products(Nests):
 
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns, of rows and of the depth."""
-        self.scratch("tiles" if self.blocking.depth else "tile")
         with self.blocks("column", columns, self.blocking.columns) as across:
             if self.blocking.keeps_right:
                 self.pack_panels(right, across)
@@ -108,34 +107,71 @@ class Products(Nests):
                 self.multiply(self.left_rows(left, down, deep), panel, block)
 
     def multiply(self, left: Matrix, panel: Matrix, block: tuple[Span, Span, Span]) -> None:
-        """One tile, and the nest's terms on it once the depth is done."""
+        """One tile: straight to where a bare product goes, or to scratch and on through the nest's terms."""
         down, across, deep = block
         arguments = [left.pointer, panel.pointer, deep.length, f"{down.last} - first_row"]
         arguments += [left.row, left.column, panel.row]
+        store, columns = self.bare_store(), self.nest.frame[-1]
+        whole = isinstance(columns, int) and columns % self.tile.width == 0
+        if store is None or (self.blocking.depth and not whole):
+            self.through_scratch(arguments, block)
+        elif whole:
+            self.straight(store, arguments, deep)
+        else:
+            with self.block(f"if {across.last} - first_column >= {self.tile.width}:"):
+                self.straight(store, arguments, deep)
+            with self.block("else:"):
+                self.through_scratch(arguments, block, rest=True)
+
+    def bare_store(self) -> Store | None:
+        """Where the product goes if it goes there as it is, by whole sets of lanes."""
+        (store, *others) = self.nest.stores
+        if others or store.term is not self.product_term or self.lane_step(store.index) != 1:
+            return None
+        return store
+
+    def straight(self, store: Store, arguments: list[str], deep: Span) -> None:
+        self.line("i = first_row")
+        self.line("j = first_column")
+        row = next((step for axis, step in store.index if axis == self.nest.lane - 1), 0)
+        target = f"shift({self.pointers[store.buffer]}, {self.index(store.index)})"
+        self.call_multiply(self.tile.vectors, deep, target, *arguments, self.number(row))
+
+    def through_scratch(self, arguments: list[str], block: tuple[Span, Span, Span], rest: bool = False) -> None:
+        """rest: fewer columns than a panel has are left."""
+        down, across, deep = block
         if self.blocking.depth:
             before = f"{across.from_start('first_column')} * {self.blocking.padded_rows}"
             place = f"{before} + {down.from_start('first_row')} * {self.tile.width}"
-            self.line(f"tile = shift(tiles, {place})")
-            arguments.append(deep.first)
-        self.by_width("first_column", across, self.nest.frame[-1], arguments)
+            self.line(f"tile = shift({self.scratch('tiles')}, {place})")
+        else:
+            self.scratch("tile")
+        self.by_width("first_column", across, self.nest.frame[-1], ["tile", *arguments], deep, rest)
         if not self.blocking.depth:
             self.tile_rows(down, across, self.tile.rows)
             return
         with self.block(f"if {deep.last} == {self.matrix_depth}:"):
             self.tile_rows(down, across, self.tile.rows)
 
-    def by_width(self, place: str, span: Span, extent: Extent, arguments: list[str], tile: str = "tile") -> None:
+    def by_width(self, place: str, span: Span, extent: Extent, arguments: list[str], deep: Span, rest: bool) -> None:
         """A call of the kernel that multiplies; the last panel may be one set of lanes only."""
-        shape, dtype, resumes = self.tile, self.product_term.dtype, self.blocking.depth > 0
-        kernel = contraction.multiply_tile(shape, dtype, resumes)
-        rest = extent % shape.width if isinstance(extent, int) else 1
-        if shape.vectors == 1 or dtype != "f32" or not 0 < rest <= LANES:
-            self.call(kernel, tile, *arguments)
+        shape, width = self.tile, str(self.tile.width)
+        left = extent % shape.width if isinstance(extent, int) else 1
+        if shape.vectors == 1 or not 0 < left <= LANES:
+            self.call_multiply(shape.vectors, deep, *arguments, width)
+            return
+        if rest and isinstance(extent, int):
+            self.call_multiply(1, deep, *arguments, width)
             return
         with self.block(f"if {span.last} - {place} > {LANES}:"):
-            self.call(kernel, tile, *arguments)
+            self.call_multiply(shape.vectors, deep, *arguments, width)
         with self.block("else:"):
-            self.call(contraction.multiply_tile(shape, dtype, resumes, vectors=1), tile, *arguments)
+            self.call_multiply(1, deep, *arguments, width)
+
+    def call_multiply(self, vectors: int, deep: Span, *arguments: str) -> None:
+        resumes = self.blocking.depth > 0
+        kernel = contraction.multiply_tile(TileShape(self.tile.rows, vectors), self.product_term.dtype, resumes)
+        self.call(kernel, *arguments, *([deep.first] if resumes else []))
 
     def tile_rows(self, down: Span, across: Span, rows: int) -> None:
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
@@ -162,7 +198,7 @@ class Products(Nests):
             panel = self.panel(left.turned, "first_row", rows, deep)
             turned = right.turned
             arguments = [turned.pointer, panel.pointer, deep.length, columns.last, turned.row, turned.column, panel.row]
-            self.by_width("first_row", rows, self.nest.frame[-2], arguments, "turned")
+            self.by_width("first_row", rows, self.nest.frame[-2], ["turned", *arguments], deep, rest=False)
             with self.block(f"for lane in range(0, {self.tile.width}, {LANES}):"):
                 self.line(
                     f"transpose_block(shift(turned, lane), {self.tile.width}, shift(tile, lane * {LANES}), {LANES})"
