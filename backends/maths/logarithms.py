@@ -58,6 +58,15 @@ def log_in_base(k, f, rate, rate_low, unit, unit_low):
     return most + (((whole - most) + high) + rest)
 """
 
+# The same but for powers of the base.
+LOG_IN_BASE_SINGLE = """\
+def log_in_base(k, f, rate, rate_low, unit, unit_low):
+    square = f * f
+    p = polynomial(LOG, f, square)
+    low = fma(square * p, rate, fma(f, rate_low, k * unit_low))
+    return fma(k, unit, fma(f, rate, low))
+"""
+
 LOG2 = """\
 def log2(x):
     f = significand(x) - real(1.0)
@@ -188,16 +197,16 @@ FUNCTIONS = {
     "asinh": widened(ASINH),
     "atanh": widened(ATANH),
     "log": both(LOG),
-    "log10": widened(LOG10),
+    "log10": both(LOG10),
     "log1p": both(LOG1P),
-    "log2": widened(LOG2),
+    "log2": both(LOG2),
     "pow": {"f32": POW_SINGLE, "f64": POW},
     "softplus": both(SOFTPLUS),
 }
 PARTS = {
     "exponent": both(EXPONENT),
     "normalised": both(NORMALISED),
-    "log_in_base": {"f64": LOG_IN_BASE},
+    "log_in_base": {"f32": LOG_IN_BASE_SINGLE, "f64": LOG_IN_BASE},
     "log_limits": both(LOG_LIMITS),
     "log_of_parts": both(LOG_OF_PARTS),
     "power": {"f64": POWER},

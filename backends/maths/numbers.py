@@ -29,6 +29,13 @@ def _format_numbers(mantissa: int, bias: int) -> dict[str, float]:
     }
 
 
+# Pi/2 in parts whose products with 20 bits are exact in f64.
+SHORT_HALF_PI = {
+    "HALF_PI_HIGH": 1.5707963267341256,
+    "HALF_PI_MIDDLE": 6.077100506303966e-11,
+    "HALF_PI_LOW": 2.0222662487959506e-21,
+}
+
 # What the precision decides. HIGH is the beginning of a number's digits, MIDDLE and LOW are what follows.
 # "short" is f64 where the result will be rounded to f32.
 NUMBERS: dict[str, dict[str, float]] = {
@@ -46,7 +53,7 @@ NUMBERS: dict[str, dict[str, float]] = {
         "LOG10_E": 0.4342945,
         "LOG10_E_LOW": -1.0103049e-08,
         "LOG10_2": 0.30103,
-        "LOG10_2_LOW": 0,
+        "LOG10_2_LOW": -1.4320989e-08,
         "EXP_INFINITE": 89.0,
         "EXP_LARGEST": 88.72283,
         "EXP2_ZERO": -151.0,
@@ -56,6 +63,10 @@ NUMBERS: dict[str, dict[str, float]] = {
         "TANH_ONE": 10.0,
         "SIGMOID_ONE": 18.0,
         "ERF_ONE": 3.95,
+        "TWO_OVER_PI": 0.6366197723675814,
+        **SHORT_HALF_PI,
+        "ROUNDER_WIDE": 1.5 * 2.0**52,
+        "PHASE_LOST": 2.0**50,
     },
     "f64": {
         **_format_numbers(52, 1023),
@@ -105,9 +116,7 @@ NUMBERS: dict[str, dict[str, float]] = {
 }
 NUMBERS["short"] = {
     **NUMBERS["f64"],
-    "HALF_PI_HIGH": 1.5707963267341256,
-    "HALF_PI_MIDDLE": 6.077100506303966e-11,
-    "HALF_PI_LOW": 2.0222662487959506e-21,
+    **SHORT_HALF_PI,
     "FMOD_STEPS": 12,
     "QUOTIENT_BITS": -(1 << 27),  # 26 of them: times an f32 they make an f64 without rounding, with or without fma
 }
@@ -121,6 +130,8 @@ POLYNOMIALS: dict[str, dict[str, tuple[float, ...]]] = {
             -0.49999988, 0.33333325, -0.250016, 0.20001969, -0.16608757, 0.14182125, -0.13245617, 0.1290203,
             -0.076122455,
         ),
+        "SIN": (-0.16666655, 0.008332187, -0.00019517918),
+        "COS": (-0.5, 0.041666646, -0.001388731, 2.443234e-05),
         "ERF": (
             0.12837917, 0.63661957, 0.10277629, -0.019147713, -0.00016977018, 0.0016759565, -0.00063749641,
             0.00011888522, -9.388389e-06,
