@@ -8,7 +8,7 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphc.ir.graph import IRError, Output, Value
@@ -275,6 +275,33 @@ def phase_count(nest: LoopNest) -> int:
     """How many lane loops a row takes."""
     phases = [term.phase for term in nest.terms()] + [store.phase for store in nest.stores]
     return 1 + max(phases, default=0)
+
+
+def lane_terms(nest: LoopNest, phase: int) -> set[Term]:
+    """Every lane term a lane loop of that phase computes, loads, or has kept in a row."""
+    found: set[Term] = set()
+    stack = phase_roots(nest, phase)
+    while stack:
+        term = stack.pop()
+        if term in found or nest.lane not in term.axes:
+            continue
+        found.add(term)
+        if not (term in nest.stash and term.phase < phase):
+            stack.extend(term.operands)
+    return found
+
+
+def overwritten_last(nest: LoopNest) -> LoopNest:
+    """The nest with every state overwritten no sooner than in the last phase that reads it."""
+    last: dict[Buffer, int] = {}
+    for phase in range(phase_count(nest)):
+        last |= {term.detail[0]: phase for term in lane_terms(nest, phase) if term.kind == "load"}
+    states = [store for store in nest.stores if store.buffer.kind == "input"]
+    if all(store.phase >= last.get(store.buffer, 0) for store in states):
+        return nest
+    later = {store: replace(store, phase=max(store.phase, last.get(store.buffer, 0))) for store in states}
+    # What is computed later may read other states there.
+    return overwritten_last(replace(nest, stores=tuple(later.get(store, store) for store in nest.stores)))
 
 
 def expensive_across_phases(nest: LoopNest) -> Iterator[Term]:
