@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from graphc.ir import ops
+from graphc.ir import blocking, ops
 from graphc.ir.access import memory_of
 from graphc.ir.builder import Builder, home
 from graphc.ir.fuse import fuse
@@ -21,7 +21,7 @@ from graphc.ir.partition import partition
 from graphc.ir.schedule import all_reads
 from graphc.ir.types import DTYPES, bound, round_up
 
-PRIVATE = ("panel", "tile", "places", "row", "line")  # scratch that every thread has for itself
+SHARED = ("sums", "parts")  # scratch of a nest that all threads work in
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ def plan(graph: Graph, panel_width: int) -> Program:
 
 
 def is_private(buffer: Buffer) -> bool:
-    return buffer.kind == "scratch" and buffer.name in PRIVATE
+    """Scratch that every thread has for itself."""
+    return buffer.kind == "scratch" and buffer.name not in SHARED and buffer.value.op.kind != "loop"
 
 
 def build_nest(group: Group, places: dict[Value, tuple[Buffer, ...]], panel_width: int) -> LoopNest:
@@ -177,11 +178,8 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
         if term.kind in ("total", "column") and nest.partition is not None and nest.partition.parts:
             yield parts_buffer(term), nest.partition.parts * (round_up(term.value.type.max_bytes))
         if term.kind == "product" and nest.product is not None:
-            size = DTYPES[term.dtype].itemsize
-            yield Buffer("scratch", term.value, "panel"), bound(nest.product.depth) * panel_width * size
-            yield Buffer("scratch", term.value, "tile"), LANES * panel_width * size
-            if max(len(nest.product.right.rows), len(nest.product.right.columns)) > 1:
-                yield Buffer("scratch", term.value, "places"), panel_width * DTYPES["i64"].itemsize
+            for name, dtype, elements in blocking.scratch(nest, panel_width, term.dtype):
+                yield Buffer("scratch", term.value, name), elements * DTYPES[dtype].itemsize
     for term in nest.stash:
         yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
 

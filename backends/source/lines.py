@@ -50,6 +50,7 @@ class Lines:
     def __init__(self, nest: LoopNest, shape: contraction.TileShape) -> None:
         self.nest = nest
         self.shape = shape
+        self.tile_place = ""
         self.lines: list[str] = []
         self.depth = 1
         self.live = ""

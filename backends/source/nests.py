@@ -68,7 +68,7 @@ class Nests(Memory):
             zero = f"spread({zero})" if lanes else zero
             text = f"select({self.inside(term.detail, lanes)}, {self.operand(term.operands[0], lanes)}, {zero})"
         elif term.kind == "product":
-            text = self.load("tile", f"(i - first_row) * {self.shape.width} + (j - first_column)", lanes=True)
+            text = self.load("tile", self.tile_place, lanes=True)
         elif term.kind == "column":
             buffer, index, _ = term.detail
             text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term))
