@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.artifact import LINKED, Artifact
-from graphc.ir.program import ALIGNMENT, round_up
-from graphc.ir.types import DTYPES, TensorType, evaluate
+from graphc.backends.crew import crew, thread_limit, yield_address
+from graphc.backends.description import Artifact
+from graphc.backends.interface import LINKED, YIELD
+from graphc.ir.types import ALIGNMENT, DTYPES, TensorType, evaluate, round_up
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
+NUMBER_BYTES = 8
 
 
 def aligned_bytes(size: int) -> Array:
@@ -71,8 +73,10 @@ class Runner:
         self.artifact = artifact
         self.storages = storages
         self.block = join_block(storages)
-        self.work = aligned_bytes(artifact.work_bytes)
-        graph = artifact.program.graph
+        self.arena = artifact.description.arena
+        self.threads = thread_limit() if self.arena.for_many else 1
+        self.work = self.make_arena()
+        graph = artifact.graph
         self.dims = graph.dims
         self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
         self.state_table = table(storage.array for storage in storages)
@@ -85,12 +89,19 @@ class Runner:
         self.totals = np.zeros(max(len(self.results), 1))
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
-        self.call_step = ctypes.CFUNCTYPE(ctypes.c_int32, *[POINTER] * 6)(step)
+        self.call_step = ctypes.CFUNCTYPE(ctypes.c_int32, *[POINTER] * 6, NUMBER, NUMBER)(step)
         tables = (self.state_table, self.work, self.input_table, self.sizes, self.scalars, self.result_table)
         self.step_arguments = [POINTER(address(memory)) for memory in tables]
         if epoch is not None:
-            kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2
+            kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2 + [NUMBER] * 2
             self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
+
+    def make_arena(self) -> Array:
+        """Fresh memory for all threads to work in."""
+        work = aligned_bytes(self.arena.size(self.threads))
+        slot = self.arena.shared + YIELD
+        work[slot : slot + NUMBER_BYTES].view(np.int64)[0] = yield_address() if self.arena.for_many else 0
+        return work
 
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
@@ -102,8 +113,11 @@ class Runner:
             found = [self.result_memory(number, tensor_type) for number, (_, tensor_type) in enumerate(self.results)]
             for number, array in enumerate(found):
                 self.result_table[number] = address(array)
-            status = self.call_step(*self.step_arguments)
+            status = crew().run(self.step_share, self.threads)
             return status, [array[()].copy() if array.ndim == 0 else array for array in found]
+
+    def step_share(self, thread: int, threads: int) -> int:
+        return int(self.call_step(*self.step_arguments, thread, threads))
 
     def result_memory(self, number: int, tensor_type: TensorType) -> Array:
         """Where one result goes: numbers into memory kept for them, arrays into memory of their own."""
@@ -132,7 +146,7 @@ class Runner:
             self.totals[:] = 0
             seed, number = shuffle or (0, 0)
             pointers = (self.state_table, self.work, data_table, kind_table, order)
-            status = self.call_epoch(
+            arguments = (
                 *(address(memory) for memory in pointers),
                 int(shuffle is not None),
                 seed,
@@ -143,6 +157,11 @@ class Runner:
                 address(self.scalars),
                 address(self.totals),
             )
+
+            def share(thread: int, threads: int) -> int:
+                return int(self.call_epoch(*arguments, thread, threads))
+
+            status = crew().run(share, self.threads)
             return status, self.totals[: len(self.results)].copy()
 
     def set_scalar(self, number: int, value: float) -> None:
@@ -163,9 +182,9 @@ def table(arrays: Iterable[Array]) -> Array:
 
 def load(artifact: Artifact) -> tuple[Any, int, int | None]:
     """(what keeps the code alive, address of `step`, address of `epoch` or None)."""
-    has_epoch = artifact.layout is not None
+    has_epoch = artifact.description.layout is not None
     if LINKED:
-        library = ctypes.CDLL(str(artifact.path))
+        library = ctypes.CDLL(artifact.file)
         found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
         return library, found[0] or 0, found[1] if has_epoch else None
     engine = load_object(artifact.path.read_bytes())
