@@ -190,6 +190,17 @@ class Function:
             self.scalars[name].set(number)
         return self
 
+    @property
+    def threads(self) -> int:
+        """The most threads a call uses: all processors of this process, or GRAPHC_THREADS, and fewer where that is
+        quicker. Set a number to use just as many, None to go back. The results are the same bits for any number.
+        """
+        return self.runner.threads
+
+    @threads.setter
+    def threads(self, number: int | None) -> None:
+        self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
+
     def write_scalars(self) -> None:
         for number, known in enumerate(self.scalars.values()):
             self.runner.set_scalar(number, known.number)
