@@ -1,7 +1,7 @@
 """How many threads are quicker just now: as many as there may be, or one.
 
-Whether threads pay depends on the step, on its batch and on what else the machine does; and it changes. All ways give the
-same bits, so they are tried: each a few times at first, then the slower one once in a while.
+Whether threads pay depends on the step, on its batch and on what else the machine does; and it changes. All ways give
+the same bits, so they are tried: each a few times at first, then the slower one once in a while.
 """
 
 from __future__ import annotations

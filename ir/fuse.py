@@ -30,7 +30,6 @@ from graphc.ir.ops.record import FRAMELESS
 from graphc.ir.schedule import schedule
 from graphc.ir.types import Shape, bound
 
-
 LONG_ROW = 1 << 15
 
 
