@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.backends.crew import crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
-from graphc.backends.interface import LINKED, YIELD
+from graphc.backends.interface import GIVEN, IN_PLACE, LINKED, SHUFFLED, YIELD
 from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, TensorType, evaluate, round_up
 
@@ -154,10 +154,12 @@ class Runner:
         shuffle: tuple[int, int] | None,
         batch: int,
         steps: tuple[int, int],
+        in_order: bool = False,
     ) -> tuple[int, Array]:
         """(status, totals): steps first to last over rows `order` of `data`; totals are results times batch sizes.
 
-        shuffle  (seed, epoch): first fill `order` with that permutation
+        shuffle   (seed, epoch): first fill `order` with that permutation
+        in_order  the order is that of the rows
         """
         with self.lock:
             data_table, kind_table = table(data), np.array(kinds, np.int64)
@@ -165,14 +167,15 @@ class Runner:
             pointers = (self.state_table, self.work, data_table, kind_table, order)
             before = [address(memory) for memory in pointers]
             after = [address(self.scalars), address(self.totals)]
+            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            seed, number = shuffle or (0, 0)
             for first, last in self.stretches(*steps, batch):
-                seed, number = shuffle or (0, 0)
-                numbers = (int(shuffle is not None), seed, number, len(order), batch, first, last)
+                numbers = (ordering, seed, number, len(order), batch, first, last)
                 share = partial(self.epoch_share, (*before, *numbers, *after))
                 status = self.share_out(share, ("epoch", batch), last - first)
                 if status:
                     break
-                shuffle = None
+                ordering = GIVEN if shuffle else ordering
             return status, self.totals[: len(self.results)].copy()
 
     def epoch_share(self, arguments: Sequence[int], thread: int, threads: int) -> int:
