@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.maths.templates import both, widened
+from graphc.backends.maths.templates import both
 
 # The bits of x; those of a subnormal x as if its exponent went on downwards, so that all have the normal layout.
 NORMALISED = """\
@@ -118,7 +118,7 @@ ACOSH = """\
 def acosh(x):
     t = x - real(1.0)
     far = x > real(SQUARE_ALONE)
-    y = log1p(select(far, x, t + sqrt(t * (x + real(1.0)))))
+    y = log1p(select(far, x, t + sqrt(fma(t, t, t + t))))
     return select(x >= real(1.0), select(far, y + real(LN2), y), real(nan))
 """
 
@@ -193,9 +193,9 @@ def pow(x, y):
 """
 
 FUNCTIONS = {
-    "acosh": widened(ACOSH),
-    "asinh": widened(ASINH),
-    "atanh": widened(ATANH),
+    "acosh": both(ACOSH),
+    "asinh": both(ASINH),
+    "atanh": both(ATANH),
     "log": both(LOG),
     "log10": both(LOG10),
     "log1p": both(LOG1P),

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 
 WAYS = 4
-HEAVY = 128  # operations of a round from which on it is too long to be looked past
+HEAVY = 64  # lines of a round and of what it calls from which on it is too long to be looked past: some three functions
 OFTEN = 4096  # rounds of a nest from which on it is worth a longer text
 
 _LOOP = re.compile(r"(?P<indent> *)for (?P<name>\w+) in range\((?P<bounds>.+)\):")
