@@ -263,7 +263,7 @@ FEW = 4  # lanes that are written out one by one, where what is done to each is 
 
 def has_few_lanes(nest: LoopNest) -> bool:
     """Whether sixteen lanes would mostly idle: a row of up to FEW numbers, each its own term."""
-    if nest.product is not None or not isinstance(nest.lane_extent, int) or nest.lane_extent > FEW:
+    if nest.product is not None or not isinstance(nest.lane_extent, int) or not 1 <= nest.lane_extent <= FEW:
         return False
     lanes = [term for term in nest.terms() if nest.lane in term.axes]
     return bool(nest.frame) and all(term.kind != "compute" or term.value.op.cost <= 1 for term in lanes)
