@@ -144,8 +144,22 @@ class Repetition:
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """A cut of a nest along one axis of its frame: into any number of parts, or into exactly `parts` if that is not 0.
+
+    Exactly so many where sums go across the cut: each part has its own, which are added up in order afterwards.
+    """
+
+    axis: int
+    parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition."""
+    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition.
+
+    partition  how threads share it; None: one thread does it
+    """
 
     name: str
     frame: tuple[Extent, ...]
@@ -155,6 +169,7 @@ class LoopNest:
     stash: tuple[Term, ...] = ()
     sweep: Sweep | None = None
     repetition: Repetition | None = None
+    partition: Partition | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     @property
@@ -321,7 +336,11 @@ def print_nest(nest: LoopNest) -> str:
         sweep = nest.sweep
         extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"
         return f"nest {nest.name} along {extents}: {print_buffer(sweep.source)} -> {print_buffer(sweep.target)}\n"
-    lines = [head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"]
+    head = head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"
+    if nest.partition is not None:
+        cut = f"{nest.partition.parts} parts" if nest.partition.parts else "parts"
+        head = f"{head}, cut into {cut} along axis {nest.partition.axis}"
+    lines = [head]
     for term, name in names.items():
         operands = ", ".join(names[operand] for operand in term.operands)
         level = "after" if term.late else f"axes {sorted(term.axes)} phase {term.phase}"

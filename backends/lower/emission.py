@@ -6,12 +6,15 @@ their alignment, so the text means the same for every data layout, and no instru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from llvmlite import ir
 
+from graphc.backends.lower.text import TextBuilder
 from graphc.backends.primitives import LANES, element_of, is_pointer, is_vector, tile_extents, vector_of
 
 Kinds = tuple[str, ...]
@@ -45,6 +48,7 @@ class Operation:
     emit: Emit
 
 
+@cache
 def llvm_type(kind: str) -> ir.Type:
     """The LLVM type of a kernel type, as a value and as an argument."""
     extents = tile_extents(kind)
@@ -114,30 +118,66 @@ def suffix(kind: ir.Type) -> str:
     return "f32" if isinstance(kind, ir.FloatType) else "f64"
 
 
-def call_declared(b: ir.IRBuilder, name: str, result: ir.Type, args: Sequence[ir.Value]) -> ir.CallInstr:
-    """Call a function of which the module holds only the declaration."""
+def call_declared(
+    b: ir.IRBuilder | TextBuilder,
+    name: str,
+    result: ir.Type,
+    args: Sequence[ir.Value],
+    aligned: Mapping[int, int] = MappingProxyType({}),
+) -> ir.Value:
+    """Call a function of which the module holds only the declaration.
+
+    aligned: the position of a pointer among the arguments -> the bytes it is aligned to.
+    """
+    if isinstance(b, TextBuilder):
+        return b.call_declared(name, result, args, aligned)
     function = b.module.globals.get(name)
     if function is None:
         function = ir.Function(b.module, ir.FunctionType(result, [arg.type for arg in args]), name)
-    return b.call(function, args)
+    call = b.call(function, args)
+    for position, alignment in aligned.items():
+        call.arg_attributes[position] = ir.values.ArgumentAttributes()
+        call.arg_attributes[position].align = alignment
+    return call
 
 
-def call_intrinsic(b: ir.IRBuilder, name: str, *args: ir.Value, result: ir.Type | None = None) -> ir.CallInstr:
+def call_intrinsic(b: ir.IRBuilder, name: str, *args: ir.Value, result: ir.Type | None = None) -> ir.Value:
     """Call the LLVM intrinsic `name` for the type of its first argument, which is also its result's unless given."""
     return call_declared(b, f"llvm.{name}.{suffix(args[0].type)}", result or args[0].type, args)
 
 
+class Splat(ir.Constant):
+    """One number in every lane, which LLVM reads and we write quicker than the lanes one by one."""
+
+    def __init__(self, kind: ir.VectorType, number: float) -> None:
+        super().__init__(kind, ir.Undefined)
+        self.lane = kind.element(number)
+
+    def _get_reference(self) -> str:
+        return f"splat ({self.lane})"
+
+
 def constant(kind: ir.Type, number: float) -> ir.Constant:
     """The number as a scalar, or in every lane of a vector."""
-    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+    return Splat(kind, number) if isinstance(kind, ir.VectorType) else ir.Constant(kind, number)
 
 
 def lanes(kind: ir.Type, numbers: Sequence[int]) -> ir.Constant:
-    return ir.Constant(ir.VectorType(kind, len(numbers)), list(numbers))
+    return _lanes(kind, tuple(numbers))
+
+
+@cache
+def _lanes(kind: ir.Type, numbers: tuple[int, ...]) -> ir.Constant:
+    return ir.Constant(ir.VectorType(kind, len(numbers)), numbers)
+
+
+@cache
+def vector_type(element: ir.Type) -> ir.Type:
+    return ir.VectorType(element, LANES)
 
 
 def spread(b: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
-    vector = ir.VectorType(scalar.type, LANES)
+    vector = vector_type(scalar.type)
     if isinstance(scalar, ir.Constant):
         return constant(vector, scalar.constant)
     undefined = ir.Constant(vector, ir.Undefined)
@@ -149,8 +189,13 @@ def address(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value, kind: str) -> t
     """(where the value of type `kind` starts, at element `index` of the pointer; the alignment it has in bytes)."""
     place = b.gep(pointer, [index])
     if is_vector(kind):
-        place = b.bitcast(place, memory_type(kind).as_pointer())
+        place = b.bitcast(place, _pointer_to(kind))
     return place, max(1, WIDTHS[element_of(kind)] // 8)
+
+
+@cache
+def _pointer_to(kind: str) -> ir.Type:
+    return memory_type(kind).as_pointer()
 
 
 def load(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value, kind: str) -> ir.Value:

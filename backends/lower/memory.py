@@ -56,8 +56,8 @@ def _load_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, m: ir.Va
     kind = _vector_behind(kinds)
     place, alignment = address(b, p, i, kind)
     zeros = ir.Constant(memory_type(kind), None)
-    call = call_declared(b, f"llvm.masked.load.{suffix(zeros.type)}.p0", zeros.type, [place, m, zeros])
-    return from_memory(b, _aligned(call, 0, alignment), kind)
+    name = f"llvm.masked.load.{suffix(zeros.type)}.p0"
+    return from_memory(b, call_declared(b, name, zeros.type, [place, m, zeros], {0: alignment}), kind)
 
 
 def _load_spaced(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, step: ir.Value, m: ir.Value) -> ir.Value:
@@ -109,15 +109,7 @@ def _store_spaced(
 def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, m: ir.Value) -> None:
     place, alignment = address(b, p, i, kinds[2])
     value = to_memory(b, v, kinds[2])
-    call = call_declared(b, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), [value, place, m])
-    _aligned(call, 1, alignment)
-
-
-def _aligned(call: ir.CallInstr, argument: int, alignment: int) -> ir.CallInstr:
-    """The call, telling that its pointer argument is aligned to so many bytes."""
-    call.arg_attributes[argument] = ir.values.ArgumentAttributes()
-    call.arg_attributes[argument].align = alignment
-    return call
+    call_declared(b, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), [value, place, m], {1: alignment})
 
 
 def _live(b: ir.IRBuilder, kinds: Kinds, count: ir.Value) -> ir.Value:
