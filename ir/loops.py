@@ -392,6 +392,6 @@ def verify_nest(nest: LoopNest) -> LoopNest:
         if any(store.buffer in operands for store in nest.stores):
             raise IRError(f"{nest.name}: writes what its own product reads")
     for store in nest.stores:
-        if {axis for axis, _ in store.index} != set(store.term.axes) and store.term.kind != "compute":
+        if walked_by(store.index) != store.term.axes and store.term.kind != "compute":
             raise IRError(f"{nest.name}: store of {store.term.value.op.name} does not walk the axes it varies along")
     return nest
