@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -100,11 +99,3 @@ def rounds(lanes: Sequence[Lane], count: int) -> dict[str, list[float]]:
         for each in lanes:
             found[each.name].append(each.turn())
     return found
-
-
-def spread(numbers: Sequence[float]) -> tuple[float, float, float]:
-    """(lower quartile, median, upper quartile)."""
-    if len(numbers) < 2:
-        return numbers[0], numbers[0], numbers[0]
-    low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
-    return low, middle, high
