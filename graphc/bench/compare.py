@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,11 +38,13 @@ class Process:
 
     def __post_init__(self) -> None:
         command = [self.python, "-P", str(WORKER), self.system, self.workload, *self.options]
+        # Not a pipe: one that nobody reads stops a worker that prints a lot.
+        self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.child = subprocess.Popen(
             [*command, "--spawned", str(time.monotonic())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.complaints,
             text=True,
             env={**environment(self.threads), **self.variables},
         )
@@ -52,7 +55,9 @@ class Process:
         line = self.child.stdout.readline()  # type: ignore[union-attr]
         if line:
             return json.loads(line)  # type: ignore[no-any-return]
-        words = self.child.stderr.read().strip()  # type: ignore[union-attr]
+        self.complaints.seek(0)
+        words = self.complaints.read().strip()
+        self.stop()
         raise RuntimeError(f"{self.system} on {self.workload} ended: {words or 'without a word'}")
 
     def ask(self, do: str, **given: Any) -> dict[str, Any]:
@@ -60,8 +65,8 @@ class Process:
         return self.answer()
 
     def stop(self) -> None:
-        self.child.stdin.close()  # type: ignore[union-attr]
-        self.child.wait()
+        self.child.communicate()
+        self.complaints.close()
 
 
 @dataclass(frozen=True)

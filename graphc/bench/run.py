@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    pin(options.threads)
+    with pinned(options.threads):
+        compare(options)
+    return 0
+
+
+def compare(options: argparse.Namespace) -> None:
     found = report.read(options.out)
     pythons = dict(pair.split("=", 1) for pair in options.python)
     machine = measure_machine(options.threads) if options.out else None
@@ -48,13 +54,17 @@ def run(options: argparse.Namespace) -> int:
             report.add(found, machine, measured)
             report.write(found, options.out)
         print(report.lines(measured), flush=True)
-    return 0
 
 
-def pin(threads: int) -> None:
-    """Keep this process and its workers on as many of its cores as there are threads."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[:threads])
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """This process and its workers on as many of its cores as there are threads."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def measure_machine(threads: int) -> dict[str, Any]:
