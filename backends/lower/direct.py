@@ -247,7 +247,11 @@ class _Function:
 
     def unary(self, node: ast.UnaryOp) -> Typed:
         operand = node.operand
-        if isinstance(node.op, ast.USub) and isinstance(operand, ast.Constant) and isinstance(operand.value, int | float):
+        if (
+            isinstance(node.op, ast.USub)
+            and isinstance(operand, ast.Constant)
+            and isinstance(operand.value, int | float)
+        ):
             return self.number(ast.Constant(-operand.value))
         return self.operate(_OPERATORS.get(type(node.op), ""), self.expression(node.operand))
 
