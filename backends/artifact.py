@@ -2,8 +2,7 @@
 
 An artifact is one object with the functions `step` and `epoch` (see entry.py). Its key covers the kernel texts, the
 calls between them, this machine's instruction set and the versions of everything that had a hand in it, so a second
-process with the same model loads a file and imports neither numba nor LLVM. The first one imports LLVM alone unless a
-kernel's text is one that only numba knows how to lower.
+process with the same model loads a file and imports neither numba nor LLVM.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache as remember
 from itertools import pairwise
@@ -20,66 +19,87 @@ from pathlib import Path
 from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
-from graphc.backends.entry import EpochLayout, epoch_dim, epoch_layout, write_entry
+from graphc.backends.description import Artifact, Description
+from graphc.backends.entry import epoch_layout, meeting_place, write_entry
+from graphc.backends.interface import LINKED, Arena, epoch_dim
+from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
-from graphc.backends.target import host_signature, host_tile
+from graphc.backends.target import host_tile
 from graphc.ir.graph import Graph
+from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, plan
+from graphc.ir.types import round_up
 
-FORMAT = "1"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
-LINKED = sys.platform == "linux"  # we write shared libraries for Linux; elsewhere LLVM loads the object
+FORMAT = "2"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
-    """Machine code and all that is needed to call and to explain it.
-
-    layout   None when the inputs allow no `epoch`
-    fresh    it was compiled now; otherwise it came from disk
-    seconds  spent on each part of the way: "plan", "source", "native"
-    """
+class Blueprint:
+    """What code is made from."""
 
     program: Program
     sources: tuple[Source, ...]
     entry: str
     kernels: tuple[Kernel, ...]
-    layout: EpochLayout | None
-    key: str
-    path: Path
-    fresh: bool
-    seconds: Mapping[str, float]
 
-    @property
-    def work_bytes(self) -> int:
-        return self.program.work_bytes if self.layout is None else self.layout.size
+
+def compile_traced(graph: Graph, store: Cache) -> Artifact:
+    """The artifact of a graph as it was traced."""
+    start = time.perf_counter()
+    ready = passed(graph)
+    seconds = {"passes": time.perf_counter() - start}
+    made = build(ready, store)
+    return Artifact(made.description, made.graph, made.file, made.fresh, {**seconds, **made.seconds}, made.draw)
+
+
+def passed(traced: Graph) -> Graph:
+    """The graph after all passes. What they noted about values on the way is forgotten, so that all else can go."""
+    seen: list[Graph] = []
+    graph = run_passes(traced, watch=lambda name, stage: seen.append(stage))
+    for stage in seen[:-1]:
+        for value in stage.values():
+            value.memo.clear()
+        stage.memo.clear()
+    return graph
+
+
+def draw(graph: Graph, marks: list[float] | None = None) -> Blueprint:
+    """Plan and source of a graph that went through the passes, for this machine; `marks` gets the times of both."""
+    shape = TileShape(*host_tile())
+    program = plan(graph, shape.width)
+    planned = time.perf_counter()
+    sources = tuple(source.write(nest, shape) for nest in program.walk())
+    entry, extra = write_entry(program, sources)
+    finishes = (each.finish.kernel for each in sources if each.finish is not None)
+    kernels = tuple(closure([*(each.kernel for each in sources), *finishes, *extra]))
+    if marks is not None:
+        marks += [planned, time.perf_counter()]
+    return Blueprint(program, sources, entry, kernels)
 
 
 def build(graph: Graph, store: Cache, codegen: Codegen = "auto") -> Artifact:
     """The artifact of a graph that went through the passes, for this machine; `codegen` is that of `lower`."""
-    shape, marks = TileShape(*host_tile()), [time.perf_counter()]
-    program = plan(graph, shape.width)
-    marks.append(time.perf_counter())
-    sources = tuple(source.write(nest, shape) for nest in program.walk())
-    entry, extra = write_entry(program, sources)
-    kernels = tuple(closure([*(each.kernel for each in sources), *extra]))
-    name = Cache.key(
-        FORMAT, codegen, *versions(), host_signature(), sys.platform, entry, *(describe(kernel) for kernel in kernels)
-    )
-    marks.append(time.perf_counter())
+    marks = [time.perf_counter()]
+    made = draw(graph, marks)
+    program, described = made.program, (describe(kernel) for kernel in made.kernels)
+    name = Cache.key(FORMAT, codegen, *versions(), host_signature(), sys.platform, made.entry, *described)
     path = store.path("artifact", name)
     fresh = path is None
     if path is None:
-        path = store.put("artifact", name, compile_kernels(entry, kernels, layout_exports(program), store, codegen))
+        code = compile_kernels(made.entry, made.kernels, layout_exports(program), store, codegen)
+        path = store.put("artifact", name, code)
     marks.append(time.perf_counter())
-    parts = [end - start for start, end in pairwise(marks)]
-    layout = epoch_layout(program) if epoch_dim(program) is not None else None
-    seconds = dict(zip(("plan", "source", "native"), parts, strict=True))
-    return Artifact(program, sources, entry, kernels, layout, name, path, fresh, seconds)
+    seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=True))
+    layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
+    arena = Arena(meeting_place(program), round_up(program.private_bytes), program.is_shared_out)
+    checks = tuple(check.message for check in program.checks)
+    description = Description(name, len(program.nests), arena, layout, checks)
+    return Artifact(description, program.graph, str(path), fresh, seconds, lambda: made)
 
 
 def layout_exports(program: Program) -> tuple[str, ...]:
-    return ("step",) if epoch_dim(program) is None else ("step", "epoch")
+    return ("step",) if epoch_dim(program.graph) is None else ("step", "epoch")
 
 
 def closure(kernels: Iterable[Kernel]) -> list[Kernel]:

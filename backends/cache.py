@@ -6,44 +6,52 @@ appears, is replaced and vanishes at once, for any number of processes and witho
 
 Trouble with the disk is logged and never raised: what the folder does not take goes to a private temporary folder that
 lasts as long as the process.
+
+Reading comes first in every process that starts warm, so what only writing or trouble needs is imported there, and
+files go by their names as text.
 """
 
 from __future__ import annotations
 
 import atexit
 import functools
-import hashlib
-import logging
 import os
 import re
-import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.backends.digest import sha256
+from graphc.ir.frozen import dataclass
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TRAILER_MAGIC = b"graphc\0\1"  # the last byte is the version of the trailer
-TRAILER_SIZE = len(TRAILER_MAGIC) + hashlib.sha256().digest_size
+TRAILER_SIZE = len(TRAILER_MAGIC) + sha256().digest_size
 ENTRY_NAME = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<kind>[a-z0-9_-]+)")
 UNFINISHED_PREFIX = ".unfinished-"
 UNFINISHED_LIFETIME = 3600.0  # seconds; an unfinished file that old was left by a writer that died
 DEFAULT_LIMIT = 1 << 30  # bytes
 EVICTION_TARGET = 0.9  # of the limit, so that evicting is rare
 
-log = logging.getLogger("graphc.cache")
+
+def warn(message: str, *details: object) -> None:
+    import logging
+
+    logging.getLogger("graphc.cache").warning(message, *details)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file of the cache: `size` in bytes on disk, last `used` in seconds since the epoch."""
 
     kind: str
     key: str
-    path: Path
+    path: str
     size: int
     used: float
 
@@ -55,18 +63,17 @@ class Cache:
     code that will run. When a put makes the store too large, the entries unused for longest are removed.
     """
 
-    def __init__(self, folder: Path | None, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
-        self.folder = folder if folder and _prepare(folder) else None
-        self._private_folder: Path | None = (
-            None  # made when `folder` does not take a payload, and written to from then on
-        )
+        self.folder = os.fspath(folder) if folder and _prepare(os.fspath(folder)) else None
+        # Made when `folder` does not take a payload, and written to from then on.
+        self._private_folder: str | None = None
         self._written_size: int | None = None  # bytes in the folder that is written to, None before the first look
 
     @staticmethod
     def key(*parts: str | bytes) -> str:
         """The sha256, in hexadecimal, of the sequence of parts; parts that are split or shifted give another key."""
-        digest = hashlib.sha256()
+        digest = sha256()
         for part in parts:
             tag, content = (b"s", part.encode("utf-8", "surrogatepass")) if isinstance(part, str) else (b"b", part)
             digest.update(b"%s%d:" % (tag, len(content)))
@@ -78,19 +85,29 @@ class Cache:
         found = self._find(kind, key)
         return found[1] if found else None
 
-    def path(self, kind: str, key: str) -> Path | None:
+    def file(self, kind: str, key: str) -> str | None:
         """The file of an entry, just verified, which begins with the payload; None when there is none."""
         found = self._find(kind, key)
         return found[0] if found else None
 
+    def path(self, kind: str, key: str) -> Path | None:
+        """The same as a Path."""
+        from pathlib import Path
+
+        found = self.file(kind, key)
+        return Path(found) if found else None
+
     def put(self, kind: str, key: str, payload: bytes) -> Path:
         """Keep `payload` in place of what was there, and return its file; it does not exist if no disk takes it."""
+        from pathlib import Path
+
         name = _file_name(kind, key)
         for folder in self._writable_folders():
-            if _write(folder / name, payload):
-                self._bound(folder / name, len(payload) + TRAILER_SIZE)
-                return folder / name
-        return (self.folder or Path(os.devnull)) / name
+            path = os.path.join(folder, name)
+            if _write(path, payload):
+                self._bound(path, len(payload) + TRAILER_SIZE)
+                return Path(path)
+        return Path(self.folder or os.devnull, name)
 
     def entries(self) -> list[Entry]:
         """All entries, those unused for longest first."""
@@ -106,11 +123,11 @@ class Cache:
             _remove(entry.path)
         self._written_size = None
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> list[str]:
         """Where entries are, the latest ones first."""
         return [folder for folder in (self._private_folder, self.folder) if folder]
 
-    def _writable_folders(self) -> Iterator[Path]:
+    def _writable_folders(self) -> Iterator[str]:
         """The folder; then, if the caller asks for another one, a private one that is the only one from then on."""
         if self.folder and not self._private_folder and _prepare(self.folder):
             yield self.folder
@@ -119,23 +136,24 @@ class Cache:
         if self._private_folder:
             yield self._private_folder
 
-    def _find(self, kind: str, key: str) -> tuple[Path, bytes] | None:
+    def _find(self, kind: str, key: str) -> tuple[str, bytes] | None:
         name = _file_name(kind, key)
         for folder in self._folders():
-            payload = _read(folder / name)
+            path = os.path.join(folder, name)
+            payload = _read(path)
             if payload is not None:
-                return folder / name, payload
+                return path, payload
         return None
 
-    def _bound(self, written: Path, size: int) -> None:
+    def _bound(self, written: str, size: int) -> None:
         """Evict if `written`, of `size` bytes, makes its folder too large.
 
         The folder is listed at the first put and when the running total says that it is full. What other processes put
         meanwhile is seen only then, so for a while the limit can be passed by as much as they write.
         """
         if self._written_size is None:
-            _remove_abandoned(written.parent)
-            self._written_size = sum(entry.size for entry in _entries(written.parent))
+            _remove_abandoned(os.path.dirname(written))
+            self._written_size = sum(entry.size for entry in _entries(os.path.dirname(written)))
         else:
             self._written_size += size
         if self._written_size > self.limit:
@@ -151,106 +169,115 @@ def default_cache() -> Cache:
     setting = os.environ.get("GRAPHC_CACHE_DIR", "")
     if setting.lower() == "off":
         return _cache_in(None)
-    try:
-        return _cache_in(Path(setting).expanduser().absolute() if setting else _user_cache_folder())
-    except RuntimeError as error:  # no home folder
-        log.warning("nothing is kept beyond this process: %s; set GRAPHC_CACHE_DIR to a folder", error)
+    folder = os.path.expanduser(setting) if setting else _user_cache_folder()
+    if folder.startswith("~"):
+        warn("nothing is kept beyond this process: there is no home folder; set GRAPHC_CACHE_DIR to a folder")
         return _cache_in(None)
+    return _cache_in(os.path.abspath(folder))
 
 
 @functools.cache
-def _cache_in(folder: Path | None) -> Cache:
+def _cache_in(folder: str | None) -> Cache:
     return Cache(folder)
 
 
-def _user_cache_folder() -> Path:
+def _user_cache_folder() -> str:
+    """It starts with "~" where nobody knows the home folder."""
+    home = os.path.expanduser("~")
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "graphc" / "Cache"
+        return os.path.join(os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local"), "graphc", "Cache")
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "graphc"
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (configured if configured.is_absolute() else Path.home() / ".cache") / "graphc"
+        return os.path.join(home, "Library", "Caches", "graphc")
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    return os.path.join(configured if os.path.isabs(configured) else os.path.join(home, ".cache"), "graphc")
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
-def _prepare(folder: Path) -> bool:
+def _prepare(folder: str) -> bool:
     """Make `folder` if need be; whether it can be trusted."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.path.isdir(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         danger = _danger(folder)
     except OSError as error:
         danger = str(error)
     if danger:
-        log.warning("cache folder %s is not used: %s; mend this or set GRAPHC_CACHE_DIR", folder, danger)
+        warn("cache folder %s is not used: %s; mend this or set GRAPHC_CACHE_DIR", folder, danger)
     return not danger
 
 
-def _danger(folder: Path) -> str:
+def _danger(folder: str) -> str:
     """Why someone else could place files in `folder`; empty if nobody can."""
     if os.name != "posix":
         return ""  # access lists guard the user's own folders
-    status = folder.stat()
-    if {status.st_uid, folder.lstat().st_uid} - {os.geteuid(), 0}:
+    status = os.stat(folder)
+    if {status.st_uid, os.lstat(folder).st_uid} - {os.geteuid(), 0}:
         return f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"others can write to it (mode {stat.S_IMODE(status.st_mode):o}, at most 755 is safe)"
-    for parent in folder.resolve().parents:
-        mode = parent.stat().st_mode
+    parent = os.path.realpath(folder)
+    while parent != os.path.dirname(parent):
+        parent = os.path.dirname(parent)
+        mode = os.stat(parent).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return f"anyone can replace it, since {parent} has mode {stat.S_IMODE(mode):o}"
     return ""
 
 
-def _make_private_folder() -> Path | None:
+def _make_private_folder() -> str | None:
+    import tempfile
+
     try:
-        folder = Path(tempfile.mkdtemp(prefix="graphc-"))
+        folder = tempfile.mkdtemp(prefix="graphc-")
     except OSError as error:
-        log.warning("nothing can be cached, not even in a temporary folder: %s", error)
+        warn("nothing can be cached, not even in a temporary folder: %s", error)
         return None
     atexit.register(_remove_folder, folder, os.getpid())
     return folder
 
 
-def _remove_folder(folder: Path, owner: int) -> None:
+def _remove_folder(folder: str, owner: int) -> None:
     """Remove the temporary folder of process `owner`; its forked children also get here and must leave it."""
+    import shutil
+
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _entries(folder: Path) -> Iterator[Entry]:
+def _entries(folder: str) -> Iterator[Entry]:
     for item in _items(folder):
         name = ENTRY_NAME.fullmatch(item.name)
         if not name:
             continue
         with suppress(OSError):  # another process may have removed it
             status = item.stat(follow_symlinks=False)
-            yield Entry(name["kind"], name["key"], folder / item.name, status.st_size, status.st_mtime)
+            yield Entry(name["kind"], name["key"], item.path, status.st_size, status.st_mtime)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _remove_abandoned(folder: str) -> None:
     """Remove what writers that died left behind."""
     for item in _items(folder):
         if not item.name.startswith(UNFINISHED_PREFIX):
             continue
         with suppress(OSError):
             if time.time() - item.stat(follow_symlinks=False).st_mtime > UNFINISHED_LIFETIME:
-                _remove(folder / item.name)
+                _remove(item.path)
 
 
-def _items(folder: Path) -> list[os.DirEntry[str]]:
+def _items(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as items:
             return list(items)
     except OSError as error:
-        log.warning("cannot list the cache folder: %s", error)
+        warn("cannot list the cache folder: %s", error)
         return []
 
 
-def _evict(written: Path, target: int) -> int:
+def _evict(written: str, target: int) -> int:
     """Remove entries beside `written`, those unused for longest first, down to `target` bytes; return what is left."""
-    entries = sorted(_entries(written.parent), key=lambda entry: entry.used)
+    entries = sorted(_entries(os.path.dirname(written)), key=lambda entry: entry.used)
     size = sum(entry.size for entry in entries)
     for entry in entries:
         if size <= target:
@@ -273,37 +300,40 @@ def _file_name(kind: str, key: str) -> str:
     return name
 
 
-def _write(path: Path, payload: bytes) -> bool:
+def _write(path: str, payload: bytes) -> bool:
     """Write an entry so that others see all of it or nothing; whether that succeeded."""
+    import tempfile
+
     unfinished = None
     try:
-        descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=path.parent)
+        descriptor, unfinished = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=os.path.dirname(path))
         with open(descriptor, "wb") as file:
             file.write(payload)
-            file.write(TRAILER_MAGIC + hashlib.sha256(payload).digest())
+            file.write(TRAILER_MAGIC + sha256(payload).digest())
             file.flush()
             os.fsync(descriptor)
         os.replace(unfinished, path)
     except OSError as error:
-        log.warning("cannot write to the cache: %s", error)
+        warn("cannot write to the cache: %s", error)
         if unfinished:
-            _remove(Path(unfinished))
+            _remove(unfinished)
         return False
     return True
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: str) -> bytes | None:
     """The payload in `path`, None when it is missing, unreadable, or damaged: then the file is removed."""
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            content = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
-        log.warning("cannot read from the cache: %s", error)
+        warn("cannot read from the cache: %s", error)
         return None
     payload = content[:-TRAILER_SIZE]
-    if content[len(payload) :] != TRAILER_MAGIC + hashlib.sha256(payload).digest():
-        log.warning("damaged cache entry %s is dropped", path)
+    if content[len(payload) :] != TRAILER_MAGIC + sha256(payload).digest():
+        warn("damaged cache entry %s is dropped", path)
         _remove(path)
         return None
     with suppress(OSError):
@@ -311,10 +341,12 @@ def _read(path: Path) -> bytes | None:
     return payload
 
 
-def _remove(path: Path) -> bool:
+def _remove(path: str) -> bool:
     try:
-        path.unlink(missing_ok=True)
+        os.unlink(path)
+    except FileNotFoundError:
+        return True
     except OSError as error:
-        log.warning("cannot remove from the cache: %s", error)
+        warn("cannot remove from the cache: %s", error)
         return False
     return True

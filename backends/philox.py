@@ -10,27 +10,31 @@ from graphc.ir.random import HALF, KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 
 @cache
 def random_bits(kind: str) -> Kernel:
-    """(element, stream, call, seed) -> 32 bits; all of `kind`: "i64" or "i64x16"."""
+    """(element, stream, call, seed) -> 32 bits; all of `kind`: "i64" or "i64x16".
+
+    Words are the lower halves of their numbers, whose upper halves are left as they come: each is masked where it is
+    multiplied, which is what a machine's multiplication of 32-bit halves does by itself.
+    """
     number = "spread" if is_vector(kind) else "i64"
     text = f"""def random_bits(element, stream, call, seed):
     low = {number}({MASK})
     half = {number}({HALF})
-    a = element & low
-    b = stream & low
-    c = call & low
-    d = (call >> half) & low
-    key_a = seed & low
-    key_b = (seed >> half) & low
+    a = element
+    b = stream
+    c = call
+    d = call >> half
+    key_a = seed
+    key_b = seed >> half
     for turn in range({ROUNDS}):
-        first = a * {number}({MULTIPLIERS[0]})
-        second = c * {number}({MULTIPLIERS[1]})
-        a = ((second >> half) & low) ^ b ^ key_a
-        b = second & low
-        c = ((first >> half) & low) ^ d ^ key_b
-        d = first & low
-        key_a = (key_a + {number}({KEY_STEPS[0]})) & low
-        key_b = (key_b + {number}({KEY_STEPS[1]})) & low
-    return a
+        first = (a & low) * {number}({MULTIPLIERS[0]})
+        second = (c & low) * {number}({MULTIPLIERS[1]})
+        a = (second >> half) ^ b ^ key_a
+        b = second
+        c = (first >> half) ^ d ^ key_b
+        d = first
+        key_a = key_a + {number}({KEY_STEPS[0]})
+        key_b = key_b + {number}({KEY_STEPS[1]})
+    return a & low
 """
     parameters = tuple((name, kind) for name in ("element", "stream", "call", "seed"))
     return Kernel(f"random_bits_{kind}", text, parameters, returns=kind)

@@ -88,3 +88,12 @@ def move(dtype: str) -> Kernel:
         store(out, k, load(x, k))
 """
     return Kernel(name, text, (("out", f"{dtype}*"), ("x", f"{dtype}*"), ("count", "i64")))
+
+
+def clear(dtype: str) -> Kernel:
+    """out[begin : end] = 0."""
+    text = f"""def clear_{dtype}(out, begin, end):
+    for k in range(begin, end):
+        store(out, k, {constant(0, dtype)})
+"""
+    return Kernel(f"clear_{dtype}", text, (("out", f"{dtype}*"), ("begin", "i64"), ("end", "i64")))

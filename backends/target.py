@@ -1,23 +1,21 @@
 """LLVM IR to object code for a named machine.
 
 `build` links kernel modules, optimises them with the machine's own cost model and emits one position-independent
-object that needs nothing from outside. llvmlite is imported when something is built, not before: a warm start only
-asks for `host_signature()`.
+object that needs nothing from outside.
 """
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from graphc.backends.elf import MAGIC as ELF_MAGIC
 from graphc.backends.elf import read_object
+from graphc.backends.machine import processor_lines
 
 
 class BuildError(Exception):
@@ -30,6 +28,7 @@ class Target:
 
     triple, cpu, features: LLVM's names. tile_rows x tile_vectors: the largest register tile of f32x16 vectors that
     stays in registers. has_fma: without it `fma` rounds twice, so results belong to a second family of bits.
+    spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
     """
 
     name: str
@@ -39,15 +38,17 @@ class Target:
     tile_rows: int
     tile_vectors: int
     has_fma: bool = True
+    spin_hint: str = ""
 
 
 # Processors that support AVX-512 mostly ask LLVM for 256-bit vectors; kernels spell 512-bit ones out.
 _WIDE_VECTORS = "-prefer-256-bit"
 
-X86_64_V2 = Target("x86-64-v2", "x86_64-unknown-linux-gnu", "x86-64-v2", "", 2, 1, has_fma=False)
-X86_64_V3 = Target("x86-64-v3", "x86_64-unknown-linux-gnu", "x86-64-v3", "", 6, 1)
-X86_64_V4 = Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", _WIDE_VECTORS, 14, 2)
-AARCH64 = Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "", 6, 1)
+_PAUSE = "llvm.x86.sse2.pause()"
+X86_64_V2 = Target("x86-64-v2", "x86_64-unknown-linux-gnu", "x86-64-v2", "", 2, 1, False, _PAUSE)
+X86_64_V3 = Target("x86-64-v3", "x86_64-unknown-linux-gnu", "x86-64-v3", "", 6, 1, True, _PAUSE)
+X86_64_V4 = Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", _WIDE_VECTORS, 14, 2, True, _PAUSE)
+AARCH64 = Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "", 6, 1, True, "llvm.aarch64.hint(i32 1)")
 TARGETS = {target.name: target for target in (X86_64_V2, X86_64_V3, X86_64_V4, AARCH64)}
 
 
@@ -72,36 +73,19 @@ def host() -> Target:
         shape.tile_rows,
         shape.tile_vectors,
         shape.has_fma,
+        shape.spin_hint,
     )
 
 
 @cache
 def host_tile() -> tuple[int, int]:
     """Rows and vectors of this machine's register tile, without asking LLVM where the system says enough."""
-    flags = {flag for line in _processor_lines() if line.startswith("flags") for flag in line.split()}
+    flags = {flag for line in processor_lines() if line.startswith("flags") for flag in line.split()}
     if not flags:
         target = host()
     else:
         target = X86_64_V4 if "avx512f" in flags else X86_64_V3 if "fma" in flags else X86_64_V2
     return target.tile_rows, target.tile_vectors
-
-
-@cache
-def host_signature() -> str:
-    """A name for this machine's instruction set: equal signatures can run each other's `host()` objects."""
-    described = [platform.system(), *(_processor_lines() or [platform.processor()])]
-    return f"{platform.machine().lower()}-{hashlib.sha256(repr(described).encode()).hexdigest()[:16]}"
-
-
-_PROCESSOR_KEYS = {"vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer", "CPU part"}
-
-
-def _processor_lines(path: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """What Linux says about the kinds of processors in the machine; nothing on other systems."""
-    if not path.exists():
-        return []
-    lines = path.read_text(errors="replace").splitlines()
-    return sorted({line for line in lines if line.partition(":")[0].strip() in _PROCESSOR_KEYS})
 
 
 def build(modules: Sequence[str], exports: Sequence[str], target: Target) -> bytes:
@@ -159,7 +143,8 @@ def _link(modules: Sequence[str], target: Target, machine: Any) -> Any:
 
     header = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     try:
-        module = llvm.parse_assembly(header + _for_target(_joined(modules), target))
+        texts = [*modules, _spin_hint(target)]
+        module = llvm.parse_assembly(header + _for_target(_joined(texts), target))
         module.verify()
     except RuntimeError as error:
         raise BuildError(f"LLVM refuses the modules for {target.name}: {error}") from error
@@ -182,6 +167,15 @@ def _joined(modules: Sequence[str]) -> str:
         return found[0]
 
     return _DECLARATION.sub(once, text)
+
+
+def _spin_hint(target: Target) -> str:
+    """The function kernels call in a loop that waits."""
+    body = f"  call void @{target.spin_hint}\n" if target.spin_hint else ""
+    name, _, arguments = target.spin_hint.partition("(")
+    kinds = "i32" if arguments.startswith("i32") else ""
+    declared = f"declare void @{name}({kinds})\n" if name else ""
+    return f"{declared}define void @spin_hint() alwaysinline nounwind {{\n{body}  ret void\n}}\n"
 
 
 _FMA = re.compile(r"@llvm\.fma\b")

@@ -4,10 +4,8 @@ import graphc as gx
 from graphc import nn, optim, data, datasets
 """
 
-from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, plots, train
-from graphc.checkpoint import load, save
-from graphc.control import cond, scan
-from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
+from typing import TYPE_CHECKING
+
 from graphc.errors import (
     ArgumentError,
     BatchError,
@@ -23,9 +21,7 @@ from graphc.errors import (
     TraceError,
 )
 from graphc.function import Function
-from graphc.functional import *
-from graphc.generator import get_rng_state, manual_seed, set_rng_state
-from graphc.show import to_networkx
+from graphc.later import imports_above
 from graphc.step import eval_step, function, predict_step, step, train_step
 from graphc.tensor import (
     Parameter,
@@ -44,6 +40,17 @@ from graphc.tensor import (
     scalar,
     u8,
 )
-from graphc.train import Callback, Checkpoint, EarlyStopping, History, LearningRateSchedule, evaluate, fit, predict
+
+if TYPE_CHECKING:
+    from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, plots, train
+    from graphc.checkpoint import load, save
+    from graphc.control import cond, scan
+    from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
+    from graphc.functional import *
+    from graphc.generator import get_rng_state, manual_seed, set_rng_state
+    from graphc.show import to_networkx
+    from graphc.train import Callback, Checkpoint, EarlyStopping, History, LearningRateSchedule, evaluate, fit, predict
+else:
+    __getattr__, __dir__ = imports_above(__name__)
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: `python -m graphc show | compile | cache | doctor`."""
+"""The command line: `python -m graphc show | compile | cache | doctor | bench`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.bench import run as bench
 from graphc.errors import GraphcError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     cache.set_defaults(run=show_cache)
     doctor = commands.add_parser("doctor", help="check this machine: versions, processor, cache, a test compile")
     doctor.set_defaults(run=check_machine)
+    comparing = commands.add_parser("bench", help="time the ten workloads, turn by turn with the peers that are there")
+    bench.add_options(comparing)
     return top
 
 

@@ -1,27 +1,20 @@
 """Errors for users: what is wrong, the line of theirs that says it, and how to mend it, in at most eight lines.
 
-An uncaught one shows its own text and the user's frames, none of this package's; so does an error of Python's own that
-comes through this package. `GRAPHC_TRACEBACK=full` shows all.
+An uncaught one is shown by graphc.report.
 """
 
 from __future__ import annotations
 
 import linecache
 import os
-import reprlib
 import sys
-import sysconfig
-import traceback
 from collections.abc import Iterable
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, ClassVar
 
 from graphc.ir.graph import PACKAGE, Origin
 
 MOST_LINES = 8
-RED, PLAIN = "\x1b[1;31m", "\x1b[0m"
-INSTALLED = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class GraphcError(Exception):
@@ -55,6 +48,8 @@ class GraphcError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython and notebooks show instead of their own traceback."""
+        from graphc.report import report
+
         return report(self).splitlines()
 
 
@@ -133,10 +128,9 @@ def _character(line: str, column: int | None) -> int:
 
 def shown_file(file: str) -> str:
     """The name a user knows a source file by: a notebook's cell, or a path, relative below the working folder."""
-    path = Path(file)
-    if path.parent.name.startswith("ipykernel_") or file.startswith("<ipython"):
+    if os.path.basename(os.path.dirname(file)).startswith("ipykernel_") or file.startswith("<ipython"):
         return _cell_name(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+    return file.removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def shell() -> Any:
@@ -149,72 +143,11 @@ def _cell_name(file: str) -> str:
     return " ".join(name) if name else "<cell>"
 
 
-def report(error: Exception, colour: bool = False) -> str:
-    """The text for an error nobody caught: the frames of the user's code, then the error's own lines.
-
-    An error of Python's own that came up in this package gets the call of the user that led to it.
-    """
-    if os.environ.get("GRAPHC_TRACEBACK") == "full":
-        return "".join(traceback.format_exception(error)).rstrip()
-    trace = error.__traceback__
-    known = zip(traceback.extract_tb(trace), traceback.walk_tb(trace))
-    frames = traceback.StackSummary.from_list([summary for summary, (frame, _) in known if _is_users(frame)])
-    origin = error.origin if isinstance(error, GraphcError) else None
-    if origin and frames and (frames[-1].filename, frames[-1].lineno) == (origin.file, origin.line):
-        frames.pop()  # the error's own lines show it
-    header = ["Traceback (most recent call last):"] if frames else []
-    calls = "".join(frames.format())
-    for file in {frame.filename for frame in frames}:
-        calls = calls.replace(f'File "{file}"', f'File "{shown_file(file)}"')
-    if isinstance(error, GraphcError):
-        lines = [f"{PACKAGE}.{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
-    else:
-        lines = [*"".join(traceback.format_exception_only(error)).splitlines(), *_entry(error)]
-    text = "\n".join([*header, *calls.splitlines(), *lines])
-    return _coloured(text, type(error).__name__) if colour else text
-
-
-def _entry(error: Exception) -> list[str]:
-    """Which call with which arguments led into this package, if the error came up in there."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    users = [number for number, frame in enumerate(frames) if _is_users(frame)]
-    inside = frames[users[-1] + 1 :] if users else frames
-    if not any(_is_ours(frame) for frame in inside):
-        return []
-    code, found = inside[0].f_code, inside[0].f_locals
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    given = [f"{name}={reprlib.repr(found[name])}" for name in names if name in found and name not in ("self", "cls")]
-    title = code.co_qualname.removesuffix(".__init__")
-    return [f"  in {title}({', '.join(given)})", f"  GRAPHC_TRACEBACK=full shows where in {PACKAGE} it came up"]
-
-
-def _passes_through(trace: TracebackType | None) -> bool:
-    return any(_is_ours(frame) for frame, _ in traceback.walk_tb(trace))
-
-
-def _is_ours(frame: FrameType) -> bool:
-    name: str = frame.f_globals.get("__name__", "")
-    return name.partition(".")[0] == PACKAGE
-
-
-def _is_users(frame: FrameType) -> bool:
-    return not _is_ours(frame) and not frame.f_code.co_filename.startswith(("<frozen", *INSTALLED))
-
-
-def _coloured(text: str, name: str) -> str:
-    title = f"{PACKAGE}.{name}:"
-    lines = text.replace(title, f"{RED}{title}{PLAIN}", 1).splitlines()
-    return "\n".join(f"{RED}{line}{PLAIN}" if line.lstrip().startswith("^") else line for line in lines)
-
-
 def show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook`: errors of this package or through it in short, all others as Python shows them."""
-    chained = error.__cause__ or (error.__context__ and not error.__suppress_context__)
-    ours = isinstance(error, GraphcError) or (_passes_through(trace) and not chained)
-    if not isinstance(error, Exception) or not ours:
-        return sys.__excepthook__(kind, error, trace)
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    print(report(error, colour), file=sys.stderr)
+    """`sys.excepthook`: what shows errors is imported when there is one."""
+    from graphc.report import show
+
+    show(kind, error, trace)
 
 
 if sys.excepthook is sys.__excepthook__:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import gc
-import logging
 import re
-import time
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from graphc import explain, generator, show
+from graphc import generator
 from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
-from graphc.backends import artifact as artifacts
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
-from graphc.backends.entry import CHECKS, epoch_dim
+from graphc.backends.description import obtain
+from graphc.backends.interface import CHECKS, epoch_dim
 from graphc.backends.runtime import Runner
 from graphc.errors import (
     BatchError,
@@ -33,15 +32,14 @@ from graphc.errors import (
     describe,
 )
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
-from graphc.ir.passes import run_passes
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
 
-LOG = logging.getLogger("graphc")
 NOT_FINITE = "{name} is not finite"
 
 
@@ -96,13 +94,14 @@ class Function:
         # Several parameters lie in one block of memory, so there are few.
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
-        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.artifact.program))
+        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.traced))
         self.figures = plan.figures
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
         self.record = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.__name__ = self.name
-        LOG.info("%s: %s", self.name, self.compiled)
+        if "logging" in sys.modules:  # nobody listens who has not imported it
+            sys.modules["logging"].getLogger("graphc").info("%s: %s", self.name, self.compiled)
 
     def compile(self, plan: Plan) -> None:
         """From what was traced to loaded code."""
@@ -113,30 +112,19 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            start = time.perf_counter()
-            graph = self.passed()
-            passed = time.perf_counter() - start
-            self.artifact = artifacts.build(graph, default_cache())
-            self.seconds = {"passes": passed, **self.artifact.seconds}
+            self.artifact = obtain(traced, default_cache())
+            self.seconds = self.artifact.seconds
             self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
         except GraphcError:
             raise
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
-    def passed(self) -> Graph:
-        """The graph after all passes. What they noted about values on the way is forgotten, so that all else can go."""
-        seen: list[Graph] = []
-        graph = run_passes(self.traced, watch=lambda name, stage: seen.append(stage))
-        for stage in seen[:-1]:
-            for value in stage.values():
-                value.memo.clear()
-            stage.memo.clear()
-        return graph
-
     @property
     def stages(self) -> dict[str, Graph]:
         """The graph as it was traced and after each pass, by the pass's name; computed anew every time."""
+        from graphc.ir.passes import run_passes
+
         found: dict[str, Graph] = {}
         run_passes(self.traced, watch=found.__setitem__)
         return found
@@ -202,6 +190,17 @@ class Function:
             self.scalars[name].set(number)
         return self
 
+    @property
+    def threads(self) -> int:
+        """The most threads a call uses: all processors of this process, or GRAPHC_THREADS, and fewer where that is
+        quicker. Set a number to use just as many, None to go back. The results are the same bits for any number.
+        """
+        return self.runner.threads
+
+    @threads.setter
+    def threads(self, number: int | None) -> None:
+        self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
+
     def write_scalars(self) -> None:
         for number, known in enumerate(self.scalars.values()):
             self.runner.set_scalar(number, known.number)
@@ -219,13 +218,14 @@ class Function:
             check_function("progress", progress, takes=2)
         check_whole("slices", slices, 1)
         arrays = getattr(loader.dataset, "arrays", None)
-        if self.artifact.layout is None or arrays is None or len(arrays) != len(self.inputs):
+        if self.artifact.description.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
-        sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        fitted = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        kinds, sources = [kind for _, kind in fitted], [self.apart(array) for array, _ in fitted]
         self.check_ranges(arrays)
         if self.figures or any(bound(tensor_type.count) > 1 for _, tensor_type in self.runner.results):
             return self.epoch_of_batches(loader, progress)
-        most = self.artifact.program.graph.dims[0].max
+        most = self.runner.dims[0].max
         if loader.batch_size > most:
             raise BatchError(
                 f"{self.name} was compiled for batches up to {most}, the loader gives {loader.batch_size}",
@@ -241,9 +241,8 @@ class Function:
         totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
         for start, stop in pairwise(np.unique(marks)):
             self.write_scalars()
-            kinds = [kind for _, kind in sources]
-            part = (int(start), int(stop))
-            status, partial = self.runner.epoch([a for a, _ in sources], kinds, order, shuffle, loader.batch_size, part)
+            part, in_order = (int(start), int(stop)), not loader.shuffle
+            status, partial = self.runner.epoch(sources, kinds, order, shuffle, loader.batch_size, part, in_order)
             if status:
                 self.fail_in_epoch(status, arrays, order, loader.batch_size)
             totals, shuffle = totals + partial, None
@@ -269,18 +268,18 @@ class Function:
     # -- checks that failed
 
     def fail(self, status: int, arrays: Sequence[Any], place: str) -> None:
-        check = self.artifact.program.checks[status % CHECKS - 1]
-        ranges = [value for value in self.ranges if value.attrs["message"] == check.message]
+        message = self.artifact.description.checks[status % CHECKS - 1]
+        ranges = [value for value in self.ranges if value.attrs["message"] == message]
         named = dict(zip((each.attrs["name"] for each in self.inputs), arrays, strict=True))
         named |= {name: parameter.numpy() for name, parameter in self.parameters.items()}
         named |= {name: known.number for name, known in self.scalars.items()}
         for value in ranges:
             probe = replace(self.traced, outputs=(Output("result", "found", value.operands[0]),))
             self.report_range(value, reference.run(probe, named)["found"], place)
-        if not check.message.endswith(NOT_FINITE.format(name="")):
-            raise LabelError(f"{check.message}, and one computed in a loop does not{place}", user_origin())
+        if not message.endswith(NOT_FINITE.format(name="")):
+            raise LabelError(f"{message}, and one computed in a loop does not{place}", user_origin())
         advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
-        raise NumericsError(f"{self.name}: {check.message}{place}", user_origin(), advice)
+        raise NumericsError(f"{self.name}: {message}{place}", user_origin(), advice)
 
     def report_range(self, value: Value, found: np.ndarray[Any, Any], place: str = "") -> None:
         """LabelError for the first number outside of its range; nothing when all are inside."""
@@ -325,16 +324,16 @@ class Function:
         """Put a state_dict back. Raises CheckpointError, before anything changes, when names or shapes differ."""
         load_named(self.parameters, state, self.name)
 
-    # -- looking
+    # -- looking, which imports the compiler
 
     @property
     def compiled(self) -> str:
         """One line: kernels, arena bytes, and how long the compiler took."""
         kind = "compiled" if self.artifact.fresh else "loaded"
-        program = self.artifact.program
+        described = self.artifact.description
         return (
-            f"{kind} {len(program.nests)} kernels in {sum(self.seconds.values()):.2f} s, "
-            f"state {program.state_bytes:,} bytes, arena {self.artifact.work_bytes:,} bytes"
+            f"{kind} {described.kernels} kernels in {sum(self.seconds.values()):.2f} s, "
+            f"state {self.traced.state_bytes:,} bytes, arena {described.work_bytes:,} bytes"
         )
 
     def __repr__(self) -> str:
@@ -343,6 +342,8 @@ class Function:
 
     def text(self, level: str = "graph") -> str:
         """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"."""
+        from graphc import show
+
         return show.text(self, level)
 
     def explain(self, name: str | None = None) -> str:
@@ -350,21 +351,31 @@ class Function:
 
         name  of a result, an input, a parameter or a scalar; TraceError for any other
         """
+        from graphc import explain
+
         return explain.explain(self, name)
 
     def source(self) -> str:
         """The kernel source, with a comment over each kernel: which values, from which of your lines."""
+        from graphc import show
+
         return show.source(self)
 
     def summary(self) -> str:
+        from graphc import show
+
         return show.summary(self)
 
     def to_dot(self, path: Any = None, level: str = "graph") -> str:
         """Its graph in the DOT language, written to `path` if one is given; level "graph" or "kernels"."""
+        from graphc import show
+
         return show.to_dot(self, path, level)
 
     def to_svg(self, path: Any = None) -> str:
         """A drawing of its kernels, written to `path` if one is given."""
+        from graphc import show
+
         return show.to_svg(self, path)
 
     def _repr_svg_(self) -> str:
@@ -372,10 +383,14 @@ class Function:
 
     def llvm(self) -> str:
         """Optimised LLVM IR."""
+        from graphc import show
+
         return show.llvm(self)
 
     def assembly(self) -> str:
         """Machine code as text."""
+        from graphc import show
+
         return show.assembly(self)
 
 

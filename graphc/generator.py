@@ -8,7 +8,9 @@ and the same calls give the same numbers for any number of threads, one by one o
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,17 @@ from graphc.settings import check_whole, shown
 from graphc.tensor import Parameter, stretch
 from graphc.tensor.placing import positions
 
-initial = np.random.Generator(np.random.Philox())  # of initial values and of seeds that nobody named
-state = Parameter(np.array([initial.integers(2**63), 0]), "random_state", requires_grad=False)  # seed, calls
+# Seed and calls.
+state = Parameter(np.array([int.from_bytes(os.urandom(8)) >> 1, 0]), "random_state", requires_grad=False)
 state.storage.in_block = True  # it outlives every function, so it must not keep the memory of one
 
 NUMBERS = ("buffer_pos", "has_uint32", "uinteger")  # of the state of NumPy's Philox, behind its arrays
+
+
+@cache
+def initial() -> np.random.Generator:
+    """What gives initial values, and seeds that nobody named."""
+    return np.random.Generator(np.random.Philox())
 
 
 class Draw:
@@ -49,18 +57,18 @@ def manual_seed(seed: int) -> None:
     Equal seeds give equal initial values, random numbers and, for loaders without a seed, orders.
     """
     seed = check_whole("seed", seed, 0)
-    initial.bit_generator.state = np.random.Philox(seed).state
+    initial().bit_generator.state = np.random.Philox(seed).state
     state.copy_([signed(seed % 2**64), 0])
 
 
 def draw_seed() -> int:
     """A seed for whoever was given none."""
-    return int(initial.integers(2**32))
+    return int(initial().integers(2**32))
 
 
 def get_rng_state() -> np.ndarray[Any, Any]:
     """Where the generator is, as u64 numbers that a checkpoint can hold; `set_rng_state` goes back there."""
-    known: Any = initial.bit_generator.state
+    known: Any = initial().bit_generator.state
     words = [*known["state"]["counter"], *known["state"]["key"], *known["buffer"]]
     return np.array([*state.storage.array.view(np.uint64), *words, *(known[name] for name in NUMBERS)], np.uint64)
 
@@ -75,7 +83,7 @@ def set_rng_state(new_state: Any) -> None:
     counter, key, buffer = np.split(numbers[2:12], (4, 6))
     places = {name: int(number) for name, number in zip(NUMBERS, numbers[12:], strict=True)}
     words = {"state": {"counter": counter, "key": key}, "buffer": buffer}
-    initial.bit_generator.state = {"bit_generator": "Philox", **words, **places}
+    initial().bit_generator.state = {"bit_generator": "Philox", **words, **places}
     state.storage.array[...] = numbers[:2].view(np.int64)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -49,14 +48,14 @@ def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:
     """Evenly from [a, b]. Raises ArgumentError where a is above b, or the two are infinitely far apart."""
     width = check_number("b", b) - check_number("a", a)
     require(0 <= width < math.inf, "b", b, f"finite and at least a={a}")
-    return fill(tensor, lambda shape: initial.uniform(a, b, shape))
+    return fill(tensor, lambda shape: initial().uniform(a, b, shape))
 
 
 def normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0) -> Parameter:
     """From the normal distribution. Raises ArgumentError for a negative deviation."""
     check_number("mean", mean)
     check_number("std", std, 0)
-    return fill(tensor, lambda shape: initial.normal(mean, std, shape))
+    return fill(tensor, lambda shape: initial().normal(mean, std, shape))
 
 
 def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Parameter:
@@ -67,6 +66,8 @@ def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: flo
     check_number("mean", mean)
     check_number("std", std, 0, above=True)
     require(check_number("a", a) < check_number("b", b), "b", b, f"above a={a}")
+    from statistics import NormalDist
+
     bell = NormalDist(mean, std)
     # The inverse of the distribution function is taken on the side of the nearer tail, where it has digits.
     side = -1.0 if a + b > 2 * mean else 1.0
@@ -74,7 +75,7 @@ def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: flo
     least = np.nextafter(0.0, 1.0)
 
     def draw(shape: tuple[int, ...]) -> Any:
-        shares = np.maximum(initial.uniform(low, high, shape), least)
+        shares = np.maximum(initial().uniform(low, high, shape), least)
         found = np.vectorize(bell.inv_cdf, otypes=[float])(shares)
         return np.clip(mean + side * (found - mean), a, b)
 
@@ -123,7 +124,7 @@ def orthogonal_(tensor: Parameter, gain: float = 1.0) -> Parameter:
     if len(shape) < 2:
         raise ArgumentError(f"orthogonal_ takes at least 2 axes, got shape {shape}", user_origin())
     rows, columns = shape[0], math.prod(shape[1:])
-    found, triangle = np.linalg.qr(initial.normal(size=(max(rows, columns), min(rows, columns))))
+    found, triangle = np.linalg.qr(initial().normal(size=(max(rows, columns), min(rows, columns))))
     found *= np.sign(np.diag(triangle))  # which makes all directions equally likely
     return tensor.copy_(gain * (found if rows >= columns else found.T).reshape(shape))
 
@@ -133,8 +134,8 @@ def sparse_(tensor: Parameter, sparsity: float, std: float = 0.01) -> Parameter:
     rows, columns = matrix("sparse_", tensor)
     zeros = math.ceil(check_share("sparsity", sparsity) * rows)
     check_number("std", std, 0)
-    array = initial.normal(0.0, std, (rows, columns))
-    places = np.argsort(initial.random((rows, columns)), axis=0)[:zeros]
+    array = initial().normal(0.0, std, (rows, columns))
+    places = np.argsort(initial().random((rows, columns)), axis=0)[:zeros]
     np.put_along_axis(array, places, 0.0, axis=0)
     return tensor.copy_(array)
 

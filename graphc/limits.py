@@ -6,10 +6,10 @@ What follows from the dims' bounds alone is known while tracing; the rest depend
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from graphc.errors import ShapeError, describe
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Value, user_origin
 from graphc.ir.types import Dim, Extent, add, bound, dims_of, evaluate, multiply, subtract
 

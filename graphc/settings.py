@@ -10,13 +10,15 @@ import inspect
 import math
 import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.errors import ArgumentError
 from graphc.ir.graph import user_origin
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MOST_SHOWN = 80  # characters of an argument in an error
 
@@ -114,6 +116,8 @@ def is_called_with(function: Any, count: int) -> bool:
 
 
 def check_path(name: str, given: Any) -> Path:
+    from pathlib import Path
+
     fits = isinstance(given, (str, os.PathLike)) and "\0" not in str(given)
     require(fits, name, given, "a path: a text or a pathlib.Path")
     return Path(given)

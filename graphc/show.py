@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from graphc import explain
 from graphc.backends.source import Source
+from graphc.backends.source.lines import Argument
 from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Origin
 from graphc.ir.loops import Buffer, print_buffer, print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
-from graphc.ir.types import Extent
 from graphc.settings import check_choice, check_path, require
 
 if TYPE_CHECKING:
@@ -63,13 +63,25 @@ def calls_of(program: Program, texts: Mapping[int, Source], indent: str) -> Iter
             yield from calls_of(nest.repetition.program, texts, indent + "    ")
         else:
             each = texts[id(nest)]
-            yield f"{indent}{each.kernel.name}({', '.join(map(argument_text, each.arguments))})"
+            yield from call_of(each, indent)
         for check in program.checks:
             if check.nest == number:
                 yield f"{indent}# stop here unless: {check.message}"
 
 
-def argument_text(argument: Buffer | Extent) -> str:
+def call_of(source: Source, indent: str) -> Iterator[str]:
+    """A kernel's call; of a kernel whose work is shared out, the call of each share."""
+    cut = source.cut
+    if cut is not None:
+        parts = str(cut.parts or "threads")
+        yield f"{indent}for begin, end, part in shares({cut.extent}, unit={cut.unit}, parts={parts}):"
+        indent += "    "
+    yield f"{indent}{source.kernel.name}({', '.join(map(argument_text, source.arguments))})"
+    if source.finish is not None:
+        yield from call_of(source.finish, indent[4:])
+
+
+def argument_text(argument: Argument) -> str:
     if not isinstance(argument, Buffer):
         return str(argument)
     return print_buffer(argument).replace(" ", "_").replace(".", "_")

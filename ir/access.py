@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value
 from graphc.ir.types import STAY, Extent, Shape, Walk, add, along, multiply
 

@@ -23,6 +23,7 @@ from graphc.ir.loops import (
     Term,
     axes_of_guards,
     expensive_across_phases,
+    overwritten_last,
     walked_by,
 )
 from graphc.ir.types import Extent, Shape, Walk, add, multiply
@@ -41,18 +42,14 @@ class Builder:
             return self.sweep(self.group.whole)
         for value, axes in self.group.axes.items():  # operands first: a long chain must not become a deep recursion
             self.term(Access(value, self.group.frame, straight(axes)))
-        stores = [store for value in self.group.axes for store in self.store(value)]
-        last = max((store.term.phase for store in stores), default=0)
-        # A state is overwritten only once the row has been read for the last time.
-        stores = [replace(store, phase=last) if store.buffer.kind == "input" else store for store in stores]
         nest = LoopNest(
             name=nest_name(self.group),
             frame=self.group.frame,
-            stores=tuple(stores),
+            stores=tuple(store for value in self.group.axes for store in self.store(value)),
             product=self.product(),
             origins=tuple(dict.fromkeys(value.origin for value in self.group.axes if value.origin is not None)),
         )
-        nest = turn_lanes(collapse(nest))
+        nest = overwritten_last(turn_lanes(collapse(nest)))
         return replace(nest, stash=tuple(expensive_across_phases(nest)))
 
     def sweep(self, value: Value) -> LoopNest:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import field, replace
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from graphc.ir.types import Dim, Shape, TensorType
+from graphc.ir.frozen import dataclass
+from graphc.ir.types import Dim, Shape, TensorType, round_up
 
 if TYPE_CHECKING:
     from graphc.ir.ops.record import Op
@@ -66,7 +67,7 @@ class Origin:
         return end if first == last else None
 
     def __str__(self) -> str:
-        return f"{Path(self.file).name}:{self.line}"
+        return f"{os.path.basename(self.file)}:{self.line}"
 
 
 # What newly made values are stamped with; None means: look at the stack for the user's line.
@@ -220,6 +221,11 @@ class Graph:
 
     def of_kind(self, kind: str) -> tuple[Output, ...]:
         return tuple(output for output in self.outputs if output.kind == kind)
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the memory in which all states lie."""
+        return sum(round_up(value.type.max_bytes) for value in self.of_role("state"))
 
     @property
     def dims(self) -> tuple[Dim, ...]:

@@ -8,7 +8,7 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphc.ir.graph import IRError, Output, Value
@@ -144,8 +144,22 @@ class Repetition:
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """A cut of a nest along one axis of its frame: into any number of parts, or into exactly `parts` if that is not 0.
+
+    Exactly so many where sums go across the cut: each part has its own, which are added up in order afterwards.
+    """
+
+    axis: int
+    parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition."""
+    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition.
+
+    partition  how threads share it; None: one thread does it
+    """
 
     name: str
     frame: tuple[Extent, ...]
@@ -155,6 +169,7 @@ class LoopNest:
     stash: tuple[Term, ...] = ()
     sweep: Sweep | None = None
     repetition: Repetition | None = None
+    partition: Partition | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False, compare=False)
 
     @property
@@ -262,6 +277,33 @@ def phase_count(nest: LoopNest) -> int:
     return 1 + max(phases, default=0)
 
 
+def lane_terms(nest: LoopNest, phase: int) -> set[Term]:
+    """Every lane term a lane loop of that phase computes, loads, or has kept in a row."""
+    found: set[Term] = set()
+    stack = phase_roots(nest, phase)
+    while stack:
+        term = stack.pop()
+        if term in found or nest.lane not in term.axes:
+            continue
+        found.add(term)
+        if not (term in nest.stash and term.phase < phase):
+            stack.extend(term.operands)
+    return found
+
+
+def overwritten_last(nest: LoopNest) -> LoopNest:
+    """The nest with every state overwritten no sooner than in the last phase that reads it."""
+    last: dict[Buffer, int] = {}
+    for phase in range(phase_count(nest)):
+        last |= {term.detail[0]: phase for term in lane_terms(nest, phase) if term.kind == "load"}
+    states = [store for store in nest.stores if store.buffer.kind == "input"]
+    if all(store.phase >= last.get(store.buffer, 0) for store in states):
+        return nest
+    later = {store: replace(store, phase=max(store.phase, last.get(store.buffer, 0))) for store in states}
+    # What is computed later may read other states there.
+    return overwritten_last(replace(nest, stores=tuple(later.get(store, store) for store in nest.stores)))
+
+
 def expensive_across_phases(nest: LoopNest) -> Iterator[Term]:
     """Lane terms that cost too much to compute again in a later phase; they are kept in a row of scratch."""
     if lane_mode(nest.lane_extent) in ("single", "one"):
@@ -294,7 +336,11 @@ def print_nest(nest: LoopNest) -> str:
         sweep = nest.sweep
         extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"
         return f"nest {nest.name} along {extents}: {print_buffer(sweep.source)} -> {print_buffer(sweep.target)}\n"
-    lines = [head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"]
+    head = head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"
+    if nest.partition is not None:
+        cut = f"{nest.partition.parts} parts" if nest.partition.parts else "parts"
+        head = f"{head}, cut into {cut} along axis {nest.partition.axis}"
+    lines = [head]
     for term, name in names.items():
         operands = ", ".join(names[operand] for operand in term.operands)
         level = "after" if term.late else f"axes {sorted(term.axes)} phase {term.phase}"

@@ -7,20 +7,21 @@ overlap share bytes.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from graphc.ir import ops
+from graphc.ir import blocking, ops
 from graphc.ir.access import memory_of
 from graphc.ir.builder import Builder, home
 from graphc.ir.fuse import fuse
 from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.group import Group
-from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, print_buffer, print_nest, verify_nest
+from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, Term, print_buffer, print_nest, verify_nest
+from graphc.ir.partition import partition
 from graphc.ir.schedule import all_reads
-from graphc.ir.types import DTYPES, bound
+from graphc.ir.types import DTYPES, bound, round_up
 
-ALIGNMENT = 128  # a full set of lanes of the widest dtype, so that whole-lane writes stay inside
+SHARED = ("sums", "parts")  # scratch of a nest that all threads work in
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,10 @@ class Check:
 class Program:
     """What one call does.
 
-    work   where each buffer that is neither an input nor a result lies in the arena
+    work           where each buffer that is neither an input nor a result lies in the arena, or, if it is private, in
+                   each thread's own
+    work_bytes     of the arena all threads share
+    private_bytes  of the arena of each thread
     """
 
     graph: Graph
@@ -54,6 +58,7 @@ class Program:
     checks: tuple[Check, ...]
     work: dict[tuple[int, Buffer], Region]
     work_bytes: int
+    private_bytes: int
 
     def walk(self) -> Iterator[LoopNest]:
         """Every nest that is a kernel, those of repeated programs in their place."""
@@ -64,16 +69,17 @@ class Program:
                 yield from nest.repetition.program.walk()
 
     @property
-    def state_bytes(self) -> int:
-        return sum(round_up(value.type.max_bytes) for value in self.graph.of_role("state"))
+    def is_shared_out(self) -> bool:
+        """Whether there is anything to do for a second thread."""
+        return any(nest.partition is not None for nest in self.walk())
+
+    def scratch_of(self, nest: int) -> list[Buffer]:
+        """The scratch of a nest of its own."""
+        return [buffer for number, buffer in self.work if number == nest]
 
     def region(self, nest: int, buffer: Buffer) -> Region:
         """Where a buffer lies, as seen from a nest: scratch is each nest's own."""
         return self.work[nest if buffer.kind == "scratch" else -1, buffer]
-
-
-def round_up(size: int, step: int = ALIGNMENT) -> int:
-    return -(-size // step) * step
 
 
 def plan(graph: Graph, panel_width: int) -> Program:
@@ -86,14 +92,26 @@ def plan(graph: Graph, panel_width: int) -> Program:
     nests = tuple(verify_nest(build_nest(group, places, panel_width)) for group in groups)
     checks = tuple(find_checks(graph, groups))
     lives = lifetimes(nests, panel_width)
-    work, work_bytes = allocate(lives)
-    return verify_program(Program(graph, nests, checks, work, work_bytes))
+    counts = {check.buffer for check in checks}  # a thread may look at one when others are nests ahead
+    last = len(nests)
+    lives = [(key, size, 0, last) if key[1] in counts else (key, size, first, end) for key, size, first, end in lives]
+    work, work_bytes = allocate([life for life in lives if not is_private(life[0][1])])
+    private, private_bytes = allocate([life for life in lives if is_private(life[0][1])])
+    repeated = (nest.repetition.program.private_bytes for nest in nests if nest.repetition is not None)
+    private_bytes = max([private_bytes, *repeated])
+    return verify_program(Program(graph, nests, checks, work | private, work_bytes, private_bytes))
+
+
+def is_private(buffer: Buffer) -> bool:
+    """Scratch that every thread has for itself."""
+    return buffer.kind == "scratch" and buffer.name not in SHARED and buffer.value.op.kind != "loop"
 
 
 def build_nest(group: Group, places: dict[Value, tuple[Buffer, ...]], panel_width: int) -> LoopNest:
     loop = group.whole
     if loop is None or loop.op.kind != "loop":
-        return Builder(group, places).build()
+        nest = Builder(group, places).build()
+        return replace(nest, partition=partition(nest))
     parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
 
@@ -140,6 +158,11 @@ def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
         yield Check(numbers[owner], Buffer("value", owner), output.name)
 
 
+def parts_buffer(term: Term) -> Buffer:
+    """Where every part of a nest leaves its own sum."""
+    return Buffer("scratch", term.value, "parts")
+
+
 def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, int]]:
     """Scratch of one nest and its size at the dims' maxima."""
     if nest.repetition is not None:
@@ -152,12 +175,11 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
     for term in nest.terms():
         if term.kind == "column" and term.detail[0].kind == "scratch":
             yield term.detail[0], term.value.type.max_bytes
+        if term.kind in ("total", "column") and nest.partition is not None and nest.partition.parts:
+            yield parts_buffer(term), nest.partition.parts * (round_up(term.value.type.max_bytes))
         if term.kind == "product" and nest.product is not None:
-            size = DTYPES[term.dtype].itemsize
-            yield Buffer("scratch", term.value, "panel"), bound(nest.product.depth) * panel_width * size
-            yield Buffer("scratch", term.value, "tile"), LANES * panel_width * size
-            if max(len(nest.product.right.rows), len(nest.product.right.columns)) > 1:
-                yield Buffer("scratch", term.value, "places"), panel_width * DTYPES["i64"].itemsize
+            for name, dtype, elements in blocking.scratch(nest, panel_width, term.dtype):
+                yield Buffer("scratch", term.value, name), elements * DTYPES[dtype].itemsize
     for term in nest.stash:
         yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
 
@@ -199,13 +221,8 @@ def allocate(lives: list[Life]) -> tuple[dict[tuple[int, Buffer], Region], int]:
 
 def verify_program(program: Program) -> Program:
     """The program itself; raises IRError when live buffers share bytes or something is read before it is written."""
-    regions = sorted((each for each in program.work.values() if each.size), key=lambda region: region.offset)
-    for number, one in enumerate(regions):
-        for other in regions[number + 1 :]:
-            if other.offset >= one.offset + one.size:
-                break
-            if one.first <= other.last and other.first <= one.last:
-                raise IRError(f"two live buffers share bytes at {other.offset} of the arena")
+    for private in (False, True):
+        verify_regions(region for (_, buffer), region in program.work.items() if is_private(buffer) == private)
     written: set[Buffer] = set()
     for nest in program.nests:
         stored = set(nest.written())
@@ -220,13 +237,26 @@ def verify_program(program: Program) -> Program:
     return program
 
 
+def verify_regions(arena: Iterable[Region]) -> None:
+    """Raises IRError when two of them share bytes while both are in use."""
+    regions = sorted((each for each in arena if each.size), key=lambda region: region.offset)
+    for number, one in enumerate(regions):
+        for other in regions[number + 1 :]:
+            if other.offset >= one.offset + one.size:
+                break
+            if one.first <= other.last and other.first <= one.last:
+                raise IRError(f"two live buffers share bytes at {other.offset} of the arena")
+
+
 def print_program(program: Program) -> str:
     """The plan as text: the arena, then nests and checks in order."""
-    lines = [f"program {program.graph.name}: {len(program.nests)} nests, {program.work_bytes} bytes of work"]
+    private = f", {program.private_bytes} for each thread" if program.private_bytes else ""
+    lines = [f"program {program.graph.name}: {len(program.nests)} nests, {program.work_bytes} bytes of work{private}"]
     for (nest_number, buffer), region in sorted(program.work.items(), key=lambda item: (item[1].first, item[1].offset)):
         owner = print_buffer(buffer) if nest_number < 0 else f"{print_buffer(buffer)} of nest {nest_number}"
         span = f"[{region.offset}, {region.offset + region.size})"
-        lines.append(f"  work {span} {buffer.value.type} {owner}, nests {region.first} to {region.last}")
+        arena = "private" if is_private(buffer) else "work"
+        lines.append(f"  {arena} {span} {buffer.value.type} {owner}, nests {region.first} to {region.last}")
     for number, nest in enumerate(program.nests):
         head, *body = print_nest(nest).splitlines()
         lines += [f"{number}: {head}", *(f"  {line}" for line in body)]

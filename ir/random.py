@@ -5,12 +5,15 @@ SC 2011), and the permutation drawn from it. Native code computes the same bits 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-Words = NDArray[np.uint32]
-Wide = NDArray[np.uint64]  # 32-bit words in 64 bits: products keep their upper half, sums do not wrap
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Words = np.ndarray[Any, np.dtype[np.uint32]]
+Wide = np.ndarray[Any, np.dtype[np.uint64]]  # 32-bit words in 64 bits: products keep their upper half, sums do not wrap
 
 ROUNDS = 10
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, IRError, Value, located
 from graphc.ir.ops.elementwise import flat
 from graphc.ir.types import FLOATS

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from graphc.ir.frozen import dataclass
 
 DTYPES: dict[str, np.dtype] = {
     "f32": np.dtype(np.float32),
@@ -20,6 +21,11 @@ DTYPES: dict[str, np.dtype] = {
 FLOATS = ("f32", "f64")
 INTEGERS = ("i32", "i64", "u8")
 NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
+ALIGNMENT = 128  # bytes: a full set of lanes of the widest dtype, so that whole-lane writes stay inside
+
+
+def round_up(size: int, step: int = ALIGNMENT) -> int:
+    return -(-size // step) * step
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -61,20 +61,38 @@ class Run:
                 self.repeat(number, nest.repetition)
                 continue
             written = source.write(nest, TILE)
-            arguments = [
-                self.typed(number, each, kind.removesuffix("*"))
-                if isinstance(each, Buffer)
-                else np.int64(evaluate(each, self.sizes))
-                for (_, kind), each in zip(written.kernel.parameters, written.arguments, strict=True)
-            ]
-            run(written.kernel, *arguments)
+            for begin, end, part in self.shares(written):
+                self.call(number, written, {"begin": begin, "end": end, "part": part})
+            if written.finish is not None:
+                self.call(number, written.finish, {})
         states = {output.name: self.inputs[output.name] for output in self.program.graph.of_kind("update")}
         return self.results | states
+
+    def shares(self, written: source.Source) -> list[tuple[int, int, int]]:
+        """Begin, end and number of each part, the last one first: their order must not matter."""
+        if written.cut is None:
+            return [(0, 0, 0)]
+        extent, unit = evaluate(written.cut.extent, self.sizes), written.cut.unit
+        parts = written.cut.parts or 3
+        marks = [min(-(-extent // unit) * part // parts * unit, extent) for part in range(parts + 1)]
+        return [(marks[part], marks[part + 1], part) for part in reversed(range(parts))]
+
+    def call(self, number: int, written: source.Source, share: dict[str, int]) -> None:
+        arguments = []
+        for (_, kind), each in zip(written.kernel.parameters, written.arguments, strict=True):
+            if isinstance(each, Buffer):
+                arguments.append(self.typed(number, each, kind.removesuffix("*")))
+            else:
+                arguments.append(np.int64(share[each] if isinstance(each, str) else evaluate(each, self.sizes)))
+        run(written.kernel, *arguments)
 
     def repeat(self, number: int, loop: Repetition) -> None:
         steps = length = evaluate(loop.value.attrs["length"], self.sizes)
         if loop.trips is not None:
             steps = min(max(int(self.typed(number, loop.trips, "i64")[0]), 0), length)
+        for output, buffer in loop.results if loop.trips is not None else ():
+            count = evaluate(output.value.type.count, self.sizes)
+            self.typed(number, buffer, output.value.dtype)[steps * count : length * count] = 0
         inputs = {data.attrs["name"]: self.typed(number, buffer, data.dtype) for data, buffer in loop.captured}
         for state, start, kept in loop.carries:
             count = evaluate(state.type.count, self.sizes)

@@ -344,9 +344,9 @@ def test_the_users_cache_folder_is_the_default(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("GRAPHC_CACHE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
-    assert default_cache().folder == tmp_path / ".cache" / "graphc"
+    assert default_cache().folder == str(tmp_path / ".cache" / "graphc")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache().folder == tmp_path / "xdg" / "graphc"
+    assert default_cache().folder == str(tmp_path / "xdg" / "graphc")
 
 
 def test_off_keeps_nothing_beyond_the_process() -> None:

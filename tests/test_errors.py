@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from graphc.data import DataLoader, Subset, TensorDataset
-from graphc.errors import GraphcError, InternalError, ShapeError, describe, report
+from graphc.errors import GraphcError, InternalError, ShapeError, describe
 from graphc.ir.graph import Origin
+from graphc.report import report
 
 PROGRAM = """\
 import numpy as np

@@ -358,6 +358,26 @@ def test_tile_product(shape: tuple[int, int], depth: int) -> None:
     np.testing.assert_allclose(c[:, :width], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (14, 2)])
+@pytest.mark.parametrize("depth", [9, 50])
+def test_tile_of_lines(shape: tuple[int, int], depth: int) -> None:
+    rows, vectors = shape
+    text = f"""def lines(a, b, c, depth):
+    t = tile_zeros_{rows}x{vectors}()
+    for k in range(0, depth, {LANES}):
+        t = tile_multiply_lines(t, a, depth, k, b, depth + 1, k, live(depth - k))
+    tile_store_sums(t, c, 20)
+"""
+    kernel = Kernel("lines", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64")))
+    random = np.random.default_rng(9)
+    a, b = (random.normal(size=size).astype("f") for size in ((vectors, depth), (rows, depth + 1)))
+    c = np.full((vectors, 20), 7, "f")
+    check(kernel, a.ravel(), b.ravel(), c.ravel(), depth)
+    run_native(kernel, a, b, c, depth)
+    np.testing.assert_allclose(c[:, :rows], a @ b[:, :depth].T, rtol=1e-4, atol=1e-5)
+    assert (c[:, rows:16] == 0).all() and (c[:, 16:] == 7).all()
+
+
 def test_the_largest_tile_of_a_machine_stays_in_registers() -> None:
     for target in TARGETS.values():
         text = assembly([lower(product_kernel(target.tile_rows, target.tile_vectors))], ["product"], target)
@@ -489,7 +509,8 @@ def test_builds_are_equal_and_export_only_what_is_named() -> None:
 
 def test_a_warm_start_imports_no_compiler() -> None:
     program = (
-        "import sys\nfrom graphc.backends.target import TARGETS, host_signature\nprint(host_signature())\n"
+        "import sys\nfrom graphc.backends.machine import host_signature\nfrom graphc.backends.target import TARGETS\n"
+        "print(host_signature())\n"
         "assert not {'numba', 'llvmlite'} & set(sys.modules)\n"
     )
     assert re.fullmatch(r"\w+-[0-9a-f]{16}\n", run_python(program))

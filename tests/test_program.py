@@ -10,8 +10,8 @@ import pytest
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Output
 from graphc.ir.passes import run_passes
-from graphc.ir.program import ALIGNMENT, plan, print_program, verify_program
-from graphc.ir.types import TensorType
+from graphc.ir.program import is_private, plan, print_program, verify_program
+from graphc.ir.types import ALIGNMENT, TensorType
 
 
 def deep_chain(depth=8):
@@ -39,7 +39,7 @@ def test_regions_are_aligned_and_large_enough():
         for (_, buffer), region in program.work.items():
             assert region.offset % ALIGNMENT == 0 and region.size % ALIGNMENT == 0
             assert buffer.kind == "scratch" or region.size >= buffer.value.type.max_bytes
-            assert region.offset + region.size <= program.work_bytes
+            assert region.offset + region.size <= (program.private_bytes if is_private(buffer) else program.work_bytes)
 
 
 def test_live_buffers_that_share_bytes_are_noticed():
@@ -64,7 +64,7 @@ def test_a_result_that_nothing_computes_is_noticed():
 def test_states_keep_their_own_memory():
     program = plan(run_passes(graphs.mlp()), 32)
     assert all(buffer.kind != "input" for _, buffer in program.work)
-    assert program.state_bytes >= sum(value.type.max_bytes for value in program.graph.of_role("state"))
+    assert program.graph.state_bytes >= sum(value.type.max_bytes for value in program.graph.of_role("state"))
 
 
 def test_plan_prints_every_nest_and_check():

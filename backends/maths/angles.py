@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.maths.templates import widened
+from graphc.backends.maths.templates import both, widened
 
 # sin(a + turns pi/2) for a >= 0. The first of pi/2's three parts is taken off exactly.
 SIN_TURNED = """\
@@ -17,6 +17,24 @@ def sin_turned(a, turns):
     cosine = fma(z * z, q, fma(z, real(-0.5), real(1.0)))
     quadrant = bits_of(shifted + turns)
     y = select((quadrant & integer(1)) == integer(0), sine, cosine)
+    sign = (quadrant >> integer(1)) << integer(SIGN_PLACE)
+    return select(a < real(PHASE_LOST), float_of(bits_of(y) ^ sign), real(nan))
+"""
+
+# In f32 only the remainder needs the digits of f64. With s = r and z p, or 1 and z q, it is s + s z p.
+SIN_TURNED_SINGLE = """\
+def sin_turned(a, turns):
+    wide = as_f64(a)
+    shifted = fma(wide, f64(TWO_OVER_PI), f64(ROUNDER_WIDE))
+    n = shifted - f64(ROUNDER_WIDE)
+    r = as_f32(fma(n, f64(-HALF_PI_LOW), fma(n, f64(-HALF_PI_MIDDLE), fma(n, f64(-HALF_PI_HIGH), wide))))
+    quadrant = as_i32(bits_of(shifted)) + as_i32(turns)
+    even = (quadrant & integer(1)) == integer(0)
+    z = r * r
+    p = polynomial(SIN, z)
+    q = polynomial(COS, z)
+    start = select(even, r, real(1.0))
+    y = fma(start * z, select(even, p, q), start)
     sign = (quadrant >> integer(1)) << integer(SIGN_PLACE)
     return select(a < real(PHASE_LOST), float_of(bits_of(y) ^ sign), real(nan))
 """
@@ -107,9 +125,9 @@ FUNCTIONS = {
     "asin": widened(ASIN),
     "atan": widened(ATAN),
     "atan2": widened(ATAN2),
-    "cos": widened(COS),
+    "cos": both(COS),
     "fmod": widened(FMOD),
-    "sin": widened(SIN),
+    "sin": both(SIN),
     "tan": widened(TAN),
 }
-PARTS = {"angle": {"f64": ANGLE}, "sin_turned": {"f64": SIN_TURNED}}
+PARTS = {"angle": {"f64": ANGLE}, "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED}}

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from graphc.backends.maths.templates import both, widened
 
+# The bits of x; those of a subnormal x as if its exponent went on downwards, so that all have the normal layout.
+NORMALISED = """\
+def normalised(x):
+    scaled = bits_of(x * real(TO_NORMAL)) - integer(TO_NORMAL_BITS)
+    return float_of(select(x < real(NORMAL), scaled, bits_of(x)))
+"""
+
 # x = m 2^k with sqrt(1/2) <= m < sqrt(2): k.
 EXPONENT = """\
 def exponent(x):
-    small = x < real(NORMAL)
-    bits = bits_of(select(small, x * real(TO_NORMAL), x))
-    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
-    return float_of(e + integer(ROUNDER_BITS)) - select(small, real(ROUNDER_TO_NORMAL), real(ROUNDER))
+    e = (bits_of(normalised(x)) - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
+    return float_of(e + integer(ROUNDER_BITS)) - real(ROUNDER)
 """
 
 # x = m 2^k with sqrt(1/2) <= m < sqrt(2): m.
 SIGNIFICAND = """\
 def significand(x):
-    bits = bits_of(select(x < real(NORMAL), x * real(TO_NORMAL), x))
-    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
-    return float_of(bits - (e << integer(MANTISSA)))
+    bits = bits_of(normalised(x)) - integer(SQRT_HALF_BITS)
+    return float_of((bits & integer(MANTISSA_BITS)) + integer(SQRT_HALF_BITS))
 """
 
 # The logarithm of x, which is y where x is positive and finite.
@@ -31,9 +35,9 @@ def log_limits(x, y):
 # k ln 2 + log(1 + f) for an integer k and sqrt(1/2) <= 1 + f < sqrt(2).
 LOG_OF_PARTS = """\
 def log_of_parts(k, f):
-    p = polynomial(LOG, f)
-    low = fma(f * f, fma(f, p, real(-0.5)), k * real(LN2_LOW))
-    return fma(k, real(LN2_HIGH), f + low)
+    square = f * f
+    p = polynomial(LOG, f, square)
+    return fma(k, real(LN2), fma(square, p, f))
 """
 
 LOG = """\
@@ -45,13 +49,22 @@ def log(x):
 # and what f * rate lacks are exact, so that powers of the base come out whole.
 LOG_IN_BASE = """\
 def log_in_base(k, f, rate, rate_low, unit, unit_low):
-    p = polynomial(LOG, f)
-    low = f * f * fma(f, p, real(-0.5))
+    p = polynomial(LOG, f, f * f)
+    low = f * f * p
     high = f * rate
     rest = fma(low, rate, fma(k, unit_low, fma(f, rate_low, fma(f, rate, -high))))
     whole = k * unit
     most = whole + high
     return most + (((whole - most) + high) + rest)
+"""
+
+# The same but for powers of the base.
+LOG_IN_BASE_SINGLE = """\
+def log_in_base(k, f, rate, rate_low, unit, unit_low):
+    square = f * f
+    p = polynomial(LOG, f, square)
+    low = fma(square * p, rate, fma(f, rate_low, k * unit_low))
+    return fma(k, unit, fma(f, rate, low))
 """
 
 LOG2 = """\
@@ -184,15 +197,16 @@ FUNCTIONS = {
     "asinh": widened(ASINH),
     "atanh": widened(ATANH),
     "log": both(LOG),
-    "log10": widened(LOG10),
+    "log10": both(LOG10),
     "log1p": both(LOG1P),
-    "log2": widened(LOG2),
+    "log2": both(LOG2),
     "pow": {"f32": POW_SINGLE, "f64": POW},
     "softplus": both(SOFTPLUS),
 }
 PARTS = {
     "exponent": both(EXPONENT),
-    "log_in_base": {"f64": LOG_IN_BASE},
+    "normalised": both(NORMALISED),
+    "log_in_base": {"f32": LOG_IN_BASE_SINGLE, "f64": LOG_IN_BASE},
     "log_limits": both(LOG_LIMITS),
     "log_of_parts": both(LOG_OF_PARTS),
     "power": {"f64": POWER},

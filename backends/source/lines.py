@@ -14,15 +14,34 @@ from graphc.backends.primitives import LANES, Kernel, constant
 from graphc.ir.loops import Buffer, LoopNest, Term, lane_mode
 from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 
-Argument = Buffer | Extent
+Argument = Buffer | Extent | str  # a str: one of SHARE, which each call of a cut kernel has its own of
+SHARE = ("begin", "end", "part")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A call does `begin` to `end` of the numbers below `extent`; both are multiples of `unit`, or the extent.
+
+    parts  how many calls there are; 0: any number
+    """
+
+    extent: Extent
+    unit: int
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A kernel and what to call it with: a buffer or an extent for each parameter."""
+    """A kernel and what to call it with: a buffer, an extent or the name of its share for each parameter.
+
+    cut     how its work is shared out; None: one call does all
+    finish  what is called once all parts are done
+    """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
+    cut: Cut | None = None
+    finish: Source | None = None
 
 
 class Lines:
@@ -31,6 +50,7 @@ class Lines:
     def __init__(self, nest: LoopNest, shape: contraction.TileShape) -> None:
         self.nest = nest
         self.shape = shape
+        self.tile_place = ""
         self.lines: list[str] = []
         self.depth = 1
         self.live = ""
@@ -42,6 +62,7 @@ class Lines:
         self.called: dict[str, Kernel] = {}
         self.extents: list[str] = []
         self.terms = list(nest.terms())
+        self.partition = nest.partition
         self.mode = lane_mode(nest.lane_extent)
 
     @property
@@ -63,6 +84,12 @@ class Lines:
         self.parameters[name] = "i64"
         self.arguments[name] = extent
         return name
+
+    def span(self, axis: int) -> tuple[str, str]:
+        """Where the loop over an axis begins and ends."""
+        if self.partition is not None and self.partition.axis == axis:
+            return "begin", "end"
+        return "0", self.extents[axis]
 
     def number(self, extent: Extent) -> str:
         """An extent as text: a product of the frame's own, or a parameter of its own."""
@@ -98,7 +125,9 @@ class Lines:
     def loops(self, axes: Sequence[int]) -> Iterator[None]:
         """Loops over axes other than the lanes', one inside another."""
         for axis in axes:
-            self.line(f"for {self.variable(axis)} in range(n{axis}):")
+            first, last = self.span(axis)
+            whole = last if first == "0" else f"{first}, {last}"
+            self.line(f"for {self.variable(axis)} in range({whole}):")
             self.depth += 1
         yield
         self.depth -= len(axes)

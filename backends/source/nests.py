@@ -10,6 +10,8 @@ from graphc.backends.source.lines import identity
 from graphc.backends.source.memory import Memory
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
 from graphc.ir.ops import OPS
+from graphc.ir.program import parts_buffer
+from graphc.ir.types import ALIGNMENT, DTYPES
 
 
 class Nests(Memory):
@@ -66,7 +68,7 @@ class Nests(Memory):
             zero = f"spread({zero})" if lanes else zero
             text = f"select({self.inside(term.detail, lanes)}, {self.operand(term.operands[0], lanes)}, {zero})"
         elif term.kind == "product":
-            text = self.load("tile", f"(i - first_row) * {self.shape.width} + (j - first_column)", lanes=True)
+            text = self.load("tile", self.tile_place, lanes=True)
         elif term.kind == "column":
             buffer, index, _ = term.detail
             text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term))
@@ -124,17 +126,17 @@ class Nests(Memory):
             return
         for term in rows:
             self.line(f"{self.name(term)}_lanes = spread({identity(term.detail, term.dtype)})")
-        extent = self.extents[-1]
+        first, last = self.span(self.nest.lane)
         if self.mode == "exact":
-            with self.block(f"for j in range(0, {extent}, {LANES}):"):
+            with self.block(f"for j in range({first}, {last}, {LANES}):"):
                 self.lane_body(phase, rows)
         else:
-            self.line(f"whole = {extent} - {extent} % {LANES}")
-            with self.block(f"for j in range(0, whole, {LANES}):"):
+            self.line(f"whole = {last} - {last} % {LANES}")
+            with self.block(f"for j in range({first}, whole, {LANES}):"):
                 self.lane_body(phase, rows)
-            with self.block(f"if whole < {extent}:"):
+            with self.block(f"if whole < {last}:"):
                 self.line("j = whole")
-                self.line(f"live0 = live({extent} - whole)")
+                self.line(f"live0 = live({last} - whole)")
                 self.live = "live0"
                 self.lane_body(phase, rows)
                 self.live = ""
@@ -203,15 +205,65 @@ class Nests(Memory):
 
     def start_sums(self) -> None:
         for term in self.terms:
+            if term.kind == "column" and self.parts:
+                own = self.fresh("own")
+                self.line(f"{own} = shift({self.parts_pointer(term)}, part * ({self.padded(term)}))")
+                self.pointers[term.detail[0]] = own
             if term.kind == "total":
                 empty = identity(term.detail, term.dtype)
                 empty = f"spread({empty})" if self.is_lanes(term.operands[0]) else empty
                 self.line(f"{self.name(term)}_running = {empty}")
             elif term.kind in ("column", "scatter"):
                 buffer, name = term.detail[0], term.detail[2] if term.kind == "column" else "sum"
-                with self.block(f"for k in range(0, {self.number(term.value.type.count)}, {LANES}):"):
+                with self.block(f"for k in range({self.kept_range(term)}, {LANES}):"):
                     empty = f"spread({identity(name, term.dtype)})"
                     self.line(f"store_lanes({self.pointers[buffer]}, k, {empty})")
+
+    def kept_range(self, term: Term) -> str:
+        """The places of a column: all, or those of the columns this call does."""
+        cut = self.partition is not None and not self.parts and self.partition.axis in term.axes
+        return "begin, end" if cut else f"0, {self.number(term.value.type.count)}"
+
+    @property
+    def parts(self) -> int:
+        """How many parts have sums of their own; 0: sums are complete within a call."""
+        return self.nest.partition.parts if self.nest.partition is not None else 0
+
+    def parts_pointer(self, term: Term) -> str:
+        """Where all parts leave their sums, those of one part after those of another."""
+        buffer = parts_buffer(term)
+        return self.pointers.get(buffer) or self.pointer(buffer, self.fresh("parts"), term.dtype)
+
+    def padded(self, term: Term) -> str:
+        """How many elements one part takes there."""
+        whole = ALIGNMENT // DTYPES[term.dtype].itemsize
+        return f"({self.number(term.value.type.count)} + {whole - 1}) // {whole} * {whole}"
+
+    def leave_totals(self) -> None:
+        for term in self.terms:
+            if term.kind == "total":
+                self.line(f"store({self.parts_pointer(term)}, part, {self.names[term]})")
+
+    def add_parts(self) -> None:
+        """The sums of all parts in one, in order."""
+        for term in self.terms:
+            if term.kind == "total":
+                name, pointer = self.name(term), self.parts_pointer(term)
+                self.line(f"{name} = load({pointer}, 0)")
+                with self.block(f"for part in range(1, {self.parts}):"):
+                    self.line(f"{name} = {OPS[term.detail].scalar.format(name, f'load({pointer}, part)')}")
+            elif term.kind == "column":
+                self.add_columns(term)
+
+    def add_columns(self, term: Term) -> None:
+        buffer, _, name = term.detail
+        pointer, padded, total = self.parts_pointer(term), self.padded(term), self.fresh("total")
+        with self.block(f"for k in range(0, {self.number(term.value.type.count)}, {LANES}):"):
+            self.line(f"{total} = load_lanes({pointer}, k)")
+            with self.block(f"for part in range(1, {self.parts}):"):
+                more = f"load_lanes({pointer}, part * ({padded}) + k)"
+                self.line(f"{total} = {OPS[name].scalar.format(total, more)}")
+            self.line(f"store_lanes({self.pointers[buffer]}, k, {total})")
 
     def accumulate(self, term: Term, text: str, lanes: bool) -> None:
         if term.kind == "total":
@@ -246,7 +298,7 @@ class Nests(Memory):
                 by_axes.setdefault(tuple(axis for axis, _ in store.index if axis is not None), []).append(store)
         for axes, stores in by_axes.items():
             lanes = self.nest.lane in axes
-            along_lanes = self.lane_steps("0", self.extents[-1]) if lanes else nullcontext()
+            along_lanes = self.lane_steps(*self.span(self.nest.lane)) if lanes else nullcontext()
             with self.loops([axis for axis in axes if axis != self.nest.lane]), along_lanes:
                 self.late_body(stores, lanes)
 

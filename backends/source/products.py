@@ -1,73 +1,277 @@
-"""Matrix products: panels, tiles, and the nest's own terms on each tile."""
+"""Matrix products: blocks, panels, tiles, and the nest's own terms on each tile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
 from graphc.backends import contraction
+from graphc.backends.contraction import TileShape
+from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source.nests import Nests
+from graphc.ir.blocking import FEW_COLUMNS, TILE_ROWS, Blocking, blocking, walks
 from graphc.ir.layout import Steps
 from graphc.ir.loops import Buffer, Operand
+from graphc.ir.types import Extent, bound
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The places of an axis a block is about, as text."""
+
+    first: str
+    last: str
+
+    @property
+    def length(self) -> str:
+        return self.from_start(self.last)
+
+    def from_start(self, place: str) -> str:
+        return place if self.first == "0" else f"({place} - {self.first})"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix as text: where it begins and how far its rows and its columns are apart."""
+
+    pointer: str
+    row: str
+    column: str
+
+    def at(self, row: str, column: str) -> str:
+        """The pointer to an element."""
+        steps = [f"{place} * {step}" for place, step in ((row, self.row), (column, self.column)) if place != "0"]
+        return f"shift({self.pointer}, {' + '.join(steps)})" if steps else self.pointer
+
+    @property
+    def turned(self) -> Matrix:
+        return Matrix(self.pointer, self.column, self.row)
 
 
 class Products(Nests):
-    """Adds the loops of a product to those of a nest."""
+    """Adds the loops of a product to those of a nest.
+
+    Matrix by matrix, block by block of columns and of rows, panel by panel, tile by tile; the nest's terms are
+    computed on a tile while it is hot. Any part of the rows or of the columns can be computed by itself.
+    """
+
+    cut: Blocking
+    tile: TileShape
 
     def product_loops(self) -> None:
-        """Matrix by matrix, panel by panel, tile by tile; the nest's terms are computed on a tile while it is hot."""
-        product = self.nest.product
+        product, dtype = self.nest.product, self.product_term.dtype
         assert product is not None
-        rows, columns, dtype = self.extents[-2], self.extents[-1], self.product_term.dtype
-        depth = self.extent("depth", product.depth)
-        left_row = self.stride("left_row", product.left.rows)
-        left_column = self.stride("left_column", product.left.columns)
-        multiply_tile = contraction.multiply_tile(self.shape, dtype)
-        self.called[multiply_tile.name] = multiply_tile
-        panel = self.pointer(Buffer("scratch", self.product_term.value, "panel"), "panel", dtype)
-        tile = self.pointer(Buffer("scratch", self.product_term.value, "tile"), "tile", dtype)
+        self.cut = blocking(self.nest, self.shape.width, dtype)
+        self.matrix_depth = self.extent("depth", product.depth)
+        self.tile = replace(self.shape, vectors=self.cut.width // LANES)
         with self.loops(range(len(self.nest.frame) - 2)):
-            left, right = (self.start_of(operand) for operand in (product.left, product.right))
-            with self.block(f"for first_column in range(0, {columns}, {self.shape.width}):"):
-                self.pack(product.right, right, panel, depth)
-                with self.block(f"for first_row in range(0, {rows}, {self.shape.rows}):"):
-                    self.line(
-                        f"{multiply_tile.plain_name}({tile}, shift({left}, first_row * {left_row}), {panel}, {depth}, "
-                        f"{rows} - first_row, {left_row}, {left_column})"
-                    )
-                    with self.block(f"for i in range(first_row, minimum(first_row + {self.shape.rows}, {rows})):"):
-                        self.tile_row()
+            left, right = self.matrix("left", product.left), self.matrix("right", product.right)
+            rows, columns = (Span(*self.span(axis)) for axis in (self.nest.lane - 1, self.nest.lane))
+            {"tiles": self.tiles, "turned": self.turned_tiles, "lines": self.lines_of_depth}[self.cut.form](
+                left, right, rows, columns
+            )
+
+    @property
+    def units(self) -> dict[int, int]:
+        """The rows (-1) and columns (0) that are computed together."""
+        rows = {"tiles": self.shape.rows, "turned": self.cut.width, "lines": TILE_ROWS}[self.cut.form]
+        return {-1: rows, 0: self.cut.width}
+
+    def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
+        """Block by block of columns, of rows and of the depth."""
+        self.scratch("tiles" if self.cut.depth else "tile")
+        with self.blocks("column", columns, self.cut.columns) as across:
+            if self.cut.keeps_right:
+                self.pack_panels(right, across)
+            with (
+                self.blocks("row", rows, self.cut.rows) as down,
+                self.blocks("depth", Span("0", self.matrix_depth), self.cut.depth) as deep,
+            ):
+                self.block_of_tiles(left, right, (down, across, deep))
+
+    def block_of_tiles(self, left: Matrix, right: Matrix, block: tuple[Span, Span, Span]) -> None:
+        down, across, deep = block
+        if self.cut.packs_left:
+            self.pack_left(left, down, deep)
+        with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
+            panel = self.panel(right, "first_column", across, deep)
+            with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
+                self.multiply(self.left_rows(left, down, deep), panel, block)
+
+    def multiply(self, left: Matrix, panel: Matrix, block: tuple[Span, Span, Span]) -> None:
+        """One tile, and the nest's terms on it once the depth is done."""
+        down, across, deep = block
+        arguments = [left.pointer, panel.pointer, deep.length, f"{down.last} - first_row"]
+        arguments += [left.row, left.column, panel.row]
+        if self.cut.depth:
+            before = f"{across.from_start('first_column')} * {self.cut.padded_rows}"
+            place = f"{before} + {down.from_start('first_row')} * {self.tile.width}"
+            self.line(f"tile = shift(tiles, {place})")
+            arguments.append(deep.first)
+        self.by_width("first_column", across, self.nest.frame[-1], arguments)
+        if not self.cut.depth:
+            self.tile_rows(down, across, self.tile.rows)
+            return
+        with self.block(f"if {deep.last} == {self.matrix_depth}:"):
+            self.tile_rows(down, across, self.tile.rows)
+
+    def by_width(self, place: str, span: Span, extent: Extent, arguments: list[str], tile: str = "tile") -> None:
+        """A call of the kernel that multiplies; the last panel may be one set of lanes only."""
+        shape, dtype, resumes = self.tile, self.product_term.dtype, self.cut.depth > 0
+        kernel = contraction.multiply_tile(shape, dtype, resumes)
+        rest = extent % shape.width if isinstance(extent, int) else 1
+        if shape.vectors == 1 or dtype != "f32" or not 0 < rest <= LANES:
+            self.call(kernel, tile, *arguments)
+            return
+        with self.block(f"if {span.last} - {place} > {LANES}:"):
+            self.call(kernel, tile, *arguments)
+        with self.block("else:"):
+            self.call(contraction.multiply_tile(shape, dtype, resumes, vectors=1), tile, *arguments)
+
+    def tile_rows(self, down: Span, across: Span, rows: int) -> None:
+        """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
+        row = f"(i - first_row) * {self.tile.width}"
+        if self.cut.columns_as_lanes:
+            self.tile_place = f"{row} + (j - first_column)"
+            steps = self.lane_steps("first_column", f"minimum(first_column + {self.tile.width}, {across.last})")
+        else:
+            self.tile_place = f"{row} + j"
+            steps = self.lane_steps(across.first, across.last)
+        with steps, self.block(f"for i in range(first_row, minimum(first_row + {rows}, {down.last})):"):
+            self.row_terms(0)
+            self.lane_body(0)
+
+    # -- few columns
+
+    def turned_tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
+        """The transposed result, panel by panel of its columns; a tile is turned when it is done."""
+        self.scratch("turned"), self.scratch("tile")
+        wide = self.tile
+        self.tile = TileShape(self.columns_known or min(self.shape.rows, FEW_COLUMNS), wide.vectors)
+        deep = Span("0", self.matrix_depth)
+        with self.block(f"for first_row in range({rows.first}, {rows.last}, {self.tile.width}):"):
+            panel = self.panel(left.turned, "first_row", rows, deep)
+            turned = right.turned
+            arguments = [turned.pointer, panel.pointer, deep.length, columns.last, turned.row, turned.column, panel.row]
+            self.by_width("first_row", rows, self.nest.frame[-2], arguments, "turned")
+            with self.block(f"for part in range(0, {self.tile.width}, {LANES}):"):
+                self.line(
+                    f"transpose_block(shift(turned, part), {self.tile.width}, shift(tile, part * {LANES}), {LANES})"
+                )
+            height, self.tile = self.tile.width, TileShape(self.tile.rows, 1)
+            self.tile_rows(rows, columns, height)
+
+    @property
+    def columns_known(self) -> int:
+        extent = self.nest.frame[-1]
+        return extent if isinstance(extent, int) and extent <= self.shape.rows else 0
+
+    def lines_of_depth(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
+        """Rows of the left operand times columns of the right one, all of them sets of lanes along the depth."""
+        self.scratch("tile")
+        if self.cut.packs_right:
+            self.scratch("lines")
+            kernel = contraction.pack_lines()
+            self.call(kernel, "lines", right.pointer, self.matrix_depth, columns.last, right.row, right.column)
+            right = Matrix("lines", "1", f"(({self.matrix_depth} + {LANES - 1}) // {LANES} * {LANES} + {LANES})")
+        kernel = contraction.multiply_lines(self.shape, bound(self.nest.frame[-1]), self.cut.width)
+        with self.block(f"for first_row in range({rows.first}, {rows.last}, {TILE_ROWS}):"):
+            count = f"minimum({TILE_ROWS}, {rows.last} - first_row)"
+            a = left.at("first_row", "0")
+            self.call(kernel, "tile", a, right.pointer, self.matrix_depth, count, columns.last, left.row, right.column)
+            self.tile_rows(rows, columns, TILE_ROWS)
+
+    # -- operands
+
+    def scratch(self, name: str, dtype: str = "") -> str:
+        """The pointer to memory the product works in."""
+        return self.pointer(Buffer("scratch", self.product_term.value, name), name, dtype or self.product_term.dtype)
+
+    def matrix(self, name: str, operand: Operand) -> Matrix:
+        """A matrix of the batch at hand; the steps of one that walks several axes of memory are looked up apart."""
+        pointer = self.pointers[operand.buffer]
+        pointer = f"shift({pointer}, {self.index(operand.start)})" if operand.start else pointer
+        if walks(operand):
+            return Matrix(pointer, "", "")
+        return Matrix(pointer, self.stride(f"{name}_row", operand.rows), self.stride(f"{name}_column", operand.columns))
 
     def stride(self, name: str, steps: Steps) -> str:
         """The one stride of a matrix axis; an axis that stays has stride 0."""
         return self.extent(name, steps[0][1] if steps else 0)
 
-    def start_of(self, operand: Operand) -> str:
-        """The pointer to the matrix of the current batch."""
-        pointer = self.pointers[operand.buffer]
-        return f"shift({pointer}, {self.index(operand.start)})" if operand.start else pointer
-
-    def pack(self, operand: Operand, right: str, panel: str, depth: str) -> None:
-        """One panel of the right operand, along its strides or, where an axis walks several, place by place."""
-        width, columns, dtype = self.shape.width, self.extents[-1], self.product_term.dtype
-        if max(len(operand.rows), len(operand.columns)) < 2:
-            kernel = contraction.pack_panel(self.shape, dtype)
-            row, column = self.stride("right_row", operand.rows), self.stride("right_column", operand.columns)
-            self.line(
-                f"{kernel.plain_name}({panel}, shift({right}, first_column * {column}), {depth}, "
-                f"minimum({width}, {columns} - first_column), {row}, {column})"
-            )
-        else:
-            kernel = contraction.pack_walk(self.shape, dtype, len(operand.rows), len(operand.columns))
-            places = self.pointer(Buffer("scratch", self.product_term.value, "places"), "places", "i64")
-            steps = [
-                self.extent(f"{name}_{kind}{number}", each)
-                for name, line in (("rows", operand.rows), ("columns", operand.columns))
-                for number, pair in enumerate(line)
-                for kind, each in zip(("extent", "step"), pair, strict=True)
-            ]
-            self.line(f"{kernel.plain_name}({panel}, {right}, {places}, first_column, {columns}, {', '.join(steps)})")
+    def call(self, kernel: Kernel, *arguments: str) -> None:
         self.called[kernel.name] = kernel
+        self.line(f"{kernel.plain_name}({', '.join(arguments)})")
 
-    def tile_row(self) -> None:
-        width, columns = self.shape.width, self.extents[-1]
-        self.row_terms(0)
-        with self.lane_steps("first_column", f"minimum(first_column + {width}, {columns})"):
-            self.lane_body(0)
+    @contextmanager
+    def blocks(self, name: str, span: Span, step: int) -> Iterator[Span]:
+        """A loop over the blocks of an axis and where each begins and ends; no loop where one block is all."""
+        if not step:
+            yield span
+            return
+        with self.block(f"for {name}_start in range({span.first}, {span.last}, {step}):"):
+            self.line(f"{name}_stop = minimum({name}_start + {step}, {span.last})")
+            yield Span(f"{name}_start", f"{name}_stop")
+
+    def pack_left(self, left: Matrix, down: Span, deep: Span) -> None:
+        start, behind = left.at(down.first, deep.first), down.from_start(self.extents[-2])
+        arguments = (start, deep.length, down.length, behind, left.row, left.column)
+        self.call(contraction.pack_rows(self.tile), self.scratch("packed"), *arguments)
+
+    def left_rows(self, left: Matrix, down: Span, deep: Span) -> Matrix:
+        """The rows of a tile."""
+        if not self.cut.packs_left:
+            return Matrix(left.at("first_row", deep.first), left.row, left.column)
+        offset = f"{down.from_start('first_row')} * {deep.length}"
+        return Matrix(f"shift(packed, {offset})", "1", str(self.tile.rows))
+
+    def pack_panels(self, right: Matrix, across: Span) -> None:
+        """All panels of a block of columns, side by side."""
+        self.scratch("panels")
+        with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
+            offset = f"{across.from_start('first_column')} * {self.matrix_depth}"
+            self.pack(f"shift(panels, {offset})", right, "first_column", across, Span("0", self.matrix_depth))
+
+    def panel(self, wide: Matrix, place: str, span: Span, deep: Span) -> Matrix:
+        """The panel that begins at a place of a matrix: packed, or where it lies if it has whole sets of lanes."""
+        width = str(self.tile.width)
+        extent = self.nest.frame[-1] if place == "first_column" else self.nest.frame[-2]
+        if self.cut.keeps_right:
+            start = f"{span.from_start(place)} * {self.matrix_depth}"
+            start += f" + {deep.first} * {width}" if deep.first != "0" else ""
+            return Matrix(f"shift(panels, {start})", width, "1")
+        start = wide.at(deep.first, place)
+        if not self.cut.packs_right and isinstance(extent, int) and extent % LANES == 0:
+            return Matrix(start, wide.row, "1")
+        self.scratch("panel")
+        if self.cut.packs_right:
+            self.pack("panel", wide, place, span, deep)
+            return Matrix("panel", width, "1")
+        self.line(f"at = {start}")
+        self.line(f"step = {wide.row}")
+        with self.block(f"if {span.last} - {place} < {width}:"):
+            self.pack("panel", wide, place, span, deep)
+            self.line("at = panel")
+            self.line(f"step = {width}")
+        return Matrix("at", "step", "1")
+
+    def pack(self, panel: str, wide: Matrix, place: str, span: Span, deep: Span) -> None:
+        """One panel, along its strides or, where an axis walks several, place by place."""
+        dtype = self.product_term.dtype
+        if wide.row:
+            kernel = contraction.pack_panel(self.tile, dtype)
+            count = f"minimum({self.tile.width}, {span.last} - {place})"
+            self.call(kernel, panel, wide.at(deep.first, place), deep.length, count, wide.row, wide.column)
+            return
+        assert self.nest.product is not None
+        operand = self.nest.product.right
+        kernel = contraction.pack_walk(self.tile, dtype, len(operand.rows), len(operand.columns))
+        self.call(kernel, panel, wide.pointer, self.scratch("places", "i64"), place, span.last, *self.walk(operand))
+
+    def walk(self, operand: Operand) -> Iterator[str]:
+        """Extent and step of every axis an operand's rows and columns walk."""
+        for name, line in (("rows", operand.rows), ("columns", operand.columns)):
+            for number, pair in enumerate(line):
+                for kind, each in zip(("extent", "step"), pair, strict=True):
+                    yield self.extent(f"{name}_{kind}{number}", each)

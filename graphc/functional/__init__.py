@@ -6,94 +6,38 @@ Those that are methods of tensors too are defined in graphc.tensor, by subject, 
 converted where a function needs floats. Every loss raises ShapeError, naming both types, for operands that do not fit.
 """
 
-from graphc.functional import (
-    activation,
-    attention,
-    convolution,
-    creation,
-    distances,
-    dropouts,
-    labels,
-    losses,
-    metrics,
-    normalization,
-    padding,
-    pooling,
-    products,
-    random,
-    recurrent,
-    resampling,
-    tables,
-    windows,
-)
-from graphc.functional.activation import *
-from graphc.functional.attention import *
-from graphc.functional.convolution import *
-from graphc.functional.creation import *
-from graphc.functional.distances import *
-from graphc.functional.dropouts import *
-from graphc.functional.labels import *
-from graphc.functional.losses import *
-from graphc.functional.metrics import *
-from graphc.functional.normalization import *
-from graphc.functional.padding import *
-from graphc.functional.pooling import *
-from graphc.functional.products import *
-from graphc.functional.random import *
-from graphc.functional.recurrent import *
-from graphc.functional.resampling import *
-from graphc.functional.tables import *
-from graphc.functional.windows import *
-from graphc.tensor import (
-    arithmetic,
-    comparison,
-    diagonals,
-    indexing,
-    joining,
-    maths,
-    placing,
-    reduction,
-    sorting,
-    views,
-)
-from graphc.tensor.arithmetic import *
-from graphc.tensor.comparison import *
-from graphc.tensor.diagonals import *
-from graphc.tensor.indexing import *
-from graphc.tensor.joining import *
-from graphc.tensor.maths import *
-from graphc.tensor.placing import *
-from graphc.tensor.reduction import *
-from graphc.tensor.sorting import *
-from graphc.tensor.views import *
+from typing import TYPE_CHECKING
 
-__all__ = [
-    *activation.__all__,
-    *attention.__all__,
-    *convolution.__all__,
-    *creation.__all__,
-    *distances.__all__,
-    *dropouts.__all__,
-    *labels.__all__,
-    *losses.__all__,
-    *metrics.__all__,
-    *normalization.__all__,
-    *padding.__all__,
-    *pooling.__all__,
-    *products.__all__,
-    *random.__all__,
-    *recurrent.__all__,
-    *resampling.__all__,
-    *tables.__all__,
-    *windows.__all__,
-    *arithmetic.__all__,
-    *comparison.__all__,
-    *diagonals.__all__,
-    *indexing.__all__,
-    *joining.__all__,
-    *maths.__all__,
-    *placing.__all__,
-    *reduction.__all__,
-    *sorting.__all__,
-    *views.__all__,
-]
+from graphc.later import imports_above
+
+if TYPE_CHECKING:
+    from graphc.functional.activation import *
+    from graphc.functional.attention import *
+    from graphc.functional.convolution import *
+    from graphc.functional.creation import *
+    from graphc.functional.distances import *
+    from graphc.functional.dropouts import *
+    from graphc.functional.labels import *
+    from graphc.functional.losses import *
+    from graphc.functional.metrics import *
+    from graphc.functional.normalization import *
+    from graphc.functional.padding import *
+    from graphc.functional.pooling import *
+    from graphc.functional.products import *
+    from graphc.functional.random import *
+    from graphc.functional.recurrent import *
+    from graphc.functional.resampling import *
+    from graphc.functional.tables import *
+    from graphc.functional.windows import *
+    from graphc.tensor.arithmetic import *
+    from graphc.tensor.comparison import *
+    from graphc.tensor.diagonals import *
+    from graphc.tensor.indexing import *
+    from graphc.tensor.joining import *
+    from graphc.tensor.maths import *
+    from graphc.tensor.placing import *
+    from graphc.tensor.reduction import *
+    from graphc.tensor.sorting import *
+    from graphc.tensor.views import *
+else:
+    __getattr__, __dir__ = imports_above(__name__)

@@ -96,7 +96,7 @@ def draw_head(program: Program) -> Iterator[str]:
     graph = program.graph
     bounds = "".join(f" · {dim.name} ≤ {dim.max}" for dim in graph.dims)
     kernels = f"{len(program.nests)} kernel{'s' if len(program.nests) != 1 else ''}"
-    facts = f"{kernels} · state {bytes_text(program.state_bytes)} · work {bytes_text(program.work_bytes)}{bounds}"
+    facts = f"{kernels} · state {bytes_text(program.graph.state_bytes)} · work {bytes_text(program.work_bytes)}{bounds}"
     yield write(MARGIN, MARGIN + 14, shorten(printable(graph.name), 40), 17, INK, font_weight="700")
     yield write(MARGIN, MARGIN + 33, facts, 11.5, NOTE)
 

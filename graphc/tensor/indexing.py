@@ -7,7 +7,6 @@ the compiled function before it updates anything, and raises LabelError in the c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from graphc.arrays import as_array
 from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import INTEGERS, Extent, Shape, Sum, TensorType, add, bound, divide, subtract
 from graphc.settings import shown

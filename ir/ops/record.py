@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import IRError, Value, current_origin, record
 from graphc.ir.types import TensorType, Walk
 

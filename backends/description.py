@@ -1,0 +1,212 @@
+"""What is remembered of a compiled function beside its code, so that a later process can call it at once.
+
+A traced graph, this machine, the packages and the very files of the compiler that are installed make a key. Under it
+lie the few numbers and texts that a call needs, and the key of the code. A warm start reads those: it runs no pass,
+plans nothing and writes no source. Whoever wants to look at all that has it made then.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import astuple
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import graphc.ir
+from graphc.backends.cache import Cache, warn
+from graphc.backends.interface import Arena, EpochLayout
+from graphc.backends.machine import host_signature
+from graphc.ir.frozen import dataclass
+from graphc.ir.graph import Graph, IRError
+from graphc.ir.identity import identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from graphc.backends.artifact import Blueprint
+    from graphc.backends.primitives import Kernel
+    from graphc.backends.source import Source
+    from graphc.ir.program import Program
+
+KIND = "call"  # of the cache's entries
+PACKAGES = ("numba", "llvmlite")  # that have a hand in the code, besides Python, NumPy and ourselves
+ROOMS = (os.path.dirname(graphc.ir.__file__), os.path.dirname(__file__))
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a call needs to know of an artifact.
+
+    code        key of its machine code in the cache
+    kernels     how many one call runs
+    arena       the memory it works in
+    layout      None when the inputs allow no `epoch`
+    checks      what is wrong when a call fails, in the order of its statuses
+    """
+
+    code: str
+    kernels: int
+    arena: Arena
+    layout: EpochLayout | None
+    checks: tuple[str, ...]
+
+    def text(self) -> str:
+        return repr(astuple(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Description:
+        """Raises ValueError, TypeError or SyntaxError for what `text` did not write."""
+        code, kernels, arena, layout, checks = ast.literal_eval(text)
+        return cls(code, kernels, Arena(*arena), layout and EpochLayout(*layout), checks)
+
+    @property
+    def work_bytes(self) -> int:
+        """Of the arena one thread works in."""
+        return self.arena.size(1)
+
+
+class Artifact:
+    """Machine code and all that is needed to call and to explain it.
+
+    graph    its inputs and results are those of a call
+    file     of the code
+    fresh    it was compiled now; otherwise it came from disk
+    seconds  spent on each part of the way: "passes", "plan", "source", "native"; of what is remembered only the last
+    """
+
+    def __init__(
+        self,
+        description: Description,
+        graph: Graph,
+        file: str,
+        fresh: bool,
+        seconds: Mapping[str, float],
+        draw: Callable[[], Blueprint],
+    ) -> None:
+        self.description = description
+        self.graph = graph
+        self.file = file
+        self.fresh = fresh
+        self.seconds = seconds
+        self.draw = draw
+
+    @property
+    def key(self) -> str:
+        return self.description.code
+
+    @property
+    def path(self) -> Path:
+        from pathlib import Path
+
+        return Path(self.file)
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """What the code was made from."""
+        return self.draw()
+
+    @property
+    def program(self) -> Program:
+        return self.blueprint.program
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return self.blueprint.sources
+
+    @property
+    def entry(self) -> str:
+        return self.blueprint.entry
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        return self.blueprint.kernels
+
+
+def obtain(graph: Graph, store: Cache) -> Artifact:
+    """The artifact of a graph as it was traced: the one that is remembered, or a new one."""
+    key = call_key(graph)
+    known = None if key is None else recall(key, graph, store)
+    if known is not None:
+        return known
+    from graphc.backends.artifact import compile_traced
+
+    made = compile_traced(graph, store)
+    if key is not None:
+        store.put(KIND, key, made.description.text().encode())
+    return made
+
+
+def recall(key: str, graph: Graph, store: Cache) -> Artifact | None:
+    """The artifact that was described under this key; None if there is none, or what is there cannot be used."""
+    start = time.perf_counter()
+    payload = store.get(KIND, key)
+    if payload is None:
+        return None
+    try:
+        description = Description.parse(payload.decode())
+    except (ValueError, TypeError, SyntaxError) as error:
+        warn("the description of %s is of no use, it is compiled again: %s", graph.name, error)
+        return None
+    file = store.file("artifact", description.code)
+    if file is None:
+        return None
+    seconds = {"native": time.perf_counter() - start}
+    return Artifact(description, graph, file, False, seconds, lambda: blueprint_of(graph))
+
+
+def blueprint_of(graph: Graph) -> Blueprint:
+    from graphc.backends.artifact import draw, passed
+
+    return draw(passed(graph))
+
+
+# -- the key
+
+
+def call_key(graph: Graph) -> str | None:
+    """Equal for two graphs only if this compiler, on this machine, makes the same code of them.
+
+    None where that cannot be told: a graph with parts that have no text, or a compiler without files.
+    """
+    try:
+        return Cache.key(*compiler(), identity(graph))
+    except (IRError, OSError):
+        return None
+
+
+def compiler() -> Iterator[str]:
+    """All that has a hand in the code, without importing it."""
+    yield from (sys.platform, sys.version, np.__version__, host_signature(), *map(installed, PACKAGES))
+    for room in ROOMS:
+        yield from stamps(room)
+
+
+def stamps(folder: str) -> Iterator[str]:
+    """Every source file below the folder, by what no change of a file leaves as it was."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.endswith(".py"):
+            status = entry.stat()
+            yield f"{entry.path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        elif entry.is_dir() and entry.name != "__pycache__":
+            yield from stamps(entry.path)
+
+
+def installed(package: str) -> str:
+    """The version of a package by the name of its folder of metadata, which is quicker than to read what is in it."""
+    for place in sys.path:
+        with suppress(OSError):  # archives, and folders that are not there
+            for name in os.listdir(place or os.curdir):
+                if name.startswith(f"{package}-") and name.endswith((".dist-info", ".egg-info")):
+                    return name
+    import importlib.metadata
+
+    return importlib.metadata.version(package)

@@ -1,0 +1,110 @@
+"""Workers of several systems, timed turn by turn on the same cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WORKER = Path(__file__).with_name("worker.py")
+TURN = 0.05  # seconds of a turn, about
+LEAST = 5  # steps of a turn
+LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "GRAPHC_THREADS", "NPROC")
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Settings that hold every system to so many threads."""
+    flags = "" if threads > 1 else "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return {**os.environ, **dict.fromkeys(LIMITS, str(threads)), "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+@dataclass
+class Process:
+    """A worker process and what it said when it was ready."""
+
+    system: str
+    workload: str
+    python: str = sys.executable
+    threads: int = 1
+    options: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        command = [self.python, "-P", str(WORKER), self.system, self.workload, *self.options]
+        self.child = subprocess.Popen(
+            [*command, "--spawned", str(time.monotonic())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment(self.threads), **self.variables},
+        )
+        self.start = self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """The next line of the worker. Raises RuntimeError with its last words when it died."""
+        line = self.child.stdout.readline()  # type: ignore[union-attr]
+        if line:
+            return json.loads(line)  # type: ignore[no-any-return]
+        words = self.child.stderr.read().strip()  # type: ignore[union-attr]
+        raise RuntimeError(f"{self.system} on {self.workload} ended: {words or 'without a word'}")
+
+    def ask(self, do: str, **given: Any) -> dict[str, Any]:
+        print(json.dumps({"do": do, **given}), file=self.child.stdin, flush=True)
+        return self.answer()
+
+    def stop(self) -> None:
+        self.child.stdin.close()  # type: ignore[union-attr]
+        self.child.wait()
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One way of one system: what is timed in a turn."""
+
+    process: Process
+    way: str
+    steps: int  # of training in one repetition
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.process.system} {self.way}"
+
+    def turn(self) -> float:
+        """Seconds of one training step."""
+        seconds: float = self.process.ask("time", way=self.way, repeat=self.repeat)["seconds"]
+        return seconds / (self.repeat * self.steps)
+
+
+def lane(process: Process, way: str, steps: int) -> Lane:
+    """A lane whose turn lasts about TURN seconds, warmed up."""
+    each = steps if way == "epoch" else 1
+    single = Lane(process, way, each, 1)
+    single.turn()
+    seconds = single.turn() * each
+    return Lane(process, way, each, max(-(-LEAST // each), min(100_000, round(TURN / seconds))))
+
+
+def rounds(lanes: Sequence[Lane], count: int) -> dict[str, list[float]]:
+    """Seconds of a step, by lane, one number a round; in each round every lane has its turn."""
+    found: dict[str, list[float]] = {lane.name: [] for lane in lanes}
+    for _ in range(count):
+        for each in lanes:
+            found[each.name].append(each.turn())
+    return found
+
+
+def spread(numbers: Sequence[float]) -> tuple[float, float, float]:
+    """(lower quartile, median, upper quartile)."""
+    if len(numbers) < 2:
+        return numbers[0], numbers[0], numbers[0]
+    low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
+    return low, middle, high
