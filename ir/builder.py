@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from graphc.ir import ops
 from graphc.ir.access import Access, memory_of, resolve, strides
@@ -29,12 +29,30 @@ from graphc.ir.loops import (
 from graphc.ir.types import Extent, Shape, Walk, add, multiply
 
 
-class Builder:
-    """Turns one group of values into a nest; `places` says which values are stored, and where."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a value goes in the memory of a join: its first element, and the step along each of its axes."""
 
-    def __init__(self, group: Group, places: Mapping[Value, tuple[Buffer, ...]]) -> None:
+    buffer: Buffer
+    offset: Extent
+    steps: tuple[Extent, ...]
+
+
+Places = Mapping[Value, tuple[Buffer, ...]]
+Parts = Mapping[Value, tuple[Part, ...]]
+
+
+class Builder:
+    """Turns one group of values into a nest.
+
+    places  which values are stored, and where
+    parts   which of them are stored as parts of joins
+    """
+
+    def __init__(self, group: Group, places: Places, parts: Parts) -> None:
         self.group = group
         self.places = places
+        self.parts = parts
         self.made: dict[Access, Term] = {}
 
     def build(self) -> LoopNest:
@@ -179,6 +197,11 @@ class Builder:
             term = self.term(Access(value, self.group.frame, walks))
             if term.kind != "column" or term.detail[0] != place or len(self.places[value]) == 1:
                 yield Store(term, place, index_of(value, walks), term.phase)
+        for part in self.parts.get(value, ()):
+            steps = zip(self.group.axes[value], part.steps, strict=True)
+            index = tidy([(None, part.offset), *((axis, step) for axis, step in steps if axis is not None)])
+            term = self.term(Access(value, self.group.frame, walks))
+            yield Store(term, part.buffer, index, term.phase)
 
 
 def home(root: Value) -> Buffer:

@@ -15,7 +15,7 @@ import pytest
 from graphc.backends import maths, primitives
 from graphc.backends.artifact import closure
 from graphc.backends.lower import lower
-from graphc.backends.primitives import LANES, Kernel, element_of, is_vector
+from graphc.backends.primitives import LANES, Codegen, Kernel, element_of, is_vector
 from graphc.backends.runtime import load_object
 from graphc.backends.target import TARGETS, X86_64_V2, Target, build, host
 
@@ -61,17 +61,19 @@ def mapping(name: str, kind: str) -> Kernel:
     return Kernel(f"mapping_{function.name}", text, (*pointers, ("count", "i64")), inline=False, calls=(function,))
 
 
-def build_mappings(kinds: Iterable[str], target: Target) -> tuple[bytes, list[Kernel]]:
+def build_mappings(kinds: Iterable[str], target: Target, codegen: Codegen = "auto") -> tuple[bytes, list[Kernel]]:
     kernels = [mapping(name, kind) for kind in kinds for name in maths.FUNCTIONS]
-    return build([lowered(each) for each in closure(kernels)], [kernel.name for kernel in kernels], target), kernels
+    return build(
+        [lowered(each, codegen) for each in closure(kernels)], [kernel.name for kernel in kernels], target
+    ), kernels
 
 
 lowered = cache(lower)
 
 
-def load_mappings(kinds: Iterable[str], target: Target) -> Native:
+def load_mappings(kinds: Iterable[str], target: Target, codegen: Codegen = "auto") -> Native:
     """For each "exp_f32x16" a function of arrays whose length is a multiple of 16."""
-    data, kernels = build_mappings(kinds, target)
+    data, kernels = build_mappings(kinds, target, codegen)
     engine = load_object(data)
 
     def function(kernel: Kernel) -> Callable[..., Array]:

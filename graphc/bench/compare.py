@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,11 +38,13 @@ class Process:
 
     def __post_init__(self) -> None:
         command = [self.python, "-P", str(WORKER), self.system, self.workload, *self.options]
+        # Not a pipe: one that nobody reads stops a worker that prints a lot.
+        self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.child = subprocess.Popen(
             [*command, "--spawned", str(time.monotonic())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.complaints,
             text=True,
             env={**environment(self.threads), **self.variables},
         )
@@ -53,7 +55,9 @@ class Process:
         line = self.child.stdout.readline()  # type: ignore[union-attr]
         if line:
             return json.loads(line)  # type: ignore[no-any-return]
-        words = self.child.stderr.read().strip()  # type: ignore[union-attr]
+        self.complaints.seek(0)
+        words = self.complaints.read().strip()
+        self.stop()
         raise RuntimeError(f"{self.system} on {self.workload} ended: {words or 'without a word'}")
 
     def ask(self, do: str, **given: Any) -> dict[str, Any]:
@@ -61,8 +65,8 @@ class Process:
         return self.answer()
 
     def stop(self) -> None:
-        self.child.stdin.close()  # type: ignore[union-attr]
-        self.child.wait()
+        self.child.communicate()
+        self.complaints.close()
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,3 @@ def rounds(lanes: Sequence[Lane], count: int) -> dict[str, list[float]]:
         for each in lanes:
             found[each.name].append(each.turn())
     return found
-
-
-def spread(numbers: Sequence[float]) -> tuple[float, float, float]:
-    """(lower quartile, median, upper quartile)."""
-    if len(numbers) < 2:
-        return numbers[0], numbers[0], numbers[0]
-    low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
-    return low, middle, high
