@@ -21,7 +21,8 @@ def sin_turned(a, turns):
     return select(a < real(PHASE_LOST), float_of(bits_of(y) ^ sign), real(nan))
 """
 
-# In f32 only the remainder needs the digits of f64. With s = r and z p, or 1 and z q, it is s + s z p.
+# In f32 only what is left of a without its quarter turns needs the digits of f64. With s = r and z p, or 1 and z q, the
+# result is s + s z p.
 SIN_TURNED_SINGLE = """\
 def sin_turned(a, turns):
     wide = as_f64(a)
@@ -146,4 +147,7 @@ FUNCTIONS = {
     "sin": both(SIN),
     "tan": widened(TAN),
 }
-PARTS = {"angle": both(ANGLE), "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED}}
+PARTS = {
+    "angle": both(ANGLE),
+    "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED},
+}
