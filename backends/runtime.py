@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from graphc.backends.crew import crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
-from graphc.backends.interface import LINKED, YIELD
+from graphc.backends.interface import GIVEN, IN_PLACE, LINKED, SHUFFLED, YIELD
+from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, TensorType, evaluate, round_up
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
 NUMBER_BYTES = 8
+STRETCH = 0.02  # seconds of an epoch between two looks at how many threads pay
 
 
 def aligned_bytes(size: int) -> Array:
@@ -75,6 +79,7 @@ class Runner:
         self.block = join_block(storages)
         self.arena = artifact.description.arena
         self.threads = thread_limit() if self.arena.for_many else 1
+        self.paces: dict[tuple[str, int], Pace] | None = {} if self.threads > 1 else None  # None: always all threads
         self.work = self.make_arena()
         graph = artifact.graph
         self.dims = graph.dims
@@ -90,11 +95,24 @@ class Runner:
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
         self.call_step = ctypes.CFUNCTYPE(ctypes.c_int32, *[POINTER] * 6, NUMBER, NUMBER)(step)
-        tables = (self.state_table, self.work, self.input_table, self.sizes, self.scalars, self.result_table)
-        self.step_arguments = [POINTER(address(memory)) for memory in tables]
+        self.step_arguments = self.tables()
         if epoch is not None:
             kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2 + [NUMBER] * 2
             self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
+
+    def tables(self) -> list[ctypes.c_void_p]:
+        """The addresses every step is called with."""
+        tables = (self.state_table, self.work, self.input_table, self.sizes, self.scalars, self.result_table)
+        return [POINTER(address(memory)) for memory in tables]
+
+    def use_threads(self, threads: int | None) -> None:
+        """From now on use as many threads, even where one would be quicker; None: as many as pay, up to the limit."""
+        with self.lock:
+            most = thread_limit() if threads is None else threads
+            self.threads = most if self.arena.for_many else 1
+            self.paces = {} if threads is None and self.threads > 1 else None
+            self.work = self.make_arena()
+            self.step_arguments = self.tables()
 
     def make_arena(self) -> Array:
         """Fresh memory for all threads to work in."""
@@ -113,7 +131,7 @@ class Runner:
             found = [self.result_memory(number, tensor_type) for number, (_, tensor_type) in enumerate(self.results)]
             for number, array in enumerate(found):
                 self.result_table[number] = address(array)
-            status = crew().run(self.step_share, self.threads)
+            status = self.share_out(self.step_share, ("step", int(self.sizes[0])))
             return status, [array[()].copy() if array.ndim == 0 else array for array in found]
 
     def step_share(self, thread: int, threads: int) -> int:
@@ -136,33 +154,55 @@ class Runner:
         shuffle: tuple[int, int] | None,
         batch: int,
         steps: tuple[int, int],
+        in_order: bool = False,
     ) -> tuple[int, Array]:
         """(status, totals): steps first to last over rows `order` of `data`; totals are results times batch sizes.
 
-        shuffle  (seed, epoch): first fill `order` with that permutation
+        shuffle   (seed, epoch): first fill `order` with that permutation
+        in_order  the order is that of the rows
         """
         with self.lock:
             data_table, kind_table = table(data), np.array(kinds, np.int64)
             self.totals[:] = 0
-            seed, number = shuffle or (0, 0)
             pointers = (self.state_table, self.work, data_table, kind_table, order)
-            arguments = (
-                *(address(memory) for memory in pointers),
-                int(shuffle is not None),
-                seed,
-                number,
-                len(order),
-                batch,
-                *steps,
-                address(self.scalars),
-                address(self.totals),
-            )
-
-            def share(thread: int, threads: int) -> int:
-                return int(self.call_epoch(*arguments, thread, threads))
-
-            status = crew().run(share, self.threads)
+            before = [address(memory) for memory in pointers]
+            after = [address(self.scalars), address(self.totals)]
+            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            seed, number = shuffle or (0, 0)
+            for first, last in self.stretches(*steps, batch):
+                numbers = (ordering, seed, number, len(order), batch, first, last)
+                share = partial(self.epoch_share, (*before, *numbers, *after))
+                status = self.share_out(share, ("epoch", batch), last - first)
+                if status:
+                    break
+                ordering = GIVEN if shuffle else ordering
             return status, self.totals[: len(self.results)].copy()
+
+    def epoch_share(self, arguments: Sequence[int], thread: int, threads: int) -> int:
+        return int(self.call_epoch(*arguments, thread, threads))
+
+    def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
+        """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
+        if self.paces is None:
+            yield first, last
+            return
+        while first < last or first == last == 0:
+            pace = self.paces.get(("epoch", batch))
+            run = max(int(STRETCH / pace.expected), 1) if pace is not None and pace.expected else 1
+            yield first, min(first + run, last)
+            first += run
+
+    def share_out(self, share: Callable[[int, int], int], kind: tuple[str, int], steps: int = 1) -> int:
+        """The status of a call that is done by all threads, or by one where that is quicker."""
+        if self.paces is None:
+            return int(crew().run(share, self.threads))
+        pace = self.paces.get(kind)
+        if pace is None:
+            pace = self.paces[kind] = Pace(self.threads)
+        threads, start = pace.choose(), time.perf_counter()
+        status = int(crew().run(share, threads))
+        pace.note(threads, (time.perf_counter() - start) / max(steps, 1))
+        return status
 
     def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""

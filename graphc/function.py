@@ -190,6 +190,17 @@ class Function:
             self.scalars[name].set(number)
         return self
 
+    @property
+    def threads(self) -> int:
+        """The most threads a call uses: all processors of this process, or GRAPHC_THREADS, and fewer where that is
+        quicker. Set a number to use just as many, None to go back. The results are the same bits for any number.
+        """
+        return self.runner.threads
+
+    @threads.setter
+    def threads(self, number: int | None) -> None:
+        self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
+
     def write_scalars(self) -> None:
         for number, known in enumerate(self.scalars.values()):
             self.runner.set_scalar(number, known.number)
@@ -209,7 +220,8 @@ class Function:
         arrays = getattr(loader.dataset, "arrays", None)
         if self.artifact.description.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
-        sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        fitted = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        kinds, sources = [kind for _, kind in fitted], [self.apart(array) for array, _ in fitted]
         self.check_ranges(arrays)
         if self.figures or any(bound(tensor_type.count) > 1 for _, tensor_type in self.runner.results):
             return self.epoch_of_batches(loader, progress)
@@ -229,9 +241,8 @@ class Function:
         totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
         for start, stop in pairwise(np.unique(marks)):
             self.write_scalars()
-            kinds = [kind for _, kind in sources]
-            part = (int(start), int(stop))
-            status, partial = self.runner.epoch([a for a, _ in sources], kinds, order, shuffle, loader.batch_size, part)
+            part, in_order = (int(start), int(stop)), not loader.shuffle
+            status, partial = self.runner.epoch(sources, kinds, order, shuffle, loader.batch_size, part, in_order)
             if status:
                 self.fail_in_epoch(status, arrays, order, loader.batch_size)
             totals, shuffle = totals + partial, None

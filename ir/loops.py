@@ -8,7 +8,7 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphc.ir.graph import IRError, Output, Value
@@ -258,6 +258,17 @@ def guards_of(term: Term) -> Guards:
     return term.detail if term.kind == "guard" else ()
 
 
+FEW = 4  # lanes that are written out one by one, where what is done to each is cheap
+
+
+def has_few_lanes(nest: LoopNest) -> bool:
+    """Whether sixteen lanes would mostly idle: a row of up to FEW numbers, each its own term."""
+    if nest.product is not None or not isinstance(nest.lane_extent, int) or not 1 <= nest.lane_extent <= FEW:
+        return False
+    lanes = [term for term in nest.terms() if nest.lane in term.axes]
+    return bool(nest.frame) and all(term.kind != "compute" or term.value.op.cost <= 1 for term in lanes)
+
+
 # -- phases
 
 
@@ -277,10 +288,37 @@ def phase_count(nest: LoopNest) -> int:
     return 1 + max(phases, default=0)
 
 
+def lane_terms(nest: LoopNest, phase: int) -> set[Term]:
+    """Every lane term a lane loop of that phase computes, loads, or has kept in a row."""
+    found: set[Term] = set()
+    stack = phase_roots(nest, phase)
+    while stack:
+        term = stack.pop()
+        if term in found or nest.lane not in term.axes:
+            continue
+        found.add(term)
+        if not (term in nest.stash and term.phase < phase):
+            stack.extend(term.operands)
+    return found
+
+
+def overwritten_last(nest: LoopNest) -> LoopNest:
+    """The nest with every state overwritten no sooner than in the last phase that reads it."""
+    last: dict[Buffer, int] = {}
+    for phase in range(phase_count(nest)):
+        last |= {term.detail[0]: phase for term in lane_terms(nest, phase) if term.kind == "load"}
+    states = [store for store in nest.stores if store.buffer.kind == "input"]
+    if all(store.phase >= last.get(store.buffer, 0) for store in states):
+        return nest
+    later = {store: replace(store, phase=max(store.phase, last.get(store.buffer, 0))) for store in states}
+    # What is computed later may read other states there.
+    return overwritten_last(replace(nest, stores=tuple(later.get(store, store) for store in nest.stores)))
+
+
 def expensive_across_phases(nest: LoopNest) -> Iterator[Term]:
     """Lane terms that cost too much to compute again in a later phase; they are kept in a row of scratch."""
     if lane_mode(nest.lane_extent) in ("single", "one"):
-        return
+        return  # and so are those of few lanes
     found: set[Term] = set()
     for phase in range(1, phase_count(nest)):
         stack, seen = phase_roots(nest, phase), set[Term]()
@@ -354,6 +392,6 @@ def verify_nest(nest: LoopNest) -> LoopNest:
         if any(store.buffer in operands for store in nest.stores):
             raise IRError(f"{nest.name}: writes what its own product reads")
     for store in nest.stores:
-        if {axis for axis, _ in store.index} != set(store.term.axes) and store.term.kind != "compute":
+        if walked_by(store.index) != store.term.axes and store.term.kind != "compute":
             raise IRError(f"{nest.name}: store of {store.term.value.op.name} does not walk the axes it varies along")
     return nest

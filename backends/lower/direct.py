@@ -246,10 +246,10 @@ class _Function:
         return "f64", _F64(node.value)
 
     def unary(self, node: ast.UnaryOp) -> Typed:
-        operand = node.operand
-        is_number = isinstance(operand, ast.Constant) and isinstance(operand.value, int | float)
-        if is_number and isinstance(node.op, ast.USub):
-            return self.number(ast.Constant(-operand.value))
+        if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+            number = node.operand.value
+            if isinstance(number, int | float):
+                return self.number(ast.Constant(-number))
         return self.operate(_OPERATORS.get(type(node.op), ""), self.expression(node.operand))
 
     def binary(self, node: ast.BinOp) -> Typed:

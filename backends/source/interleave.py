@@ -1,0 +1,140 @@
+"""Several rounds of a loop at once, line by line, where one round is a long chain of arithmetic.
+
+A processor looks only so many instructions ahead: a round longer than that would be waited for, operation after
+operation, before the next one starts. Side by side, the chains of several rounds keep it busy. Every number is computed
+as before and every running sum is added to in the same order, so no bit changes.
+
+Random bits of four sets of lanes that follow one another are the four words of the same sixteen counters: taken side by
+side they ask for the words by number, and the compiler sees that it needs the counters' words only once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+
+WAYS = 4
+HEAVY = 64  # lines of a round and of what it calls from which on it is too long to be looked past: some three functions
+OFTEN = 4096  # rounds of a nest from which on it is worth a longer text
+
+DRAWN_TOGETHER = 64  # elements whose random bits come from one set of counters
+
+_DRAW = re.compile(r"random_bits\(indices\(j\), ")
+_LOOP = re.compile(r"(?P<indent> *)for (?P<name>\w+) in range\((?P<bounds>.+)\):")
+_ASSIGNED = re.compile(r" *(\w+) = ")
+_NAME = re.compile(r"\b[a-zA-Z_]\w*\b")
+
+
+def interleave(lines: Sequence[str], weights: Mapping[str, int], multiples: Mapping[str, int]) -> list[str]:
+    """The lines with every heavy innermost loop taken WAYS rounds at a time, and a loop for the rounds left.
+
+    weights    operations behind each name that is called
+    multiples  numbers that divide a bound, by its name
+    """
+    found: list[str] = []
+    number = 0
+    while number < len(lines):
+        loop = _LOOP.fullmatch(lines[number])
+        body = [] if loop is None else list(inside(lines, number))
+        if loop is None or not is_straight(body) or not (has_draws(body) or weight(body, weights) >= HEAVY):
+            found.append(lines[number])
+            number += 1
+            continue
+        found += several_rounds(loop, body, multiples)
+        number += 1 + len(body)
+    return found
+
+
+def inside(lines: Sequence[str], head: int) -> Iterator[str]:
+    """The lines of the block under a head."""
+    for line in lines[head + 1 :]:
+        if indent(line) <= indent(lines[head]):
+            return
+        yield line
+
+
+def indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def is_straight(body: Sequence[str]) -> bool:
+    """No loops and branches inside."""
+    return bool(body) and not any(line.endswith(":") for line in body)
+
+
+def has_draws(body: Sequence[str]) -> bool:
+    """Whether random bits are drawn for neighbours in memory."""
+    return any(_DRAW.search(line) for line in body)
+
+
+def weight(body: Sequence[str], weights: Mapping[str, int]) -> int:
+    """The operations of one round."""
+    return sum(weights.get(name, 0) for line in body for name in _NAME.findall(line)) + len(body)
+
+
+def several_rounds(loop: re.Match[str], body: Sequence[str], multiples: Mapping[str, int]) -> Iterator[str]:
+    first, stop, step = bounds(loop["bounds"])
+    wide = WAYS * step
+    even = first == "0" and multiples.get(stop, 1) % wide == 0
+    head, rounds = f"{loop['indent']}for {loop['name']} in range", f"({stop} - {first}) % {wide}"
+    if first == "0":
+        rounds = f"{stop} % {wide}"
+    until = stop if even else f"{stop} - {rounds}"
+    yield f"{head}({first}, {until}, {wide}):"
+    yield from side_by_side(loop["name"], step, f"{loop['indent']}    ", body)
+    if not even:
+        yield f"{head}({until}, {stop}, {step}):" if step > 1 else f"{head}({until}, {stop}):"
+        yield from body
+
+
+def bounds(text: str) -> tuple[str, str, int]:
+    """First, stop and step of a range."""
+    commas = [place for place, letter in enumerate(text) if letter == "," and is_outside(text[:place])]
+    parts = [part.strip(" ,") for part in (text[a:b] for a, b in pairwise((0, *commas, len(text))))]
+    if len(parts) == 1:
+        return "0", parts[0], 1
+    return parts[0], parts[1], int(parts[2]) if len(parts) == 3 else 1
+
+
+def is_outside(text: str) -> bool:
+    """After this text, one is inside of no parenthesis."""
+    return text.count("(") == text.count(")")
+
+
+def side_by_side(counter: str, step: int, margin: str, body: Sequence[str]) -> Iterator[str]:
+    """Each line for one round after the other; a number that is the same in all of them, once."""
+    own, shared = names_of_rounds(counter, body)
+    for way in range(1, WAYS):
+        yield f"{margin}{counter}_{way} = {counter} + {way * step}"
+    for line in body:
+        found = _ASSIGNED.match(line)
+        if found is not None and step * WAYS == DRAWN_TOGETHER and _DRAW.search(line):
+            yield from draws(line, found[1])
+            continue
+        yield line
+        if found is None or found[1] not in shared:
+            yield from (_NAME.sub(partial(of_round, own, way), line) for way in range(1, WAYS))
+
+
+def draws(line: str, name: str) -> Iterator[str]:
+    """The words of one set of counters, a word each round."""
+    for way in range(WAYS):
+        asked = _DRAW.sub(f"random_word_{way}(spread(j >> 2) + indices(0), ", line)
+        yield asked.replace(f"{name} = ", f"{name}_{way} = ", 1) if way else asked
+
+
+def of_round(own: set[str], way: int, name: re.Match[str]) -> str:
+    return f"{name[0]}_{way}" if name[0] in own else name[0]
+
+
+def names_of_rounds(counter: str, body: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The names that mean something else in every round, and those that mean the same. Running sums are neither."""
+    own, shared, read = {counter}, set[str](), set[str]()
+    for line in body:
+        found, names = _ASSIGNED.match(line), _NAME.findall(line)
+        read |= set(names[1:] if found else names)
+        if found and found[1] not in read:
+            (shared if own.isdisjoint(names) else own).add(found[1])
+    return own, shared
