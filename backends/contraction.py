@@ -67,47 +67,99 @@ def transposing(width: int) -> str:
 """
 
 
-def pack_walk(shape: TileShape, dtype: str, rows: int, columns: int) -> Kernel:
-    """What pack_panel does, for a B whose rows walk `rows` axes of memory and whose columns walk `columns` axes.
+RUNS = 4  # pieces of memory a set of lanes is put together from; what is in more pieces is read lane by lane
+RUN_ENTRY = 2 * RUNS + 2
 
-    Where each column of the panel starts is found once; then every row adds its own place. Columns that are next to
-    each other in memory are read in one piece. Columns beyond the last repeat it.
-    """
-    width = shape.width
-    name = f"pack_walk_{width}_{rows}x{columns}_{dtype}"
-    loops = "".join(f"{'    ' * (each + 1)}for r{each} in range(rows_extent{each}):\n" for each in range(rows))
-    start = " + ".join(f"r{each} * rows_step{each}" for each in range(rows)) or "0"
-    indent = "    " * (rows + 1)
-    steps = ""
-    for each in reversed(range(columns)):
-        inner = f"left % columns_extent{each}" if each else "left"
-        steps += f"        place = place + ({inner}) * columns_step{each}\n"
-        steps += f"        left = left // columns_extent{each}\n" if each else ""
-    packed = "".join(
-        f"{indent}if joined{part}:\n"
-        f"{indent}    store_lanes(panel, k * {width} + {part}, load_lanes(b, start + load(places, {part})))\n"
-        f"{indent}else:\n"
-        f"{indent}    at = spread(start) + load_lanes(places, {part})\n"
-        f"{indent}    store_lanes(panel, k * {width} + {part}, load_at(b, at, live({LANES})))\n"
-        for part in range(0, width, LANES)
-    )
-    flags = "".join(
-        f"    joined{part} = all_lanes(load_lanes(places, {part}) == indices(load(places, {part})))\n"
-        for part in range(0, width, LANES)
-    )
-    arguments = [(f"{line}_{kind}{each}", "i64") for line, count in (("rows", rows), ("columns", columns))
-                 for each in range(count) for kind in ("extent", "step")]  # fmt: skip
-    text = f"""def {name}(panel, b, places, first, count, {", ".join(name for name, _ in arguments)}):
-    for c in range({width}):
-        left = minimum(first + c, count - 1)
-        place = 0
-{steps}        store(places, c, place)
-{flags}    k = 0
-{loops}{indent}start = {start}
-{packed}{indent}k = k + 1
+
+def walk_places(axes: int) -> Kernel:
+    """places[p] is where the p-th point of a walk along `axes` axes of memory lies."""
+    name = f"walk_places_{axes}"
+    arguments = tuple((f"{kind}{axis}", "i64") for axis in range(axes) for kind in ("extent", "step"))
+    loops = "".join(f"{'    ' * (axis + 1)}for i{axis} in range(extent{axis}):\n" for axis in range(axes))
+    place, indent = " + ".join(f"i{axis} * step{axis}" for axis in range(axes)) or "0", "    " * (axes + 1)
+    text = f"""def {name}(places, {", ".join(name for name, _ in arguments)}):
+    p = 0
+{loops}{indent}store(places, p, {place})
+{indent}p = p + 1
 """
-    pointers = (("panel", f"{dtype}*"), ("b", f"{dtype}*"), ("places", "i64*"), ("first", "i64"), ("count", "i64"))
-    return Kernel(name, text, (*pointers, *arguments))
+    return Kernel(name, text, (("places", "i64*"), *arguments))
+
+
+def find_runs() -> Kernel:
+    """What pieces of memory each sixteen of `count` places make up.
+
+    The entry of a set in `runs` tells: the number of pieces, of lanes in use, where the first piece begins if its
+    lane 0 did, then for each other piece the lane it begins at and where lane 0 would lie. Pieces not there begin at
+    the last lane's end; more than there is room for are only counted.
+    """
+    text = f"""def find_runs(runs, places, count):
+    for first in range(0, count, {LANES}):
+        entry = shift(runs, first // {LANES} * {RUN_ENTRY})
+        lanes = minimum(count - first, {LANES})
+        place = load(places, first)
+        store(entry, 1, lanes)
+        store(entry, 2, place)
+        for run in range(1, {RUNS}):
+            store(entry, 2 * run + 1, lanes)
+            store(entry, 2 * run + 2, 0)
+        found = 1
+        for lane in range(1, lanes):
+            here = load(places, first + lane) - lane
+            if here != place:
+                if found < {RUNS}:
+                    store(entry, 2 * found + 1, lane)
+                    store(entry, 2 * found + 2, here)
+                found = found + 1
+            place = here
+        store(entry, 0, found)
+"""
+    return Kernel("find_runs", text, (("runs", "i64*"), ("places", "i64*"), ("count", "i64")))
+
+
+def pack_walk(shape: TileShape, dtype: str) -> Kernel:
+    """What pack_panel does for columns `first` and on of a B whose rows and columns walk several axes of memory.
+
+    rows_at, columns_at: the places of both (walk_places); runs: of the columns (find_runs). A set of lanes is read
+    piece by piece, or lane by lane where the pieces are many.
+    """
+    name = f"pack_walk_{shape.width}_{dtype}"
+    text = f"""def {name}(panel, b, rows_at, columns_at, runs, depth, first, count):
+    for part in range(0, {shape.width}, {LANES}):
+        if first + part >= count:
+            for k in range(depth):
+                store_lanes(panel, k * {shape.width} + part, spread({dtype}(0.0)))
+        else:
+            entry = shift(runs, (first + part) // {LANES} * {RUN_ENTRY})
+            found = load(entry, 0)
+            lanes = load(entry, 1)
+            place0 = load(entry, 2)
+            if (found == 1) & (lanes == {LANES}):
+                for k in range(depth):
+                    store_lanes(panel, k * {shape.width} + part, load_lanes(b, load(rows_at, k) + place0))
+{pieces(shape.width, 2)}{pieces(shape.width, RUNS)}            else:
+                at = load_lanes(columns_at, first + part)
+                for k in range(depth):
+                    places = spread(load(rows_at, k)) + at
+                    store_lanes(panel, k * {shape.width} + part, load_at(b, places, live(lanes)))
+"""
+    pointers = (("panel", f"{dtype}*"), ("b", f"{dtype}*"), *((n, "i64*") for n in ("rows_at", "columns_at", "runs")))
+    return Kernel(name, text, (*pointers, ("depth", "i64"), ("first", "i64"), ("count", "i64")))
+
+
+def pieces(width: int, count: int) -> str:
+    """The case of so many pieces."""
+    lines = [f"elif found <= {count}:"]
+    for run in range(1, count):
+        lines += [f"    first{run} = load(entry, {2 * run + 1})", f"    place{run} = load(entry, {2 * run + 2})"]
+    for run in range(count):
+        stop = f"first{run + 1}" if run + 1 < count else "lanes"
+        lines.append(f"    inside{run} = live({stop}) & ~live(first{run})" if run else f"    inside0 = live({stop})")
+    lines += ["    for k in range(depth):", "        row = load(rows_at, k)"]
+    for run in range(count):
+        piece = f"load_live(b, row + place{run}, inside{run})"
+        lines.append(f"        lane = select(inside{run}, {piece}, lane)" if run else f"        lane = {piece}")
+    lines.append(f"        store_lanes(panel, k * {width} + part, lane)")
+    return indented(lines, 12)
 
 
 def pack_rows(shape: TileShape) -> Kernel:
@@ -142,72 +194,68 @@ def pack_rows(shape: TileShape) -> Kernel:
     return Kernel(name, text, parameters)
 
 
-def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False, vectors: int = 0) -> Kernel:
-    """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * b[k * depth_stride + :] for r < rows.
+def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False) -> Kernel:
+    """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * b[k * depth_stride + :], r < rows.
 
     Rows beyond those of the tile's shape are left out. Register tiles hold f32, other dtypes go lane by lane.
 
     resumes  the tile holds the sum over earlier k, where `started` is not 0
-    vectors  sets of lanes to compute, fewer than the tile's memory has; 0: all
     """
-    return multiply_register_tile(shape, resumes, vectors) if dtype == "f32" else multiply_lanes(shape, dtype)
+    return multiply_register_tile(shape, resumes) if dtype == "f32" else multiply_lanes(shape, dtype)
 
 
 def multiply_lanes(shape: TileShape, dtype: str) -> Kernel:
     """What multiply_register_tile computes, for any float dtype, one set of lanes at a time."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}_{dtype}"
-    text = f"""def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride):
+    text = f"""def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride, tile_stride):
     for r in range(minimum(rows, {shape.rows})):
         for c in range(0, {shape.width}, {LANES}):
             t = spread({dtype}(0.0))
             for k in range(depth):
                 t = fma(spread(load(a, r * row_stride + k * column_stride)), load_lanes(b, k * depth_stride + c), t)
-            store_lanes(tile, r * {shape.width} + c, t)
+            store_lanes(tile, r * tile_stride + c, t)
 """
     return Kernel(name, text, tile_parameters(dtype))
 
 
 def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
     pointers = tuple((name, f"{dtype}*") for name in ("tile", "a", "b"))
-    return (*pointers, *((name, "i64") for name in ("depth", "rows", "row_stride", "column_stride", "depth_stride")))
+    numbers = ("depth", "rows", "row_stride", "column_stride", "depth_stride", "tile_stride")
+    return (*pointers, *((name, "i64") for name in numbers))
 
 
-def multiply_register_tile(shape: TileShape, resumes: bool, vectors: int) -> Kernel:
-    name = f"multiply_tile_{shape.rows}x{shape.vectors}"
-    name += f"_by_{vectors}" * (vectors > 0) + "_on" * resumes
-    form = TileForm(vectors or shape.vectors, shape.width, resumes)
-    text = f"def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride{', started' * resumes}):\n"
-    text += f"    if rows >= {shape.rows}:\n{form.rows(shape.rows, 8, '')}    else:\n        r = 0\n"
+def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
+    name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
+    parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
+    text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
+    whole = some_rows(TileShape(shape.rows, shape.vectors), "", resumes)
+    text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
     before = shape.rows
     for height in (height for height in SMALL_ROWS if height < shape.rows):
         head = f"while rows - r >= {height}" if before > 2 * height else f"if rows - r >= {height}"
-        text += f"        {head}:\n{form.rows(height, 12, 'r')}            r = r + {height}\n"
+        part = [*some_rows(TileShape(height, shape.vectors), "r", resumes), f"r = r + {height}"]
+        text += f"        {head}:\n{indented(part, 12)}"
         before = height
-    parameters = tile_parameters("f32")
-    return Kernel(name, text, (*parameters, ("started", "i64")) if resumes else parameters)
+    return Kernel(name, text, parameters)
 
 
-@dataclass(frozen=True, slots=True)
-class TileForm:
-    """Lines that compute some rows of a tile of `vectors` sets of lanes, in memory `width` apart."""
+def some_rows(shape: TileShape, first: str, resumes: bool) -> list[str]:
+    """Lines that compute the rows of a tile from row `first` on, the name of a number or "" for 0."""
+    form, name = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
+    start = f"{first} * row_stride + k * column_stride" if first else "k * column_stride"
+    target = f"shift(tile, {first} * tile_stride)" if first else "tile"
+    resumed = ["if started != 0:", f"    {name} = tile_load_{form}({target}, tile_stride)"]
+    return [
+        f"{name} = tile_zeros_{form}()",
+        *(resumed if resumes else []),
+        "for k in range(depth):",
+        f"    {name} = tile_multiply_add({name}, a, row_stride, {start}, b, k * depth_stride)",
+        f"tile_store({name}, {target}, tile_stride)",
+    ]
 
-    vectors: int
-    width: int
-    resumes: bool
 
-    def rows(self, height: int, indent: int, first: str) -> str:
-        shape, name = f"{height}x{self.vectors}", f"t{height}"
-        start = f"{first} * row_stride + k * column_stride" if first else "k * column_stride"
-        target = f"shift(tile, {first} * {self.width})" if first else "tile"
-        lines = [f"{name} = tile_zeros_{shape}()"]
-        if self.resumes:
-            lines += ["if started != 0:", f"    {name} = tile_load_{shape}({target}, {self.width})"]
-        lines += [
-            "for k in range(depth):",
-            f"    {name} = tile_multiply_add({name}, a, row_stride, {start}, b, k * depth_stride)",
-            f"tile_store({name}, {target}, {self.width})",
-        ]
-        return "".join(f"{' ' * indent}{line}\n" for line in lines)
+def indented(lines: list[str], indent: int) -> str:
+    return "".join(f"{' ' * indent}{line}\n" for line in lines)
 
 
 def pack_lines() -> Kernel:

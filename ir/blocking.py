@@ -74,7 +74,7 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
     rows, columns, depth = bound(nest.frame[-2]), bound(nest.frame[-1]), bound(nest.product.depth)
     width = LANES if columns <= LANES else panel_width
     if dtype != "f32" or walks(left) or walks(right):
-        return Blocking("tiles", width)
+        return Blocking("tiles", width, padded_rows=rows + TILE_ROWS)
     if isinstance(nest.frame[-1], int) and is_line_product(left, columns, depth):
         packs = stride(right.rows) != 1 or conflicts(stride(right.columns))
         return Blocking("lines", LANES if columns <= FEW_COLUMNS else 2 * LANES, packs_right=packs)
@@ -103,8 +103,10 @@ def walks(operand: Operand) -> bool:
 
 def is_line_product(left: Operand, columns: int, depth: int) -> bool:
     """More lanes would idle beside so few columns than adding up the chains costs."""
-    idle = -(-columns // LANES) * LANES / columns
-    return columns <= 2 * FEW_COLUMNS and stride(left.columns) == 1 and idle > 1 + ADDING_UP / depth
+    if not 0 < columns <= 2 * FEW_COLUMNS or stride(left.columns) != 1:
+        return False
+    idle = -(-columns // LANES) * LANES / columns - 1
+    return idle * depth > ADDING_UP
 
 
 def stride(steps: Steps) -> Extent:
@@ -144,4 +146,6 @@ def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str,
     else:
         yield "panel", dtype, block * cut.width
     if walks(nest.product.right):
-        yield "places", "i64", cut.width
+        yield "rows_at", "i64", depth
+        yield "columns_at", "i64", columns + LANES
+        yield "runs", "i64", (columns // LANES + 1) * LANES

@@ -19,17 +19,23 @@ SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
 FEW = [(70, 130, 10), (33, 64, 4), (45, 77, 20), (50, 90, 17), (64, 20, 9), (19, 300, 14)]
 
 
-def product(form, rows, depth, columns):
-    """A product, its operands lying as `form` says, with a bias and two readers of its result."""
+def product(form, rows, depth, columns, bare=False):
+    """A product, its operands lying as `form` says; unless it is bare, with a bias and two readers of its result."""
     a = gx.input("a", gx.f32[(depth, rows) if form.startswith("At") else (rows, depth)])
     b = gx.input("b", gx.f32[(columns, depth) if form.endswith("Bt") else (depth, columns)])
     bias = gx.input("bias", gx.f32[columns])
     c = (a.T if form.startswith("At") else a) @ (b.T if form.endswith("Bt") else b)
+    if bare:
+        return gx.function([a, b], {"c": c})
     return gx.function([a, b, bias], {"c": c, "d": gx.relu(c + bias)})
 
 
 def operands(function, rng):
     return [rng.normal(size=value.shape).astype(np.float32) for value in function.inputs]
+
+
+def as_list(results):
+    return [results] if isinstance(results, np.ndarray) else list(results)
 
 
 def in_order(form, a, b):
@@ -50,25 +56,27 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sizes", SIZES + FEW, ids=str)
-def test_blocks_do_not_change_bits(form, sizes, rng, monkeypatch):
-    whole = product(form, *sizes)
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_blocks_do_not_change_bits(form, sizes, bare, rng, monkeypatch):
+    whole = product(form, *sizes, bare)
     arrays = operands(whole, rng)
-    expected = [np.asarray(each) for each in whole(*arrays)]
+    expected = [np.asarray(each) for each in as_list(whole(*arrays))]
     for name, number in SMALL.items():
         monkeypatch.setattr(blocking, name, number)
-    found = [np.asarray(each) for each in product(form, *sizes)(*arrays)]
+    found = [np.asarray(each) for each in as_list(product(form, *sizes, bare)(*arrays))]
     assert all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))
     np.testing.assert_allclose(found[0], in_order(form, *arrays[:2]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sizes", SIZES[2:] + FEW, ids=str)
-def test_blocks_stay_inside_their_buffers(form, sizes, rng, small_blocks):
-    function = product(form, *sizes)
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_blocks_stay_inside_their_buffers(form, sizes, bare, rng, small_blocks):
+    function = product(form, *sizes, bare)
     arrays = operands(function, rng)
     names = [value.attrs["name"] for value in function.inputs]
     found = emulator.emulate(run_passes(function.traced), dict(zip(names, arrays, strict=True)))
-    for (name, result), native in zip(found.items(), function(*arrays), strict=True):
+    for (name, result), native in zip(found.items(), as_list(function(*arrays)), strict=True):
         assert np.array_equal(result, native), name
 
 

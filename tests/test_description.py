@@ -17,7 +17,7 @@ import graphc as gx
 from graphc.backends import description
 from graphc.backends.cache import Cache
 from graphc.backends.description import KIND, Description, call_key, obtain, stamps
-from graphc.backends.interface import EpochLayout
+from graphc.backends.interface import Arena, EpochLayout
 from graphc.ir.graph import Graph, Output, Value
 from graphc.ir.types import TensorType
 
@@ -112,7 +112,7 @@ def test_code_that_is_gone_is_made_again(graph: Graph, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", [None, EpochLayout((128, 256), (), 512)])
 def test_descriptions_go_both_ways(layout: EpochLayout | None) -> None:
-    known = Description("ab", 3, 512, layout, ("it's \n wrong", 'say "no"'))
+    known = Description("ab", 3, Arena(512, 128, True), layout, ("it's \n wrong", 'say "no"'))
     assert Description.parse(known.text()) == known
 
 

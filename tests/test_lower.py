@@ -15,7 +15,7 @@ import pytest
 from graphc.backends import primitives
 from graphc.backends.artifact import closure
 from graphc.backends.lower import LoweringError, lower
-from graphc.backends.primitives import ELEMENTS, LANES, Kernel, is_pointer
+from graphc.backends.primitives import ELEMENTS, LANES, Codegen, Kernel, is_pointer
 from graphc.backends.runtime import load_object
 from graphc.backends.target import TARGETS, BuildError, assembly, build, host
 
@@ -28,9 +28,9 @@ C_TYPES = {"f32": ctypes.c_float, "f64": ctypes.c_double, "i32": ctypes.c_int32,
 # --- running natively -------------------------------------------------------------------------------------------------
 
 
-def run_native(kernel: Kernel, *args: Any) -> Any:
+def run_native(kernel: Kernel, *args: Any, codegen: Codegen = "auto") -> Any:
     """Like primitives.run, by machine code of this machine."""
-    engine = load_object(build([lower(each) for each in closure([kernel])], [kernel.name], host()))
+    engine = load_object(build([lower(each, codegen) for each in closure([kernel])], [kernel.name], host()))
     kinds = [ctypes.c_void_p if is_pointer(kind) else C_TYPES[kind] for kind in kernel.parameter_types]
     function = ctypes.CFUNCTYPE(C_TYPES.get(kernel.returns), *kinds)(engine.get_function_address(kernel.name))
     return function(*(arg.ctypes.data if isinstance(arg, np.ndarray) else arg for arg in args))
@@ -51,10 +51,15 @@ def assert_same(native: np.ndarray, meant: np.ndarray) -> None:
         np.testing.assert_array_equal(np.signbit(native[number]), np.signbit(meant[number]))
 
 
-def check(kernel: Kernel, *args: Any) -> None:
-    """Run both ways on copies of the arguments and compare every array afterwards."""
+def check(kernel: Kernel, *args: Any, codegen: Codegen | None = None) -> None:
+    """Run both ways on copies of the arguments and compare every array afterwards; by both lowerings unless told."""
+    for each in ("numba", "direct") if codegen is None else (codegen,):
+        check_lowered(kernel, *args, codegen=each)
+
+
+def check_lowered(kernel: Kernel, *args: Any, codegen: Codegen) -> None:
     native, meant = ([arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args] for _ in range(2))
-    run_native(kernel, *native)
+    run_native(kernel, *native, codegen=codegen)
     primitives.run(kernel, *meant)
     for left, right in zip(native, meant, strict=True):
         if isinstance(left, np.ndarray):

@@ -13,7 +13,7 @@ rounded to integers by adding 1.5 * 2^(mantissa bits). The coefficients are mini
 result, found by Lawson's iteration on Chebyshev points in 180-bit arithmetic; those for f32 were rounded one by one
 from the lowest power, fitting the others again each time.
 
-Errors stay below 2 ulp in f32 and 2.2 ulp in f64, 2.9 for tan (tests/test_maths.py measures them), and special values
+Errors stay below 2 ulp, in f64 below 2.9 for tan (tests/test_maths.py measures them), and special values
 are those of C's Annex F; fmod is exact. Subnormal arguments and results count like any others: none is flushed. sin,
 cos and tan give NaN from 2^50 on, where pi/2 would be needed to more digits than are kept here.
 

@@ -21,7 +21,8 @@ def sin_turned(a, turns):
     return select(a < real(PHASE_LOST), float_of(bits_of(y) ^ sign), real(nan))
 """
 
-# In f32 only the remainder needs the digits of f64. With s = r and z p, or 1 and z q, it is s + s z p.
+# In f32 only what is left of a without its quarter turns needs the digits of f64. With s = r and z p, or 1 and z q, the
+# result is s + s z p.
 SIN_TURNED_SINGLE = """\
 def sin_turned(a, turns):
     wide = as_f64(a)
@@ -73,8 +74,8 @@ def angle(a, b):
     p = polynomial(ATAN, z)
     flat = select(far, real(QUARTER_PI), real(0.0))
     flat_low = select(far, real(QUARTER_PI_LOW), real(0.0))
-    base = select(steep, real(HALF_PI_HIGH) - flat, flat)
-    base_low = select(steep, real(HALF_PI_MIDDLE) - flat_low, flat_low)
+    base = select(steep, real(HALF_PI) - flat, flat)
+    base_low = select(steep, real(HALF_PI_REST) - flat_low, flat_low)
     turned = select(steep, -t, t)
     return base + (turned + fma(turned * z, p, base_low))
 """
@@ -90,17 +91,33 @@ def atan2(y, x):
     return copysign(select(bits_of(x) < integer(0), (real(PI) - a) + real(PI_LOW), a), y)
 """
 
+# With z = a^2, or (1 - a) / 2 where a > 1/2, asin(sqrt z) = sqrt z + sqrt z z p; that is asin a, or half of what asin a
+# lacks of pi/2. The parts of pi/2 and pi meet the larger term and the smaller one.
 ASIN = """\
 def asin(x):
     a = absolute(x)
-    return copysign(angle(a, sqrt((real(1.0) - a) * (real(1.0) + a))), x)
+    far = a > real(0.5)
+    z = select(far, fma(a, real(-0.5), real(0.5)), a * a)
+    root = select(far, sqrt(z), a)
+    p = polynomial(ASIN, z, z * z)
+    rest = root * z * p
+    turned = fma(root, real(-2.0), fma(rest, real(-2.0), real(HALF_PI_REST))) + real(HALF_PI)
+    return copysign(select(far, turned, root + rest), x)
 """
 
 ACOS = """\
 def acos(x):
     a = absolute(x)
-    y = angle(sqrt((real(1.0) - a) * (real(1.0) + a)), a)
-    return select(x < real(0.0), (real(PI) - y) + real(PI_LOW), y)
+    far = a > real(0.5)
+    z = select(far, fma(a, real(-0.5), real(0.5)), a * a)
+    root = select(far, sqrt(z), a)
+    p = polynomial(ASIN, z, z * z)
+    rest = root * z * p
+    negative = x < real(0.0)
+    start = select(far, select(negative, real(PI), real(0.0)), real(HALF_PI))
+    start_low = select(far, select(negative, real(PI_LOW), real(0.0)), real(HALF_PI_REST))
+    factor = copysign(select(far, real(2.0), real(1.0)), select(far, x, -x))
+    return fma(root, factor, start) + fma(rest, factor, start_low)
 """
 
 # Multiples of |y| are taken off |x|, as many binary digits of the quotient at a time as fit into one product; where the
@@ -121,13 +138,16 @@ def fmod(x, y):
 """
 
 FUNCTIONS = {
-    "acos": widened(ACOS),
-    "asin": widened(ASIN),
-    "atan": widened(ATAN),
-    "atan2": widened(ATAN2),
+    "acos": both(ACOS),
+    "asin": both(ASIN),
+    "atan": both(ATAN),
+    "atan2": both(ATAN2),
     "cos": both(COS),
     "fmod": widened(FMOD),
     "sin": both(SIN),
     "tan": widened(TAN),
 }
-PARTS = {"angle": {"f64": ANGLE}, "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED}}
+PARTS = {
+    "angle": both(ANGLE),
+    "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED},
+}

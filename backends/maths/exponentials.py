@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.maths.templates import both, widened
+from graphc.backends.maths.templates import both
 
 # e^r - 1 for |r| <= ln 2 / 2.
 EXPM1_NEAR = """\
@@ -67,24 +67,29 @@ def expm1(x):
     return copysign(select(x <= real(EXP_LARGEST), y, x + real(inf)), x)
 """
 
-# With t = e^|x| - 1: (t + t / (t + 1)) / 2, and t / 2 far out, reckoned in eighths, because t may overflow.
+# With t = e^|x| - 1: (2 t - t t/(t + 1)) / 2 near 0, (t - 1/(t + 1) + 1) / 2 further out, and t / 2 far out, reckoned
+# in eighths, because t may overflow.
 SINH = """\
 def sinh(x):
     a = absolute(x)
     b = select(a > real(SINH_INFINITE), real(SINH_INFINITE), a)
     large = a > real(EXPM1_LARGE)
     t = expm1_times(b, select(large, real(0.125), real(1.0)))
-    return copysign(select(large, t * real(4.0), real(0.5) * (t + t / (t + real(1.0)))), x)
+    near = t < real(1.0)
+    start = select(near, t, real(1.0))
+    twice = fma(-start, start / (t + real(1.0)), select(near, t + t, t)) + select(near, real(0.0), real(1.0))
+    return copysign(select(large, t * real(4.0), real(0.5) * twice), x)
 """
 
-# 1 + t t / (t + 1) / 2, and t / 2 far out.
+# (e^a + e^-a) / 2 for a = |x|, and e^a / 2 far out.
 COSH = """\
 def cosh(x):
     a = absolute(x)
     b = select(a > real(SINH_INFINITE), real(SINH_INFINITE), a)
     large = a > real(EXPM1_LARGE)
     t = expm1_times(b, select(large, real(0.125), real(1.0)))
-    return select(large, t * real(4.0), fma(real(0.5) * t, t / (t + real(1.0)), real(1.0)))
+    e = t + real(1.0)
+    return select(large, t * real(4.0), fma(real(0.5), e, real(0.5) / e))
 """
 
 # With t = (e^2|x| - 1) / 2: t - t t/(t + 1) near 0, 1 - 1/(t + 1) further out; so a rounded quotient only corrects. For
@@ -133,13 +138,13 @@ def erf(x):
 """
 
 FUNCTIONS = {
-    "cosh": widened(COSH),
+    "cosh": both(COSH),
     "erf": both(ERF),
     "exp": both(EXP),
     "exp2": both(EXP2),
     "expm1": both(EXPM1),
     "sigmoid": both(SIGMOID),
-    "sinh": widened(SINH),
+    "sinh": both(SINH),
     "tanh": both(TANH),
 }
 PARTS = {

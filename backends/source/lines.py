@@ -11,10 +11,11 @@ import numpy as np
 
 from graphc.backends import contraction
 from graphc.backends.primitives import LANES, Kernel, constant
-from graphc.ir.loops import Buffer, LoopNest, Term, lane_mode
+from graphc.ir.loops import Buffer, LoopNest, Term, has_few_lanes, lane_mode
 from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 
 Argument = Buffer | Extent | str  # a str: one of SHARE, which each call of a cut kernel has its own of
+EACH = "@"  # stands for the number of a lane where lanes are written out one by one
 SHARE = ("begin", "end", "part")
 
 
@@ -63,7 +64,7 @@ class Lines:
         self.extents: list[str] = []
         self.terms = list(nest.terms())
         self.partition = nest.partition
-        self.mode = lane_mode(nest.lane_extent)
+        self.mode = "few" if has_few_lanes(nest) else lane_mode(nest.lane_extent)
 
     @property
     def product_term(self) -> Term:
@@ -107,7 +108,9 @@ class Lines:
         return f"{stem}{number}"
 
     def line(self, text: str) -> None:
-        self.lines.append("    " * self.depth + text)
+        """One line; with EACH in it, one for every one of few lanes."""
+        lanes = range(self.nest.lane_extent) if EACH in text and isinstance(self.nest.lane_extent, int) else (0,)
+        self.lines += ["    " * self.depth + text.replace(EACH, str(lane)) for lane in lanes]
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
@@ -118,7 +121,7 @@ class Lines:
 
     def variable(self, axis: int) -> str:
         if axis == self.nest.lane:
-            return "j"
+            return EACH if self.mode == "few" else "j"
         return "i" if self.nest.product is not None and axis == self.nest.lane - 1 else f"i{axis}"
 
     @contextmanager

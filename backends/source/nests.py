@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 from graphc.backends import maths, philox
 from graphc.backends.primitives import LANES, constant
-from graphc.backends.source.lines import identity
+from graphc.backends.source.interleave import WAYS
+from graphc.backends.source.lines import EACH, identity
 from graphc.backends.source.memory import Memory
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
 from graphc.ir.ops import OPS
 from graphc.ir.program import parts_buffer
-from graphc.ir.types import ALIGNMENT, DTYPES
+from graphc.ir.types import ALIGNMENT, DTYPES, bound
 
 
 class Nests(Memory):
@@ -44,8 +45,9 @@ class Nests(Memory):
             instance = maths.instance(op.name, f"{term.dtype}x{LANES}" if lanes else term.dtype)
             self.called[instance.name] = instance
         if op.name == "random_bits":
-            instance = philox.random_bits(f"i64x{LANES}" if lanes else "i64")
-            self.called[instance.name] = instance
+            kind = f"i64x{LANES}" if lanes else "i64"
+            words = (philox.random_word(kind, number) for number in range(WAYS))
+            self.called |= {instance.name: instance for instance in (philox.random_bits(kind), *words)}
         if lanes and self.live and op.cost > 1:  # dead lanes get a harmless number: subnormals there would be slow
             harmless = f"spread({term.dtype}(1.0))"
             operands = [f"select({self.live}, {operand}, {harmless})" for operand in operands]
@@ -79,14 +81,15 @@ class Nests(Memory):
     def name(self, term: Term) -> str:
         if term not in self.names:
             stem = term.kind if term.kind in ("load", "take", "guard") else term.value.op.name
-            self.names[term] = self.fresh(f"{stem}_")
+            each = f"_{EACH}" if self.mode == "few" and self.varies(term) else ""
+            self.names[term] = self.fresh(f"{stem}_") + each
         return self.names[term]
 
     def row_terms(self, phase: int | None) -> None:
         """The numbers of a row that are known before lane loop `phase`; None: those no loop changes."""
         for term in self.terms:
             once = not term.axes and term.phase == 0
-            if term.late or self.is_lanes(term) or term.kind not in ("load", "take", "guard", "compute"):
+            if term.late or self.varies(term) or term.kind not in ("load", "take", "guard", "compute"):
                 continue
             if once if phase is None else term.phase == phase and not once:
                 self.define(term)
@@ -98,9 +101,9 @@ class Nests(Memory):
     def row_sums(self, phase: int) -> None:
         """Totals and columns of numbers that are one a row."""
         for term in self.terms:
-            if term.kind == "scatter" and not self.is_lanes(term.operands[0]) and term.phase == phase:
+            if term.kind == "scatter" and not self.varies(term.operands[0]) and term.phase == phase:
                 self.scatter(term, lanes=False)
-            if term.kind not in ("total", "column") or self.is_lanes(term.operands[0]):
+            if term.kind not in ("total", "column") or self.varies(term.operands[0]):
                 continue
             if term.operands[0].phase == phase:
                 self.accumulate(term, self.operand(term.operands[0], lanes=False), lanes=False)
@@ -120,6 +123,9 @@ class Nests(Memory):
         """One pass over the lanes of a row."""
         rows = [term for term in self.terms if term.kind == "row" and term.operands[0].phase == phase]
         if not phase_roots(self.nest, phase):
+            return
+        if self.mode == "few":
+            self.few_steps(phase, rows)
             return
         if self.mode in ("single", "one"):
             self.single_step(phase, rows)
@@ -157,6 +163,14 @@ class Nests(Memory):
             self.line(f"{self.name(term)} = {term.detail}_lanes({self.masked(term)})")
         self.live = ""
 
+    def few_steps(self, phase: int, rows: list[Term]) -> None:
+        """A row of a few elements, each a number of its own; they are added as sixteen lanes would be, by halves."""
+        self.lane_body(phase)
+        for term in rows:
+            operand = self.operand(term.operands[0], lanes=False)
+            texts = [operand.replace(EACH, str(lane)) for lane in range(bound(self.nest.lane_extent))]
+            self.line(f"{self.name(term)} = {halved(texts, OPS[term.detail].scalar)}")
+
     def lane_body(self, phase: int, rows: list[Term] | None = None) -> None:
         for term in self.closure(phase):
             if term in self.nest.stash and term.phase < phase:
@@ -169,14 +183,16 @@ class Nests(Memory):
             lanes = f"{self.names[term]}_lanes"
             self.line(f"{lanes} = {OPS[term.detail].scalar.format(lanes, self.masked(term))}")
         for term in self.terms:
-            if term.kind in ("total", "column") and term.operands[0].phase == phase and self.is_lanes(term.operands[0]):
-                self.accumulate(term, self.masked(term) if term.kind == "total" else self.names[term.operands[0]], True)
-            if term.kind == "scatter" and term.phase == phase and self.is_lanes(term.operands[0]):
-                self.scatter(term, lanes=True)
+            if term.kind in ("total", "column") and term.operands[0].phase == phase and self.varies(term.operands[0]):
+                text = self.masked(term) if term.kind == "total" else self.names[term.operands[0]]
+                self.accumulate(term, text, self.is_lanes(term.operands[0]))
+            if term.kind == "scatter" and term.phase == phase and self.varies(term.operands[0]):
+                self.scatter(term, lanes=self.is_lanes(term.operands[0]))
         for store in self.nest.stores:
             if store.phase == phase and not store.term.late and self.store_is_lanes(store):
-                pointer, text = self.pointers[store.buffer], self.operand(store.term, True)
-                self.save(pointer, self.index(store.index), text, True, self.lane_step(store.index))
+                pointer, whole = self.pointers[store.buffer], self.mode != "few"
+                found, step = self.operand(store.term, whole), self.lane_step(store.index)
+                self.save(pointer, self.index(store.index), found, whole, step)
 
     def stash(self, term: Term) -> str:
         return self.pointers[Buffer("scratch", term.value, "row")]
@@ -185,10 +201,10 @@ class Nests(Memory):
         """The lane terms a lane loop has to compute, in order; kept rows are read, not computed again."""
         needed: set[Term] = set()
         stack = phase_roots(self.nest, phase)
-        keeps = self.mode in ("single", "one")
+        keeps = self.mode in ("single", "one", "few")
         while stack:
             term = stack.pop()
-            if term in needed or not self.is_lanes(term) or (keeps and term in self.names):
+            if term in needed or not self.varies(term) or (keeps and term in self.names):
                 continue
             needed.add(term)
             if not (term in self.nest.stash and term.phase < phase):
@@ -197,7 +213,7 @@ class Nests(Memory):
 
     def masked(self, reduction: Term) -> str:
         """A reduction's operand with the dead lanes left out."""
-        text = self.operand(reduction.operands[0], lanes=True)
+        text = self.operand(reduction.operands[0], lanes=self.mode != "few")
         if not self.live:
             return text
         name = reduction.detail
@@ -297,7 +313,7 @@ class Nests(Memory):
             if store.term.late and store.index:
                 by_axes.setdefault(tuple(axis for axis, _ in store.index if axis is not None), []).append(store)
         for axes, stores in by_axes.items():
-            lanes = self.nest.lane in axes
+            lanes = self.nest.lane in axes and self.mode != "few"
             along_lanes = self.lane_steps(*self.span(self.nest.lane)) if lanes else nullcontext()
             with self.loops([axis for axis in axes if axis != self.nest.lane]), along_lanes:
                 self.late_body(stores, lanes)
@@ -317,3 +333,13 @@ class Nests(Memory):
                 self.define(term)
         for store in stores:
             self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, lanes), lanes)
+
+
+def halved(texts: list[str], combine: str) -> str:
+    """The terms combined in the order in which a vector of sixteen is reduced: the upper half onto the lower one."""
+    half = LANES // 2
+    while len(texts) > 1:
+        upper = [*texts[half:], *[""] * (half - len(texts[half:]))]
+        texts = [f"({combine.format(low, high)})" if high else low for low, high in zip(texts, upper)]
+        half //= 2
+    return texts[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
@@ -12,7 +12,7 @@ from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source.nests import Nests
 from graphc.ir.blocking import FEW_COLUMNS, TILE_ROWS, Blocking, blocking, walks
 from graphc.ir.layout import Steps
-from graphc.ir.loops import Buffer, Operand
+from graphc.ir.loops import Buffer, Operand, Store
 from graphc.ir.types import Extent, bound
 
 
@@ -56,43 +56,50 @@ class Products(Nests):
     computed on a tile while it is hot. Any part of the rows or of the columns can be computed by itself.
     """
 
-    cut: Blocking
+    blocking: Blocking
     tile: TileShape
 
     def product_loops(self) -> None:
         product, dtype = self.nest.product, self.product_term.dtype
         assert product is not None
-        self.cut = blocking(self.nest, self.shape.width, dtype)
+        self.blocking = blocking(self.nest, self.shape.width, dtype)
         self.matrix_depth = self.extent("depth", product.depth)
-        self.tile = replace(self.shape, vectors=self.cut.width // LANES)
+        self.tile = self.tile_shape()
+        if walks(product.right):
+            self.walk(product.right)
         with self.loops(range(len(self.nest.frame) - 2)):
             left, right = self.matrix("left", product.left), self.matrix("right", product.right)
             rows, columns = (Span(*self.span(axis)) for axis in (self.nest.lane - 1, self.nest.lane))
-            {"tiles": self.tiles, "turned": self.turned_tiles, "lines": self.lines_of_depth}[self.cut.form](
+            {"tiles": self.tiles, "turned": self.turned_tiles, "lines": self.lines_of_depth}[self.blocking.form](
                 left, right, rows, columns
             )
 
+    def tile_shape(self) -> TileShape:
+        """The largest tile, or one that divides what few rows there are."""
+        rows, most = self.nest.frame[-2], self.shape.rows
+        if self.blocking.form == "tiles" and isinstance(rows, int) and 0 < rows <= 2 * most:
+            most = rows if rows <= most else rows // 2 if rows % 2 == 0 else most
+        return TileShape(most, self.blocking.width // LANES)
+
     @property
-    def units(self) -> dict[int, int]:
-        """The rows (-1) and columns (0) that are computed together."""
-        rows = {"tiles": self.shape.rows, "turned": self.cut.width, "lines": TILE_ROWS}[self.cut.form]
-        return {-1: rows, 0: self.cut.width}
+    def row_unit(self) -> int:
+        """How many rows are computed together."""
+        return {"tiles": self.tile.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
 
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns, of rows and of the depth."""
-        self.scratch("tiles" if self.cut.depth else "tile")
-        with self.blocks("column", columns, self.cut.columns) as across:
-            if self.cut.keeps_right:
+        with self.blocks("column", columns, self.blocking.columns) as across:
+            if self.blocking.keeps_right:
                 self.pack_panels(right, across)
             with (
-                self.blocks("row", rows, self.cut.rows) as down,
-                self.blocks("depth", Span("0", self.matrix_depth), self.cut.depth) as deep,
+                self.blocks("row", rows, self.blocking.rows) as down,
+                self.blocks("depth", Span("0", self.matrix_depth), self.blocking.depth) as deep,
             ):
                 self.block_of_tiles(left, right, (down, across, deep))
 
     def block_of_tiles(self, left: Matrix, right: Matrix, block: tuple[Span, Span, Span]) -> None:
         down, across, deep = block
-        if self.cut.packs_left:
+        if self.blocking.packs_left:
             self.pack_left(left, down, deep)
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
             panel = self.panel(right, "first_column", across, deep)
@@ -100,39 +107,76 @@ class Products(Nests):
                 self.multiply(self.left_rows(left, down, deep), panel, block)
 
     def multiply(self, left: Matrix, panel: Matrix, block: tuple[Span, Span, Span]) -> None:
-        """One tile, and the nest's terms on it once the depth is done."""
+        """One tile: straight to where a bare product goes, or to scratch and on through the nest's terms."""
         down, across, deep = block
         arguments = [left.pointer, panel.pointer, deep.length, f"{down.last} - first_row"]
         arguments += [left.row, left.column, panel.row]
-        if self.cut.depth:
-            before = f"{across.from_start('first_column')} * {self.cut.padded_rows}"
+        store, columns = self.bare_store(), self.nest.frame[-1]
+        whole = isinstance(columns, int) and columns % self.tile.width == 0
+        if store is None or (self.blocking.depth and not whole):
+            self.through_scratch(arguments, block)
+        elif whole:
+            self.straight(store, arguments, deep)
+        else:
+            with self.block(f"if {across.last} - first_column >= {self.tile.width}:"):
+                self.straight(store, arguments, deep)
+            with self.block("else:"):
+                self.through_scratch(arguments, block, rest=True)
+
+    def bare_store(self) -> Store | None:
+        """Where the product goes if it goes there as it is, by whole sets of lanes."""
+        (store, *others) = self.nest.stores
+        if others or store.term is not self.product_term or self.lane_step(store.index) != 1:
+            return None
+        return store
+
+    def straight(self, store: Store, arguments: list[str], deep: Span) -> None:
+        self.line("i = first_row")
+        self.line("j = first_column")
+        row = next((step for axis, step in store.index if axis == self.nest.lane - 1), 0)
+        target = f"shift({self.pointers[store.buffer]}, {self.index(store.index)})"
+        self.call_multiply(self.tile.vectors, deep, target, *arguments, self.number(row))
+
+    def through_scratch(self, arguments: list[str], block: tuple[Span, Span, Span], rest: bool = False) -> None:
+        """rest: fewer columns than a panel has are left."""
+        down, across, deep = block
+        if self.blocking.depth:
+            before = f"{across.from_start('first_column')} * {self.blocking.padded_rows}"
             place = f"{before} + {down.from_start('first_row')} * {self.tile.width}"
-            self.line(f"tile = shift(tiles, {place})")
-            arguments.append(deep.first)
-        self.by_width("first_column", across, self.nest.frame[-1], arguments)
-        if not self.cut.depth:
+            self.line(f"tile = shift({self.scratch('tiles')}, {place})")
+        else:
+            self.scratch("tile")
+        self.by_width("first_column", across, self.nest.frame[-1], ["tile", *arguments], deep, rest)
+        if not self.blocking.depth:
             self.tile_rows(down, across, self.tile.rows)
             return
         with self.block(f"if {deep.last} == {self.matrix_depth}:"):
             self.tile_rows(down, across, self.tile.rows)
 
-    def by_width(self, place: str, span: Span, extent: Extent, arguments: list[str], tile: str = "tile") -> None:
+    def by_width(self, place: str, span: Span, extent: Extent, arguments: list[str], deep: Span, rest: bool) -> None:
         """A call of the kernel that multiplies; the last panel may be one set of lanes only."""
-        shape, dtype, resumes = self.tile, self.product_term.dtype, self.cut.depth > 0
-        kernel = contraction.multiply_tile(shape, dtype, resumes)
-        rest = extent % shape.width if isinstance(extent, int) else 1
-        if shape.vectors == 1 or dtype != "f32" or not 0 < rest <= LANES:
-            self.call(kernel, tile, *arguments)
+        shape, width = self.tile, str(self.tile.width)
+        left = extent % shape.width if isinstance(extent, int) else 1
+        if shape.vectors == 1 or not 0 < left <= LANES:
+            self.call_multiply(shape.vectors, deep, *arguments, width)
+            return
+        if rest and isinstance(extent, int):
+            self.call_multiply(1, deep, *arguments, width)
             return
         with self.block(f"if {span.last} - {place} > {LANES}:"):
-            self.call(kernel, tile, *arguments)
+            self.call_multiply(shape.vectors, deep, *arguments, width)
         with self.block("else:"):
-            self.call(contraction.multiply_tile(shape, dtype, resumes, vectors=1), tile, *arguments)
+            self.call_multiply(1, deep, *arguments, width)
+
+    def call_multiply(self, vectors: int, deep: Span, *arguments: str) -> None:
+        resumes = self.blocking.depth > 0
+        kernel = contraction.multiply_tile(TileShape(self.tile.rows, vectors), self.product_term.dtype, resumes)
+        self.call(kernel, *arguments, *([deep.first] if resumes else []))
 
     def tile_rows(self, down: Span, across: Span, rows: int) -> None:
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         row = f"(i - first_row) * {self.tile.width}"
-        if self.cut.columns_as_lanes:
+        if self.blocking.columns_as_lanes:
             self.tile_place = f"{row} + (j - first_column)"
             steps = self.lane_steps("first_column", f"minimum(first_column + {self.tile.width}, {across.last})")
         else:
@@ -154,10 +198,10 @@ class Products(Nests):
             panel = self.panel(left.turned, "first_row", rows, deep)
             turned = right.turned
             arguments = [turned.pointer, panel.pointer, deep.length, columns.last, turned.row, turned.column, panel.row]
-            self.by_width("first_row", rows, self.nest.frame[-2], arguments, "turned")
-            with self.block(f"for part in range(0, {self.tile.width}, {LANES}):"):
+            self.by_width("first_row", rows, self.nest.frame[-2], ["turned", *arguments], deep, rest=False)
+            with self.block(f"for lane in range(0, {self.tile.width}, {LANES}):"):
                 self.line(
-                    f"transpose_block(shift(turned, part), {self.tile.width}, shift(tile, part * {LANES}), {LANES})"
+                    f"transpose_block(shift(turned, lane), {self.tile.width}, shift(tile, lane * {LANES}), {LANES})"
                 )
             height, self.tile = self.tile.width, TileShape(self.tile.rows, 1)
             self.tile_rows(rows, columns, height)
@@ -170,12 +214,12 @@ class Products(Nests):
     def lines_of_depth(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Rows of the left operand times columns of the right one, all of them sets of lanes along the depth."""
         self.scratch("tile")
-        if self.cut.packs_right:
+        if self.blocking.packs_right:
             self.scratch("lines")
             kernel = contraction.pack_lines()
             self.call(kernel, "lines", right.pointer, self.matrix_depth, columns.last, right.row, right.column)
             right = Matrix("lines", "1", f"(({self.matrix_depth} + {LANES - 1}) // {LANES} * {LANES} + {LANES})")
-        kernel = contraction.multiply_lines(self.shape, bound(self.nest.frame[-1]), self.cut.width)
+        kernel = contraction.multiply_lines(self.shape, bound(self.nest.frame[-1]), self.blocking.width)
         with self.block(f"for first_row in range({rows.first}, {rows.last}, {TILE_ROWS}):"):
             count = f"minimum({TILE_ROWS}, {rows.last} - first_row)"
             a = left.at("first_row", "0")
@@ -221,7 +265,7 @@ class Products(Nests):
 
     def left_rows(self, left: Matrix, down: Span, deep: Span) -> Matrix:
         """The rows of a tile."""
-        if not self.cut.packs_left:
+        if not self.blocking.packs_left:
             return Matrix(left.at("first_row", deep.first), left.row, left.column)
         offset = f"{down.from_start('first_row')} * {deep.length}"
         return Matrix(f"shift(packed, {offset})", "1", str(self.tile.rows))
@@ -237,15 +281,15 @@ class Products(Nests):
         """The panel that begins at a place of a matrix: packed, or where it lies if it has whole sets of lanes."""
         width = str(self.tile.width)
         extent = self.nest.frame[-1] if place == "first_column" else self.nest.frame[-2]
-        if self.cut.keeps_right:
+        if self.blocking.keeps_right:
             start = f"{span.from_start(place)} * {self.matrix_depth}"
             start += f" + {deep.first} * {width}" if deep.first != "0" else ""
             return Matrix(f"shift(panels, {start})", width, "1")
         start = wide.at(deep.first, place)
-        if not self.cut.packs_right and isinstance(extent, int) and extent % LANES == 0:
+        if not self.blocking.packs_right and isinstance(extent, int) and extent % LANES == 0:
             return Matrix(start, wide.row, "1")
         self.scratch("panel")
-        if self.cut.packs_right:
+        if self.blocking.packs_right:
             self.pack("panel", wide, place, span, deep)
             return Matrix("panel", width, "1")
         self.line(f"at = {start}")
@@ -264,14 +308,14 @@ class Products(Nests):
             count = f"minimum({self.tile.width}, {span.last} - {place})"
             self.call(kernel, panel, wide.at(deep.first, place), deep.length, count, wide.row, wide.column)
             return
-        assert self.nest.product is not None
-        operand = self.nest.product.right
-        kernel = contraction.pack_walk(self.tile, dtype, len(operand.rows), len(operand.columns))
-        self.call(kernel, panel, wide.pointer, self.scratch("places", "i64"), place, span.last, *self.walk(operand))
+        tables = ("columns_at", "runs", deep.length, place, span.last)
+        rows_at = "rows_at" if deep.first == "0" else f"shift(rows_at, {deep.first})"
+        self.call(contraction.pack_walk(self.tile, dtype), panel, wide.pointer, rows_at, *tables)
 
-    def walk(self, operand: Operand) -> Iterator[str]:
-        """Extent and step of every axis an operand's rows and columns walk."""
+    def walk(self, operand: Operand) -> None:
+        """Where the rows and the columns of an operand lie that walks several axes of memory."""
         for name, line in (("rows", operand.rows), ("columns", operand.columns)):
-            for number, pair in enumerate(line):
-                for kind, each in zip(("extent", "step"), pair, strict=True):
-                    yield self.extent(f"{name}_{kind}{number}", each)
+            pairs = [self.extent(f"{name}_{kind}{number}", each) for number, pair in enumerate(line)
+                     for kind, each in zip(("extent", "step"), pair, strict=True)]  # fmt: skip
+            self.call(contraction.walk_places(len(line)), self.scratch(f"{name}_at", "i64"), *pairs)
+        self.call(contraction.find_runs(), self.scratch("runs", "i64"), "columns_at", self.extents[-1])

@@ -4,9 +4,9 @@
 
 Every system computes the same product of the same arrays; a loop in machine code calls it often enough that neither
 Python nor ctypes is part of the time. A case with an epilogue is compared with the bare product of the others. The
-last columns are medians of paired ratios (more than 1: graphc is faster), the ratio of the quickest runs, and the share
-our quickest run has of the peak of one fused multiply-add after another. Needs llvmlite, NumPy's own OpenBLAS and, for
-MKL, torch.
+last columns are medians of paired ratios (more than 1: graphc is faster), the ratio of the quickest runs, and the
+share our quickest run has of the peak of one fused multiply-add after another. Needs llvmlite, NumPy's own OpenBLAS
+and, for MKL, torch.
 """
 
 from __future__ import annotations

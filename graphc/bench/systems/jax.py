@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -158,7 +159,7 @@ class System:
     def __init__(self, workload: Workload, data: tuple[Array, ...], weights: dict[str, Array]) -> None:
         self.workload = workload
         self.first = weights
-        self.data = tuple(jnp.asarray(array) for array in self.given(data))
+        self.arrays = data
         loss = MODELS[workload.model] if workload.model in MODELS else layers(workload)
         update = OPTIMIZERS[workload.optimizer]
 
@@ -176,6 +177,11 @@ class System:
         self.native_step = jax.jit(step, donate_argnums=0)
         self.native_epoch = jax.jit(epoch, donate_argnums=0)
         self.reset()
+
+    @cached_property
+    def data(self) -> tuple[Any, ...]:
+        """The data set where JAX keeps its arrays, made when an epoch asks for it."""
+        return tuple(jnp.asarray(array) for array in self.given(self.arrays))
 
     def given(self, batch: tuple[Array, ...]) -> tuple[Array, ...]:
         """A batch in the types this system takes: whole numbers of 32 bits."""
