@@ -29,7 +29,7 @@ UNARY = sorted(set(maths.FUNCTIONS) - set(BINARY))
 SINGLE_BOUNDS = {
     "acos": 1.2, "acosh": 1.95, "asin": 1.7, "asinh": 1.8, "atan": 1.9, "atan2": 1.9, "atanh": 1.75, "cos": 1.6,
     "cosh": 1.6, "erf": 1.9, "exp": 1.1, "exp2": 1.3, "expm1": 1.7, "fmod": 0, "log": 0.95, "log10": 1.0,
-    "log1p": 1.5, "log2": 1.1, "pow": 0.55, "rsqrt": 1.5, "sigmoid": 1.7, "sin": 1.6, "sinh": 1.95,
+    "log1p": 1.5, "log2": 1.1, "pow": 1.35, "rsqrt": 1.5, "sigmoid": 1.7, "sin": 1.6, "sinh": 1.95,
     "softplus": 1.8, "tan": 0.55, "tanh": 1.9,
 }  # fmt: skip
 DOUBLE_BOUNDS = {

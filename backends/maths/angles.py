@@ -21,7 +21,8 @@ def sin_turned(a, turns):
     return select(a < real(PHASE_LOST), float_of(bits_of(y) ^ sign), real(nan))
 """
 
-# In f32 only the remainder needs the digits of f64. With s = r and z p, or 1 and z q, it is s + s z p.
+# In f32 only what is left of a without its quarter turns needs the digits of f64. With s = r and z p, or 1 and z q, the
+# result is s + s z p.
 SIN_TURNED_SINGLE = """\
 def sin_turned(a, turns):
     wide = as_f64(a)
@@ -79,9 +80,20 @@ def angle(a, b):
     return base + (turned + fma(turned * z, p, base_low))
 """
 
+# The angle of the point (1, a), which needs no scale: near pi/2 it is what atan 1/a lacks of that.
 ATAN = """\
 def atan(x):
-    return copysign(angle(absolute(x), real(1.0)), x)
+    a = absolute(x)
+    steep = a > real(TAN_THREE_EIGHTHS)
+    far = a > real(TAN_EIGHTH)
+    rise = select(steep, real(-1.0), select(far, a - real(1.0), a))
+    run = select(steep, a, select(far, a + real(1.0), real(1.0)))
+    t = rise / run
+    z = t * t
+    p = polynomial(ATAN, z)
+    base = select(steep, real(HALF_PI), select(far, real(QUARTER_PI), real(0.0)))
+    base_low = select(steep, real(HALF_PI_REST), select(far, real(QUARTER_PI_LOW), real(0.0)))
+    return copysign(base + (t + fma(t * z, p, base_low)), x)
 """
 
 ATAN2 = """\
@@ -146,4 +158,7 @@ FUNCTIONS = {
     "sin": both(SIN),
     "tan": widened(TAN),
 }
-PARTS = {"angle": both(ANGLE), "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED}}
+PARTS = {
+    "angle": both(ANGLE),
+    "sin_turned": {"f32": SIN_TURNED_SINGLE, "f64": SIN_TURNED},
+}

@@ -183,13 +183,40 @@ def pow(x, y):
     return signed_power(x, y, power(absolute(x), y))
 """
 
-POW_SINGLE = """\
-def pow(x, y):
-    base = as_f64(x)
-    exponent = as_f64(y)
-    size = absolute(base)
-    magnitude = exp(log(size) * select(size == f64(1.0), f64(0.0), exponent))
-    return as_f32(signed_power(base, exponent, magnitude))
+# In f32, a^y = 2^(y log2 a) needs the digits of f64 for that exponent alone. It is the whole part, in the last bits of
+# `whole`, and the rest.
+POWER_SINGLE = """\
+def power(a, y):
+    k = select(a > real(0.0), exponent(a), real(-inf))
+    k = select(a < real(inf), k, a)
+    m = significand(a)
+    factor = select(a == real(1.0), real(0.0), y)
+    r = rest_of_exponent(k, m, factor)
+    p = polynomial(EXP2, r, r * r)
+    return scaled(r * p, whole_of_exponent(k, m, factor))
+"""
+
+WHOLE_OF_EXPONENT = """\
+def whole_of_exponent(k, m, y):
+    z = log2_times(as_f64(k), as_f64(m), as_f64(y))
+    return float_of(as_i32(bits_of(z + f64(ROUNDER_WIDE_TO_HALF))))
+"""
+
+REST_OF_EXPONENT = """\
+def rest_of_exponent(k, m, y):
+    z = log2_times(as_f64(k), as_f64(m), as_f64(y))
+    return as_f32(z - ((z + f64(ROUNDER_WIDE_TO_HALF)) - f64(ROUNDER_WIDE_TO_HALF)))
+"""
+
+# (k + log2 m) y, but no further than where 2 to its power has become 0 or infinite in f32.
+LOG2_TIMES = """\
+def log2_times(k, m, y):
+    f = m - real(1.0)
+    square = f * f
+    p = polynomial(LOG2, f, square)
+    z = fma(square, p, fma(f, real(LOG2_E), k)) * y
+    z = select(z < real(EXP2_ZERO), real(EXP2_ZERO), z)
+    return select(z > real(EXP2_INFINITE), real(EXP2_INFINITE), z)
 """
 
 FUNCTIONS = {
@@ -200,7 +227,7 @@ FUNCTIONS = {
     "log10": both(LOG10),
     "log1p": both(LOG1P),
     "log2": both(LOG2),
-    "pow": {"f32": POW_SINGLE, "f64": POW},
+    "pow": both(POW),
     "softplus": both(SOFTPLUS),
 }
 PARTS = {
@@ -209,7 +236,10 @@ PARTS = {
     "log_in_base": {"f32": LOG_IN_BASE_SINGLE, "f64": LOG_IN_BASE},
     "log_limits": both(LOG_LIMITS),
     "log_of_parts": both(LOG_OF_PARTS),
-    "power": {"f64": POWER},
-    "signed_power": {"f64": SIGNED_POWER},
+    "log2_times": {"f64": LOG2_TIMES},
+    "power": {"f32": POWER_SINGLE, "f64": POWER},
+    "rest_of_exponent": {"f32": REST_OF_EXPONENT},
+    "signed_power": both(SIGNED_POWER),
     "significand": both(SIGNIFICAND),
+    "whole_of_exponent": {"f32": WHOLE_OF_EXPONENT},
 }
