@@ -225,6 +225,7 @@ def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
 
 
 def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
+    """Never copied into its callers: their constants would take the registers that the tile needs."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
     parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
     text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
@@ -236,7 +237,7 @@ def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
         part = [*some_rows(TileShape(height, shape.vectors), "r", resumes), f"r = r + {height}"]
         text += f"        {head}:\n{indented(part, 12)}"
         before = height
-    return Kernel(name, text, parameters)
+    return Kernel(name, text, parameters, inline=False)
 
 
 def some_rows(shape: TileShape, first: str, resumes: bool) -> list[str]:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from graphc import generator
-from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
+from graphc.arrays import as_array, fit_array, fit_data, signed
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import obtain
-from graphc.backends.interface import CHECKS, epoch_dim
+from graphc.backends.exact import exact_call
+from graphc.backends.interface import CHECKS
 from graphc.backends.runtime import Runner
 from graphc.errors import (
     BatchError,
@@ -94,11 +95,13 @@ class Function:
         # Several parameters lie in one block of memory, so there are few.
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
-        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.traced))
+        self.exact_call = exact_call(self.runner)
         self.figures = plan.figures
+        # Scalars by place, with the numbers that native code knows of them.
+        self.written: list[tuple[int, Scalar, Any]] = [(k, each, None) for k, each in enumerate(self.scalars.values())]
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
-        self.record = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
             sys.modules["logging"].getLogger("graphc").info("%s: %s", self.name, self.compiled)
@@ -137,26 +140,28 @@ class Function:
         Raises ShapeError, DTypeError, BatchError for arrays that do not fit; LabelError, NumericsError when a check
         fails. Nothing is updated then.
         """
-        return self.pack(self.run(arrays))
+        results = self.run(arrays)
+        return results[0] if self.packed == "one" else self.pack(results)
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
+        self.write_scalars()
+        found = None if self.limits else self.exact_call(arrays)
+        status, results = found or self.run_fitted(*self.fit(arrays))
+        if status:
+            self.fail(status, self.fit(arrays)[0], "")
+        return results
+
+    def run_fitted(self, arrays: Sequence[Any], sizes: Sequence[int]) -> tuple[int, list[Any]]:
+        if self.limits:
+            check_limits(self.name, self.limits, dict(zip(self.runner.dims, sizes, strict=True)))
+        return self.runner.step(arrays, sizes)
+
+    def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int]]:
+        """The arrays as native code reads them, and the size of every dim."""
         if len(arrays) != len(self.inputs):
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
-        ready, sizes = self.fit(arrays)
-        if self.limits:
-            check_limits(self.name, self.limits, dict(zip(self.runner.dims, sizes, strict=True)))
-        self.write_scalars()
-        status, results = self.runner.step(ready, sizes)
-        if status:
-            self.fail(status, ready, "")
-        return results
-
-    def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
-        """The arrays as native code reads them, and the size of every dim."""
-        if self.exact is not None and self.exact.fits(arrays):
-            return arrays, [arrays[0].shape[0]]
         sizes: dict[Dim, int] = {}
         ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
         return [self.apart(array) for array in ready], [sizes[dim] for dim in self.runner.dims]
@@ -166,11 +171,10 @@ class Function:
         return array.copy() if any(np.may_share_memory(array, block) for block in self.blocks) else array
 
     def pack(self, results: Sequence[Any]) -> Any:
-        if self.packed == "one":
-            return results[0]
-        if self.packed == "none":
-            return None
-        return tuple(results) if self.packed == "tuple" else self.record(*self.finish(results))
+        """Results that are handed out together, or none."""
+        if self.packed == "record":
+            return tuple.__new__(self.record, self.finish(results))
+        return tuple(results) if self.packed == "tuple" else None
 
     def finish(self, results: Sequence[Any]) -> Sequence[Any]:
         """The results with every figure in place of the sums it is computed of."""
@@ -200,10 +204,16 @@ class Function:
     @threads.setter
     def threads(self, number: int | None) -> None:
         self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
+        self.exact_call = exact_call(self.runner)
 
     def write_scalars(self) -> None:
-        for number, known in enumerate(self.scalars.values()):
-            self.runner.set_scalar(number, known.number)
+        """Tell native code of the numbers that are new."""
+        for place, holder, written in self.written:
+            if holder.number is not written:
+                with self.runner.lock:
+                    number = holder.number
+                    self.runner.set_scalar(place, number)
+                    self.written[place] = place, holder, number
 
     def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
         """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.

@@ -42,7 +42,8 @@ class Blocking:
     rows, columns  of a block of the result
     packs_left     a block of the left operand is packed tile by tile
     packs_right    the right operand is packed; else it is read where it lies, but for a panel of odd columns
-    padded_rows    rows of all tiles of a block, those beyond the block's included
+    deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
+    padded_rows    rows of all tiles that are open at once, those beyond the last row included
     """
 
     form: str
@@ -52,6 +53,7 @@ class Blocking:
     columns: int = 0
     packs_left: bool = False
     packs_right: bool = True
+    deep_first: bool = False
     padded_rows: int = 0
 
     @property
@@ -81,9 +83,10 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
     if columns <= FEW_COLUMNS and stride(left.rows) == 1 and rows > columns:
         return Blocking("turned", panel_width, packs_right=False)
     depth_block = DEPTH_BLOCK if depth > DEPTH_BLOCK else 0
-    row_block = 2 * ROW_BLOCK if 2 * depth <= DEPTH_BLOCK else ROW_BLOCK
-    row_block = row_block if rows * min(depth, DEPTH_BLOCK) > WHOLE else 0
-    packs_left = columns >= MANY_COLUMNS and rows > FEW_ROWS and is_read_badly(left)
+    is_large = rows * min(depth, DEPTH_BLOCK) > WHOLE
+    row_block = (2 * ROW_BLOCK if 2 * depth <= DEPTH_BLOCK else ROW_BLOCK) if is_large else 0
+    packs_left = columns >= MANY_COLUMNS and rows > FEW_ROWS and is_read_badly(left, is_large)
+    deep_first = depth_block > 0 and rows <= depth
     return Blocking(
         "tiles",
         width,
@@ -92,7 +95,8 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
         COLUMN_BLOCK if columns > COLUMN_BLOCK and (row_block or packs_left) else 0,
         packs_left,
         packs_right=rows > FEW_ROWS or stride(right.columns) != 1,
-        padded_rows=(row_block or rows) + TILE_ROWS,
+        deep_first=deep_first,
+        padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
     )
 
 
@@ -117,10 +121,12 @@ def conflicts(step: Extent) -> bool:
     return isinstance(step, int) and step * 4 % CONFLICT == 0
 
 
-def is_read_badly(left: Operand) -> bool:
+def is_read_badly(left: Operand, is_large: bool) -> bool:
     """Elements that are read together fall into one another's place in the cache, or lie on many pages."""
     row, column = stride(left.rows), stride(left.columns)
-    return conflicts(row) if column == 1 else isinstance(column, int) and column * 4 >= PAGE
+    if column == 1:
+        return not isinstance(row, int) or conflicts(row)
+    return is_large or (isinstance(column, int) and column * 4 >= PAGE)
 
 
 def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str, str, int]]:
@@ -140,9 +146,9 @@ def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str,
     else:
         yield ("tiles", dtype, cut.padded_rows * across) if cut.depth else ("tile", dtype, TILE_ROWS * cut.width)
     if cut.packs_left:
-        yield "packed", dtype, cut.padded_rows * block + LANES
+        yield "packed", dtype, ((cut.rows or bound(nest.frame[-2])) + TILE_ROWS) * block + LANES
     if cut.keeps_right:
-        yield "panels", dtype, depth * across
+        yield "panels", dtype, (block if cut.deep_first else depth) * across
     else:
         yield "panel", dtype, block * cut.width
     if walks(nest.product.right):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir import ops
-from graphc.ir.access import Access, memory_of, resolve, strides
+from graphc.ir.access import Access, follow, memory_of, resolve, strides
 from graphc.ir.frames import collapse, turn_lanes
 from graphc.ir.graph import Value
 from graphc.ir.group import Group, frame_axes, straight
@@ -101,6 +101,8 @@ class Builder:
         root = access.root
         if root in self.group.axes:
             return self.compute(root)
+        if root in self.group.again:
+            return self.compute_again(access)
         guards = tuple((walk_index(walk, 1), extent) for walk, extent in access.guards)
         if memory_of(root).op is ops.input or memory_of(root) in self.places:
             detail = (home(root), index_of(root, access.walks), guards)
@@ -122,6 +124,14 @@ class Builder:
             return Term("iota", root.dtype, root, walked_by(index), detail=index)
         operands = tuple(self.term(stayed(resolve(operand))) for operand in root.operands)
         return Term("compute", root.dtype, root, frozenset(), operands, scalar_source(root))
+
+    def compute_again(self, access: Access) -> Term:
+        """A value of another nest, at the point it is read from."""
+        value = access.root
+        operands = tuple(self.term(seen_from(access, resolve(operand))) for operand in value.operands)
+        axes = frozenset[int]().union(*(operand.axes for operand in operands))
+        phase = max(operand.phase for operand in operands)
+        return Term("compute", value.dtype, value, axes, operands, scalar_source(value), phase)
 
     def compute(self, value: Value) -> Term:
         if value.op.kind == "contraction":
@@ -214,6 +224,12 @@ def stayed(access: Access) -> Access:
     """An access by a single number, none of whose axes moves."""
     guards = tuple((replace(walk, steps=()), extent) for walk, extent in access.guards)
     return Access(access.root, (), tuple(replace(walk, steps=()) for walk in access.walks), guards)
+
+
+def seen_from(outer: Access, inner: Access) -> Access:
+    """What the root of one access reads by another, as its own reader sees it."""
+    guards = tuple((follow(walk, outer.walks), extent) for walk, extent in inner.guards)
+    return Access(inner.root, outer.shape, tuple(follow(walk, outer.walks) for walk in inner.walks), guards)
 
 
 def index_of(value: Value, walks: tuple[Walk, ...]) -> Index:

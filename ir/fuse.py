@@ -27,6 +27,7 @@ from graphc.ir.group import (
     starts_alone,
 )
 from graphc.ir.ops.record import FRAMELESS
+from graphc.ir.recompute import Recompute
 from graphc.ir.schedule import schedule
 from graphc.ir.types import Shape, bound
 
@@ -71,6 +72,7 @@ class Fusion:
                 self.place(value)
         self.merge_siblings()
         self.sink()
+        Recompute(self.graph, self.groups, self.wanted).run()
         return self.groups
 
     def place(self, value: Value) -> None:

@@ -90,7 +90,7 @@ def plan(graph: Graph, panel_width: int) -> Program:
     graph, fused = fuse(graph)
     places = stored_places(graph, fused)
     parts = parts_of_joins(fused, places)
-    groups = [group for group in fused if not is_join(group)]
+    groups = [group for group in fused if has_nest(group, places, parts)]
     nests = tuple(verify_nest(build_nest(group, places, parts, panel_width)) for group in groups)
     checks = tuple(find_checks(graph, groups))
     lives = lifetimes(nests, panel_width)
@@ -112,6 +112,11 @@ def is_private(buffer: Buffer) -> bool:
 def is_join(group: Group) -> bool:
     """It has no nest of its own: its parts are written where they are computed."""
     return group.whole is not None and group.whole.op.kind == "join"
+
+
+def has_nest(group: Group, places: Places, parts: Parts) -> bool:
+    """Something it computes goes to memory: all of it may be computed again elsewhere instead."""
+    return not is_join(group) and any(value in places or value in parts for value in group.axes)
 
 
 def build_nest(group: Group, places: Places, joins: Parts, panel_width: int) -> LoopNest:

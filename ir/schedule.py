@@ -61,16 +61,17 @@ def first_ready(groups: list[Group], after: Mapping[Group, set[Group]]) -> list[
 
 
 def all_reads(group: Group, home: Mapping[Value, Group]) -> Iterator[tuple[Value, Access]]:
-    """What a group reads, the inputs of the numbers it computes again included."""
+    """What a group reads, also for what it computes again."""
     seen: set[Value] = set()
     stack = list(group.reads())
     while stack:
         reader, access = stack.pop()
-        yield reader, access
         root = access.root
-        if root not in home and root not in seen and root.op.kind == "elementwise":
+        if root not in group.again:
+            yield reader, access
+        if root in group.again or (root not in home and root.op.kind == "elementwise"):
+            stack.extend((root, access) for access in accesses(root) if root not in seen)
             seen.add(root)
-            stack.extend((root, access) for access in accesses(root))
 
 
 def in_place(group: Group, update: Value, state: Value) -> bool:

@@ -52,7 +52,7 @@ def shuffle() -> Kernel:
         store(order, i, i)
     for first in range(0, count - 1, {LANES}):
         places = spread(count - 1 - first) - indices(0)
-        bits = random_bits(places, places >> spread(32), spread(epoch), spread(seed))
+        bits = random_word_0(places, places >> spread(32), spread(epoch), spread(seed))
         store_lanes(draws, 0, (bits * (places + spread(1))) >> spread(32))
         for step in range(first, minimum(first + {LANES}, count - 1)):
             last = count - 1 - step
@@ -62,7 +62,7 @@ def shuffle() -> Kernel:
             store(order, chosen, kept)
 """
     parameters = (("order", "i64*"), ("draws", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64"))
-    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_bits(f"i64x{LANES}"),))
+    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_word(f"i64x{LANES}", 0),))
 
 
 def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:

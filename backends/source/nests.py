@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 from graphc.backends import maths, philox
 from graphc.backends.primitives import LANES, constant
+from graphc.backends.source.interleave import WAYS
 from graphc.backends.source.lines import EACH, identity
 from graphc.backends.source.memory import Memory
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
@@ -44,8 +45,9 @@ class Nests(Memory):
             instance = maths.instance(op.name, f"{term.dtype}x{LANES}" if lanes else term.dtype)
             self.called[instance.name] = instance
         if op.name == "random_bits":
-            instance = philox.random_bits(f"i64x{LANES}" if lanes else "i64")
-            self.called[instance.name] = instance
+            kind = f"i64x{LANES}" if lanes else "i64"
+            words = (philox.random_word(kind, number) for number in range(WAYS))
+            self.called |= {instance.name: instance for instance in (philox.random_bits(kind), *words)}
         if lanes and self.live and op.cost > 1:  # dead lanes get a harmless number: subnormals there would be slow
             harmless = f"spread({term.dtype}(1.0))"
             operands = [f"select({self.live}, {operand}, {harmless})" for operand in operands]

@@ -49,6 +49,17 @@ class Matrix:
         return Matrix(self.pointer, self.column, self.row)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of the result and of the depth, the depth of panels that are kept, the rows of tiles that are open."""
+
+    down: Span
+    across: Span
+    deep: Span
+    panels: Span
+    tiles: Span
+
+
 class Products(Nests):
     """Adds the loops of a product to those of a nest.
 
@@ -87,28 +98,31 @@ class Products(Nests):
         return {"tiles": self.tile.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
 
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
-        """Block by block of columns, of rows and of the depth."""
-        with self.blocks("column", columns, self.blocking.columns) as across:
-            if self.blocking.keeps_right:
-                self.pack_panels(right, across)
-            with (
-                self.blocks("row", rows, self.blocking.rows) as down,
-                self.blocks("depth", Span("0", self.matrix_depth), self.blocking.depth) as deep,
-            ):
-                self.block_of_tiles(left, right, (down, across, deep))
+        """Block by block of columns; the depth is cut outside of the rows or inside."""
+        whole, blocks = Span("0", self.matrix_depth), self.blocking
+        with self.blocks("column", columns, blocks.columns) as across:
+            if blocks.deep_first:
+                with self.blocks("depth", whole, blocks.depth) as deep:
+                    self.pack_panels(right, across, deep)
+                    with self.blocks("row", rows, blocks.rows) as down:
+                        self.block_of_tiles(left, right, Block(down, across, deep, panels=deep, tiles=rows))
+                return
+            self.pack_panels(right, across, whole)
+            with self.blocks("row", rows, blocks.rows) as down, self.blocks("depth", whole, blocks.depth) as deep:
+                self.block_of_tiles(left, right, Block(down, across, deep, panels=whole, tiles=down))
 
-    def block_of_tiles(self, left: Matrix, right: Matrix, block: tuple[Span, Span, Span]) -> None:
-        down, across, deep = block
+    def block_of_tiles(self, left: Matrix, right: Matrix, block: Block) -> None:
+        down, across, deep = block.down, block.across, block.deep
         if self.blocking.packs_left:
             self.pack_left(left, down, deep)
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
-            panel = self.panel(right, "first_column", across, deep)
+            panel = self.panel(right, "first_column", across, deep, block.panels)
             with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
                 self.multiply(self.left_rows(left, down, deep), panel, block)
 
-    def multiply(self, left: Matrix, panel: Matrix, block: tuple[Span, Span, Span]) -> None:
+    def multiply(self, left: Matrix, panel: Matrix, block: Block) -> None:
         """One tile: straight to where a bare product goes, or to scratch and on through the nest's terms."""
-        down, across, deep = block
+        down, across, deep = block.down, block.across, block.deep
         arguments = [left.pointer, panel.pointer, deep.length, f"{down.last} - first_row"]
         arguments += [left.row, left.column, panel.row]
         store, columns = self.bare_store(), self.nest.frame[-1]
@@ -137,12 +151,12 @@ class Products(Nests):
         target = f"shift({self.pointers[store.buffer]}, {self.index(store.index)})"
         self.call_multiply(self.tile.vectors, deep, target, *arguments, self.number(row))
 
-    def through_scratch(self, arguments: list[str], block: tuple[Span, Span, Span], rest: bool = False) -> None:
+    def through_scratch(self, arguments: list[str], block: Block, rest: bool = False) -> None:
         """rest: fewer columns than a panel has are left."""
-        down, across, deep = block
+        down, across, deep = block.down, block.across, block.deep
         if self.blocking.depth:
             before = f"{across.from_start('first_column')} * {self.blocking.padded_rows}"
-            place = f"{before} + {down.from_start('first_row')} * {self.tile.width}"
+            place = f"{before} + {block.tiles.from_start('first_row')} * {self.tile.width}"
             self.line(f"tile = shift({self.scratch('tiles')}, {place})")
         else:
             self.scratch("tile")
@@ -195,7 +209,7 @@ class Products(Nests):
         self.tile = TileShape(self.columns_known or min(self.shape.rows, FEW_COLUMNS), wide.vectors)
         deep = Span("0", self.matrix_depth)
         with self.block(f"for first_row in range({rows.first}, {rows.last}, {self.tile.width}):"):
-            panel = self.panel(left.turned, "first_row", rows, deep)
+            panel = self.panel(left.turned, "first_row", rows, deep, deep)
             turned = right.turned
             arguments = [turned.pointer, panel.pointer, deep.length, columns.last, turned.row, turned.column, panel.row]
             self.by_width("first_row", rows, self.nest.frame[-2], ["turned", *arguments], deep, rest=False)
@@ -270,20 +284,25 @@ class Products(Nests):
         offset = f"{down.from_start('first_row')} * {deep.length}"
         return Matrix(f"shift(packed, {offset})", "1", str(self.tile.rows))
 
-    def pack_panels(self, right: Matrix, across: Span) -> None:
-        """All panels of a block of columns, side by side."""
+    def pack_panels(self, right: Matrix, across: Span, deep: Span) -> None:
+        """All panels of a block of columns, side by side, if they are kept."""
+        if not self.blocking.keeps_right:
+            return
         self.scratch("panels")
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
-            offset = f"{across.from_start('first_column')} * {self.matrix_depth}"
-            self.pack(f"shift(panels, {offset})", right, "first_column", across, Span("0", self.matrix_depth))
+            offset = f"{across.from_start('first_column')} * {deep.length}"
+            self.pack(f"shift(panels, {offset})", right, "first_column", across, deep)
 
-    def panel(self, wide: Matrix, place: str, span: Span, deep: Span) -> Matrix:
-        """The panel that begins at a place of a matrix: packed, or where it lies if it has whole sets of lanes."""
+    def panel(self, wide: Matrix, place: str, span: Span, deep: Span, kept: Span) -> Matrix:
+        """The panel that begins at a place of a matrix: packed, or where it lies if it has whole sets of lanes.
+
+        kept  the depth of panels that are kept
+        """
         width = str(self.tile.width)
         extent = self.nest.frame[-1] if place == "first_column" else self.nest.frame[-2]
         if self.blocking.keeps_right:
-            start = f"{span.from_start(place)} * {self.matrix_depth}"
-            start += f" + {deep.first} * {width}" if deep.first != "0" else ""
+            start = f"{span.from_start(place)} * {kept.length}"
+            start += f" + {deep.first} * {width}" if deep.first != kept.first else ""
             return Matrix(f"shift(panels, {start})", width, "1")
         start = wide.at(deep.first, place)
         if not self.blocking.packs_right and isinstance(extent, int) and extent % LANES == 0:

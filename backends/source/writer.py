@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from graphc.backends import contraction, sweeps
 from graphc.backends.primitives import LANES, Kernel
-from graphc.backends.source.interleave import OFTEN, interleave
+from graphc.backends.source.interleave import OFTEN, has_draws, interleave
 from graphc.backends.source.lines import SHARE, Cut, Source
 from graphc.backends.source.products import Products
 from graphc.ir.loops import Buffer, LoopNest, Sweep
@@ -71,7 +71,8 @@ class Writer(Products):
         types = " ".join(kind for _, kind in parameters)
         digest = hashlib.sha256((head + body + types).encode()).hexdigest()[:8]
         name = f"{stem}_{digest}"
-        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=tuple(self.called.values()))
+        calls = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
+        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=calls)
         return Source(kernel, tuple(self.arguments[name] for name, _ in parameters), self.division())
 
     def division(self) -> Cut | None:
@@ -86,7 +87,7 @@ class Writer(Products):
 
     def interleaved(self) -> list[str]:
         """The lines, with several rounds of long loops side by side where there are many of them."""
-        if bound(multiply(*self.nest.frame)) < OFTEN * LANES:
+        if bound(multiply(*self.nest.frame)) < OFTEN * LANES and not has_draws(self.lines):
             return self.lines
         return interleave(self.lines, self.weights(), self.multiples())
 

@@ -6,7 +6,7 @@ The first line out says how long the start took, part by part; then each line in
 
     {"do": "losses"}                             -> {"losses": [...]}         of 20 steps from the first weights
     {"do": "epoch"}                              -> {"mean": ...}             of one epoch from the first weights
-    {"do": "time", "way": "step", "repeat": 10}  -> {"seconds": ...}          of that many steps, or epochs
+    {"do": "time", "way": "step", "repeat": 10}  -> {"seconds": ..., "waited": ...}  of that many steps, or epochs
     {"do": "memory"}                             -> {"peak_bytes": ...}
 
 It ends with its input. While it waits it sleeps, so others are timed undisturbed.
@@ -94,7 +94,9 @@ class Worker:
         """From the first weights: steps one call after the other, or whole epochs."""
         self.system.reset()
         self.system.number(self.system.step(*self.ready[0]))  # the memory that a step needs is there from now on
-        return {"seconds": self.time_steps(repeat) if way == "step" else self.time_epochs(repeat)}
+        before = waited()
+        seconds = self.time_steps(repeat) if way == "step" else self.time_epochs(repeat)
+        return {"seconds": seconds, "waited": waited() - before}
 
     def time_steps(self, repeat: int) -> float:
         step, ready, found = self.system.step, self.ready, None
@@ -120,6 +122,12 @@ class Worker:
     def memory(self) -> dict[str, Any]:
         status = Path("/proc/self/status").read_text()
         return {"peak_bytes": 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])}  # type: ignore[index]
+
+
+def waited() -> float:
+    """Seconds that this process's threads were ready to run while others had the core."""
+    ready = [path.read_text().split()[1] for path in Path("/proc/self/task").glob("*/schedstat")]
+    return 1e-9 * sum(map(int, ready))
 
 
 def main() -> None:
