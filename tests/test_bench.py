@@ -86,6 +86,11 @@ def test_command(capfd):
     )
 
 
+def test_a_busy_neighbour(capfd):
+    assert cli.main(["bench", "W1", "--only", "numpy", "--neighbour", "--rounds", "2"]) == 0
+    assert "two threads take" in capfd.readouterr().out
+
+
 def test_counts():
     """Against every product written down one by one."""
     assert floor.counts(WORKLOADS["W3"]).operations == 2 * 256 * (2 * 784 * 256 + 3 * 256 * 10)
