@@ -235,7 +235,7 @@ class Runner:
             pace = self.paces[kind] = Pace(self.threads)
         threads, start = pace.choose(), time.perf_counter()
         status = int(crew().run(share, threads))
-        pace.note(threads, (time.perf_counter() - start) / max(steps, 1))
+        pace.note(threads, time.perf_counter() - start, steps)
         return status
 
     def set_scalar(self, number: int, value: float) -> None:
