@@ -227,30 +227,57 @@ def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
     """Never copied into its callers: their constants would take the registers that the tile needs."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
     parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
+    step = "tile_multiply_add({tile}, a, row_stride, {start}k * column_stride, b, k * depth_stride)"
+    return by_heights(name, parameters, shape, step, "{row} * row_stride + ", resumes)
+
+
+def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
+    """What multiply_tile computes, for an A whose rows and columns walk several axes of memory.
+
+    Element (r, k) is a[rows_at[r] + depth_at[k]]; it is read where it lies.
+    """
+    name = f"multiply_places_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
+    pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("rows_at", "i64*"), ("depth_at", "i64*"))
+    numbers = ("depth", "rows", "depth_stride", "tile_stride", *(["started"] if resumes else []))
+    parameters = (*pointers, *((name, "i64") for name in numbers))
+    step = "tile_multiply_at({tile}, a, rows_at, {start}, load(depth_at, k), b, k * depth_stride)"
+    return by_heights(name, parameters, shape, step, "{row}", resumes)
+
+
+def by_heights(
+    name: str, parameters: tuple[tuple[str, str], ...], shape: TileShape, step: str, start: str, resumes: bool
+) -> Kernel:
+    """Tiles of full height, and lower ones for the rows that are left over.
+
+    step   a step along the depth: `{tile}` stands for the tile, `{start}` for what says where its rows begin
+    start  that for a tile that begins at `{row}`; nothing or 0 for one that begins at row 0
+    """
+    first = "" if "*" in start else "0"
     text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
-    whole = some_rows(TileShape(shape.rows, shape.vectors), "", resumes)
+    whole = some_rows(shape, step.replace("{start}", first), "tile", resumes)
     text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
     before = shape.rows
     for height in (height for height in SMALL_ROWS if height < shape.rows):
         head = f"while rows - r >= {height}" if before > 2 * height else f"if rows - r >= {height}"
-        part = [*some_rows(TileShape(height, shape.vectors), "r", resumes), f"r = r + {height}"]
-        text += f"        {head}:\n{indented(part, 12)}"
+        low = TileShape(height, shape.vectors)
+        part = some_rows(
+            low, step.replace("{start}", start.replace("{row}", "r")), "shift(tile, r * tile_stride)", resumes
+        )
+        text += f"        {head}:\n{indented([*part, f'r = r + {height}'], 12)}"
         before = height
     return Kernel(name, text, parameters, inline=False)
 
 
-def some_rows(shape: TileShape, first: str, resumes: bool) -> list[str]:
-    """Lines that compute the rows of a tile from row `first` on, the name of a number or "" for 0."""
-    form, name = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
-    start = f"{first} * row_stride + k * column_stride" if first else "k * column_stride"
-    target = f"shift(tile, {first} * tile_stride)" if first else "tile"
-    resumed = ["if started != 0:", f"    {name} = tile_load_{form}({target}, tile_stride)"]
+def some_rows(shape: TileShape, step: str, target: str, resumes: bool) -> list[str]:
+    """Lines that compute some rows of a tile."""
+    form, tile = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
+    resumed = ["if started != 0:", f"    {tile} = tile_load_{form}({target}, tile_stride)"]
     return [
-        f"{name} = tile_zeros_{form}()",
+        f"{tile} = tile_zeros_{form}()",
         *(resumed if resumes else []),
         "for k in range(depth):",
-        f"    {name} = tile_multiply_add({name}, a, row_stride, {start}, b, k * depth_stride)",
-        f"tile_store({name}, {target}, tile_stride)",
+        f"    {tile} = {step.replace('{tile}', tile)}",
+        f"tile_store({tile}, {target}, tile_stride)",
     ]
 
 
@@ -289,35 +316,76 @@ def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
     A tile holds sixteen chains an element, of all columns or half of them and of so many rows as there are registers
     for. Where the columns are odd the halves share one.
     """
-    high = -(-columns // -(-columns // FEW_COLUMNS))
-    high = min(high, shape.rows * shape.vectors)
-    wide = max(1, min(3, shape.rows * shape.vectors // high))
-    name = f"multiply_lines_{high}x{wide}_{width}"
-    heights = [(wide, f"while rows - r >= {wide}"), *([(1, "while r < rows")] if wide > 1 else [])]
-    text = f"""def {name}(tile, a, b, depth, rows, columns, row_stride, column_stride):
+    high, wide = lines_shape(shape, columns)
+    step = "tile_multiply_lines({tile}, a, row_stride, r * row_stride + {k}, line, column_stride, {k}, {mask})"
+    text = f"""def multiply_lines_{high}x{wide}_{width}(tile, a, b, depth, rows, columns, row_stride, column_stride):
     whole = depth - depth % {LANES}
     rest = live(depth - whole)
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
         line = shift(b, first * column_stride)
         r = 0
-{"".join(rows_of_lines(f"{high}x{rows}", rows, head, width) for rows, head in heights)}"""
+{rows_of_lines(high, wide, width, line_steps(step))}"""
     parameters = (
         ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
     )  # fmt: skip
-    return Kernel(name, text, parameters)
+    return Kernel(f"multiply_lines_{high}x{wide}_{width}", text, parameters)
 
 
-def rows_of_lines(form: str, rows: int, head: str, width: int) -> str:
-    """Lines that compute some rows of all columns of a tile of lines."""
-    step = f"t{rows} = tile_multiply_lines(t{rows}, a, row_stride, r * row_stride"
-    return f"""        {head}:
-            t{rows} = tile_zeros_{form}()
-            for k in range(0, whole, {LANES}):
-                {step} + k, line, column_stride, k, live({LANES}))
-            if whole < depth:
-                {step} + whole, line, column_stride, whole, rest)
-            tile_store_sums(t{rows}, shift(tile, r * {width} + first), {width})
-            r = r + {rows}
-"""
+def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
+    """What multiply_lines computes, for a B whose lines come in runs of `run` elements and walk several axes of memory.
+
+    Element k of line c is b[columns_at[c] + depth_at[k]]; each run fills up whole sets of lanes with zeros, so element
+    k of a run belongs to chain k % 16.
+    """
+    high, wide = lines_shape(shape, columns)
+    step = (
+        "tile_multiply_lines_at({tile}, a, row_stride, r * row_stride + start + {k}, "
+        "b, columns_at, first, place + {k}, {mask})"
+    )
+    steps = ["for start in range(0, depth, run):", "    place = load(depth_at, start)"]
+    steps += [f"    {line}" for line in line_steps(step)]
+    name = f"multiply_runs_{high}x{wide}_{width}"
+    text = f"""def {name}(tile, a, b, columns_at, depth_at, depth, run, rows, columns, row_stride):
+    whole = run - run % {LANES}
+    rest = live(run - whole)
+    for c in range(0, columns, {high}):
+        first = minimum(c, columns - {high})
+        r = 0
+{rows_of_lines(high, wide, width, steps).replace("whole < depth", "whole < run")}"""
+    pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("columns_at", "i64*"), ("depth_at", "i64*"))
+    return Kernel(
+        name, text, (*pointers, *((name, "i64") for name in ("depth", "run", "rows", "columns", "row_stride")))
+    )
+
+
+def lines_shape(shape: TileShape, columns: int) -> tuple[int, int]:
+    """Columns and rows of a tile of lines."""
+    high = -(-columns // -(-columns // FEW_COLUMNS))
+    high = min(high, shape.rows * shape.vectors)
+    return high, max(1, min(3, shape.rows * shape.vectors // high))
+
+
+def line_steps(step: str) -> list[str]:
+    """All steps along a line; `{k}` and `{mask}` stand for where a step is and for its lanes."""
+    return [
+        f"for k in range(0, whole, {LANES}):",
+        "    {tile} = " + step.replace("{k}", "k").replace("{mask}", f"live({LANES})"),
+        "if whole < depth:",
+        "    {tile} = " + step.replace("{k}", "whole").replace("{mask}", "rest"),
+    ]
+
+
+def rows_of_lines(high: int, wide: int, width: int, steps: list[str]) -> str:
+    """Tiles of `wide` rows, and of one for the rows that are left over."""
+    text = ""
+    for rows, head in [(wide, f"while rows - r >= {wide}"), *([(1, "while r < rows")] if wide > 1 else [])]:
+        lines = [
+            f"t{rows} = tile_zeros_{high}x{rows}()",
+            *(line.replace("{tile}", f"t{rows}") for line in steps),
+            f"tile_store_sums(t{rows}, shift(tile, r * {width} + first), {width})",
+            f"r = r + {rows}",
+        ]
+        text += f"        {head}:\n{indented(lines, 12)}"
+    return text

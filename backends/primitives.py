@@ -475,6 +475,15 @@ def tile_multiply_add(
     return fma(*np.broadcast_arrays(column[:, None, :], _lanes_at(b, b_base, vectors)[None], t))
 
 
+def tile_multiply_at(
+    t: np.ndarray, a: np.ndarray, at: np.ndarray, at_base: int, a_base: int, b: np.ndarray, b_base: int
+) -> np.ndarray:  # fmt: skip
+    """Like tile_multiply_add, with row r at a[a_base + at[at_base + r]]."""
+    places = [load(at, at_base + r) for r in range(len(t))]
+    column = np.stack([spread(load(a, a_base + place)) for place in places])
+    return fma(*np.broadcast_arrays(column[:, None, :], _lanes_at(b, b_base, t.shape[1])[None], t))
+
+
 def tile_multiply_lines(
     t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_row: int, b_base: int, m: np.ndarray
 ) -> np.ndarray:  # fmt: skip
@@ -483,6 +492,17 @@ def tile_multiply_lines(
     rows, vectors, _ = t.shape
     left = np.stack([load_live(a, a_base + v * a_row, m) for v in range(vectors)])
     right = np.stack([load_live(b, b_base + r * b_row, m) for r in range(rows)])
+    return fma(*np.broadcast_arrays(left[None], right[:, None], t))
+
+
+def tile_multiply_lines_at(
+    t: np.ndarray, a: np.ndarray, a_row: int, a_base: int,
+    b: np.ndarray, at: np.ndarray, at_base: int, b_base: int, m: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Like tile_multiply_lines, with line r at b[b_base + at[at_base + r]]."""
+    rows, vectors, _ = t.shape
+    left = np.stack([load_live(a, a_base + v * a_row, m) for v in range(vectors)])
+    right = np.stack([load_live(b, b_base + load(at, at_base + r), m) for r in range(rows)])
     return fma(*np.broadcast_arrays(left[None], right[:, None], t))
 
 
@@ -514,6 +534,7 @@ MEANINGS: dict[str, Any] = {
     "max_lanes": _halve(maximum), "min_lanes": _halve(minimum), "any_lanes": np.any, "all_lanes": np.all,
     "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "transpose_block": transpose_block,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
+    "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},
 }  # fmt: skip

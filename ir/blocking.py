@@ -4,9 +4,11 @@ Three forms, chosen by the sizes at compile time, by a dim's largest:
 
 - "tiles": lanes along the columns of the result. One chain of multiply-adds an element, in order of the depth.
 - "turned": the same product seen transposed, lanes along the rows, for few columns of a left operand that lies
-  transposed in memory. The same chains, so the same bits.
+  transposed in memory, and for windows on the right: each of their elements is read where it lies. The same chains, so
+  the same bits.
 - "lines": lanes along the depth, for few columns of a left operand that lies by rows. Sixteen chains an element, chain
-  l over the k with k % 16 = l, added up by halves (l and l + 8, then l and l + 4 …).
+  l over the k with k % 16 = l, added up by halves (l and l + 8, then l and l + 4 …). Where the right operand lies in
+  runs, as a window does, k counts from the start of each run.
 
 The shape of a sum depends on the form alone, neither on blocks nor on threads nor on the target.
 """
@@ -30,18 +32,23 @@ FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
 PAGE = 4096  # bytes
-ADDING_UP = 60  # what adding up sixteen chains costs, in multiply-adds
+ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
     """The form and the blocks of one product; a block of 0 means that one is all.
 
-    width          columns of a panel, or of the memory of a tile
+    "Wide" is the operand that lies along the lanes of a tile, "tall" the one whose rows are those of the tile: the
+    right and the left one, or the other way round in "turned".
+
+    width          lanes of a panel, or of the memory of a tile
     depth          steps along the depth after which a tile goes back to memory
     rows, columns  of a block of the result
-    packs_left     a block of the left operand is packed tile by tile
-    packs_right    the right operand is packed; else it is read where it lies, but for a panel of odd columns
+    packs_tall     a block of the tall operand is packed tile by tile
+    packs_wide     the wide operand is packed; else it is read where it lies, but for a panel of odd lanes
+    keeps_panels   all panels of a block are packed at once and stay for all the tall operand's blocks
+    by_places      the operand that walks several axes is read element by element, at places that are looked up
     deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
     """
@@ -51,19 +58,12 @@ class Blocking:
     depth: int = 0
     rows: int = 0
     columns: int = 0
-    packs_left: bool = False
-    packs_right: bool = True
+    packs_tall: bool = False
+    packs_wide: bool = True
+    keeps_panels: bool = False
+    by_places: bool = False
     deep_first: bool = False
     padded_rows: int = 0
-
-    @property
-    def columns_as_lanes(self) -> bool:
-        return self.form == "tiles"
-
-    @property
-    def keeps_right(self) -> bool:
-        """The panels of a block of columns are packed once, for all blocks of rows."""
-        return self.packs_right and self.rows > 0
 
 
 def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
@@ -74,27 +74,40 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
     assert nest.product is not None
     left, right = nest.product.left, nest.product.right
     rows, columns, depth = bound(nest.frame[-2]), bound(nest.frame[-1]), bound(nest.product.depth)
-    width = LANES if columns <= LANES else panel_width
-    if dtype != "f32" or walks(left) or walks(right):
-        return Blocking("tiles", width, padded_rows=rows + TILE_ROWS)
-    if isinstance(nest.frame[-1], int) and is_line_product(left, columns, depth):
-        packs = stride(right.rows) != 1 or conflicts(stride(right.columns))
-        return Blocking("lines", LANES if columns <= FEW_COLUMNS else 2 * LANES, packs_right=packs)
-    if columns <= FEW_COLUMNS and stride(left.rows) == 1 and rows > columns:
-        return Blocking("turned", panel_width, packs_right=False)
+    if dtype != "f32":
+        return Blocking("tiles", LANES if columns <= LANES else panel_width, padded_rows=rows + TILE_ROWS)
+    if is_line_product(nest, columns, depth):
+        packs = not walks(right) and (stride(right.rows) != 1 or conflicts(stride(right.columns)))
+        width = LANES if columns <= FEW_COLUMNS else 2 * LANES
+        return Blocking("lines", width, packs_wide=packs, by_places=walks(right))
+    if walks(right) and not walks(left) and rows >= FEW_COLUMNS and idle_lanes(rows) <= idle_lanes(columns) + 0.5:
+        width = LANES if rows <= LANES else panel_width
+        return Blocking("turned", width, keeps_panels=not left.start, by_places=True)
+    if columns <= FEW_COLUMNS and not walks(left) and stride(left.rows) == 1 and rows > columns:
+        return Blocking("turned", panel_width, packs_wide=False)
+    return tiles(nest, panel_width)
+
+
+def tiles(nest: LoopNest, panel_width: int) -> Blocking:
+    assert nest.product is not None
+    left, right = nest.product.left, nest.product.right
+    rows, columns, depth = bound(nest.frame[-2]), bound(nest.frame[-1]), bound(nest.product.depth)
     depth_block = DEPTH_BLOCK if depth > DEPTH_BLOCK else 0
     is_large = rows * min(depth, DEPTH_BLOCK) > WHOLE
     row_block = (2 * ROW_BLOCK if 2 * depth <= DEPTH_BLOCK else ROW_BLOCK) if is_large else 0
-    packs_left = columns >= MANY_COLUMNS and rows > FEW_ROWS and is_read_badly(left, is_large)
+    packs_tall = columns >= MANY_COLUMNS and rows > FEW_ROWS and not walks(left) and is_read_badly(left, is_large)
+    packs_wide = rows > FEW_ROWS or walks(right) or stride(right.columns) != 1
     deep_first = depth_block > 0 and rows <= depth
     return Blocking(
         "tiles",
-        width,
+        LANES if columns <= LANES else panel_width,
         depth_block,
         row_block,
-        COLUMN_BLOCK if columns > COLUMN_BLOCK and (row_block or packs_left) else 0,
-        packs_left,
-        packs_right=rows > FEW_ROWS or stride(right.columns) != 1,
+        COLUMN_BLOCK if columns > COLUMN_BLOCK and (row_block or packs_tall) else 0,
+        packs_tall,
+        packs_wide,
+        keeps_panels=packs_wide and row_block > 0,
+        by_places=walks(left),
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
     )
@@ -105,12 +118,28 @@ def walks(operand: Operand) -> bool:
     return max(len(operand.rows), len(operand.columns)) > 1
 
 
-def is_line_product(left: Operand, columns: int, depth: int) -> bool:
+def is_line_product(nest: LoopNest, columns: int, depth: int) -> bool:
     """More lanes would idle beside so few columns than adding up the chains costs."""
-    if not 0 < columns <= 2 * FEW_COLUMNS or stride(left.columns) != 1:
+    assert nest.product is not None
+    left, right = nest.product.left, nest.product.right
+    if not (isinstance(nest.frame[-1], int) and 0 < columns <= 2 * FEW_COLUMNS) or walks(left):
         return False
-    idle = -(-columns // LANES) * LANES / columns - 1
-    return idle * depth > ADDING_UP
+    if stride(left.columns) != 1 or (walks(right) and not has_long_runs(right)):
+        return False
+    return idle_lanes(columns) * depth > ADDING_UP
+
+
+def idle_lanes(extent: int) -> float:
+    """How many lanes idle beside each one in use."""
+    return -(-extent // LANES) * LANES / max(extent, 1) - 1
+
+
+def has_long_runs(right: Operand) -> bool:
+    """The rows come in runs that fill most of their lanes, all as long as the last axis they walk."""
+    if not right.rows or right.rows[-1][1] != 1:
+        return False
+    run = right.rows[-1][0]
+    return isinstance(run, int) and idle_lanes(run) <= 0.25
 
 
 def stride(steps: Steps) -> Extent:
@@ -132,26 +161,36 @@ def is_read_badly(left: Operand, is_large: bool) -> bool:
 def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str, str, int]]:
     """(name, dtype, elements) of the memory a product works in."""
     assert nest.product is not None
-    cut, depth, columns = blocking(nest, panel_width, dtype), bound(nest.product.depth), bound(nest.frame[-1])
+    cut, depth = blocking(nest, panel_width, dtype), bound(nest.product.depth)
+    rows, columns = bound(nest.frame[-2]), bound(nest.frame[-1])
+    yield from tables(nest)
     if cut.form == "lines":
         yield "tile", dtype, TILE_ROWS * cut.width
-        if cut.packs_right:
+        if cut.packs_wide:
             yield "lines", dtype, cut.width * (depth + 2 * LANES)
         return
     block = cut.depth or depth
-    across = -(-(cut.columns or columns) // cut.width) * cut.width
+    across = -(-(rows if cut.form == "turned" else cut.columns or columns) // cut.width) * cut.width
     if cut.form == "turned":
         yield "turned", dtype, TILE_ROWS * cut.width
         yield "tile", dtype, LANES * cut.width
     else:
         yield ("tiles", dtype, cut.padded_rows * across) if cut.depth else ("tile", dtype, TILE_ROWS * cut.width)
-    if cut.packs_left:
-        yield "packed", dtype, ((cut.rows or bound(nest.frame[-2])) + TILE_ROWS) * block + LANES
-    if cut.keeps_right:
+    if cut.packs_tall:
+        yield "packed", dtype, ((cut.rows or rows) + TILE_ROWS) * block + LANES
+    if cut.keeps_panels:
         yield "panels", dtype, (block if cut.deep_first else depth) * across
     else:
         yield "panel", dtype, block * cut.width
+
+
+def tables(nest: LoopNest) -> Iterator[tuple[str, str, int]]:
+    """Where the rows and columns of operands lie that walk several axes, and in what pieces sets of columns."""
+    assert nest.product is not None
+    for name, operand in (("left", nest.product.left), ("right", nest.product.right)):
+        if walks(operand):
+            extents = (nest.frame[-2], nest.product.depth) if name == "left" else (nest.product.depth, nest.frame[-1])
+            yield f"{name}_rows_at", "i64", bound(extents[0])
+            yield f"{name}_columns_at", "i64", bound(extents[1]) + LANES
     if walks(nest.product.right):
-        yield "rows_at", "i64", depth
-        yield "columns_at", "i64", columns + LANES
-        yield "runs", "i64", (columns // LANES + 1) * LANES
+        yield "runs", "i64", (bound(nest.frame[-1]) // LANES + 1) * LANES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from llvmlite import ir
 
@@ -64,12 +64,35 @@ def _tile_store(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, stride:
         store(b, p, index, b.extract_value(t, position), _ROW)
 
 
+Places = Callable[[int], ir.Value]
+
+
 def _tile_multiply_add(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
     left, left_row, left_base, right, right_base = operands
+    return _add_products(b, kinds, t, left, _in_steps(b, left_base, left_row), right, right_base)
+
+
+def _tile_multiply_at(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
+    left, at, at_base, left_base, right, right_base = operands
+    return _add_products(b, kinds, t, left, _looked_up(b, left_base, at, at_base), right, right_base)
+
+
+def _in_steps(b: ir.IRBuilder, base: ir.Value, step: ir.Value) -> Places:
+    return lambda number: b.add(base, b.mul(step, I64(number)))
+
+
+def _looked_up(b: ir.IRBuilder, base: ir.Value, at: ir.Value, at_base: ir.Value) -> Places:
+    return lambda number: b.add(base, load(b, at, b.add(at_base, I64(number)), "i64"))
+
+
+def _add_products(
+    b: ir.IRBuilder, kinds: Kinds, t: ir.Value, left: ir.Value, place: Places, right: ir.Value, right_base: ir.Value
+) -> ir.Value:
+    """Every row of a tile with one number of the left operand times the same lanes of the right one added."""
     rows, vectors = _extents(kinds[0])
     row = [load(b, right, b.add(right_base, I64(LANES * v)), _ROW) for v in range(vectors)]
     for r in range(rows):
-        factor = spread(b, load(b, left, b.add(left_base, b.mul(left_row, I64(r))), "f32"))
+        factor = spread(b, load(b, left, place(r), "f32"))
         for v in range(vectors):
             position = r * vectors + v
             t = b.insert_value(t, call_intrinsic(b, "fma", factor, row[v], b.extract_value(t, position)), position)
@@ -78,13 +101,27 @@ def _tile_multiply_add(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir
 
 def _tile_multiply_lines(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
     left, left_row, left_base, right, right_row, right_base, mask = operands
+    places = _in_steps(b, left_base, left_row), _in_steps(b, right_base, right_row)
+    return _add_lines(b, kinds, t, left, places[0], right, places[1], mask)
+
+
+def _tile_multiply_lines_at(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
+    left, left_row, left_base, right, at, at_base, right_base, mask = operands
+    places = _in_steps(b, left_base, left_row), _looked_up(b, right_base, at, at_base)
+    return _add_lines(b, kinds, t, left, places[0], right, places[1], mask)
+
+
+def _add_lines(
+    b: ir.IRBuilder, kinds: Kinds, t: ir.Value, left: ir.Value, wide: Places, right: ir.Value, high: Places, m: ir.Value
+) -> ir.Value:
+    """Every chain of a tile with the next lanes of its two lines multiplied and added."""
     rows, vectors = _extents(kinds[0])
-    wide = [_load_live(b, left, b.add(left_base, b.mul(left_row, I64(v))), mask) for v in range(vectors)]
+    lines = [_load_live(b, left, wide(v), m) for v in range(vectors)]
     for r in range(rows):
-        line = _load_live(b, right, b.add(right_base, b.mul(right_row, I64(r))), mask)
+        line = _load_live(b, right, high(r), m)
         for v in range(vectors):
             position = r * vectors + v
-            t = b.insert_value(t, call_intrinsic(b, "fma", wide[v], line, b.extract_value(t, position)), position)
+            t = b.insert_value(t, call_intrinsic(b, "fma", lines[v], line, b.extract_value(t, position)), position)
     return t
 
 
@@ -145,6 +182,16 @@ TILES = {
         "a tile, an f32*, two i64, an f32* and an i64",
         like([_is_tile, "f32*", "i64", "i64", "f32*", "i64"], lambda kinds: kinds[0]),
         _tile_multiply_add,
+    ),
+    "tile_multiply_at": Operation(
+        "a tile, an f32*, an i64*, two i64, an f32* and an i64",
+        like([_is_tile, "f32*", "i64*", "i64", "i64", "f32*", "i64"], lambda kinds: kinds[0]),
+        _tile_multiply_at,
+    ),
+    "tile_multiply_lines_at": Operation(
+        "a tile, an f32*, two i64, an f32*, an i64*, two i64 and a mask",
+        like([_is_tile, "f32*", "i64", "i64", "f32*", "i64*", "i64", "i64", MASK], lambda kinds: kinds[0]),
+        _tile_multiply_lines_at,
     ),
     "tile_multiply_lines": Operation(
         "a tile, twice an f32* and two i64, and a mask",
