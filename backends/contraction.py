@@ -7,10 +7,9 @@ in order, one fused multiply-add an element and step: its bits depend neither on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.blocking import FEW_COLUMNS
+from graphc.ir.frozen import dataclass
 
 SMALL_ROWS = (4, 2, 1)  # rows of the tiles that take what is left over by full ones
 

@@ -78,6 +78,17 @@ def join_block(storages: Sequence[Storage]) -> Array:
     return block
 
 
+class Feed:
+    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
+
+    kinds  PLAIN or BYTES_AS_IMAGE, for each
+    """
+
+    def __init__(self, arrays: Sequence[Array], kinds: Sequence[int]) -> None:
+        self.memory = table(arrays), (NUMBER * max(len(kinds), 1))(*kinds)
+        self.tables = [POINTER(ctypes.addressof(each)) for each in self.memory]
+
+
 class Runner:
     """One artifact with its arena, ready to be called. Calls from several threads wait for each other."""
 
@@ -101,14 +112,19 @@ class Runner:
         self.sizes = numbers_for(graph.dims)
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
         self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
-        self.totals = np.zeros(max(len(self.results), 1))
+        self.totals = (ctypes.c_double * max(len(self.results), 1))()
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
         self.call_step: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(step)
-        self.native = self.native_on(self.input_table, self.sizes)
         if epoch is not None:
-            kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2 + [NUMBER] * 2
-            self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
+            self.call_epoch: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(epoch)
+        self.tell_places()
+
+    def tell_places(self) -> None:
+        """Note where things are that calls are told of."""
+        self.native = self.native_on(self.input_table, self.sizes)
+        self.epoch_tables = [POINTER(address(each)) for each in (self.state_table, self.work)]
+        self.epoch_results = [POINTER(address(each)) for each in (self.scalars, self.totals)]
 
     def use_threads(self, threads: int | None) -> None:
         """From now on use as many threads, even where one would be quicker; None: as many as pay, up to the limit."""
@@ -117,7 +133,7 @@ class Runner:
             self.threads = most if self.arena.for_many else 1
             self.paces = {} if threads is None and self.threads > 1 else None
             self.work = self.make_arena()
-            self.native = self.native_on(self.input_table, self.sizes)
+            self.tell_places()
 
     def make_arena(self) -> Array:
         """Fresh memory for all threads to work in."""
@@ -169,38 +185,35 @@ class Runner:
 
     def epoch(
         self,
-        data: Sequence[Array],
-        kinds: Sequence[int],
+        feed: Feed,
         order: Array,
         shuffle: tuple[int, int] | None,
         batch: int,
         steps: tuple[int, int],
         in_order: bool = False,
-    ) -> tuple[int, Array]:
-        """(status, totals): steps first to last over rows `order` of `data`; totals are results times batch sizes.
+    ) -> tuple[int, list[float]]:
+        """(status, totals): steps first to last over rows `order` of the data; totals are results times batch sizes.
 
         shuffle   (seed, epoch): first fill `order` with that permutation
         in_order  the order is that of the rows
         """
         with self.lock:
-            data_table, kind_table = table(data), np.array(kinds, np.int64)
-            self.totals[:] = 0
-            pointers = (self.state_table, self.work, data_table, kind_table, order)
-            before = [address(memory) for memory in pointers]
-            after = [address(self.scalars), address(self.totals)]
-            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            status = 0
+            ctypes.memset(self.totals, 0, ctypes.sizeof(self.totals))
             seed, number = shuffle or (0, 0)
+            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            before = (*self.epoch_tables, *feed.tables, POINTER(address(order)))
+            fixed = (NUMBER(seed), NUMBER(number), NUMBER(len(order)), NUMBER(batch))
             for first, last in self.stretches(*steps, batch):
-                numbers = (ordering, seed, number, len(order), batch, first, last)
-                share = partial(self.epoch_share, (*before, *numbers, *after))
-                status = self.share_out(share, ("epoch", batch), last - first)
+                arguments = (*before, NUMBER(ordering), *fixed, NUMBER(first), NUMBER(last), *self.epoch_results)
+                status = self.share_out(partial(self.epoch_share, arguments), ("epoch", batch), last - first)
                 if status:
                     break
                 ordering = GIVEN if shuffle else ordering
-            return status, self.totals[: len(self.results)].copy()
+            return status, self.totals[: len(self.results)]
 
-    def epoch_share(self, arguments: Sequence[int], thread: int, threads: int) -> int:
-        return int(self.call_epoch(*arguments, thread, threads))
+    def epoch_share(self, arguments: Sequence[Any], thread: int, threads: int) -> int:
+        return self.call_epoch(*arguments, NUMBER(thread), NUMBER(threads))
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
@@ -216,7 +229,7 @@ class Runner:
     def share_out(self, share: Callable[[int, int], int], kind: tuple[str, int], steps: int = 1) -> int:
         """The status of a call that is done by all threads, or by one where that is quicker."""
         if self.paces is None:
-            return int(crew().run(share, self.threads))
+            return share(0, 1) if self.threads == 1 else int(crew().run(share, self.threads))
         pace = self.paces.get(kind)
         if pace is None:
             pace = self.paces[kind] = Pace(self.threads)

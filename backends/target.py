@@ -9,20 +9,20 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from graphc.backends.elf import MAGIC as ELF_MAGIC
 from graphc.backends.elf import read_object
 from graphc.backends.machine import processor_lines
+from graphc.ir.frozen import dataclass
 
 
 class BuildError(Exception):
     """LLVM refused a module, or the object would need symbols from outside."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """A machine to build for.
 

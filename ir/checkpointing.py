@@ -6,10 +6,11 @@ Nests are run a second time as they are, from the same numbers, so nothing chang
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 from graphc.ir.cost import cost_of_nest
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import INDEXED, Buffer, LoopNest, Repetition, Term, expensive_across_phases
 from graphc.ir.partition import SUMS, partition
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 
 from graphc.ir import blocking, ops
 from graphc.ir.access import memory_of, resolve, strides
 from graphc.ir.builder import Builder, Part, Parts, Places, home
 from graphc.ir.checkpointing import let_go
+from graphc.ir.frozen import dataclass
 from graphc.ir.fuse import fuse
 from graphc.ir.graph import Graph, IRError, TooLittleMemory, Value
 from graphc.ir.group import Group

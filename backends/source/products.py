@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source.nests import Nests
 from graphc.ir.blocking import FEW_COLUMNS, TILE_ROWS, Blocking, blocking, walks
+from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
 from graphc.ir.loops import Buffer, Operand, Store
 from graphc.ir.types import Extent, bound
