@@ -24,6 +24,7 @@ from graphc.backends.exact import exact_call
 from graphc.backends.interface import CHECKS
 from graphc.backends.runtime import Feed, Runner
 from graphc.errors import (
+    ArgumentError,
     BatchError,
     CheckpointError,
     GraphcError,
@@ -35,7 +36,7 @@ from graphc.errors import (
 )
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
-from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
+from graphc.ir.graph import Graph, Origin, Output, TooLittleMemory, Value, reachable, user_origin
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS, INTEGERS, Dim
 from graphc.limits import check_dims, check_limits, limits_of
@@ -52,6 +53,7 @@ class Plan:
     packed   how results are handed out: "one", "tuple", "record", "none"
     fields   names of a record's results, where they are not those of the outputs
     figures  what is computed of outputs that are sums over samples, by the names of its results
+    max_bytes  of the memory a call works in; None: any
     """
 
     name: str
@@ -63,6 +65,7 @@ class Plan:
     origin: Origin | None
     fields: tuple[str, ...] = ()
     figures: Mapping[str, Graph] = field(default_factory=dict)
+    max_bytes: int | None = None
 
 
 @contextmanager
@@ -117,11 +120,14 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            self.artifact = obtain(traced, default_cache())
+            self.artifact = obtain(traced, default_cache(), plan.max_bytes)
             self.seconds = self.artifact.seconds
             self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
         except GraphcError:
             raise
+        except TooLittleMemory as error:
+            text = f"max_bytes is {plan.max_bytes:,}; {self.name} needs at least {error.least:,} bytes to work in"
+            raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
