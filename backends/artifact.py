@@ -7,11 +7,9 @@ process with the same model loads a file and imports neither numba nor LLVM.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache as remember
 from itertools import pairwise
 from pathlib import Path
@@ -19,13 +17,14 @@ from pathlib import Path
 from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
-from graphc.backends.description import Artifact, Description
+from graphc.backends.description import Artifact, Description, installed
 from graphc.backends.entry import epoch_layout, meeting_place, write_entry
 from graphc.backends.interface import LINKED, Arena, epoch_dim
 from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
 from graphc.backends.target import host_tile
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, plan
@@ -121,7 +120,7 @@ def describe(kernel: Kernel) -> str:
 @remember
 def versions() -> tuple[str, ...]:
     """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
-    packages = tuple(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
+    packages = (installed(name) for name in ("numba", "llvmlite"))
     here = Path(__file__).parent
     names = ("primitives.py", "target.py", "link.py", "elf.py")
     ours = sorted([*here.glob("lower/*.py"), *(here / name for name in names)])

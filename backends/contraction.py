@@ -7,11 +7,11 @@ in order, one fused multiply-add an element and step: its bits depend neither on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphc.backends.primitives import LANES, Kernel
+from graphc.ir.blocking import FEW_COLUMNS
+from graphc.ir.frozen import dataclass
 
-SMALL_ROWS = 4  # rows of the tile that takes what is left over by full tiles
+SMALL_ROWS = (4, 2, 1)  # rows of the tiles that take what is left over by full ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,96 +66,258 @@ def transposing(width: int) -> str:
 """
 
 
-def pack_walk(shape: TileShape, dtype: str, rows: int, columns: int) -> Kernel:
-    """What pack_panel does, for a B whose rows walk `rows` axes of memory and whose columns walk `columns` axes.
+RUNS = 4  # pieces of memory a set of lanes is put together from; what is in more pieces is read lane by lane
+RUN_ENTRY = 2 * RUNS + 2
 
-    Where each column of the panel starts is found once; then every row adds its own place. Columns that are next to
-    each other in memory are read in one piece. Columns beyond the last repeat it.
-    """
-    width = shape.width
-    name = f"pack_walk_{width}_{rows}x{columns}_{dtype}"
-    loops = "".join(f"{'    ' * (each + 1)}for r{each} in range(rows_extent{each}):\n" for each in range(rows))
-    start = " + ".join(f"r{each} * rows_step{each}" for each in range(rows)) or "0"
-    indent = "    " * (rows + 1)
-    steps = ""
-    for each in reversed(range(columns)):
-        inner = f"left % columns_extent{each}" if each else "left"
-        steps += f"        place = place + ({inner}) * columns_step{each}\n"
-        steps += f"        left = left // columns_extent{each}\n" if each else ""
-    packed = "".join(
-        f"{indent}if joined{part}:\n"
-        f"{indent}    store_lanes(panel, k * {width} + {part}, load_lanes(b, start + load(places, {part})))\n"
-        f"{indent}else:\n"
-        f"{indent}    at = spread(start) + load_lanes(places, {part})\n"
-        f"{indent}    store_lanes(panel, k * {width} + {part}, load_at(b, at, live({LANES})))\n"
-        for part in range(0, width, LANES)
-    )
-    flags = "".join(
-        f"    joined{part} = all_lanes(load_lanes(places, {part}) == indices(load(places, {part})))\n"
-        for part in range(0, width, LANES)
-    )
-    arguments = [(f"{line}_{kind}{each}", "i64") for line, count in (("rows", rows), ("columns", columns))
-                 for each in range(count) for kind in ("extent", "step")]  # fmt: skip
-    text = f"""def {name}(panel, b, places, first, count, {", ".join(name for name, _ in arguments)}):
-    for c in range({width}):
-        left = minimum(first + c, count - 1)
-        place = 0
-{steps}        store(places, c, place)
-{flags}    k = 0
-{loops}{indent}start = {start}
-{packed}{indent}k = k + 1
+
+def walk_places(axes: int) -> Kernel:
+    """places[p] is where the p-th point of a walk along `axes` axes of memory lies."""
+    name = f"walk_places_{axes}"
+    arguments = tuple((f"{kind}{axis}", "i64") for axis in range(axes) for kind in ("extent", "step"))
+    loops = "".join(f"{'    ' * (axis + 1)}for i{axis} in range(extent{axis}):\n" for axis in range(axes))
+    place, indent = " + ".join(f"i{axis} * step{axis}" for axis in range(axes)) or "0", "    " * (axes + 1)
+    text = f"""def {name}(places, {", ".join(name for name, _ in arguments)}):
+    p = 0
+{loops}{indent}store(places, p, {place})
+{indent}p = p + 1
 """
-    pointers = (("panel", f"{dtype}*"), ("b", f"{dtype}*"), ("places", "i64*"), ("first", "i64"), ("count", "i64"))
-    return Kernel(name, text, (*pointers, *arguments))
+    return Kernel(name, text, (("places", "i64*"), *arguments))
 
 
-def multiply_tile(shape: TileShape, dtype: str = "f32") -> Kernel:
-    """The kernel that computes one tile; register tiles hold f32, other dtypes go lane by lane."""
-    return multiply_register_tile(shape) if dtype == "f32" else multiply_lanes(shape, dtype)
+def find_runs() -> Kernel:
+    """What pieces of memory each sixteen of `count` places make up.
+
+    The entry of a set in `runs` tells: the number of pieces, of lanes in use, where the first piece begins if its
+    lane 0 did, then for each other piece the lane it begins at and where lane 0 would lie. Pieces not there begin at
+    the last lane's end; more than there is room for are only counted.
+    """
+    text = f"""def find_runs(runs, places, count):
+    for first in range(0, count, {LANES}):
+        entry = shift(runs, first // {LANES} * {RUN_ENTRY})
+        lanes = minimum(count - first, {LANES})
+        place = load(places, first)
+        store(entry, 1, lanes)
+        store(entry, 2, place)
+        for run in range(1, {RUNS}):
+            store(entry, 2 * run + 1, lanes)
+            store(entry, 2 * run + 2, 0)
+        found = 1
+        for lane in range(1, lanes):
+            here = load(places, first + lane) - lane
+            if here != place:
+                if found < {RUNS}:
+                    store(entry, 2 * found + 1, lane)
+                    store(entry, 2 * found + 2, here)
+                found = found + 1
+            place = here
+        store(entry, 0, found)
+"""
+    return Kernel("find_runs", text, (("runs", "i64*"), ("places", "i64*"), ("count", "i64")))
+
+
+def pack_walk(shape: TileShape, dtype: str) -> Kernel:
+    """What pack_panel does for columns `first` and on of a B whose rows and columns walk several axes of memory.
+
+    rows_at, columns_at: the places of both (walk_places); runs: of the columns (find_runs). A set of lanes is read
+    piece by piece, or lane by lane where the pieces are many.
+    """
+    name = f"pack_walk_{shape.width}_{dtype}"
+    text = f"""def {name}(panel, b, rows_at, columns_at, runs, depth, first, count):
+    for part in range(0, {shape.width}, {LANES}):
+        if first + part >= count:
+            for k in range(depth):
+                store_lanes(panel, k * {shape.width} + part, spread({dtype}(0.0)))
+        else:
+            entry = shift(runs, (first + part) // {LANES} * {RUN_ENTRY})
+            found = load(entry, 0)
+            lanes = load(entry, 1)
+            place0 = load(entry, 2)
+            if (found == 1) & (lanes == {LANES}):
+                for k in range(depth):
+                    store_lanes(panel, k * {shape.width} + part, load_lanes(b, load(rows_at, k) + place0))
+{pieces(shape.width, 2)}{pieces(shape.width, RUNS)}            else:
+                at = load_lanes(columns_at, first + part)
+                for k in range(depth):
+                    places = spread(load(rows_at, k)) + at
+                    store_lanes(panel, k * {shape.width} + part, load_at(b, places, live(lanes)))
+"""
+    pointers = (("panel", f"{dtype}*"), ("b", f"{dtype}*"), *((n, "i64*") for n in ("rows_at", "columns_at", "runs")))
+    return Kernel(name, text, (*pointers, ("depth", "i64"), ("first", "i64"), ("count", "i64")))
+
+
+def pieces(width: int, count: int) -> str:
+    """The case of so many pieces."""
+    lines = [f"elif found <= {count}:"]
+    for run in range(1, count):
+        lines += [f"    first{run} = load(entry, {2 * run + 1})", f"    place{run} = load(entry, {2 * run + 2})"]
+    for run in range(count):
+        stop = f"first{run + 1}" if run + 1 < count else "lanes"
+        lines.append(f"    inside{run} = live({stop}) & ~live(first{run})" if run else f"    inside0 = live({stop})")
+    lines += ["    for k in range(depth):", "        row = load(rows_at, k)"]
+    for run in range(count):
+        piece = f"load_live(b, row + place{run}, inside{run})"
+        lines.append(f"        lane = select(inside{run}, {piece}, lane)" if run else f"        lane = {piece}")
+    lines.append(f"        store_lanes(panel, k * {width} + part, lane)")
+    return indented(lines, 12)
+
+
+def pack_rows(shape: TileShape) -> Kernel:
+    """packed[(r // R * depth + k) * R + r % R] = a[r * row_stride + k * column_stride], R rows of a tile side by side.
+
+    rows: to be packed. behind: how many rows there are to read, at least as many. Whole sets of lanes are written in
+    order of their places, so what a set writes beyond its R rows is written over by the next; the last one needs room.
+    """
+    name, high = f"pack_rows_{shape.rows}", shape.rows
+    text = f"""def {name}(packed, a, depth, rows, behind, row_stride, column_stride):
+    for first in range(0, rows, {high}):
+        if (row_stride == 1) & (behind - first >= {LANES}):
+            for k in range(depth):
+                store_lanes(packed, first * depth + k * {high}, load_lanes(a, first + k * column_stride))
+        elif (column_stride == 1) & (behind - first >= {LANES}):
+            whole = depth - depth % {LANES}
+            for k in range(0, whole, {LANES}):
+                target = shift(packed, first * depth + k * {high})
+                transpose_block(shift(a, first * row_stride + k), row_stride, target, {high})
+            for k in range(whole, depth):
+                for r in range({high}):
+                    store(packed, first * depth + k * {high} + r, load(a, (first + r) * row_stride + k))
+        else:
+            for k in range(depth):
+                for r in range(minimum({high}, rows - first)):
+                    store(packed, first * depth + k * {high} + r, load(a, (first + r) * row_stride + k * column_stride))
+"""
+    parameters = (
+        ("packed", "f32*"), ("a", "f32*"), ("depth", "i64"), ("rows", "i64"), ("behind", "i64"),
+        ("row_stride", "i64"), ("column_stride", "i64"),
+    )  # fmt: skip
+    return Kernel(name, text, parameters)
+
+
+def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False) -> Kernel:
+    """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * b[k * depth_stride + :], r < rows.
+
+    Rows beyond those of the tile's shape are left out. Register tiles hold f32, other dtypes go lane by lane.
+
+    resumes  the tile holds the sum over earlier k, where `started` is not 0
+    """
+    return multiply_register_tile(shape, resumes) if dtype == "f32" else multiply_lanes(shape, dtype)
 
 
 def multiply_lanes(shape: TileShape, dtype: str) -> Kernel:
     """What multiply_register_tile computes, for any float dtype, one set of lanes at a time."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}_{dtype}"
-    width = shape.width
-    text = f"""def {name}(tile, a, panel, depth, rows, row_stride, column_stride):
+    text = f"""def {name}(tile, a, b, depth, rows, row_stride, column_stride, depth_stride, tile_stride):
     for r in range(minimum(rows, {shape.rows})):
-        for c in range(0, {width}, {LANES}):
+        for c in range(0, {shape.width}, {LANES}):
             t = spread({dtype}(0.0))
             for k in range(depth):
-                t = fma(spread(load(a, r * row_stride + k * column_stride)), load_lanes(panel, k * {width} + c), t)
-            store_lanes(tile, r * {width} + c, t)
+                t = fma(spread(load(a, r * row_stride + k * column_stride)), load_lanes(b, k * depth_stride + c), t)
+            store_lanes(tile, r * tile_stride + c, t)
 """
     return Kernel(name, text, tile_parameters(dtype))
 
 
 def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
-    pointers = tuple((name, f"{dtype}*") for name in ("tile", "a", "panel"))
-    return (*pointers, *((name, "i64") for name in ("depth", "rows", "row_stride", "column_stride")))
+    pointers = tuple((name, f"{dtype}*") for name in ("tile", "a", "b"))
+    numbers = ("depth", "rows", "row_stride", "column_stride", "depth_stride", "tile_stride")
+    return (*pointers, *((name, "i64") for name in numbers))
 
 
-def multiply_register_tile(shape: TileShape) -> Kernel:
-    """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * panel[k, :] for r < min(rows, tile rows)."""
-    full, small, one = (f"{rows}x{shape.vectors}" for rows in (shape.rows, SMALL_ROWS, 1))
-    width = shape.width
-    name = f"multiply_tile_{full}"
-    text = f"""def {name}(tile, a, panel, depth, rows, row_stride, column_stride):
-    if rows >= {shape.rows}:
-        t = tile_zeros_{full}()
-        for k in range(depth):
-            t = tile_multiply_add(t, a, row_stride, k * column_stride, panel, k * {width})
-        tile_store(t, tile, {width})
-    else:
-        whole = rows - rows % {SMALL_ROWS}
-        for r in range(0, whole, {SMALL_ROWS}):
-            u = tile_zeros_{small}()
-            for k in range(depth):
-                u = tile_multiply_add(u, a, row_stride, r * row_stride + k * column_stride, panel, k * {width})
-            tile_store(u, shift(tile, r * {width}), {width})
-        for r in range(whole, rows):
-            v = tile_zeros_{one}()
-            for k in range(depth):
-                v = tile_multiply_add(v, a, row_stride, r * row_stride + k * column_stride, panel, k * {width})
-            tile_store(v, shift(tile, r * {width}), {width})
+def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
+    """Never copied into its callers: their constants would take the registers that the tile needs."""
+    name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
+    parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
+    text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
+    whole = some_rows(TileShape(shape.rows, shape.vectors), "", resumes)
+    text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
+    before = shape.rows
+    for height in (height for height in SMALL_ROWS if height < shape.rows):
+        head = f"while rows - r >= {height}" if before > 2 * height else f"if rows - r >= {height}"
+        part = [*some_rows(TileShape(height, shape.vectors), "r", resumes), f"r = r + {height}"]
+        text += f"        {head}:\n{indented(part, 12)}"
+        before = height
+    return Kernel(name, text, parameters, inline=False)
+
+
+def some_rows(shape: TileShape, first: str, resumes: bool) -> list[str]:
+    """Lines that compute the rows of a tile from row `first` on, the name of a number or "" for 0."""
+    form, name = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
+    start = f"{first} * row_stride + k * column_stride" if first else "k * column_stride"
+    target = f"shift(tile, {first} * tile_stride)" if first else "tile"
+    resumed = ["if started != 0:", f"    {name} = tile_load_{form}({target}, tile_stride)"]
+    return [
+        f"{name} = tile_zeros_{form}()",
+        *(resumed if resumes else []),
+        "for k in range(depth):",
+        f"    {name} = tile_multiply_add({name}, a, row_stride, {start}, b, k * depth_stride)",
+        f"tile_store({name}, {target}, tile_stride)",
+    ]
+
+
+def indented(lines: list[str], indent: int) -> str:
+    return "".join(f"{' ' * indent}{line}\n" for line in lines)
+
+
+def pack_lines() -> Kernel:
+    """lines[c * step + k] = b[k * row_stride + c * column_stride], the step being a set of lanes more than the depth.
+
+    The step is no power of two, so that lines do not fall into one another's place in the cache. Blocks that turn in
+    registers write up to sixteen lines, and must not read behind the last element of b.
+    """
+    text = f"""def pack_lines(lines, b, depth, columns, row_stride, column_stride):
+    step = (depth + {LANES - 1}) // {LANES} * {LANES} + {LANES}
+    first = 0
+    if column_stride == 1:
+        while (first + {LANES} <= depth) & ((depth - first - {LANES}) * row_stride >= {LANES} - columns):
+            for c in range(0, columns, {LANES}):
+                transpose_block(shift(b, first * row_stride + c), row_stride, shift(lines, c * step + first), step)
+            first = first + {LANES}
+    for c in range(columns):
+        for k in range(first, depth):
+            store(lines, c * step + k, load(b, k * row_stride + c * column_stride))
 """
-    return Kernel(name, text, tile_parameters("f32"))
+    parameters = (
+        ("lines", "f32*"), ("b", "f32*"), ("depth", "i64"), ("columns", "i64"),
+        ("row_stride", "i64"), ("column_stride", "i64"),
+    )  # fmt: skip
+    return Kernel("pack_lines", text, parameters)
+
+
+def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
+    """tile[r, c] = sum over k of a[r * row_stride + k] * b[c * column_stride + k] for r < rows, c < columns.
+
+    A tile holds sixteen chains an element, of all columns or half of them and of so many rows as there are registers
+    for. Where the columns are odd the halves share one.
+    """
+    high = -(-columns // -(-columns // FEW_COLUMNS))
+    high = min(high, shape.rows * shape.vectors)
+    wide = max(1, min(3, shape.rows * shape.vectors // high))
+    name = f"multiply_lines_{high}x{wide}_{width}"
+    heights = [(wide, f"while rows - r >= {wide}"), *([(1, "while r < rows")] if wide > 1 else [])]
+    text = f"""def {name}(tile, a, b, depth, rows, columns, row_stride, column_stride):
+    whole = depth - depth % {LANES}
+    rest = live(depth - whole)
+    for c in range(0, columns, {high}):
+        first = minimum(c, columns - {high})
+        line = shift(b, first * column_stride)
+        r = 0
+{"".join(rows_of_lines(f"{high}x{rows}", rows, head, width) for rows, head in heights)}"""
+    parameters = (
+        ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
+        ("row_stride", "i64"), ("column_stride", "i64"),
+    )  # fmt: skip
+    return Kernel(name, text, parameters)
+
+
+def rows_of_lines(form: str, rows: int, head: str, width: int) -> str:
+    """Lines that compute some rows of all columns of a tile of lines."""
+    step = f"t{rows} = tile_multiply_lines(t{rows}, a, row_stride, r * row_stride"
+    return f"""        {head}:
+            t{rows} = tile_zeros_{form}()
+            for k in range(0, whole, {LANES}):
+                {step} + k, line, column_stride, k, live({LANES}))
+            if whole < depth:
+                {step} + whole, line, column_stride, whole, rest)
+            tile_store_sums(t{rows}, shift(tile, r * {width} + first), {width})
+            r = r + {rows}
+"""

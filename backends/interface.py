@@ -11,6 +11,7 @@ from graphc.ir.types import Dim
 LINKED = sys.platform == "linux"  # we write shared libraries for Linux; elsewhere LLVM loads the object
 CHECKS = 64  # what `epoch` multiplies a step number by, to tell it and a check in one status
 PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
+GIVEN, SHUFFLED, IN_PLACE = 0, 1, 2  # what `epoch` does with `order`: takes it, fills it, or reads rows as they lie
 LINE = 64  # bytes of a cache line
 MEETING_BYTES = 4 * LINE  # where threads meet: see barrier.py
 GENERATION, YIELD = LINE, 2 * LINE

@@ -36,7 +36,6 @@ import ast
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from types import FunctionType
@@ -44,6 +43,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import LANES
 from graphc.ir.types import FLOATS
 
@@ -60,7 +60,7 @@ _TILE_TYPE = re.compile(r"tile(\d+)x(\d+)")
 _TILE_NAME = re.compile(r"(tile_zeros|tile_load)_(\d+)x(\d+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """One kernel text with its types.
 
@@ -475,6 +475,26 @@ def tile_multiply_add(
     return fma(*np.broadcast_arrays(column[:, None, :], _lanes_at(b, b_base, vectors)[None], t))
 
 
+def tile_multiply_lines(
+    t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_row: int, b_base: int, m: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """t[r, v] = fma(a[a_base + v * a_row : +16], b[b_base + r * b_row : +16], t[r, v]), dead lanes of a and b being 0:
+    one step of a matrix product whose lanes go along the depth."""
+    rows, vectors, _ = t.shape
+    left = np.stack([load_live(a, a_base + v * a_row, m) for v in range(vectors)])
+    right = np.stack([load_live(b, b_base + r * b_row, m) for r in range(rows)])
+    return fma(*np.broadcast_arrays(left[None], right[:, None], t))
+
+
+def tile_store_sums(t: np.ndarray, p: np.ndarray, stride: int) -> None:
+    """p[v * stride + r] = sum_lanes(t[r, v]), and 0 in the rest of the sixteen places from p[v * stride] on."""
+    rows, vectors, _ = t.shape
+    for v in range(vectors):
+        sums = np.zeros(LANES, np.float32)
+        sums[:rows] = [_halve(_sum)(t[r, v]) for r in range(rows)]
+        store_lanes(p, v * stride, sums)
+
+
 def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_stride: int) -> None:
     """dst[c * dst_stride + r] = src[r * src_stride + c] for a full block of 16x16 f32."""
     block = np.stack([load_lanes(src, r * src_stride) for r in range(LANES)])
@@ -493,6 +513,7 @@ MEANINGS: dict[str, Any] = {
     "bits_of": bits_of, "float_of": float_of, "sum_lanes": _halve(_sum), "prod_lanes": _halve(_product),
     "max_lanes": _halve(maximum), "min_lanes": _halve(minimum), "any_lanes": np.any, "all_lanes": np.all,
     "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "transpose_block": transpose_block,
+    "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},
 }  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 
 from graphc.backends.crew import crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
-from graphc.backends.interface import LINKED, YIELD
+from graphc.backends.interface import GIVEN, IN_PLACE, LINKED, SHUFFLED, YIELD
+from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
 NUMBER_BYTES = 8
+STRETCH = 0.02  # seconds of an epoch between two looks at how many threads pay
 
 
 def aligned_bytes(size: int) -> Array:
@@ -75,6 +78,17 @@ def join_block(storages: Sequence[Storage]) -> Array:
     return block
 
 
+class Feed:
+    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
+
+    kinds  PLAIN or BYTES_AS_IMAGE, for each
+    """
+
+    def __init__(self, arrays: Sequence[Array], kinds: Sequence[int]) -> None:
+        self.memory = table(arrays), (NUMBER * max(len(kinds), 1))(*kinds)
+        self.tables = [POINTER(ctypes.addressof(each)) for each in self.memory]
+
+
 class Runner:
     """One artifact with its arena, ready to be called. Calls from several threads wait for each other."""
 
@@ -84,6 +98,7 @@ class Runner:
         self.block = join_block(storages)
         self.arena = artifact.description.arena
         self.threads = thread_limit() if self.arena.for_many else 1
+        self.paces: dict[tuple[str, int], Pace] | None = {} if self.threads > 1 else None  # None: always all threads
         self.work = self.make_arena()
         self.graph = graph = artifact.graph
         self.dims = graph.dims
@@ -97,14 +112,28 @@ class Runner:
         self.sizes = numbers_for(graph.dims)
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
         self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
-        self.totals = np.zeros(max(len(self.results), 1))
+        self.totals = (ctypes.c_double * max(len(self.results), 1))()
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
         self.call_step: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(step)
-        self.native = self.native_on(self.input_table, self.sizes)
         if epoch is not None:
-            kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2 + [NUMBER] * 2
-            self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
+            self.call_epoch: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(epoch)
+        self.tell_places()
+
+    def tell_places(self) -> None:
+        """Note where things are that calls are told of."""
+        self.native = self.native_on(self.input_table, self.sizes)
+        self.epoch_tables = [POINTER(address(each)) for each in (self.state_table, self.work)]
+        self.epoch_results = [POINTER(address(each)) for each in (self.scalars, self.totals)]
+
+    def use_threads(self, threads: int | None) -> None:
+        """From now on use as many threads, even where one would be quicker; None: as many as pay, up to the limit."""
+        with self.lock:
+            most = thread_limit() if threads is None else threads
+            self.threads = most if self.arena.for_many else 1
+            self.paces = {} if threads is None and self.threads > 1 else None
+            self.work = self.make_arena()
+            self.tell_places()
 
     def make_arena(self) -> Array:
         """Fresh memory for all threads to work in."""
@@ -114,13 +143,18 @@ class Runner:
         return work
 
     def native_on(self, inputs: Any, sizes: Any) -> Callable[[], int]:
-        """The native step for what two such tables say, with all its threads."""
+        """The native step for what two such tables say, with all its threads; of no use after `use_threads`."""
         tables = (self.state_table, self.work, inputs, sizes, self.scalars, self.result_table)
         # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
         share = partial(self.call_step, *(POINTER(address(each)) for each in tables))
         if self.threads == 1:
             return partial(share, NUMBER(0), NUMBER(1))
-        return lambda: crew().run(lambda thread, threads: share(NUMBER(thread), NUMBER(threads)), self.threads)
+
+        def job(thread: int, threads: int, memory: Any = tables) -> int:
+            """memory: is held on to, because a helper may read it still when the call is over."""
+            return share(NUMBER(thread), NUMBER(threads))
+
+        return lambda: self.share_out(job, ("step", sizes[0]))
 
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
@@ -151,39 +185,58 @@ class Runner:
 
     def epoch(
         self,
-        data: Sequence[Array],
-        kinds: Sequence[int],
+        feed: Feed,
         order: Array,
         shuffle: tuple[int, int] | None,
         batch: int,
         steps: tuple[int, int],
-    ) -> tuple[int, Array]:
-        """(status, totals): steps first to last over rows `order` of `data`; totals are results times batch sizes.
+        in_order: bool = False,
+    ) -> tuple[int, list[float]]:
+        """(status, totals): steps first to last over rows `order` of the data; totals are results times batch sizes.
 
-        shuffle  (seed, epoch): first fill `order` with that permutation
+        shuffle   (seed, epoch): first fill `order` with that permutation
+        in_order  the order is that of the rows
         """
         with self.lock:
-            data_table, kind_table = table(data), np.array(kinds, np.int64)
-            self.totals[:] = 0
+            status = 0
+            ctypes.memset(self.totals, 0, ctypes.sizeof(self.totals))
             seed, number = shuffle or (0, 0)
-            pointers = (self.state_table, self.work, data_table, kind_table, order)
-            arguments = (
-                *(address(memory) for memory in pointers),
-                int(shuffle is not None),
-                seed,
-                number,
-                len(order),
-                batch,
-                *steps,
-                address(self.scalars),
-                address(self.totals),
-            )
+            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            before = (*self.epoch_tables, *feed.tables, POINTER(address(order)))
+            fixed = (NUMBER(seed), NUMBER(number), NUMBER(len(order)), NUMBER(batch))
+            for first, last in self.stretches(*steps, batch):
+                arguments = (*before, NUMBER(ordering), *fixed, NUMBER(first), NUMBER(last), *self.epoch_results)
+                status = self.share_out(partial(self.epoch_share, arguments), ("epoch", batch), last - first)
+                if status:
+                    break
+                ordering = GIVEN if shuffle else ordering
+            return status, self.totals[: len(self.results)]
 
-            def share(thread: int, threads: int) -> int:
-                return int(self.call_epoch(*arguments, thread, threads))
+    def epoch_share(self, arguments: Sequence[Any], thread: int, threads: int) -> int:
+        return self.call_epoch(*arguments, NUMBER(thread), NUMBER(threads))
 
-            status = crew().run(share, self.threads)
-            return status, self.totals[: len(self.results)].copy()
+    def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
+        """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
+        if self.paces is None:
+            yield first, last
+            return
+        while first < last or first == last == 0:
+            pace = self.paces.get(("epoch", batch))
+            run = max(int(STRETCH / pace.expected), 1) if pace is not None and pace.expected else 1
+            yield first, min(first + run, last)
+            first += run
+
+    def share_out(self, share: Callable[[int, int], int], kind: tuple[str, int], steps: int = 1) -> int:
+        """The status of a call that is done by all threads, or by one where that is quicker."""
+        if self.paces is None:
+            return share(0, 1) if self.threads == 1 else int(crew().run(share, self.threads))
+        pace = self.paces.get(kind)
+        if pace is None:
+            pace = self.paces[kind] = Pace(self.threads)
+        threads, start = pace.choose(), time.perf_counter()
+        status = int(crew().run(share, threads))
+        pace.note(threads, (time.perf_counter() - start) / max(steps, 1))
+        return status
 
     def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""

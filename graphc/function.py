@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import weakref
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from graphc.backends.cache import default_cache
 from graphc.backends.description import obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.interface import CHECKS
-from graphc.backends.runtime import Runner
+from graphc.backends.runtime import Feed, Runner
 from graphc.errors import (
     BatchError,
     CheckpointError,
@@ -36,7 +37,7 @@ from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import rebuild
-from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
+from graphc.ir.types import FLOATS, INTEGERS, Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
@@ -96,6 +97,7 @@ class Function:
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
         self.exact_call = exact_call(self.runner)
+        self.fed: tuple[list[Any], Any] = ([], None)
         self.figures = plan.figures
         # Scalars by place, with the numbers that native code knows of them.
         self.written: list[tuple[int, Scalar, Any]] = [(k, each, None) for k, each in enumerate(self.scalars.values())]
@@ -194,6 +196,18 @@ class Function:
             self.scalars[name].set(number)
         return self
 
+    @property
+    def threads(self) -> int:
+        """The most threads a call uses: all processors of this process, or GRAPHC_THREADS, and fewer where that is
+        quicker. Set a number to use just as many, None to go back. The results are the same bits for any number.
+        """
+        return self.runner.threads
+
+    @threads.setter
+    def threads(self, number: int | None) -> None:
+        self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
+        self.exact_call = exact_call(self.runner)
+
     def write_scalars(self) -> None:
         """Tell native code of the numbers that are new."""
         for place, holder, written in self.written:
@@ -214,40 +228,55 @@ class Function:
         require(hasattr(loader, "dataset"), "loader", loader, "a loader, such as DataLoader(TensorDataset(x, y), 64)")
         if progress is not None:
             check_function("progress", progress, takes=2)
-        check_whole("slices", slices, 1)
+        if slices != 1:
+            check_whole("slices", slices, 1)
         arrays = getattr(loader.dataset, "arrays", None)
         if self.artifact.description.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
-        sources = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        feed, sources = self.feed_of(arrays)
         self.check_ranges(arrays)
-        if self.figures or any(bound(tensor_type.count) > 1 for _, tensor_type in self.runner.results):
+        if self.figures or self.runner.array_results:
             return self.epoch_of_batches(loader, progress)
-        most = self.runner.dims[0].max
-        if loader.batch_size > most:
+        batch, most = loader.batch_size, self.runner.dims[0].max
+        if batch > most:
             raise BatchError(
-                f"{self.name} was compiled for batches up to {most}, the loader gives {loader.batch_size}",
+                f"{self.name} was compiled for batches up to {most}, the loader gives {batch}",
                 user_origin(),
-                [f'declare a larger dim: gx.dim("batch", max={loader.batch_size})'],
+                [f'declare a larger dim: gx.dim("batch", max={batch})'],
             )
         number, done = loader.take_epoch()
-        steps, first = len(loader), done // loader.batch_size
-        order = np.arange(len(loader.dataset), dtype=np.int64)
-        for size in (loader.batch_size, len(order) - (steps - 1) * loader.batch_size):
-            check_limits(self.name, self.limits, {self.runner.dims[0]: min(size, loader.batch_size)})
-        shuffle = (signed(loader.seed), number) if loader.shuffle else None
-        totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
-        for start, stop in pairwise(np.unique(marks)):
+        steps, first, count, in_order = len(loader), done // batch, len(sources[0]), not loader.shuffle
+        order = np.arange(count, dtype=np.int64) if in_order else np.empty(count, np.int64)
+        for size in (batch, count - (steps - 1) * batch) if self.limits else ():
+            check_limits(self.name, self.limits, {self.runner.dims[0]: min(size, batch)})
+        shuffle = None if in_order else (signed(loader.seed), number)
+        totals = [0.0] * len(self.runner.results)
+        marks = dict.fromkeys(first + (steps - first) * part // slices for part in range(slices + 1))
+        for start, stop in pairwise(marks):
             self.write_scalars()
-            kinds = [kind for _, kind in sources]
-            part = (int(start), int(stop))
-            status, partial = self.runner.epoch([a for a, _ in sources], kinds, order, shuffle, loader.batch_size, part)
+            status, found = self.runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
             if status:
-                self.fail_in_epoch(status, arrays, order, loader.batch_size)
-            totals, shuffle = totals + partial, None
+                self.fail_in_epoch(status, arrays, order, batch)
+            totals, shuffle = [known + more for known, more in zip(totals, found, strict=True)], None
             if progress is not None:
-                progress(int(stop), steps)
-        samples = min(steps * loader.batch_size, len(order)) - first * loader.batch_size
-        return self.record(*(totals / max(samples, 1)).tolist())
+                progress(stop, steps)
+        samples = max(min(steps * batch, count) - first * batch, 1)
+        return self.record(*[total / samples for total in totals])
+
+    def feed_of(self, arrays: Sequence[Any]) -> tuple[Feed, Sequence[Any]]:
+        """What native code is told of a data set, and the arrays it reads, which must live as long as it does so.
+
+        That of the last data set is kept, but not the data set, if native code reads its very arrays.
+        """
+        known, feed = self.fed
+        if len(known) == len(arrays) and all(map(is_still, known, arrays)):
+            return feed, arrays
+        fitted = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        kinds, sources = [kind for _, kind in fitted], [self.apart(array) for array, _ in fitted]
+        feed = Feed(sources, kinds)
+        if all(source is array for source, array in zip(sources, arrays, strict=True)):
+            self.fed = [(weakref.ref(array), array.shape, array.dtype) for array in arrays], feed
+        return feed, sources
 
     def epoch_of_batches(self, loader: Any, progress: Callable[[int, int], None] | None) -> Any:
         """The same, batch by batch; of results that are arrays, the means."""
@@ -487,3 +516,9 @@ def finite_check(name: str, value: Value) -> Output:
     wrong = ops.cast(ops.logical_not(ops.equal(ops.sub(value, value), zero)), dtype="i64")
     count = ops.sum(wrong, axes=tuple(range(len(value.shape)))) if value.shape else wrong
     return Output("check", NOT_FINITE.format(name=name), ops.reshape(count, shape=()) if value.shape else count)
+
+
+def is_still(known: tuple[Any, Any, Any], array: Any) -> bool:
+    """Whether it is the array that was noted, of the shape and dtype it had."""
+    reference, shape, dtype = known
+    return reference() is array and array.shape == shape and array.dtype is dtype

@@ -20,7 +20,7 @@ from graphc.errors import ArgumentError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, user_origin
 from graphc.ir.rewrite import rebuild
-from graphc.ir.types import Shape, TensorType
+from graphc.ir.types import Shape, TensorType, multiply
 from graphc.settings import check_whole, shown
 from graphc.tensor import Parameter, stretch
 from graphc.tensor.placing import positions
@@ -91,9 +91,12 @@ def set_rng_state(new_state: Any) -> None:
 
 
 def random_bits(shape: Shape) -> Value:
-    """32 random bits an element as i64, others in every call of a function and at every place of a program."""
-    if not shape:
-        return ops.reshape(random_bits((1,)), shape=())
+    """32 random bits an element as i64, others in every call of a function and at every place of a program.
+
+    They are drawn for a line of so many elements, whatever the shape: native code draws those of 64 neighbours at once.
+    """
+    if len(shape) != 1:
+        return ops.reshape(random_bits((multiply(*shape),)), shape=shape)
     kind = TensorType("i64", shape)
     seed, call = (ops.slice(state.value, start=(place,), step=(1,), shape=(1,)) for place in (0, 1))
     # A number of its own, so that no two draws are merged; those of functions are counted from 0 by `number_streams`.

@@ -8,6 +8,7 @@ from graphc.ir import ops
 from graphc.ir.adjoint import Cotangents, Grown, pull_back_loop, with_grown
 from graphc.ir.graph import Graph, IRError, Value, located, reachable
 from graphc.ir.rewrite import hand_out, rebuild, renewed
+from graphc.ir.slopes import Slopes
 from graphc.ir.types import FLOATS
 
 
@@ -49,6 +50,7 @@ def pull_back(seeds: Cotangents, wrt: tuple[Value, ...], grown: Grown) -> Cotang
         if value.dtype in FLOATS and any(operand in needed for operand in value.operands):
             needed.add(value)
     cotangents: Cotangents = dict(seeds)
+    slopes = Slopes(order, seeds.values())
     parts: dict[Value, Cotangents] = {}
     for value in reversed(order):
         reached = parts.get(value) if value.op.kind == "loop" else cotangents.get(value)
@@ -60,8 +62,8 @@ def pull_back(seeds: Cotangents, wrt: tuple[Value, ...], grown: Grown) -> Cotang
         with located(value.origin, role="backward"):
             for operand, cotangent in zip(value.operands, vjp_of(value, reached, grown), strict=True):
                 if cotangent is not None and operand in needed:
-                    known = cotangents.get(operand)
-                    cotangents[operand] = cotangent if known is None else ops.add(known, cotangent)
+                    known, found = cotangents.get(operand), slopes.gathered(cotangent)
+                    cotangents[operand] = found if known is None else slopes.gathered(ops.add(known, found))
     return {w: cotangents[w] for w in wrt if w in cotangents}
 
 

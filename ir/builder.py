@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from graphc.ir import ops
-from graphc.ir.access import Access, memory_of, resolve, strides
+from graphc.ir.access import Access, follow, memory_of, resolve, strides
 from graphc.ir.frames import collapse, turn_lanes
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value
 from graphc.ir.group import Group, frame_axes, straight
 from graphc.ir.layout import elements, matrix_layout
@@ -29,12 +30,30 @@ from graphc.ir.loops import (
 from graphc.ir.types import Extent, Shape, Walk, add, multiply
 
 
-class Builder:
-    """Turns one group of values into a nest; `places` says which values are stored, and where."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a value goes in the memory of a join: its first element, and the step along each of its axes."""
 
-    def __init__(self, group: Group, places: Mapping[Value, tuple[Buffer, ...]]) -> None:
+    buffer: Buffer
+    offset: Extent
+    steps: tuple[Extent, ...]
+
+
+Places = Mapping[Value, tuple[Buffer, ...]]
+Parts = Mapping[Value, tuple[Part, ...]]
+
+
+class Builder:
+    """Turns one group of values into a nest.
+
+    places  which values are stored, and where
+    parts   which of them are stored as parts of joins
+    """
+
+    def __init__(self, group: Group, places: Places, parts: Parts) -> None:
         self.group = group
         self.places = places
+        self.parts = parts
         self.made: dict[Access, Term] = {}
 
     def build(self) -> LoopNest:
@@ -83,6 +102,8 @@ class Builder:
         root = access.root
         if root in self.group.axes:
             return self.compute(root)
+        if root in self.group.again:
+            return self.compute_again(access)
         guards = tuple((walk_index(walk, 1), extent) for walk, extent in access.guards)
         if memory_of(root).op is ops.input or memory_of(root) in self.places:
             detail = (home(root), index_of(root, access.walks), guards)
@@ -104,6 +125,14 @@ class Builder:
             return Term("iota", root.dtype, root, walked_by(index), detail=index)
         operands = tuple(self.term(stayed(resolve(operand))) for operand in root.operands)
         return Term("compute", root.dtype, root, frozenset(), operands, scalar_source(root))
+
+    def compute_again(self, access: Access) -> Term:
+        """A value of another nest, at the point it is read from."""
+        value = access.root
+        operands = tuple(self.term(seen_from(access, resolve(operand))) for operand in value.operands)
+        axes = frozenset[int]().union(*(operand.axes for operand in operands))
+        phase = max(operand.phase for operand in operands)
+        return Term("compute", value.dtype, value, axes, operands, scalar_source(value), phase)
 
     def compute(self, value: Value) -> Term:
         if value.op.kind == "contraction":
@@ -179,6 +208,11 @@ class Builder:
             term = self.term(Access(value, self.group.frame, walks))
             if term.kind != "column" or term.detail[0] != place or len(self.places[value]) == 1:
                 yield Store(term, place, index_of(value, walks), term.phase)
+        for part in self.parts.get(value, ()):
+            steps = zip(self.group.axes[value], part.steps, strict=True)
+            index = tidy([(None, part.offset), *((axis, step) for axis, step in steps if axis is not None)])
+            term = self.term(Access(value, self.group.frame, walks))
+            yield Store(term, part.buffer, index, term.phase)
 
 
 def home(root: Value) -> Buffer:
@@ -191,6 +225,12 @@ def stayed(access: Access) -> Access:
     """An access by a single number, none of whose axes moves."""
     guards = tuple((replace(walk, steps=()), extent) for walk, extent in access.guards)
     return Access(access.root, (), tuple(replace(walk, steps=()) for walk in access.walks), guards)
+
+
+def seen_from(outer: Access, inner: Access) -> Access:
+    """What the root of one access reads by another, as its own reader sees it."""
+    guards = tuple((follow(walk, outer.walks), extent) for walk, extent in inner.guards)
+    return Access(inner.root, outer.shape, tuple(follow(walk, outer.walks) for walk in inner.walks), guards)
 
 
 def index_of(value: Value, walks: tuple[Walk, ...]) -> Index:

@@ -27,8 +27,11 @@ from graphc.ir.group import (
     starts_alone,
 )
 from graphc.ir.ops.record import FRAMELESS
+from graphc.ir.recompute import Recompute
 from graphc.ir.schedule import schedule
-from graphc.ir.types import Shape
+from graphc.ir.types import Shape, bound
+
+LONG_ROW = 1 << 15
 
 
 def fuse(graph: Graph) -> tuple[Graph, list[Group]]:
@@ -69,6 +72,7 @@ class Fusion:
                 self.place(value)
         self.merge_siblings()
         self.sink()
+        Recompute(self.graph, self.groups, self.wanted).run()
         return self.groups
 
     def place(self, value: Value) -> None:
@@ -111,8 +115,12 @@ class Fusion:
             return
         reduced = {walked[axis] for axis in value.attrs["axes"]} - {None}
         group.axes[value] = tuple(None if axis in value.attrs["axes"] else at for axis, at in enumerate(walked))
-        if reduced != {group.lane}:
+        if reduced != {group.lane} or self.is_long(group.frame):
             group.after.add(value)
+
+    def is_long(self, frame: Frame) -> bool:
+        """A single row so long that threads share it: its sums are complete after the loops."""
+        return len(frame) == 1 and bound(frame[0]) >= LONG_ROW
 
     def join(self, value: Value, group: Group) -> bool:
         """Add the value to the group if that is legal."""

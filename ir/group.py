@@ -23,12 +23,14 @@ class Group:
     axes[v]    the frame axis of each axis of v
     points[v]  the same for the points v is computed from: a reduction's operand has more axes than its result
     after      values complete only after the loops
+    again      values of other groups that it computes again instead of reading them
     """
 
     frame: Frame
     axes: dict[Value, Axes] = field(default_factory=dict)
     points: dict[Value, Axes] = field(default_factory=dict)
     after: set[Value] = field(default_factory=set)
+    again: set[Value] = field(default_factory=set)
 
     @property
     def product(self) -> Value | None:

@@ -8,9 +8,10 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import IRError, Output, Value
 from graphc.ir.layout import Steps
 from graphc.ir.types import Extent, content
@@ -258,6 +259,17 @@ def guards_of(term: Term) -> Guards:
     return term.detail if term.kind == "guard" else ()
 
 
+FEW = 4  # lanes that are written out one by one, where what is done to each is cheap
+
+
+def has_few_lanes(nest: LoopNest) -> bool:
+    """Whether sixteen lanes would mostly idle: a row of up to FEW numbers, each its own term."""
+    if nest.product is not None or not isinstance(nest.lane_extent, int) or not 1 <= nest.lane_extent <= FEW:
+        return False
+    lanes = [term for term in nest.terms() if nest.lane in term.axes]
+    return bool(nest.frame) and all(term.kind != "compute" or term.value.op.cost <= 1 for term in lanes)
+
+
 # -- phases
 
 
@@ -307,7 +319,7 @@ def overwritten_last(nest: LoopNest) -> LoopNest:
 def expensive_across_phases(nest: LoopNest) -> Iterator[Term]:
     """Lane terms that cost too much to compute again in a later phase; they are kept in a row of scratch."""
     if lane_mode(nest.lane_extent) in ("single", "one"):
-        return
+        return  # and so are those of few lanes
     found: set[Term] = set()
     for phase in range(1, phase_count(nest)):
         stack, seen = phase_roots(nest, phase), set[Term]()
@@ -381,6 +393,6 @@ def verify_nest(nest: LoopNest) -> LoopNest:
         if any(store.buffer in operands for store in nest.stores):
             raise IRError(f"{nest.name}: writes what its own product reads")
     for store in nest.stores:
-        if {axis for axis, _ in store.index} != set(store.term.axes) and store.term.kind != "compute":
+        if walked_by(store.index) != store.term.axes and store.term.kind != "compute":
             raise IRError(f"{nest.name}: store of {store.term.value.op.name} does not walk the axes it varies along")
     return nest

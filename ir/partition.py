@@ -48,7 +48,7 @@ def partition_product(nest: LoopNest) -> Partition | None:
     if any(term.kind != "column" or nest.lane not in term.axes for term in sums):
         return None
     if sums:
-        return Partition(columns) if not nest.frame[:rows] and bound(nest.frame[columns]) >= 4 * LANES else None
+        return Partition(columns) if not nest.frame[:rows] and bound(nest.frame[columns]) >= 8 * LANES else None
     axes = [axis for axis in range(rows) if bound(nest.frame[axis]) >= PARTS]
     if axes:
         return Partition(axes[0])

@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from graphc.ir import ops
-from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
+from graphc.ir.access import is_squeeze
 from graphc.ir.autodiff import expand_gradients, hold_wanted
 from graphc.ir.graph import Graph, Output, Value, located, reachable
-from graphc.ir.group import is_computed, is_placed
 from graphc.ir.guards import GUARDS
-from graphc.ir.layout import is_unfounded, matrix_layout
-from graphc.ir.ops.record import FRAMELESS, Op
+from graphc.ir.ops.record import Op
+from graphc.ir.placing import place_copies
 from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
 from graphc.ir.types import DTYPES, Shape, TensorType
@@ -302,83 +301,6 @@ def violations(value: Value) -> Value:
         low, high = (ops.full(value=value.attrs[name], type=x.type) for name in ("low", "high"))
         outside = ops.cast(ops.logical_or(ops.less(x, low), ops.less_equal(high, x)), dtype="i64")
         return ops.reshape(ops.sum(outside, axes=tuple(range(len(x.shape)))), shape=())
-
-
-def place_copies(graph: Graph) -> Graph:
-    """Whatever needs memory of its own and has none gets a copy: outputs, and what reshapes or products read."""
-    outputs = (replace(output, value=handed_out(grounded(output.value))) for output in graph.outputs)
-    return rebuild(replace(graph, outputs=tuple(outputs)), read_from_memory)
-
-
-def read_from_memory(value: Value) -> Value | None:
-    """The value over operands it can walk, if those it has it cannot."""
-    if value.op.kind == "contraction":
-        operands = tuple(walkable_matrix(operand, position) for position, operand in enumerate(value.operands))
-    elif value.op.kind == "view":
-        return None  # what its readers need is seen when they are looked at
-    else:
-        operands = tuple(grounded(operand) for operand in value.operands)
-        if value.op.kind == "gather":
-            operands = (table_in_memory(operands[0]), *operands[1:])
-        if value.op.kind in FRAMELESS:
-            operands = tuple(own_memory(operand) for operand in operands)
-    return None if operands == value.operands else with_operands(value, operands)
-
-
-def over_padded(value: Value) -> Value:
-    """What sees a padded array through views, as a window does, over a copy of it: less than a copy of the views."""
-    if value.op.kind != "view":
-        return value
-    if value.op is ops.pad and resolve(value).guards:
-        return copied(value)
-    below = over_padded(value.operands[0])
-    return value if below is value.operands[0] else with_operands(value, (below,))
-
-
-def walkable_matrix(operand: Value, position: int) -> Value:
-    """The operand of a product, or a copy. The right one is packed, along any walk; the left one is read by strides."""
-    layout = matrix_layout(operand)
-    if layout is None and position == 1:
-        operand = over_padded(operand)
-        layout = matrix_layout(operand)
-    if layout is None or (position == 0 and max(len(layout.rows), len(layout.columns)) > 1):
-        return copied(operand)
-    return operand
-
-
-def grounded(value: Value) -> Value:
-    """The value with real memory below every reshape that changes the order of axes, copied where there was none."""
-    if value.op.kind != "view":
-        return value
-    (x,) = value.operands
-    if value.op is ops.reshape and not is_squeeze(x.shape, value.shape):
-        below = copied(x) if is_unfounded(value) else x
-    else:
-        below = grounded(x)
-    return value if below is x else with_operands(value, (below,))
-
-
-def table_in_memory(value: Value) -> Value:
-    """What a look-up reads: numbers in memory, by any strides."""
-    access = resolve(value)
-    return copied(value) if access.guards or is_constant(access.root) else value
-
-
-def own_memory(value: Value) -> Value:
-    """The value, or a copy where it is no array of its own in memory."""
-    source = memory_of(value)
-    return copied(value) if source.op.kind == "view" or is_constant(source) else value
-
-
-def handed_out(value: Value) -> Value:
-    """The value, or a copy where what computes it cannot write to where it is wanted."""
-    source = memory_of(value)
-    return copied(value) if is_placed(source) or not is_computed(source) else value
-
-
-def copied(value: Value) -> Value:
-    with located(value.origin):
-        return ops.copy(value)
 
 
 PIPELINE: tuple[Pass, ...] = (

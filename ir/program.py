@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from graphc.ir import ops
-from graphc.ir.access import memory_of
-from graphc.ir.builder import Builder, home
+from graphc.ir import blocking, ops
+from graphc.ir.access import memory_of, resolve, strides
+from graphc.ir.builder import Builder, Part, Parts, Places, home
+from graphc.ir.frozen import dataclass
 from graphc.ir.fuse import fuse
 from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.group import Group
 from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, Term, print_buffer, print_nest, verify_nest
 from graphc.ir.partition import partition
 from graphc.ir.schedule import all_reads
-from graphc.ir.types import DTYPES, bound, round_up
+from graphc.ir.types import DTYPES, Extent, add, bound, multiply, round_up
 
-PRIVATE = ("panel", "tile", "places", "row", "line")  # scratch that every thread has for itself
+SHARED = ("sums", "parts")  # scratch of a nest that all threads work in
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,11 @@ def plan(graph: Graph, panel_width: int) -> Program:
 
     panel_width  columns of a packed panel of the target's matrix products (its scratch depends on it)
     """
-    graph, groups = fuse(graph)
-    places = stored_places(graph, groups)
-    nests = tuple(verify_nest(build_nest(group, places, panel_width)) for group in groups)
+    graph, fused = fuse(graph)
+    places = stored_places(graph, fused)
+    parts = parts_of_joins(fused, places)
+    groups = [group for group in fused if has_nest(group, places, parts)]
+    nests = tuple(verify_nest(build_nest(group, places, parts, panel_width)) for group in groups)
     checks = tuple(find_checks(graph, groups))
     lives = lifetimes(nests, panel_width)
     counts = {check.buffer for check in checks}  # a thread may look at one when others are nests ahead
@@ -103,13 +106,24 @@ def plan(graph: Graph, panel_width: int) -> Program:
 
 
 def is_private(buffer: Buffer) -> bool:
-    return buffer.kind == "scratch" and buffer.name in PRIVATE
+    """Scratch that every thread has for itself."""
+    return buffer.kind == "scratch" and buffer.name not in SHARED and buffer.value.op.kind != "loop"
 
 
-def build_nest(group: Group, places: dict[Value, tuple[Buffer, ...]], panel_width: int) -> LoopNest:
+def is_join(group: Group) -> bool:
+    """It has no nest of its own: its parts are written where they are computed."""
+    return group.whole is not None and group.whole.op.kind == "join"
+
+
+def has_nest(group: Group, places: Places, parts: Parts) -> bool:
+    """Something it computes goes to memory: all of it may be computed again elsewhere instead."""
+    return not is_join(group) and any(value in places or value in parts for value in group.axes)
+
+
+def build_nest(group: Group, places: Places, joins: Parts, panel_width: int) -> LoopNest:
     loop = group.whole
     if loop is None or loop.op.kind != "loop":
-        nest = Builder(group, places).build()
+        nest = Builder(group, places, joins).build()
         return replace(nest, partition=partition(nest))
     parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
@@ -131,7 +145,7 @@ def build_nest(group: Group, places: dict[Value, tuple[Buffer, ...]], panel_widt
     return LoopNest("loop", (), (), origins=origins, repetition=repetition)
 
 
-def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer, ...]]:
+def stored_places(graph: Graph, groups: list[Group]) -> Places:
     """Where every value that outlives its nest is stored."""
     computed = {value: group for group in groups for value in group.axes}
     places: dict[Value, list[Buffer]] = {}
@@ -143,11 +157,31 @@ def stored_places(graph: Graph, groups: list[Group]) -> dict[Value, tuple[Buffer
         places.setdefault(owner, []).append(Buffer("result", owner, output.name))
     read = [memory_of(output.value) for output in graph.of_kind("check")]
     for group in groups:
+        if is_join(group):
+            continue
         owners = (memory_of(access.root) for _, access in all_reads(group, computed))
         read += [owner for owner in owners if computed.get(owner, group) is not group]
     for owner in dict.fromkeys(read):
         places.setdefault(owner, []).append(Buffer("value", owner))
     return {value: tuple(buffers) for value, buffers in places.items()}
+
+
+def parts_of_joins(groups: list[Group], places: Places) -> Parts:
+    """Where every value that is part of a join goes, in each memory of the join."""
+    found: dict[Value, list[Part]] = {}
+    for group in groups:
+        join = group.whole
+        if join is None or not is_join(group):
+            continue
+        along = strides(join.shape)
+        ahead: Extent = 0
+        for operand in join.operands:
+            access = resolve(operand)
+            steps = tuple(0 if axis is None else along[axis] for axis in access.axes)
+            offset = multiply(ahead, along[join.attrs["axis"]])
+            found.setdefault(access.root, []).extend(Part(place, offset, steps) for place in places[join])
+            ahead = add(ahead, operand.shape[join.attrs["axis"]])
+    return {value: tuple(parts) for value, parts in found.items()}
 
 
 def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
@@ -177,11 +211,8 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
         if term.kind in ("total", "column") and nest.partition is not None and nest.partition.parts:
             yield parts_buffer(term), nest.partition.parts * (round_up(term.value.type.max_bytes))
         if term.kind == "product" and nest.product is not None:
-            size = DTYPES[term.dtype].itemsize
-            yield Buffer("scratch", term.value, "panel"), bound(nest.product.depth) * panel_width * size
-            yield Buffer("scratch", term.value, "tile"), LANES * panel_width * size
-            if max(len(nest.product.right.rows), len(nest.product.right.columns)) > 1:
-                yield Buffer("scratch", term.value, "places"), panel_width * DTYPES["i64"].itemsize
+            for name, dtype, elements in blocking.scratch(nest, panel_width, term.dtype):
+                yield Buffer("scratch", term.value, name), elements * DTYPES[dtype].itemsize
     for term in nest.stash:
         yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
 

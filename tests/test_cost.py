@@ -110,18 +110,18 @@ def test_a_loss_and_its_update_are_one_pass_over_memory():
     cost = cost_of(program)
     assert (cost.read, cost.written) == (4 * 2**20, 4 * 2**20 + 4)
     assert cost.moved == least_moved(program.graph).moved
-    assert not nest.stash and program.work_bytes == 0
+    assert not nest.stash and all(buffer.name == "parts" for _, buffer in program.work)
 
 
 def test_long_rows_are_read_once_a_lane_loop():
     """Softmax: the maximum, the sum of exponentials, the quotient; the exponentials are kept in a row of scratch."""
     for size, reads, writes in ((2**10, 1, 1), (2**20, 3, 2)):
-        x = ops.input(name="x", role="data", type=TensorType("f32", (1, size)))
+        x = ops.input(name="x", role="data", type=TensorType("f32", (2, size)))
         top = ops.broadcast(ops.max(x, axes=(1,)), shape=x.shape)
         e = ops.exp(ops.sub(x, top))
         y = ops.div(e, ops.broadcast(ops.sum(e, axes=(1,)), shape=x.shape))
         cost = cost_of(plan(run_passes(Graph("softmax", (x,), (Output("result", "y", y),))), 32))
-        assert (cost.read, cost.written) == (4 * size * reads, 4 * size * writes)
+        assert (cost.read, cost.written) == (8 * size * reads, 8 * size * writes)
 
 
 def test_operations_of_a_product():

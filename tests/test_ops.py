@@ -64,8 +64,8 @@ def test_a_name_is_declared_once() -> None:
     with pytest.raises(IRError, match="already defined"):
         define("add", "elementwise", infer=ops.add.infer, numpy=np.add, samples=())
     with pytest.raises(IRError, match="no known kind"):
-        define("join", "glue", infer=ops.add.infer, numpy=np.add, samples=())
-    assert "join" not in OPS
+        define("weld", "glue", infer=ops.add.infer, numpy=np.add, samples=())
+    assert "weld" not in OPS
 
 
 @pytest.mark.parametrize("op", [op for op in OPS.values() if op.commutes], ids=lambda op: op.name)
@@ -221,6 +221,9 @@ def wrong_calls():
     for sweep in (ops.cumsum, ops.argsort):
         yield sweep, ("f32[5]",), {"axis": 1, "reverse": False}, "axis 1 is outside"
         yield sweep, ("bool[5]",), {"axis": 0, "reverse": False}, "cast it first"
+    yield ops.join, ("f32[3,4]", "f32[3,4]"), {"axis": 2}, "axis 2 is outside"
+    yield ops.join, ("f32[3,4]", "f32[2,5]"), {"axis": 0}, "do not agree but in axis 0"
+    yield ops.join, ("f32[3,4]", "f64[2,4]"), {"axis": 0}, "do not agree but in axis 0"
     yield ops.random_bits, ("i64[5]", "i64[5]", "i64[5]", "i32[5]"), {}, "four i64 operands"
     yield ops.dot, ("f32[3]", "f32[3,4]"), {}, "two matrices"
     yield ops.dot, ("f32[2,3,4]", "f32[4,5]"), {}, "two matrices"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.entry import shuffle
+from graphc.backends.entry.epoch import shuffle
 from graphc.backends.primitives import run
 from graphc.ir.random import permutation, philox_4x32_10
 
@@ -47,8 +47,9 @@ def test_permutation_is_the_documented_shuffle() -> None:
 
 def test_the_kernel_shuffles_alike() -> None:
     order, seed, epoch = np.empty(40, np.int64), 2**40 + 3, 2**33 + 1
-    run(shuffle(), order, order.size, seed, epoch)
-    np.testing.assert_array_equal(order, permutation(order.size, seed, epoch))
+    for count in (40, 33, 17, 16, 2, 1, 0):
+        run(shuffle(), order[:count], np.empty(16, np.int64), count, seed, epoch)
+        np.testing.assert_array_equal(order[:count], permutation(count, seed, epoch))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])

@@ -49,6 +49,15 @@ def test_bits_are_those_of_element_stream_call_and_seed():
         np.testing.assert_array_equal(array, (bits >> 8).astype(np.float32) / 2**24)
 
 
+def test_neighbours_share_counters_natively_too():
+    """Sixty-four at a time, what is left over, and numbers of another kind of loop: all are the reference's bits."""
+    for count in (640, 8192 + 37, 65):
+        gx.manual_seed(11)
+        drawn = gx.function([], gx.rand(count), name=f"draw_{count}")()
+        bits = random_bits_array(np.arange(count), *(np.full(count, number) for number in (0, 0, 11)))
+        np.testing.assert_array_equal(drawn, (bits >> 8).astype(np.float32) / 2**24)
+
+
 def test_same_seed_and_calls_give_the_same_numbers():
     f, x = drawing(), zeros(4)
     gx.manual_seed(1)

@@ -31,7 +31,7 @@ def test_text_of_seed_programs(program, golden):
 
 
 def test_one_text_serves_every_shape():
-    small = {each.kernel.text for each in sources(graphs.mlp, features=392, hidden=256, classes=5)[1]}
+    small = {each.kernel.text for each in sources(graphs.mlp, features=400, hidden=256, classes=5)[1]}
     large = {each.kernel.text for each in sources(graphs.mlp, features=784, hidden=256, classes=5)[1]}
     assert small == large
 

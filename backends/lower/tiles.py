@@ -9,6 +9,7 @@ from llvmlite import ir
 from graphc.backends.lower.emission import (
     I32,
     I64,
+    MASK,
     Kinds,
     Operation,
     call_intrinsic,
@@ -19,6 +20,7 @@ from graphc.backends.lower.emission import (
     spread,
     store,
 )
+from graphc.backends.lower.memory import MEMORY
 from graphc.backends.primitives import LANES, tile_extents, vector_of
 
 _ROW = vector_of("f32")
@@ -74,6 +76,46 @@ def _tile_multiply_add(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir
     return t
 
 
+def _tile_multiply_lines(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
+    left, left_row, left_base, right, right_row, right_base, mask = operands
+    rows, vectors = _extents(kinds[0])
+    wide = [_load_live(b, left, b.add(left_base, b.mul(left_row, I64(v))), mask) for v in range(vectors)]
+    for r in range(rows):
+        line = _load_live(b, right, b.add(right_base, b.mul(right_row, I64(r))), mask)
+        for v in range(vectors):
+            position = r * vectors + v
+            t = b.insert_value(t, call_intrinsic(b, "fma", wide[v], line, b.extract_value(t, position)), position)
+    return t
+
+
+def _load_live(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value, mask: ir.Value) -> ir.Value:
+    return MEMORY["load_live"].emit(b, ("f32*", "i64", MASK), pointer, index, mask)
+
+
+def _tile_store_sums(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, stride: ir.Value) -> None:
+    rows, vectors = _extents(kinds[0])
+    nothing = ir.Constant(llvm_type(_ROW), None)
+    for v in range(vectors):
+        parts = [b.extract_value(t, r * vectors + v) if r < rows else nothing for r in range(LANES)]
+        store(b, p, b.mul(stride, I64(v)), _sums(b, parts), _ROW)
+
+
+def _sums(b: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
+    """The sums of sixteen vectors' lanes as one vector, each added up by halves.
+
+    Two vectors whose runs of `half` lanes and of the next `half` are to be added go into one: first the runs of the
+    one, then those of the other.
+    """
+    half = LANES // 2
+    while half:
+        places = [lane for lane in range(2 * LANES) if not lane & half]
+        upper, lower = lanes(I32, places), lanes(I32, [lane + half for lane in places])
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [b.fadd(b.shuffle_vector(*pair, upper), b.shuffle_vector(*pair, lower)) for pair in pairs]
+        half //= 2
+    return parts[0]
+
+
 def _transpose_block(
     b: ir.IRBuilder, kinds: Kinds, src: ir.Value, src_stride: ir.Value, dst: ir.Value, dst_stride: ir.Value
 ) -> None:
@@ -103,6 +145,14 @@ TILES = {
         "a tile, an f32*, two i64, an f32* and an i64",
         like([_is_tile, "f32*", "i64", "i64", "f32*", "i64"], lambda kinds: kinds[0]),
         _tile_multiply_add,
+    ),
+    "tile_multiply_lines": Operation(
+        "a tile, twice an f32* and two i64, and a mask",
+        like([_is_tile, *["f32*", "i64", "i64"] * 2, MASK], lambda kinds: kinds[0]),
+        _tile_multiply_lines,
+    ),
+    "tile_store_sums": Operation(
+        "a tile, an f32* and an i64", like([_is_tile, "f32*", "i64"], lambda _: ""), _tile_store_sums
     ),
     "transpose_block": Operation(
         "an f32*, an i64, an f32* and an i64", like(["f32*", "i64", "f32*", "i64"], lambda _: ""), _transpose_block

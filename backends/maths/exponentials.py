@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from graphc.backends.maths.templates import both, widened
+from graphc.backends.maths.templates import both
 
-# m * 2^n, where the last bits of `shifted` are the integer n.
+# e^r - 1 for |r| <= ln 2 / 2.
+EXPM1_NEAR = """\
+def expm1_near(r):
+    square = r * r
+    p = polynomial(EXPM1, r, square)
+    return fma(square, p, r)
+"""
+
+# 2^n (1 + e), where the last bits of `shifted` are n + BIAS - 1. It is rounded twice only where it is subnormal, and
+# no factor is: 2^(n - 1) down to MODEST_BITS, then the rest.
 SCALED = """\
-def scaled(m, shifted):
+def scaled(e, shifted):
     exponent = bits_of(shifted) << integer(MANTISSA)
-    normal = bits_of(m) + exponent
-    # Operations with subnormal results are slow, so none has: in f32, 2^126 times one ends at the last bit of 1.0.
-    subnormal = bits_of(fma(m, float_of(exponent + integer(FROM_SUBNORMAL)), real(1.0))) - integer(ONE_BITS)
-    return float_of(select(normal < integer(NORMAL_BITS), subnormal, normal))
+    first = float_of(maximum(exponent, integer(MODEST_BITS)))
+    rest = float_of(minimum(exponent, integer(MODEST_BITS)) + integer(REST_BITS))
+    return fma(e, first, first) * rest
 """
 
 # e^(x + x_low) for an x_low that is small beside x.
 EXP_OF_SUM = """\
 def exp_of_sum(x, x_low):
     z = select(x < real(EXP_ZERO), real(EXP_ZERO), x)
-    shifted = fma(z, real(LOG2_E), real(ROUNDER))
-    n = shifted - real(ROUNDER)
+    z = select(z > real(EXP_INFINITE), real(EXP_INFINITE), z)
+    shifted = fma(z, real(LOG2_E), real(ROUNDER_TO_HALF))
+    n = shifted - real(ROUNDER_TO_HALF)
     r = fma(n, real(-LN2_LOW), fma(n, real(-LN2_HIGH), z)) + x_low
-    m = polynomial(EXP, r)
-    y = scaled(m, shifted)
-    return select(x <= real(EXP_LARGEST), y, x + real(inf))
+    return scaled(expm1_near(r), shifted)
 """
 
 EXP = """\
@@ -34,11 +41,11 @@ def exp(x):
 EXP2 = """\
 def exp2(x):
     z = select(x < real(EXP2_ZERO), real(EXP2_ZERO), x)
-    shifted = z + real(ROUNDER)
-    r = z - (shifted - real(ROUNDER))
-    p = polynomial(EXP2, r)
-    m = fma(r, p, real(1.0))
-    return select(x < real(EXP2_INFINITE), scaled(m, shifted), x + real(inf))
+    z = select(z > real(EXP2_INFINITE), real(EXP2_INFINITE), z)
+    shifted = z + real(ROUNDER_TO_HALF)
+    r = z - (shifted - real(ROUNDER_TO_HALF))
+    p = polynomial(EXP2, r, r * r)
+    return scaled(r * p, shifted)
 """
 
 # (e^z - 1) * one for a power of two `one`; from z = n ln 2 + r it is 2^n (e^r - 1) + (2^n - 1).
@@ -47,9 +54,8 @@ def expm1_times(z, one):
     shifted = fma(z, real(LOG2_E), real(ROUNDER))
     n = shifted - real(ROUNDER)
     r = fma(n, real(-LN2_LOW), fma(n, real(-LN2_HIGH), z))
-    p = polynomial(EXPM1, r)
     scale = float_of((bits_of(shifted) << integer(MANTISSA)) + bits_of(one))
-    return fma(scale, r * r * p, fma(scale, r, scale - one))
+    return fma(scale, expm1_near(r), scale - one)
 """
 
 # Large results are reckoned in halves, because 2^n may overflow where they do not.
@@ -61,64 +67,89 @@ def expm1(x):
     return copysign(select(x <= real(EXP_LARGEST), y, x + real(inf)), x)
 """
 
-# With t = e^|x| - 1: (t + t / (t + 1)) / 2, and t / 2 far out, reckoned in eighths, because t may overflow.
+# With t = e^|x| - 1: (2 t - t t/(t + 1)) / 2 near 0, (t - 1/(t + 1) + 1) / 2 further out, and t / 2 far out, reckoned
+# in eighths, because t may overflow.
 SINH = """\
 def sinh(x):
     a = absolute(x)
     b = select(a > real(SINH_INFINITE), real(SINH_INFINITE), a)
     large = a > real(EXPM1_LARGE)
     t = expm1_times(b, select(large, real(0.125), real(1.0)))
-    return copysign(select(large, t * real(4.0), real(0.5) * (t + t / (t + real(1.0)))), x)
+    near = t < real(1.0)
+    start = select(near, t, real(1.0))
+    twice = fma(-start, start / (t + real(1.0)), select(near, t + t, t)) + select(near, real(0.0), real(1.0))
+    return copysign(select(large, t * real(4.0), real(0.5) * twice), x)
 """
 
-# 1 + t t / (t + 1) / 2, and t / 2 far out.
+# (e^a + e^-a) / 2 for a = |x|, and e^a / 2 far out.
 COSH = """\
 def cosh(x):
     a = absolute(x)
     b = select(a > real(SINH_INFINITE), real(SINH_INFINITE), a)
     large = a > real(EXPM1_LARGE)
     t = expm1_times(b, select(large, real(0.125), real(1.0)))
-    return select(large, t * real(4.0), fma(real(0.5) * t, t / (t + real(1.0)), real(1.0)))
+    e = t + real(1.0)
+    return select(large, t * real(4.0), fma(real(0.5), e, real(0.5) / e))
 """
 
-# With t = e^2|x| - 1: t/2 - t/2 t/(t + 2) near 0, 1 - 2/(t + 2) further out; so a rounded quotient only corrects.
+# With t = (e^2|x| - 1) / 2: t - t t/(t + 1) near 0, 1 - 1/(t + 1) further out; so a rounded quotient only corrects. For
+# that ln 2 need not be split.
 TANH = """\
 def tanh(x):
     a = absolute(x)
-    b = select(a > real(TANH_ONE), real(TANH_ONE), a)
-    t = expm1_times(b + b, real(1.0))
-    near = a < real(0.55)
-    start = select(near, t * real(0.5), real(1.0))
-    quotient = select(near, -t, real(-2.0)) / (t + real(2.0))
-    return copysign(fma(select(near, start, real(1.0)), quotient, start), x)
+    z = select(a > real(TANH_ONE), real(TANH_ONE), a)
+    shifted = fma(z, real(TWICE_LOG2_E), real(ROUNDER_TO_HALF))
+    n = shifted - real(ROUNDER_TO_HALF)
+    r = fma(n, real(-LN2), z + z)
+    half = float_of(bits_of(shifted) << integer(MANTISSA))
+    t = fma(half, expm1_near(r), half - real(0.5))
+    start = select(t < real(1.0), t, real(1.0))
+    return copysign(fma(-start, start / (t + real(1.0)), start), x)
 """
 
-# With t = e^-|x|: 1 - t/(1 + t), or t - t t/(1 + t) for x < 0.
+# With e^x = p / q, q a power of two: e^x - e^x p/(p + q) for x < 0, 1 - q/(p + q) for x > 0. Both p and q carry a
+# factor FAR that keeps them from being subnormal.
 SIGMOID = """\
 def sigmoid(x):
-    t = exp(-absolute(x))
-    start = select(x < real(0.0), t, real(1.0))
-    return fma(-start, t / (t + real(1.0)), start)
+    z = select(x < real(EXP_ZERO), real(EXP_ZERO), x)
+    z = select(z > real(SIGMOID_ONE), real(SIGMOID_ONE), z)
+    shifted = fma(z, real(-LOG2_E), real(ROUNDER_TO_FAR))
+    n = shifted - real(ROUNDER_TO_FAR)
+    r = fma(n, real(LN2_LOW), fma(n, real(LN2_HIGH), z))
+    bits = bits_of(shifted) << integer(MANTISSA)
+    p = fma(expm1_near(r), real(FAR), real(FAR))
+    q = float_of(bits)
+    start = select(p < q, p, q)
+    return fma(-start, start / (p + q), start) * float_of(integer(TWICE_ONE_BITS) - bits)
 """
 
-# An odd polynomial near 0; further out 1 - erfc|x|, where -log erfc is a smooth polynomial.
+# 1 - e^-q with q = -log erfc|x|, which is a smooth function.
 ERF = """\
 def erf(x):
     a = absolute(x)
-    p = polynomial(ERF_NEAR, x * x)
     b = select(a > real(ERF_ONE), real(ERF_ONE), a)
-    q = polynomial(ERF_FAR, b)
-    return copysign(select(a < real(ERF_SPLIT), fma(a, p, a), real(1.0) - exp(-q)), x)
+    p = polynomial(ERF, b, b * b)
+    q = fma(b, p, b)
+    shifted = fma(q, real(-LOG2_E), real(ROUNDER_TO_ONE))
+    n = shifted - real(ROUNDER_TO_ONE)
+    r = fma(n, real(-LN2), -q)
+    scale = float_of(bits_of(shifted) << integer(MANTISSA))
+    return copysign(fma(-scale, expm1_near(r), real(1.0) - scale), x)
 """
 
 FUNCTIONS = {
-    "cosh": widened(COSH),
+    "cosh": both(COSH),
     "erf": both(ERF),
     "exp": both(EXP),
-    "exp2": widened(EXP2),
+    "exp2": both(EXP2),
     "expm1": both(EXPM1),
     "sigmoid": both(SIGMOID),
-    "sinh": widened(SINH),
+    "sinh": both(SINH),
     "tanh": both(TANH),
 }
-PARTS = {"exp_of_sum": both(EXP_OF_SUM), "expm1_times": both(EXPM1_TIMES), "scaled": both(SCALED)}
+PARTS = {
+    "exp_of_sum": both(EXP_OF_SUM),
+    "expm1_near": both(EXPM1_NEAR),
+    "expm1_times": both(EXPM1_TIMES),
+    "scaled": both(SCALED),
+}

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from graphc.backends.maths.templates import both, widened
+from graphc.backends.maths.templates import both
+
+# The bits of x; those of a subnormal x as if its exponent went on downwards, so that all have the normal layout.
+NORMALISED = """\
+def normalised(x):
+    scaled = bits_of(x * real(TO_NORMAL)) - integer(TO_NORMAL_BITS)
+    return float_of(select(x < real(NORMAL), scaled, bits_of(x)))
+"""
 
 # x = m 2^k with sqrt(1/2) <= m < sqrt(2): k.
 EXPONENT = """\
 def exponent(x):
-    small = x < real(NORMAL)
-    bits = bits_of(select(small, x * real(TO_NORMAL), x))
-    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
-    return float_of(e + integer(ROUNDER_BITS)) - select(small, real(ROUNDER_TO_NORMAL), real(ROUNDER))
+    e = (bits_of(normalised(x)) - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
+    return float_of(e + integer(ROUNDER_BITS)) - real(ROUNDER)
 """
 
 # x = m 2^k with sqrt(1/2) <= m < sqrt(2): m.
 SIGNIFICAND = """\
 def significand(x):
-    bits = bits_of(select(x < real(NORMAL), x * real(TO_NORMAL), x))
-    e = (bits - integer(SQRT_HALF_BITS)) >> integer(MANTISSA)
-    return float_of(bits - (e << integer(MANTISSA)))
+    bits = bits_of(normalised(x)) - integer(SQRT_HALF_BITS)
+    return float_of((bits & integer(MANTISSA_BITS)) + integer(SQRT_HALF_BITS))
 """
 
 # The logarithm of x, which is y where x is positive and finite.
@@ -31,9 +35,9 @@ def log_limits(x, y):
 # k ln 2 + log(1 + f) for an integer k and sqrt(1/2) <= 1 + f < sqrt(2).
 LOG_OF_PARTS = """\
 def log_of_parts(k, f):
-    p = polynomial(LOG, f)
-    low = fma(f * f, fma(f, p, real(-0.5)), k * real(LN2_LOW))
-    return fma(k, real(LN2_HIGH), f + low)
+    square = f * f
+    p = polynomial(LOG, f, square)
+    return fma(k, real(LN2), fma(square, p, f))
 """
 
 LOG = """\
@@ -45,13 +49,22 @@ def log(x):
 # and what f * rate lacks are exact, so that powers of the base come out whole.
 LOG_IN_BASE = """\
 def log_in_base(k, f, rate, rate_low, unit, unit_low):
-    p = polynomial(LOG, f)
-    low = f * f * fma(f, p, real(-0.5))
+    p = polynomial(LOG, f, f * f)
+    low = f * f * p
     high = f * rate
     rest = fma(low, rate, fma(k, unit_low, fma(f, rate_low, fma(f, rate, -high))))
     whole = k * unit
     most = whole + high
     return most + (((whole - most) + high) + rest)
+"""
+
+# The same but for powers of the base.
+LOG_IN_BASE_SINGLE = """\
+def log_in_base(k, f, rate, rate_low, unit, unit_low):
+    square = f * f
+    p = polynomial(LOG, f, square)
+    low = fma(square * p, rate, fma(f, rate_low, k * unit_low))
+    return fma(k, unit, fma(f, rate, low))
 """
 
 LOG2 = """\
@@ -101,12 +114,16 @@ def asinh(x):
     return copysign(select(far, y + real(LN2), y), x)
 """
 
+# log(1 + sum) for sum = x - 1 + root, where what the rounded sum lacks is made up for.
 ACOSH = """\
 def acosh(x):
     t = x - real(1.0)
     far = x > real(SQUARE_ALONE)
-    y = log1p(select(far, x, t + sqrt(t * (x + real(1.0)))))
-    return select(x >= real(1.0), select(far, y + real(LN2), y), real(nan))
+    root = sqrt(fma(t, t, t + t))
+    sum = t + root
+    y = log1p(select(far, x, sum))
+    y = select(far, y + real(LN2), y + (t - (sum - root)) / (x + root))
+    return select(x >= real(1.0), y, real(nan))
 """
 
 # log((1 + a) / (1 - a)) / 2 for a = |x|.
@@ -170,32 +187,63 @@ def pow(x, y):
     return signed_power(x, y, power(absolute(x), y))
 """
 
-POW_SINGLE = """\
-def pow(x, y):
-    base = as_f64(x)
-    exponent = as_f64(y)
-    size = absolute(base)
-    magnitude = exp(log(size) * select(size == f64(1.0), f64(0.0), exponent))
-    return as_f32(signed_power(base, exponent, magnitude))
+# In f32, a^y = 2^(y log2 a) needs the digits of f64 for that exponent alone. It is the whole part, in the last bits of
+# `whole`, and the rest.
+POWER_SINGLE = """\
+def power(a, y):
+    k = select(a > real(0.0), exponent(a), real(-inf))
+    k = select(a < real(inf), k, a)
+    m = significand(a)
+    factor = select(a == real(1.0), real(0.0), y)
+    r = rest_of_exponent(k, m, factor)
+    p = polynomial(EXP2, r, r * r)
+    return scaled(r * p, whole_of_exponent(k, m, factor))
+"""
+
+WHOLE_OF_EXPONENT = """\
+def whole_of_exponent(k, m, y):
+    z = log2_times(as_f64(k), as_f64(m), as_f64(y))
+    return float_of(as_i32(bits_of(z + f64(ROUNDER_WIDE_TO_HALF))))
+"""
+
+REST_OF_EXPONENT = """\
+def rest_of_exponent(k, m, y):
+    z = log2_times(as_f64(k), as_f64(m), as_f64(y))
+    return as_f32(z - ((z + f64(ROUNDER_WIDE_TO_HALF)) - f64(ROUNDER_WIDE_TO_HALF)))
+"""
+
+# (k + log2 m) y, but no further than where 2 to its power has become 0 or infinite in f32.
+LOG2_TIMES = """\
+def log2_times(k, m, y):
+    f = m - real(1.0)
+    square = f * f
+    p = polynomial(LOG2, f, square)
+    z = fma(square, p, fma(f, real(LOG2_E), k)) * y
+    z = select(z < real(EXP2_ZERO), real(EXP2_ZERO), z)
+    return select(z > real(EXP2_INFINITE), real(EXP2_INFINITE), z)
 """
 
 FUNCTIONS = {
-    "acosh": widened(ACOSH),
-    "asinh": widened(ASINH),
-    "atanh": widened(ATANH),
+    "acosh": both(ACOSH),
+    "asinh": both(ASINH),
+    "atanh": both(ATANH),
     "log": both(LOG),
-    "log10": widened(LOG10),
+    "log10": both(LOG10),
     "log1p": both(LOG1P),
-    "log2": widened(LOG2),
-    "pow": {"f32": POW_SINGLE, "f64": POW},
+    "log2": both(LOG2),
+    "pow": both(POW),
     "softplus": both(SOFTPLUS),
 }
 PARTS = {
     "exponent": both(EXPONENT),
-    "log_in_base": {"f64": LOG_IN_BASE},
+    "normalised": both(NORMALISED),
+    "log_in_base": {"f32": LOG_IN_BASE_SINGLE, "f64": LOG_IN_BASE},
     "log_limits": both(LOG_LIMITS),
     "log_of_parts": both(LOG_OF_PARTS),
-    "power": {"f64": POWER},
-    "signed_power": {"f64": SIGNED_POWER},
+    "log2_times": {"f64": LOG2_TIMES},
+    "power": {"f32": POWER_SINGLE, "f64": POWER},
+    "rest_of_exponent": {"f32": REST_OF_EXPONENT},
+    "signed_power": both(SIGNED_POWER),
     "significand": both(SIGNIFICAND),
+    "whole_of_exponent": {"f32": WHOLE_OF_EXPONENT},
 }

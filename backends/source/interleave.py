@@ -3,6 +3,9 @@
 A processor looks only so many instructions ahead: a round longer than that would be waited for, operation after
 operation, before the next one starts. Side by side, the chains of several rounds keep it busy. Every number is computed
 as before and every running sum is added to in the same order, so no bit changes.
+
+Random bits of four sets of lanes that follow one another are the four words of the same sixteen counters: taken side by
+side they ask for the words by number, and the compiler sees that it needs the counters' words only once.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from functools import partial
 from itertools import pairwise
 
 WAYS = 4
-HEAVY = 128  # operations of a round from which on it is too long to be looked past
+HEAVY = 64  # lines of a round and of what it calls from which on it is too long to be looked past: some three functions
 OFTEN = 4096  # rounds of a nest from which on it is worth a longer text
 
+DRAWN_TOGETHER = 64  # elements whose random bits come from one set of counters
+
+_DRAW = re.compile(r"random_bits\(indices\(j\), ")
 _LOOP = re.compile(r"(?P<indent> *)for (?P<name>\w+) in range\((?P<bounds>.+)\):")
 _ASSIGNED = re.compile(r" *(\w+) = ")
 _NAME = re.compile(r"\b[a-zA-Z_]\w*\b")
@@ -32,7 +38,7 @@ def interleave(lines: Sequence[str], weights: Mapping[str, int], multiples: Mapp
     while number < len(lines):
         loop = _LOOP.fullmatch(lines[number])
         body = [] if loop is None else list(inside(lines, number))
-        if loop is None or not is_straight(body) or weight(body, weights) < HEAVY:
+        if loop is None or not is_straight(body) or not (has_draws(body) or weight(body, weights) >= HEAVY):
             found.append(lines[number])
             number += 1
             continue
@@ -56,6 +62,11 @@ def indent(line: str) -> int:
 def is_straight(body: Sequence[str]) -> bool:
     """No loops and branches inside."""
     return bool(body) and not any(line.endswith(":") for line in body)
+
+
+def has_draws(body: Sequence[str]) -> bool:
+    """Whether random bits are drawn for neighbours in memory."""
+    return any(_DRAW.search(line) for line in body)
 
 
 def weight(body: Sequence[str], weights: Mapping[str, int]) -> int:
@@ -98,10 +109,20 @@ def side_by_side(counter: str, step: int, margin: str, body: Sequence[str]) -> I
     for way in range(1, WAYS):
         yield f"{margin}{counter}_{way} = {counter} + {way * step}"
     for line in body:
-        yield line
         found = _ASSIGNED.match(line)
+        if found is not None and step * WAYS == DRAWN_TOGETHER and _DRAW.search(line):
+            yield from draws(line, found[1])
+            continue
+        yield line
         if found is None or found[1] not in shared:
             yield from (_NAME.sub(partial(of_round, own, way), line) for way in range(1, WAYS))
+
+
+def draws(line: str, name: str) -> Iterator[str]:
+    """The words of one set of counters, a word each round."""
+    for way in range(WAYS):
+        asked = _DRAW.sub(f"random_word_{way}(spread(j >> 2) + indices(0), ", line)
+        yield asked.replace(f"{name} = ", f"{name}_{way} = ", 1) if way else asked
 
 
 def of_round(own: set[str], way: int, name: re.Match[str]) -> str:

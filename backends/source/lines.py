@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.backends import contraction
 from graphc.backends.primitives import LANES, Kernel, constant
-from graphc.ir.loops import Buffer, LoopNest, Term, lane_mode
+from graphc.ir.frozen import dataclass
+from graphc.ir.loops import Buffer, LoopNest, Term, has_few_lanes, lane_mode
 from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 
 Argument = Buffer | Extent | str  # a str: one of SHARE, which each call of a cut kernel has its own of
+EACH = "@"  # stands for the number of a lane where lanes are written out one by one
 SHARE = ("begin", "end", "part")
 
 
@@ -50,6 +51,7 @@ class Lines:
     def __init__(self, nest: LoopNest, shape: contraction.TileShape) -> None:
         self.nest = nest
         self.shape = shape
+        self.tile_place = ""
         self.lines: list[str] = []
         self.depth = 1
         self.live = ""
@@ -62,7 +64,7 @@ class Lines:
         self.extents: list[str] = []
         self.terms = list(nest.terms())
         self.partition = nest.partition
-        self.mode = lane_mode(nest.lane_extent)
+        self.mode = "few" if has_few_lanes(nest) else lane_mode(nest.lane_extent)
 
     @property
     def product_term(self) -> Term:
@@ -106,7 +108,9 @@ class Lines:
         return f"{stem}{number}"
 
     def line(self, text: str) -> None:
-        self.lines.append("    " * self.depth + text)
+        """One line; with EACH in it, one for every one of few lanes."""
+        lanes = range(self.nest.lane_extent) if EACH in text and isinstance(self.nest.lane_extent, int) else (0,)
+        self.lines += ["    " * self.depth + text.replace(EACH, str(lane)) for lane in lanes]
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
@@ -117,7 +121,7 @@ class Lines:
 
     def variable(self, axis: int) -> str:
         if axis == self.nest.lane:
-            return "j"
+            return EACH if self.mode == "few" else "j"
         return "i" if self.nest.product is not None and axis == self.nest.lane - 1 else f"i{axis}"
 
     @contextmanager

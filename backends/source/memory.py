@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.backends.primitives import constant
-from graphc.backends.source.lines import Lines
+from graphc.backends.source.lines import EACH, Lines
 from graphc.ir.loops import Guards, Index, Lookups, Term
 from graphc.ir.types import Extent
 
@@ -39,8 +39,13 @@ class Memory(Lines):
         """How far the index moves from lane to lane."""
         return dict(index).get(self.nest.lane, 0)
 
-    def is_lanes(self, term: Term) -> bool:
+    def varies(self, term: Term) -> bool:
+        """A term that is another number in every lane."""
         return self.nest.lane in term.axes
+
+    def is_lanes(self, term: Term) -> bool:
+        """A term that is held as one vector of lanes."""
+        return self.mode != "few" and self.varies(term)
 
     def operand(self, term: Term, lanes: bool) -> str:
         """A term as text, spread over the lanes where lanes are wanted and it is one number."""
@@ -118,15 +123,14 @@ class Memory(Lines):
 
     def inside(self, guards: Guards, lanes: bool) -> str:
         """The name of a bool, or of the mask of the live lanes, that is on where no guard is left."""
-        parts = [f"spread({text})" if lanes else text for text in map(self.scalar_guard, self.still(guards))]
-        moving = (guard for guard in guards if self.lane_step(guard[0]) != 0)
+        still = [guard for guard in guards if not lanes or self.lane_step(guard[0]) == 0]
+        parts = [f"spread({text})" if lanes else text for text in map(self.scalar_guard, still)]
+        moving = (guard for guard in guards if guard not in still)
         parts += [text for guard in moving for text in self.lane_guard(*guard)]
-        name = self.fresh("inside")
-        self.line(f"{name} = {' & '.join(([self.live] if lanes and self.live else []) + parts)}")
+        text = " & ".join(([self.live] if lanes and self.live else []) + parts)
+        name = self.fresh("inside") + (f"_{EACH}" if EACH in text else "")
+        self.line(f"{name} = {text}")
         return name
-
-    def still(self, guards: Guards) -> list[tuple[Index, Extent]]:
-        return [(index, extent) for index, extent in guards if self.lane_step(index) == 0]
 
     def scalar_guard(self, guard: tuple[Index, Extent]) -> str:
         index, extent = guard

@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 from graphc.backends import maths, philox
 from graphc.backends.primitives import LANES, constant
-from graphc.backends.source.lines import identity
+from graphc.backends.source.interleave import WAYS
+from graphc.backends.source.lines import EACH, identity
 from graphc.backends.source.memory import Memory
-from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
+from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots, walked_by
 from graphc.ir.ops import OPS
 from graphc.ir.program import parts_buffer
-from graphc.ir.types import ALIGNMENT, DTYPES
+from graphc.ir.types import ALIGNMENT, DTYPES, bound
 
 
 class Nests(Memory):
@@ -44,8 +45,9 @@ class Nests(Memory):
             instance = maths.instance(op.name, f"{term.dtype}x{LANES}" if lanes else term.dtype)
             self.called[instance.name] = instance
         if op.name == "random_bits":
-            instance = philox.random_bits(f"i64x{LANES}" if lanes else "i64")
-            self.called[instance.name] = instance
+            kind = f"i64x{LANES}" if lanes else "i64"
+            words = (philox.random_word(kind, number) for number in range(WAYS))
+            self.called |= {instance.name: instance for instance in (philox.random_bits(kind), *words)}
         if lanes and self.live and op.cost > 1:  # dead lanes get a harmless number: subnormals there would be slow
             harmless = f"spread({term.dtype}(1.0))"
             operands = [f"select({self.live}, {operand}, {harmless})" for operand in operands]
@@ -68,7 +70,7 @@ class Nests(Memory):
             zero = f"spread({zero})" if lanes else zero
             text = f"select({self.inside(term.detail, lanes)}, {self.operand(term.operands[0], lanes)}, {zero})"
         elif term.kind == "product":
-            text = self.load("tile", f"(i - first_row) * {self.shape.width} + (j - first_column)", lanes=True)
+            text = self.load("tile", self.tile_place, lanes=True)
         elif term.kind == "column":
             buffer, index, _ = term.detail
             text = self.load(self.pointers[buffer], self.index(index), self.is_lanes(term))
@@ -79,14 +81,15 @@ class Nests(Memory):
     def name(self, term: Term) -> str:
         if term not in self.names:
             stem = term.kind if term.kind in ("load", "take", "guard") else term.value.op.name
-            self.names[term] = self.fresh(f"{stem}_")
+            each = f"_{EACH}" if self.mode == "few" and self.varies(term) else ""
+            self.names[term] = self.fresh(f"{stem}_") + each
         return self.names[term]
 
     def row_terms(self, phase: int | None) -> None:
         """The numbers of a row that are known before lane loop `phase`; None: those no loop changes."""
         for term in self.terms:
             once = not term.axes and term.phase == 0
-            if term.late or self.is_lanes(term) or term.kind not in ("load", "take", "guard", "compute"):
+            if term.late or self.varies(term) or term.kind not in ("load", "take", "guard", "compute"):
                 continue
             if once if phase is None else term.phase == phase and not once:
                 self.define(term)
@@ -98,9 +101,9 @@ class Nests(Memory):
     def row_sums(self, phase: int) -> None:
         """Totals and columns of numbers that are one a row."""
         for term in self.terms:
-            if term.kind == "scatter" and not self.is_lanes(term.operands[0]) and term.phase == phase:
+            if term.kind == "scatter" and not self.varies(term.operands[0]) and term.phase == phase:
                 self.scatter(term, lanes=False)
-            if term.kind not in ("total", "column") or self.is_lanes(term.operands[0]):
+            if term.kind not in ("total", "column") or self.varies(term.operands[0]):
                 continue
             if term.operands[0].phase == phase:
                 self.accumulate(term, self.operand(term.operands[0], lanes=False), lanes=False)
@@ -120,6 +123,9 @@ class Nests(Memory):
         """One pass over the lanes of a row."""
         rows = [term for term in self.terms if term.kind == "row" and term.operands[0].phase == phase]
         if not phase_roots(self.nest, phase):
+            return
+        if self.mode == "few":
+            self.few_steps(phase, rows)
             return
         if self.mode in ("single", "one"):
             self.single_step(phase, rows)
@@ -157,6 +163,14 @@ class Nests(Memory):
             self.line(f"{self.name(term)} = {term.detail}_lanes({self.masked(term)})")
         self.live = ""
 
+    def few_steps(self, phase: int, rows: list[Term]) -> None:
+        """A row of a few elements, each a number of its own; they are added as sixteen lanes would be, by halves."""
+        self.lane_body(phase)
+        for term in rows:
+            operand = self.operand(term.operands[0], lanes=False)
+            texts = [operand.replace(EACH, str(lane)) for lane in range(bound(self.nest.lane_extent))]
+            self.line(f"{self.name(term)} = {halved(texts, OPS[term.detail].scalar)}")
+
     def lane_body(self, phase: int, rows: list[Term] | None = None) -> None:
         for term in self.closure(phase):
             if term in self.nest.stash and term.phase < phase:
@@ -169,14 +183,16 @@ class Nests(Memory):
             lanes = f"{self.names[term]}_lanes"
             self.line(f"{lanes} = {OPS[term.detail].scalar.format(lanes, self.masked(term))}")
         for term in self.terms:
-            if term.kind in ("total", "column") and term.operands[0].phase == phase and self.is_lanes(term.operands[0]):
-                self.accumulate(term, self.masked(term) if term.kind == "total" else self.names[term.operands[0]], True)
-            if term.kind == "scatter" and term.phase == phase and self.is_lanes(term.operands[0]):
-                self.scatter(term, lanes=True)
+            if term.kind in ("total", "column") and term.operands[0].phase == phase and self.varies(term.operands[0]):
+                text = self.masked(term) if term.kind == "total" else self.names[term.operands[0]]
+                self.accumulate(term, text, self.is_lanes(term.operands[0]))
+            if term.kind == "scatter" and term.phase == phase and self.varies(term.operands[0]):
+                self.scatter(term, lanes=self.is_lanes(term.operands[0]))
         for store in self.nest.stores:
             if store.phase == phase and not store.term.late and self.store_is_lanes(store):
-                pointer, text = self.pointers[store.buffer], self.operand(store.term, True)
-                self.save(pointer, self.index(store.index), text, True, self.lane_step(store.index))
+                pointer, whole = self.pointers[store.buffer], self.mode != "few"
+                found, step = self.operand(store.term, whole), self.lane_step(store.index)
+                self.save(pointer, self.index(store.index), found, whole, step)
 
     def stash(self, term: Term) -> str:
         return self.pointers[Buffer("scratch", term.value, "row")]
@@ -185,10 +201,10 @@ class Nests(Memory):
         """The lane terms a lane loop has to compute, in order; kept rows are read, not computed again."""
         needed: set[Term] = set()
         stack = phase_roots(self.nest, phase)
-        keeps = self.mode in ("single", "one")
+        keeps = self.mode in ("single", "one", "few")
         while stack:
             term = stack.pop()
-            if term in needed or not self.is_lanes(term) or (keeps and term in self.names):
+            if term in needed or not self.varies(term) or (keeps and term in self.names):
                 continue
             needed.add(term)
             if not (term in self.nest.stash and term.phase < phase):
@@ -197,7 +213,7 @@ class Nests(Memory):
 
     def masked(self, reduction: Term) -> str:
         """A reduction's operand with the dead lanes left out."""
-        text = self.operand(reduction.operands[0], lanes=True)
+        text = self.operand(reduction.operands[0], lanes=self.mode != "few")
         if not self.live:
             return text
         name = reduction.detail
@@ -209,15 +225,24 @@ class Nests(Memory):
                 own = self.fresh("own")
                 self.line(f"{own} = shift({self.parts_pointer(term)}, part * ({self.padded(term)}))")
                 self.pointers[term.detail[0]] = own
-            if term.kind == "total":
-                empty = identity(term.detail, term.dtype)
+            if term.kind == "total" or self.in_registers(term):
+                empty = identity(term.detail if term.kind == "total" else term.detail[2], term.dtype)
                 empty = f"spread({empty})" if self.is_lanes(term.operands[0]) else empty
-                self.line(f"{self.name(term)}_running = {empty}")
+                self.line(f"{self.running(term)} = {empty}")
             elif term.kind in ("column", "scatter"):
                 buffer, name = term.detail[0], term.detail[2] if term.kind == "column" else "sum"
                 with self.block(f"for k in range({self.kept_range(term)}, {LANES}):"):
                     empty = f"spread({identity(name, term.dtype)})"
                     self.line(f"store_lanes({self.pointers[buffer]}, k, {empty})")
+
+    def in_registers(self, term: Term) -> bool:
+        """A column of so few numbers that each is summed by itself, and goes to memory when it is done."""
+        return self.mode == "few" and term.kind == "column" and walked_by(term.detail[1]) == {self.nest.lane}
+
+    def running(self, term: Term) -> str:
+        """The name of a sum as far as it got."""
+        name = self.name(term)
+        return f"{name.removesuffix(f'_{EACH}')}_running_{EACH}" if EACH in name else f"{name}_running"
 
     def kept_range(self, term: Term) -> str:
         """The places of a column: all, or those of the columns this call does."""
@@ -266,9 +291,9 @@ class Nests(Memory):
             self.line(f"store_lanes({self.pointers[buffer]}, k, {total})")
 
     def accumulate(self, term: Term, text: str, lanes: bool) -> None:
-        if term.kind == "total":
-            running = f"{self.name(term)}_running"
-            self.line(f"{running} = {OPS[term.detail].scalar.format(running, text)}")
+        if term.kind == "total" or self.in_registers(term):
+            running, op = self.running(term), OPS[term.detail if term.kind == "total" else term.detail[2]]
+            self.line(f"{running} = {op.scalar.format(running, text)}")
             return
         buffer, index, name = term.detail
         pointer, at = self.pointers[buffer], self.index(index)
@@ -277,8 +302,10 @@ class Nests(Memory):
 
     def finish_totals(self) -> None:
         for term in self.terms:
-            if term.kind == "total":
-                running = f"{self.names[term]}_running"
+            if self.in_registers(term):
+                self.save(self.pointers[term.detail[0]], self.index(term.detail[1]), self.running(term), lanes=False)
+            elif term.kind == "total":
+                running = self.running(term)
                 text = f"{term.detail}_lanes({running})" if self.is_lanes(term.operands[0]) else running
                 self.line(f"{self.names[term]} = {text}")
 
@@ -297,7 +324,7 @@ class Nests(Memory):
             if store.term.late and store.index:
                 by_axes.setdefault(tuple(axis for axis, _ in store.index if axis is not None), []).append(store)
         for axes, stores in by_axes.items():
-            lanes = self.nest.lane in axes
+            lanes = self.nest.lane in axes and self.mode != "few"
             along_lanes = self.lane_steps(*self.span(self.nest.lane)) if lanes else nullcontext()
             with self.loops([axis for axis in axes if axis != self.nest.lane]), along_lanes:
                 self.late_body(stores, lanes)
@@ -317,3 +344,13 @@ class Nests(Memory):
                 self.define(term)
         for store in stores:
             self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, lanes), lanes)
+
+
+def halved(texts: list[str], combine: str) -> str:
+    """The terms combined in the order in which a vector of sixteen is reduced: the upper half onto the lower one."""
+    half = LANES // 2
+    while len(texts) > 1:
+        upper = [*texts[half:], *[""] * (half - len(texts[half:]))]
+        texts = [f"({combine.format(low, high)})" if high else low for low, high in zip(texts, upper)]
+        half //= 2
+    return texts[0]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from graphc.backends import contraction, sweeps
 from graphc.backends.primitives import LANES, Kernel
-from graphc.backends.source.interleave import OFTEN, interleave
+from graphc.backends.source.interleave import OFTEN, has_draws, interleave
 from graphc.backends.source.lines import SHARE, Cut, Source
 from graphc.backends.source.products import Products
 from graphc.ir.loops import Buffer, LoopNest, Sweep
@@ -30,8 +30,9 @@ class Writer(Products):
             return self.write_sweep(self.nest.sweep)
         self.declare()
         if self.partition is not None:
-            self.parameters |= dict.fromkeys(SHARE, "i64")
-            self.arguments |= {name: name for name in SHARE}
+            share = SHARE if self.parts else SHARE[:2]
+            self.parameters |= dict.fromkeys(share, "i64")
+            self.arguments |= {name: name for name in share}
         self.start_sums()
         self.row_terms(phase=None)
         if self.nest.product is not None:
@@ -70,22 +71,23 @@ class Writer(Products):
         types = " ".join(kind for _, kind in parameters)
         digest = hashlib.sha256((head + body + types).encode()).hexdigest()[:8]
         name = f"{stem}_{digest}"
-        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=tuple(self.called.values()))
-        return Source(kernel, tuple(self.arguments[name] for name, _ in parameters), self.cut())
+        calls = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
+        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=calls)
+        return Source(kernel, tuple(self.arguments[name] for name, _ in parameters), self.division())
 
-    def cut(self) -> Cut | None:
+    def division(self) -> Cut | None:
         """Where the work may be cut: between tiles of a product, between pages of a long axis, anywhere else."""
         if self.partition is None:
             return None
         axis = self.partition.axis
         unit = PAGE if axis == self.nest.lane else 1
         if self.nest.product is not None:
-            unit = {self.nest.lane: self.shape.width, self.nest.lane - 1: self.shape.rows}.get(axis, 1)
+            unit = {self.nest.lane: self.shape.width, self.nest.lane - 1: self.row_unit}.get(axis, 1)
         return Cut(self.nest.frame[axis], unit, self.partition.parts)
 
     def interleaved(self) -> list[str]:
         """The lines, with several rounds of long loops side by side where there are many of them."""
-        if bound(multiply(*self.nest.frame)) < OFTEN * LANES:
+        if bound(multiply(*self.nest.frame)) < OFTEN * LANES and not has_draws(self.lines):
             return self.lines
         return interleave(self.lines, self.weights(), self.multiples())
 

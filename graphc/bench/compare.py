@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from typing import Any
 WORKER = Path(__file__).with_name("worker.py")
 TURN = 0.05  # seconds of a turn, about
 LEAST = 5  # steps of a turn
+DISTURBED = 0.02  # share of a turn that other processes may take before it is done again, up to so many times
+TRIES, PAUSE = 6, 0.1
 LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "GRAPHC_THREADS", "NPROC")
 
 
@@ -38,11 +40,13 @@ class Process:
 
     def __post_init__(self) -> None:
         command = [self.python, "-P", str(WORKER), self.system, self.workload, *self.options]
+        # Not a pipe: one that nobody reads stops a worker that prints a lot.
+        self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.child = subprocess.Popen(
             [*command, "--spawned", str(time.monotonic())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.complaints,
             text=True,
             env={**environment(self.threads), **self.variables},
         )
@@ -53,7 +57,9 @@ class Process:
         line = self.child.stdout.readline()  # type: ignore[union-attr]
         if line:
             return json.loads(line)  # type: ignore[no-any-return]
-        words = self.child.stderr.read().strip()  # type: ignore[union-attr]
+        self.complaints.seek(0)
+        words = self.complaints.read().strip()
+        self.stop()
         raise RuntimeError(f"{self.system} on {self.workload} ended: {words or 'without a word'}")
 
     def ask(self, do: str, **given: Any) -> dict[str, Any]:
@@ -61,8 +67,8 @@ class Process:
         return self.answer()
 
     def stop(self) -> None:
-        self.child.stdin.close()  # type: ignore[union-attr]
-        self.child.wait()
+        self.child.communicate()
+        self.complaints.close()
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,15 @@ class Lane:
         return f"{self.process.system} {self.way}"
 
     def turn(self) -> float:
-        """Seconds of one training step."""
-        seconds: float = self.process.ask("time", way=self.way, repeat=self.repeat)["seconds"]
-        return seconds / (self.repeat * self.steps)
+        """Seconds of one training step, in the least disturbed of some tries."""
+        told: list[dict[str, float]] = []
+        for _ in range(TRIES):
+            told.append(self.process.ask("time", way=self.way, repeat=self.repeat))
+            if told[-1]["waited"] < DISTURBED * told[-1]["seconds"]:
+                break
+            time.sleep(PAUSE)
+        calmest = min(told, key=lambda each: each["waited"] / each["seconds"])
+        return calmest["seconds"] / (self.repeat * self.steps)
 
 
 def lane(process: Process, way: str, steps: int) -> Lane:
@@ -100,11 +112,3 @@ def rounds(lanes: Sequence[Lane], count: int) -> dict[str, list[float]]:
         for each in lanes:
             found[each.name].append(each.turn())
     return found
-
-
-def spread(numbers: Sequence[float]) -> tuple[float, float, float]:
-    """(lower quartile, median, upper quartile)."""
-    if len(numbers) < 2:
-        return numbers[0], numbers[0], numbers[0]
-    low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
-    return low, middle, high

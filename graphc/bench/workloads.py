@@ -35,6 +35,13 @@ class Initial:
     limit: float
     centre: float = 0.0
 
+    def drawn(self, random: np.random.Generator) -> Array:
+        found = random.random(self.shape, np.float32)
+        found -= np.float32(0.5)
+        found *= np.float32(2 * self.limit)
+        found += np.float32(self.centre)
+        return found
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -69,10 +76,7 @@ class Workload:
     def weights(self) -> dict[str, Array]:
         """The first weights, float32."""
         random = np.random.default_rng(SEED + 1)
-        return {
-            name: (start.centre + start.limit * random.uniform(-1, 1, start.shape)).astype(np.float32)
-            for name, start in self.initial.items()
-        }
+        return {name: start.drawn(random) for name, start in self.initial.items()}
 
     def batches(self, data: tuple[Array, ...]) -> Batches:
         """The data set cut into the batches of an epoch that is not shuffled; empty ones where there is no data."""

@@ -97,8 +97,9 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x times the normal distribution's share below x, or its approximation by "tanh" (Hendrycks & Gimpel 2016)."""
     check_choice("approximate", approximate, ("none", "tanh"))
     (tensor,) = as_floats(x)
-    if approximate == "tanh":
-        return 0.5 * tensor * (1 + tanh(math.sqrt(2 / math.pi) * (tensor + 0.044715 * tensor**3)))
+    if approximate == "tanh":  # (1 + tanh(y)) / 2 is sigmoid(2 y), which keeps its digits where it is small
+        rate = 2 * math.sqrt(2 / math.pi)
+        return tensor * sigmoid(tensor * (rate + 0.044715 * rate * tensor**2))
     return 0.5 * tensor * (1 + erf(tensor * math.sqrt(0.5)))
 
 

@@ -17,7 +17,7 @@ from graphc.errors import ArgumentError, DTypeError, ShapeError
 from graphc.functional.creation import full, shape_of
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
-from graphc.ir.types import FLOATS, Shape
+from graphc.ir.types import FLOATS, Shape, multiply
 from graphc.settings import check_share, is_whole
 from graphc.tensor import (
     Tensor,
@@ -36,6 +36,7 @@ from graphc.tensor import (
 from graphc.tensor.arithmetic import astype, floor, sqrt
 from graphc.tensor.indexing import look_up
 from graphc.tensor.maths import cos, log
+from graphc.tensor.views import broadcast_to
 
 __all__ = [
     "bernoulli",
@@ -57,17 +58,18 @@ WORD = 2**32  # random bits are whole numbers below it
 def rand(*size: Any, dtype: Any = f32) -> Tensor:
     """Evenly from [0, 1), multiples of 2**-24 for f32 and of 2**-53 for f64: `rand(2, 3)`, `rand(x.shape)`."""
     shape = shape_of(*size)
+    line = line_of(shape)
     if check_float("rand", dtype) == "f32":
-        return floor(bits(shape).astype(f64) * 2**-8).astype(f32) * 2**-24
-    return (bits(shape).astype(f64) * 2**21 + floor(bits(shape).astype(f64) * 2**-11)) * 2**-53
+        return (floor(bits(line).astype(f64) * 2**-8).astype(f32) * 2**-24).reshape(shape)
+    return ((bits(line).astype(f64) * 2**21 + floor(bits(line).astype(f64) * 2**-11)) * 2**-53).reshape(shape)
 
 
 def randn(*size: Any, dtype: Any = f32) -> Tensor:
     """From the normal distribution of mean 0 and standard deviation 1 (Box & Muller 1958)."""
     shape = shape_of(*size)
     name = check_float("randn", dtype)
-    radius = sqrt(-2 * log(above_zero(shape, name)))
-    return radius * cos(2 * math.pi * above_zero(shape, name))
+    radius = sqrt(-2 * log(above_zero(line_of(shape), name)))
+    return (radius * cos(2 * math.pi * above_zero(line_of(shape), name))).reshape(shape)
 
 
 def rand_like(x: Any, dtype: Any = None) -> Tensor:
@@ -108,8 +110,9 @@ def happens(p: Any, shape: Shape) -> Tensor:
     """True with probability p, bool."""
     if is_plain_number(p):
         limit: int = round(check_share("p", p) * WORD)
-        return bits(shape) < limit
-    return bits(shape) < as_tensor(p).astype(f64) * WORD
+        return (bits(line_of(shape)) < limit).reshape(shape)
+    chances = broadcast_to(as_tensor(p).astype(f64) * WORD, shape)
+    return (bits(line_of(shape)) < chances.reshape(line_of(shape))).reshape(shape)
 
 
 def randint(low: Any, high: Any = None, size: Any = None, dtype: Any = i64) -> Tensor:
@@ -152,6 +155,11 @@ def permutation(x: Any) -> Tensor:
 def own_dtype(x: Any, dtype: Any) -> Any:
     """The dtype asked for, or else that of x."""
     return as_tensor(x).dtype if dtype is None else dtype
+
+
+def line_of(shape: Shape) -> Shape:
+    """The shape of as many elements in one line: numbers are drawn so, and given their shape when they are made."""
+    return (multiply(*shape),)
 
 
 def bits(shape: Shape) -> Tensor:

@@ -21,14 +21,19 @@ def random_bits_type(*operands: TensorType) -> TensorType:
 
 
 def random_bits_array(element: Array, stream: Array, call: Array, seed: Array) -> Array:
-    """The first Philox word, as i64, at counter (element, stream, call) under a 64-bit seed."""
-    low, _ = words(np.asarray(element).astype(np.uint64))
-    place, _ = words(np.asarray(stream).astype(np.uint64))
-    counter = (low, place, *words(np.asarray(call).astype(np.uint64)))
-    first, *_ = philox_4x32_10(counter, words(np.asarray(seed).astype(np.uint64)))
-    return first.astype(np.int64)
+    """A Philox word, as i64, under a 64-bit seed: word (element // 16) % 4 at counter (element // 64 * 16 +
+    element % 16, stream, call). So sixteen counters give sixty-four neighbours, a set of lanes each word.
+    """
+    whole = np.asarray(element).astype(np.uint64)
+    place, _ = words(whole >> FOUR_SETS << SET | whole & LANE)
+    stream, _ = words(np.asarray(stream).astype(np.uint64))
+    counter = (place, stream, *words(np.asarray(call).astype(np.uint64)))
+    drawn = philox_4x32_10(counter, words(np.asarray(seed).astype(np.uint64)))
+    found: Array = np.choose((whole >> SET & np.uint64(3)).astype(np.int64), drawn).astype(np.int64)
+    return found
 
 
+SET, FOUR_SETS, LANE = np.uint64(4), np.uint64(6), np.uint64(15)  # shifts by 16 and by 64 elements; what is left of 16
 random_bits: Op = define(  # 32 bits, as a number from 0 to 2**32 - 1; element and stream count modulo 2**32
     "random_bits",
     "elementwise",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 import graphc as gx
 from graphc import functional, nn
 from graphc.bench.workloads import (
@@ -113,13 +115,13 @@ def chain_step(weights: dict[str, Array], lr: float) -> Function:
     return gx.function([], loss, updates={x: x - lr * gx.grad(loss, x)}, name="chain")
 
 
-def compiled(workload: Workload) -> Function:
-    """The workload's step, at its first weights. Called with a batch, "chain" with nothing."""
+def compiled(workload: Workload, weights: dict[str, Array]) -> Function:
+    """The workload's step, at these weights. Called with a batch, "chain" with nothing."""
     if workload.model == "chain":
-        return chain_step(workload.weights(), workload.lr)
+        return chain_step(weights, workload.lr)
     gx.manual_seed(SEED)
     net = net_of(workload)
-    net.load_state_dict(workload.weights())
+    net.load_state_dict(weights)
     n = gx.dim("batch", max=workload.batch)
     x = (
         gx.i64[(n, *workload.features)]
@@ -136,17 +138,21 @@ def loader_of(workload: Workload, data: tuple[Array, ...]) -> DataLoader:
     return DataLoader(TensorDataset(*data), workload.batch, shuffle=workload.shuffled, seed=SEED)
 
 
+def untouched(array: Array) -> Array:
+    """The array; of one that is all zeros, one that takes no memory until it is written to."""
+    return array if array.any() else np.zeros(array.shape, array.dtype)
+
+
 class System:
     """The step as a benchmark calls it."""
 
-    has_epoch = True
     shuffles = True  # itself, in `epoch`
     version = gx.__version__
 
     def __init__(self, workload: Workload, data: tuple[Array, ...], weights: dict[str, Array]) -> None:
         self.workload = workload
-        self.step = compiled(workload)
-        self.first = self.step.state_dict()
+        self.step = compiled(workload, weights)
+        self.first = {name: weights.get(name, untouched(array)) for name, array in self.step.state_dict().items()}
         self.has_epoch = bool(data)
         if data:
             self.loader = loader_of(workload, data)

@@ -1,91 +1,21 @@
-"""The two functions of an artifact, as LLVM IR that calls the kernels: `step` for one batch and `epoch` for many.
-
-    i32 step(states, work, inputs, sizes, scalars, results, thread, threads)
-    i32 epoch(states, work, data, kinds, order, shuffled, seed, number, samples, batch, first, last,
-              scalars, totals, thread, threads)
-
-`states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph, `sizes` to one i64 a
-dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
-`epoch` adds CHECKS times the number of the step that failed. `epoch` runs the steps first <= s < last: it gathers the
-rows order[s * batch ...] of `data` into the arena, the last batch as small as it is, and adds every result times the
-batch's size to `totals` (f64).
-
-`threads` threads call the same function with the same arguments and their own numbers `thread` from 0 on. They share
-the arena `work`, at whose end each has a private part and where they meet (see barrier.py).
-"""
+"""`step`: the calls of all nests in order, loops around those that are repeated, checks and meetings between them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from graphc.backends import philox, sweeps
-from graphc.backends.barrier import MEET, SHARE
-from graphc.backends.interface import BYTES_AS_IMAGE, CHECKS, MEETING_BYTES, PLAIN, EpochLayout, epoch_dim
-from graphc.backends.primitives import LANES, Kernel
+from graphc.backends import sweeps
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, meeting_place
+from graphc.backends.interface import MEETING_BYTES
+from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
 from graphc.backends.source.lines import Cut
-from graphc.ir.graph import IRError
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Program, is_private, round_up
-from graphc.ir.types import FLOATS, Dim, Extent, TensorType, bound, monomials, multiply
-
-LLVM_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
-ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
-
-
-def epoch_layout(program: Program) -> EpochLayout:
-    offset = round_up(program.work_bytes)
-    places: list[list[int]] = [[], []]
-    inputs = [value.type for value in program.graph.of_role("data")]
-    results = [output.value.type for output in program.graph.of_kind("result")]
-    for found, types in zip(places, (inputs, results), strict=True):
-        for tensor_type in types:
-            found.append(offset)
-            offset += round_up(tensor_type.max_bytes)
-    return EpochLayout(tuple(places[0]), tuple(places[1]), offset)
-
-
-def meeting_place(program: Program) -> int:
-    """The offset in the arena behind all that threads share: there they meet, and behind that lies what is private."""
-    return round_up(program.work_bytes) if epoch_dim(program.graph) is None else epoch_layout(program).size
-
-
-def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
-    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels they need on top of the sources."""
-    if len(program.checks) >= CHECKS:
-        raise IRError(f"{program.graph.name} has {len(program.checks)} checks, at most {CHECKS - 1} can be told apart")
-    dims = program.graph.dims
-    names = call_names(sources)
-    calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
-    writer = StepWriter(program, calls)
-    step, helpers = writer.write(), writer.moves
-    if epoch_dim(program.graph) is not None:
-        helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
-    called = with_finishes(zip(names, sources, strict=True))
-    kernels = {source.kernel.name: source.kernel for source in called.values()} | helpers
-    parts = [declare(kernel) for kernel in kernels.values()]
-    parts += [write_call(name, source, dims) for name, source in called.items()]
-    parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
-    if program.is_shared_out:
-        parts += [MEET, SHARE]
-    if epoch_dim(program.graph) is not None:
-        parts.append(write_epoch(program))
-    return "\n".join(parts), tuple(helpers.values())
-
-
-def llvm_type(kind: str) -> str:
-    return "ptr" if kind.endswith("*") else LLVM_TYPES[kind]
-
-
-def declare(kernel: Kernel) -> str:
-    kinds = ", ".join(llvm_type(kind) for _, kind in kernel.parameters)
-    return f"declare void @{kernel.name}({kinds})"
-
-
-# -- step
+from graphc.ir.types import Dim, Extent, TensorType, multiply
 
 
 def call_names(sources: tuple[Source, ...]) -> list[str]:
@@ -100,16 +30,6 @@ def identity(source: Source | None) -> tuple[Any, ...]:
         return ()
     extents = tuple(each for each in source.arguments if not isinstance(each, Buffer))
     return source.kernel.name, extents, source.cut, *identity(source.finish)
-
-
-def with_finishes(named: Iterable[tuple[str, Source]]) -> dict[str, Source]:
-    """The sources by name, and what finishes each as `name_finish`."""
-    found = {}
-    for name, source in named:
-        found[name] = source
-        if source.finish is not None:
-            found[f"{name}_finish"] = source.finish
-    return found
 
 
 def write_call(name: str, source: Source, dims: tuple[Dim, ...]) -> str:
@@ -133,23 +53,6 @@ def write_call(name: str, source: Source, dims: tuple[Dim, ...]) -> str:
 def shares(source: Source) -> list[str]:
     """What a call says of its share of the work, in the order of the kernel's parameters."""
     return [argument for argument in source.arguments if isinstance(argument, str)]
-
-
-def extent_operand(extent: Extent, name: str, dims: tuple[Dim, ...], lines: list[str]) -> str:
-    """A constant, or the name of the sum of products of dims, computed in `lines`."""
-    if isinstance(extent, int):
-        return str(extent)
-    total = ""
-    for number, (names, factor) in enumerate(monomials(extent).items()):
-        term = str(factor)
-        for step, dim in enumerate(names):
-            lines.append(f"  %{name}.{number}.{step} = mul nsw i64 {term}, %d{dims.index(dim)}")
-            term = f"%{name}.{number}.{step}"
-        if total:
-            lines.append(f"  %{name}.{number} = add nsw i64 {total}, {term}")
-            term = f"%{name}.{number}"
-        total = term
-    return total
 
 
 Pointers = dict[tuple[str, str], str]
@@ -459,191 +362,3 @@ def run_check(index: int, buffer: Buffer, program: Program) -> Iterator[str]:
     yield f"fail.{index}:"
     yield f"  ret i32 {index + 1}"
     yield f"pass.{index}:"
-
-
-# -- epoch
-
-
-def gather(source: str, dtype: str) -> Kernel:
-    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input comes out in [0, 1]."""
-    name = f"gather_{source}_{dtype}"
-    scaled = f"as_{dtype}({{}}) * {{}}" if source != dtype else "{}"
-    lanes = scaled.format("load_lanes(data, row + j)", f"spread({dtype}({1 / 255!r}))")
-    single = scaled.format("load(data, row + j)", f"{dtype}({1 / 255!r})")
-    text = f"""def {name}(out, data, order, start, begin, end, columns):
-    whole = columns - columns % {LANES}
-    for i in range(begin, end):
-        row = load(order, start + i) * columns
-        for j in range(0, whole, {LANES}):
-            store_lanes(out, i * columns + j, {lanes})
-        for j in range(whole, columns):
-            store(out, i * columns + j, {single})
-"""
-    parameters = (
-        ("out", f"{dtype}*"), ("data", f"{source}*"), ("order", "i64*"),
-        ("start", "i64"), ("begin", "i64"), ("end", "i64"), ("columns", "i64"),
-    )  # fmt: skip
-    return Kernel(name, text, parameters, inline=False)
-
-
-def shuffle() -> Kernel:
-    """Fisher and Yates's shuffle with one draw a step: the order of `graphc.ir.random.permutation`."""
-    text = """def shuffle(order, count, seed, epoch):
-    for i in range(count):
-        store(order, i, i)
-    for step in range(count - 1):
-        last = count - 1 - step
-        draw = random_bits(last, last >> 32, epoch, seed)
-        chosen = (draw * (last + 1)) >> 32
-        kept = load(order, last)
-        store(order, last, load(order, chosen))
-        store(order, chosen, kept)
-"""
-    parameters = (("order", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64"))
-    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_bits("i64"),))
-
-
-def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:
-    """The gather kernels of one input, by kind."""
-    dtype = tensor_type.dtype
-    plain = gather(dtype, dtype)
-    return (plain, gather("u8", dtype)) if dtype in FLOATS else (plain,)
-
-
-def epoch_kernels(program: Program) -> Iterator[Kernel]:
-    yield shuffle()
-    for value in program.graph.of_role("data"):
-        yield from gathers(value.type)
-
-
-def write_epoch(program: Program) -> str:
-    graph, layout = program.graph, epoch_layout(program)
-    data, results = graph.of_role("data"), graph.of_kind("result")
-    meet = ["  call void @meet(ptr %meeting, i64 %threads)"] if program.is_shared_out else []
-    lines = [
-        "define i32 @epoch(ptr noalias %states, ptr noalias %work, ptr noalias %data, ptr noalias %kinds, "
-        "ptr noalias %order, i64 %shuffled, i64 %seed, i64 %number, i64 %samples, i64 %batch, i64 %first, i64 %last, "
-        f"ptr noalias %scalars, ptr noalias %totals, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
-        "entry:",
-        "  %leads = icmp eq i64 %thread, 0",
-        "  %following = add nsw i64 %thread, 1",
-        f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting_place(program)}",
-        f"  %inputs = alloca [{max(len(data), 1)} x ptr], align 8",
-        f"  %results = alloca [{max(len(results), 1)} x ptr], align 8",
-        "  %sizes = alloca i64, align 8",
-    ]
-    for number, offset in enumerate(layout.inputs):
-        lines += point_into_work("inputs", number, offset)
-    for number, offset in enumerate(layout.results):
-        lines += point_into_work("results", number, offset)
-    lines += [
-        "  %wanted = icmp ne i64 %shuffled, 0",
-        "  %mixes = and i1 %wanted, %leads",
-        "  br i1 %mixes, label %mix, label %mixed",
-        "mix:",
-        "  call void @shuffle(ptr %order, i64 %samples, i64 %seed, i64 %number)",
-        "  br label %mixed",
-        "mixed:",
-        *meet,
-        "  br label %loop.entry",
-        "loop.entry:",
-        "  br label %loop",
-        "loop:",
-        "  %s = phi i64 [ %first, %loop.entry ], [ %next, %counted ]",
-        "  %more = icmp slt i64 %s, %last",
-        "  br i1 %more, label %body, label %done",
-        "body:",
-        "  %start = mul i64 %s, %batch",
-        "  %left = sub i64 %samples, %start",
-        "  %rows = call i64 @llvm.smin.i64(i64 %left, i64 %batch)",
-        "  store i64 %rows, ptr %sizes, align 8",
-        *rows_of_thread(program),
-    ]
-    for number, value in enumerate(data):
-        lines += gather_rows(number, value.type)
-    lines += [
-        *meet,
-        "  %status = call i32 @step(ptr %states, ptr %work, ptr %inputs, ptr %sizes, ptr %scalars, ptr %results, "
-        "i64 %thread, i64 %threads)",
-        "  %ok = icmp eq i32 %status, 0",
-        "  br i1 %ok, label %succeeded, label %failed",
-        "succeeded:",
-        "  br i1 %leads, label %add, label %counted",
-        "add:",
-        "  %weight = sitofp i64 %rows to double",
-    ]
-    for number, output in enumerate(results):
-        lines += add_to_total(number, output.value.type, layout.results[number])
-    lines += [
-        "  br label %counted",
-        "counted:",
-        "  %next = add nsw i64 %s, 1",
-        "  br label %loop",
-        "failed:",
-        "  %where = trunc i64 %s to i32",
-        f"  %scaled = mul i32 %where, {CHECKS}",
-        "  %told = add i32 %scaled, %status",
-        "  ret i32 %told",
-        "done:",
-        "  ret i32 0",
-        "}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def rows_of_thread(program: Program) -> list[str]:
-    """Which rows of a batch a thread gathers."""
-    if not program.is_shared_out:
-        return ["  %begin = add i64 0, 0", "  %end = add i64 %rows, 0"]
-    return [
-        "  %begin = call i64 @share(i64 %rows, i64 1, i64 %thread, i64 %threads)",
-        "  %end = call i64 @share(i64 %rows, i64 1, i64 %following, i64 %threads)",
-    ]
-
-
-def point_into_work(table: str, number: int, offset: int) -> list[str]:
-    return [
-        f"  %{table}.at.{number} = getelementptr inbounds i8, ptr %work, i64 {offset}",
-        f"  %{table}.slot.{number} = getelementptr inbounds ptr, ptr %{table}, i64 {number}",
-        f"  store ptr %{table}.at.{number}, ptr %{table}.slot.{number}, align 8",
-    ]
-
-
-def gather_rows(number: int, tensor_type: TensorType) -> Iterator[str]:
-    """One input's rows, by the kernel for the kind of array it comes from."""
-    columns = bound(multiply(*tensor_type.shape[1:]))
-    kernels = gathers(tensor_type)
-    yield f"  %data.slot.{number} = getelementptr inbounds ptr, ptr %data, i64 {number}"
-    yield f"  %data.{number} = load ptr, ptr %data.slot.{number}, align 8"
-    call = f"(ptr %inputs.at.{number}, ptr %data.{number}, ptr %order, i64 %start, i64 %begin, i64 %end, i64 {columns})"
-    if len(kernels) == 1:
-        yield f"  call void @{kernels[PLAIN].name}{call}"
-        return
-    yield f"  %kind.slot.{number} = getelementptr inbounds i64, ptr %kinds, i64 {number}"
-    yield f"  %kind.{number} = load i64, ptr %kind.slot.{number}, align 8"
-    yield f"  %plain.{number} = icmp eq i64 %kind.{number}, {PLAIN}"
-    yield f"  br i1 %plain.{number}, label %plain.go.{number}, label %image.go.{number}"
-    for label, kind in (("plain", PLAIN), ("image", BYTES_AS_IMAGE)):
-        yield f"{label}.go.{number}:"
-        yield f"  call void @{kernels[kind].name}{call}"
-        yield f"  br label %gathered.{number}"
-    yield f"gathered.{number}:"
-
-
-def add_to_total(number: int, tensor_type: TensorType, offset: int) -> Iterator[str]:
-    """totals[number] += result * rows; only one-number results have a mean."""
-    if bound(tensor_type.count) != 1:
-        return
-    kind = LLVM_TYPES[tensor_type.dtype]
-    yield f"  %result.at.{number} = getelementptr inbounds i8, ptr %work, i64 {offset}"
-    yield f"  %result.{number} = load {kind}, ptr %result.at.{number}, align 1"
-    convert = {"f32": "fpext", "f64": "", "bool": "uitofp", "u8": "uitofp"}.get(tensor_type.dtype, "sitofp")
-    operand = f"%result.{number}"
-    if convert:
-        yield f"  %wide.{number} = {convert} {kind} {operand} to double"
-        operand = f"%wide.{number}"
-    yield f"  %total.at.{number} = getelementptr inbounds double, ptr %totals, i64 {number}"
-    yield f"  %total.{number} = load double, ptr %total.at.{number}, align 8"
-    yield f"  %weighed.{number} = fmul double {operand}, %weight"
-    yield f"  %sum.{number} = fadd double %total.{number}, %weighed.{number}"
-    yield f"  store double %sum.{number}, ptr %total.at.{number}, align 8"

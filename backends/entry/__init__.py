@@ -1,0 +1,62 @@
+"""The two functions of an artifact, as LLVM IR that calls the kernels: `step` for one batch and `epoch` for many.
+
+    i32 step(states, work, inputs, sizes, scalars, results, thread, threads)
+    i32 epoch(states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last,
+              scalars, totals, thread, threads)
+
+`states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph, `sizes` to one i64 a
+dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
+`epoch` adds CHECKS times the number of the step that failed. `epoch` runs the steps first <= s < last: it gathers the
+rows order[s * batch ...] of `data` into the arena, the last batch as small as it is, and adds every result times the
+batch's size to `totals` (f64). `ordering` says where the order comes from; rows in order are read where they lie.
+
+`threads` threads call the same function with the same arguments and their own numbers `thread` from 0 on. They share
+the arena `work`, at whose end each has a private part and where they meet (see barrier.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from graphc.backends.entry.barrier import MEET, SHARE
+from graphc.backends.entry.epoch import epoch_kernels, write_epoch
+from graphc.backends.entry.pieces import declare, epoch_layout, meeting_place
+from graphc.backends.entry.step import StepWriter, call_names, write_call
+from graphc.backends.interface import CHECKS, epoch_dim
+from graphc.backends.primitives import Kernel
+from graphc.backends.source import Source
+from graphc.ir.graph import IRError
+from graphc.ir.program import Program
+
+
+def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
+    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels they need on top of the sources."""
+    if len(program.checks) >= CHECKS:
+        raise IRError(f"{program.graph.name} has {len(program.checks)} checks, at most {CHECKS - 1} can be told apart")
+    dims = program.graph.dims
+    names = call_names(sources)
+    calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
+    writer = StepWriter(program, calls)
+    step, helpers = writer.write(), writer.moves
+    if epoch_dim(program.graph) is not None:
+        helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
+    called = with_finishes(zip(names, sources, strict=True))
+    kernels = {source.kernel.name: source.kernel for source in called.values()} | helpers
+    parts = [declare(kernel) for kernel in kernels.values()]
+    parts += [write_call(name, source, dims) for name, source in called.items()]
+    parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
+    if program.is_shared_out:
+        parts += [MEET, SHARE]
+    if epoch_dim(program.graph) is not None:
+        parts.append(write_epoch(program))
+    return "\n".join(parts), tuple(helpers.values())
+
+
+def with_finishes(named: Iterable[tuple[str, Source]]) -> dict[str, Source]:
+    """The sources by name, and what finishes each as `name_finish`."""
+    found = {}
+    for name, source in named:
+        found[name] = source
+        if source.finish is not None:
+            found[f"{name}_finish"] = source.finish
+    return found

@@ -1,0 +1,112 @@
+"""Matrix products cut into blocks: whatever the blocks, the bits are the same, and no access leaves its buffer."""
+
+from __future__ import annotations
+
+import emulator
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc.ir import blocking
+from graphc.ir.passes import run_passes
+
+SMALL = {
+    "DEPTH_BLOCK": 24, "ROW_BLOCK": 28, "COLUMN_BLOCK": 64, "WHOLE": 800, "FEW_ROWS": 20, "MANY_COLUMNS": 40,
+    "CONFLICT": 64, "PAGE": 64,
+}  # fmt: skip
+FORMS = ("AB", "AtB", "ABt", "AtBt")
+SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
+FEW = [(70, 130, 10), (33, 64, 4), (45, 77, 20), (50, 90, 17), (64, 20, 9), (19, 300, 14)]
+
+
+def product(form, rows, depth, columns, bare=False):
+    """A product, its operands lying as `form` says; unless it is bare, with a bias and two readers of its result."""
+    a = gx.input("a", gx.f32[(depth, rows) if form.startswith("At") else (rows, depth)])
+    b = gx.input("b", gx.f32[(columns, depth) if form.endswith("Bt") else (depth, columns)])
+    bias = gx.input("bias", gx.f32[columns])
+    c = (a.T if form.startswith("At") else a) @ (b.T if form.endswith("Bt") else b)
+    if bare:
+        return gx.function([a, b], {"c": c})
+    return gx.function([a, b, bias], {"c": c, "d": gx.relu(c + bias)})
+
+
+def operands(function, rng):
+    return [rng.normal(size=value.shape).astype(np.float32) for value in function.inputs]
+
+
+def as_list(results):
+    return [results] if isinstance(results, np.ndarray) else list(results)
+
+
+def in_order(form, a, b):
+    """The sums along the depth one after another, each step rounded once."""
+    a = (a.T if form.startswith("At") else a).astype(np.float64)
+    b = (b.T if form.endswith("Bt") else b).astype(np.float64)
+    total = np.zeros((len(a), b.shape[1]), np.float32)
+    for k in range(a.shape[1]):
+        total = (total + np.outer(a[:, k], b[k])).astype(np.float32)
+    return total
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    for name, number in SMALL.items():
+        monkeypatch.setattr(blocking, name, number)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sizes", SIZES + FEW, ids=str)
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_blocks_do_not_change_bits(form, sizes, bare, rng, monkeypatch):
+    whole = product(form, *sizes, bare)
+    arrays = operands(whole, rng)
+    expected = [np.asarray(each) for each in as_list(whole(*arrays))]
+    for name, number in SMALL.items():
+        monkeypatch.setattr(blocking, name, number)
+    found = [np.asarray(each) for each in as_list(product(form, *sizes, bare)(*arrays))]
+    assert all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))
+    np.testing.assert_allclose(found[0], in_order(form, *arrays[:2]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("sizes", SIZES[2:] + FEW, ids=str)
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_blocks_stay_inside_their_buffers(form, sizes, bare, rng, small_blocks):
+    function = product(form, *sizes, bare)
+    arrays = operands(function, rng)
+    names = [value.attrs["name"] for value in function.inputs]
+    found = emulator.emulate(run_passes(function.traced), dict(zip(names, arrays, strict=True)))
+    for (name, result), native in zip(found.items(), as_list(function(*arrays)), strict=True):
+        assert np.array_equal(result, native), name
+
+
+def blocking_of(function):
+    (nest,) = function.artifact.program.nests
+    (term,) = (term for term in nest.terms() if term.kind == "product")
+    return blocking.blocking(nest, 32, term.dtype)
+
+
+def test_forms_follow_sizes_and_layouts():
+    """The head of a classifier, its gradients, and what is too shallow or too wide for lanes along the depth."""
+    found = {
+        (form, *sizes): blocking_of(product(form, *sizes)).form
+        for form, *sizes in [
+            ("AB", 256, 784, 10), ("ABt", 256, 784, 10), ("AtB", 784, 256, 10), ("ABt", 256, 10, 784),
+            ("AB", 256, 20, 10), ("AB", 256, 784, 32), ("AB", 256, 784, 20), ("AtB", 784, 256, 20),
+        ]
+    }  # fmt: skip
+    assert list(found.values()) == ["lines", "lines", "turned", "tiles", "tiles", "tiles", "lines", "tiles"]
+
+
+def test_lines_are_added_up_by_halves(rng):
+    function = product("ABt", 5, 90, 3)
+    a, b, bias = operands(function, rng)
+    assert blocking_of(function).form == "lines"
+    exact = a.astype(np.float64)[:, None] * b.astype(np.float64)
+    chains = np.zeros((5, 3, 16), np.float32)
+    for k in range(90):
+        chains[..., k % 16] = (chains[..., k % 16] + exact[..., k]).astype(np.float32)
+    while chains.shape[-1] > 1:
+        half = chains.shape[-1] // 2
+        chains = chains[..., :half] + chains[..., half:]
+    np.testing.assert_allclose(function(a, b, bias)[0], chains[..., 0], rtol=1e-6, atol=1e-7)

@@ -1,0 +1,34 @@
+"""How many threads are used follows what calls take."""
+
+from __future__ import annotations
+
+from graphc.backends.pace import PAUSE, Pace
+
+
+def used(pace: Pace, seconds: dict[int, float], calls: int) -> list[int]:
+    found = []
+    for _ in range(calls):
+        found.append(threads := pace.choose())
+        pace.note(threads, seconds[threads])
+    return found
+
+
+def test_the_quicker_way_is_used_and_the_other_looked_at() -> None:
+    for quick, slow in ((4, 1), (1, 4)):
+        found = used(Pace(4), {quick: 1.0, slow: 2.0}, 3 * PAUSE)
+        assert set(found[:6]) == {1, 4}
+        assert found[6:].count(slow) == 3  # one look in a hundred calls
+
+
+def test_a_neighbour_that_comes_and_goes_is_noticed() -> None:
+    pace = Pace(2)
+    used(pace, {2: 1.0, 1: 1.8}, 50)
+    assert used(pace, {2: 4.0, 1: 1.8}, 10)[-1] == 1
+    assert used(pace, {2: 1.0, 1: 1.8}, 2 * PAUSE)[-1] == 2
+
+
+def test_a_slow_first_call_says_nothing() -> None:
+    pace = Pace(2)
+    first = pace.choose()
+    pace.note(first, 100.0)
+    assert used(pace, {2: 1.0, 1: 2.0}, 20)[-1] == 2
