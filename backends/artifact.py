@@ -17,7 +17,7 @@ from pathlib import Path
 from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
-from graphc.backends.description import Artifact, Description, installed
+from graphc.backends.description import PACKAGES, Artifact, Description, installed
 from graphc.backends.entry import epoch_layout, meeting_place, write_entry
 from graphc.backends.interface import LINKED, Arena, epoch_dim
 from graphc.backends.machine import host_signature
@@ -141,7 +141,7 @@ def describe(kernel: Kernel) -> str:
 @remember
 def versions() -> tuple[str, ...]:
     """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
-    packages = (installed(name) for name in ("numba", "llvmlite"))
+    packages = installed(PACKAGES)
     here = Path(__file__).parent
     names = ("primitives.py", "target.py", "link.py", "elf.py")
     ours = sorted([*here.glob("lower/*.py"), *(here / name for name in names)])

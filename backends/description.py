@@ -11,7 +11,7 @@ import ast
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from functools import cached_property
@@ -186,7 +186,7 @@ def call_key(graph: Graph, max_bytes: int | None = None) -> str | None:
 
 def compiler() -> Iterator[str]:
     """All that has a hand in the code, without importing it."""
-    yield from (sys.platform, sys.version, np.__version__, host_signature(), *map(installed, PACKAGES))
+    yield from (sys.platform, sys.version, np.__version__, host_signature(), *installed(PACKAGES))
     for room in ROOMS:
         yield from stamps(room)
 
@@ -203,13 +203,24 @@ def stamps(folder: str) -> Iterator[str]:
             yield from stamps(entry.path)
 
 
-def installed(package: str) -> str:
-    """The version of a package by the name of its folder of metadata, which is quicker than to read what is in it."""
+def installed(packages: Sequence[str]) -> list[str]:
+    """Versions of packages by the names of their folders of metadata, which is quicker than to read what is in these.
+
+    As for Python's imports, the first place counts that has a package.
+    """
+    known: dict[str, str] = {}
     for place in sys.path:
         with suppress(OSError):  # archives, and folders that are not there
             for name in os.listdir(place or os.curdir):
-                if name.startswith(f"{package}-") and name.endswith((".dist-info", ".egg-info")):
-                    return name
+                package = name.partition("-")[0]
+                if package in packages and name.endswith((".dist-info", ".egg-info")):
+                    known.setdefault(package, name)
+        if len(known) == len(packages):
+            break
+    return [known.get(package) or version(package) for package in packages]
+
+
+def version(package: str) -> str:
     import importlib.metadata
 
     return importlib.metadata.version(package)

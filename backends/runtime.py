@@ -148,7 +148,9 @@ class Runner:
         # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
         share = partial(self.call_step, *(POINTER(address(each)) for each in tables))
         if self.threads == 1:
-            return partial(share, NUMBER(0), NUMBER(1))
+            alone = partial(share, NUMBER(0), NUMBER(1))
+            alone.memory = tables  # type: ignore[attr-defined]  # whoever may still call it keeps what it works in
+            return alone
 
         def job(thread: int, threads: int, memory: Any = tables) -> int:
             """memory: is held on to, because a helper may read it still when the call is over."""
