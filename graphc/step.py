@@ -14,7 +14,6 @@ from graphc import functional
 from graphc.cuda import check_device
 from graphc.errors import GradientError, TraceError
 from graphc.function import Function, Plan, unique
-from graphc.functional.metrics import METRICS
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import renewed
@@ -301,6 +300,8 @@ def metric_name(metric: Any) -> str:
 
 
 def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Any]:
+    from graphc.functional.metrics import METRICS  # few steps have metrics
+
     if callable(metric):
         return check_function("a metric", metric, takes=2)  # type: ignore[no-any-return]
     top = re.fullmatch(r"top(\d+)", str(metric))
