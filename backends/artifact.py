@@ -7,11 +7,9 @@ process with the same model loads a file and imports neither numba nor LLVM.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache as remember
 from itertools import pairwise
 from pathlib import Path
@@ -19,16 +17,17 @@ from pathlib import Path
 from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
-from graphc.backends.description import Artifact, Description
+from graphc.backends.description import PACKAGES, Artifact, Description, installed
 from graphc.backends.entry import epoch_layout, meeting_place, write_entry
 from graphc.backends.interface import LINKED, Arena, epoch_dim
 from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
 from graphc.backends.target import host_tile
-from graphc.ir.graph import Graph
+from graphc.ir.frozen import dataclass
+from graphc.ir.graph import Graph, TooLittleMemory
 from graphc.ir.passes import run_passes
-from graphc.ir.program import Program, plan
+from graphc.ir.program import Program, fitted, plan
 from graphc.ir.types import round_up
 
 FORMAT = "2"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
@@ -44,12 +43,12 @@ class Blueprint:
     kernels: tuple[Kernel, ...]
 
 
-def compile_traced(graph: Graph, store: Cache) -> Artifact:
-    """The artifact of a graph as it was traced."""
+def compile_traced(graph: Graph, store: Cache, max_bytes: int | None = None) -> Artifact:
+    """The artifact of a graph as it was traced; `max_bytes` is that of `draw`."""
     start = time.perf_counter()
     ready = passed(graph)
     seconds = {"passes": time.perf_counter() - start}
-    made = build(ready, store)
+    made = build(ready, store, max_bytes=max_bytes)
     return Artifact(made.description, made.graph, made.file, made.fresh, {**seconds, **made.seconds}, made.draw)
 
 
@@ -64,10 +63,15 @@ def passed(traced: Graph) -> Graph:
     return graph
 
 
-def draw(graph: Graph, marks: list[float] | None = None) -> Blueprint:
-    """Plan and source of a graph that went through the passes, for this machine; `marks` gets the times of both."""
+def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None = None) -> Blueprint:
+    """Plan and source of a graph that went through the passes, for this machine; `marks` gets the times of both.
+
+    max_bytes  of the arena of one thread; raises TooLittleMemory where no plan is found that fits
+    """
     shape = TileShape(*host_tile())
     program = plan(graph, shape.width)
+    if max_bytes is not None:
+        program = within(program, shape.width, max_bytes)
     planned = time.perf_counter()
     sources = tuple(source.write(nest, shape) for nest in program.walk())
     entry, extra = write_entry(program, sources)
@@ -78,10 +82,27 @@ def draw(graph: Graph, marks: list[float] | None = None) -> Blueprint:
     return Blueprint(program, sources, entry, kernels)
 
 
-def build(graph: Graph, store: Cache, codegen: Codegen = "auto") -> Artifact:
-    """The artifact of a graph that went through the passes, for this machine; `codegen` is that of `lower`."""
+def within(program: Program, panel_width: int, max_bytes: int) -> Program:
+    """The program in an arena of so many bytes at most."""
+    beside = arena_of(program).size(1) - round_up(program.work_bytes)
+    try:
+        return fitted(program, panel_width, max_bytes - beside)
+    except TooLittleMemory as error:
+        raise TooLittleMemory(error.least + beside) from None
+
+
+def arena_of(program: Program) -> Arena:
+    return Arena(meeting_place(program), round_up(program.private_bytes), program.is_shared_out)
+
+
+def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int | None = None) -> Artifact:
+    """The artifact of a graph that went through the passes, for this machine.
+
+    codegen    that of `lower`
+    max_bytes  that of `draw`
+    """
     marks = [time.perf_counter()]
-    made = draw(graph, marks)
+    made = draw(graph, marks, max_bytes)
     program, described = made.program, (describe(kernel) for kernel in made.kernels)
     name = Cache.key(FORMAT, codegen, *versions(), host_signature(), sys.platform, made.entry, *described)
     path = store.path("artifact", name)
@@ -92,9 +113,8 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto") -> Artifact:
     marks.append(time.perf_counter())
     seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=True))
     layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
-    arena = Arena(meeting_place(program), round_up(program.private_bytes), program.is_shared_out)
     checks = tuple(check.message for check in program.checks)
-    description = Description(name, len(program.nests), arena, layout, checks)
+    description = Description(name, len(program.nests), arena_of(program), layout, checks)
     return Artifact(description, program.graph, str(path), fresh, seconds, lambda: made)
 
 
@@ -121,7 +141,7 @@ def describe(kernel: Kernel) -> str:
 @remember
 def versions() -> tuple[str, ...]:
     """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
-    packages = tuple(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
+    packages = installed(PACKAGES)
     here = Path(__file__).parent
     names = ("primitives.py", "target.py", "link.py", "elf.py")
     ours = sorted([*here.glob("lower/*.py"), *(here / name for name in names)])

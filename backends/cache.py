@@ -301,7 +301,10 @@ def _file_name(kind: str, key: str) -> str:
 
 
 def _write(path: str, payload: bytes) -> bool:
-    """Write an entry so that others see all of it or nothing; whether that succeeded."""
+    """Write an entry so that others see all of it or nothing; whether that succeeded.
+
+    The disk is not waited for, some milliseconds an entry: one that a loss of power left unfinished has no trailer.
+    """
     import tempfile
 
     unfinished = None
@@ -310,8 +313,6 @@ def _write(path: str, payload: bytes) -> bool:
         with open(descriptor, "wb") as file:
             file.write(payload)
             file.write(TRAILER_MAGIC + sha256(payload).digest())
-            file.flush()
-            os.fsync(descriptor)
         os.replace(unfinished, path)
     except OSError as error:
         warn("cannot write to the cache: %s", error)

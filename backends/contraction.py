@@ -7,10 +7,9 @@ in order, one fused multiply-add an element and step: its bits depend neither on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.blocking import FEW_COLUMNS
+from graphc.ir.frozen import dataclass
 
 SMALL_ROWS = (4, 2, 1)  # rows of the tiles that take what is left over by full ones
 
@@ -225,6 +224,7 @@ def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
 
 
 def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
+    """Never copied into its callers: their constants would take the registers that the tile needs."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
     parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
     step = "tile_multiply_add({tile}, a, row_stride, {start}k * column_stride, b, k * depth_stride)"
@@ -265,7 +265,7 @@ def by_heights(
         )
         text += f"        {head}:\n{indented([*part, f'r = r + {height}'], 12)}"
         before = height
-    return Kernel(name, text, parameters)
+    return Kernel(name, text, parameters, inline=False)
 
 
 def some_rows(shape: TileShape, step: str, target: str, resumes: bool) -> list[str]:

@@ -11,7 +11,7 @@ import ast
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from functools import cached_property
@@ -129,21 +129,24 @@ class Artifact:
         return self.blueprint.kernels
 
 
-def obtain(graph: Graph, store: Cache) -> Artifact:
-    """The artifact of a graph as it was traced: the one that is remembered, or a new one."""
-    key = call_key(graph)
-    known = None if key is None else recall(key, graph, store)
+def obtain(graph: Graph, store: Cache, max_bytes: int | None = None) -> Artifact:
+    """The artifact of a graph as it was traced: the one that is remembered, or a new one.
+
+    max_bytes  of the arena of one thread; raises TooLittleMemory where no plan is found that fits
+    """
+    key = call_key(graph, max_bytes)
+    known = None if key is None else recall(key, graph, store, max_bytes)
     if known is not None:
         return known
     from graphc.backends.artifact import compile_traced
 
-    made = compile_traced(graph, store)
+    made = compile_traced(graph, store, max_bytes)
     if key is not None:
         store.put(KIND, key, made.description.text().encode())
     return made
 
 
-def recall(key: str, graph: Graph, store: Cache) -> Artifact | None:
+def recall(key: str, graph: Graph, store: Cache, max_bytes: int | None = None) -> Artifact | None:
     """The artifact that was described under this key; None if there is none, or what is there cannot be used."""
     start = time.perf_counter()
     payload = store.get(KIND, key)
@@ -158,32 +161,32 @@ def recall(key: str, graph: Graph, store: Cache) -> Artifact | None:
     if file is None:
         return None
     seconds = {"native": time.perf_counter() - start}
-    return Artifact(description, graph, file, False, seconds, lambda: blueprint_of(graph))
+    return Artifact(description, graph, file, False, seconds, lambda: blueprint_of(graph, max_bytes))
 
 
-def blueprint_of(graph: Graph) -> Blueprint:
+def blueprint_of(graph: Graph, max_bytes: int | None) -> Blueprint:
     from graphc.backends.artifact import draw, passed
 
-    return draw(passed(graph))
+    return draw(passed(graph), max_bytes=max_bytes)
 
 
 # -- the key
 
 
-def call_key(graph: Graph) -> str | None:
-    """Equal for two graphs only if this compiler, on this machine, makes the same code of them.
+def call_key(graph: Graph, max_bytes: int | None = None) -> str | None:
+    """Equal for two graphs and bounds only if this compiler, on this machine, makes the same code of them.
 
     None where that cannot be told: a graph with parts that have no text, or a compiler without files.
     """
     try:
-        return Cache.key(*compiler(), identity(graph))
+        return Cache.key(*compiler(), str(max_bytes), identity(graph))
     except (IRError, OSError):
         return None
 
 
 def compiler() -> Iterator[str]:
     """All that has a hand in the code, without importing it."""
-    yield from (sys.platform, sys.version, np.__version__, host_signature(), *map(installed, PACKAGES))
+    yield from (sys.platform, sys.version, np.__version__, host_signature(), *installed(PACKAGES))
     for room in ROOMS:
         yield from stamps(room)
 
@@ -200,13 +203,24 @@ def stamps(folder: str) -> Iterator[str]:
             yield from stamps(entry.path)
 
 
-def installed(package: str) -> str:
-    """The version of a package by the name of its folder of metadata, which is quicker than to read what is in it."""
+def installed(packages: Sequence[str]) -> list[str]:
+    """Versions of packages by the names of their folders of metadata, which is quicker than to read what is in these.
+
+    As for Python's imports, the first place counts that has a package.
+    """
+    known: dict[str, str] = {}
     for place in sys.path:
         with suppress(OSError):  # archives, and folders that are not there
             for name in os.listdir(place or os.curdir):
-                if name.startswith(f"{package}-") and name.endswith((".dist-info", ".egg-info")):
-                    return name
+                package = name.partition("-")[0]
+                if package in packages and name.endswith((".dist-info", ".egg-info")):
+                    known.setdefault(package, name)
+        if len(known) == len(packages):
+            break
+    return [known.get(package) or version(package) for package in packages]
+
+
+def version(package: str) -> str:
     import importlib.metadata
 
     return importlib.metadata.version(package)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
+
+from graphc.ir.frozen import dataclass
 
 MAGIC = b"\x7fELF\x02\x01\x01"  # ELFCLASS64, ELFDATA2LSB, EV_CURRENT
 ET_REL, ET_DYN, EV_CURRENT = 1, 3, 1
@@ -48,7 +49,7 @@ class Via(Enum):
     LOADER = auto()  # nothing yet: the place is itself a pointer, which the loader fills
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Field:
     """The bits of a little-endian word of `size` bytes that hold a value, less its `dropped` low bits (all zero).
 
@@ -75,7 +76,7 @@ class Field:
         image[offset : offset + self.size] = word.to_bytes(self.size, "little")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RelocationKind:
     """`formula` gives the field's value from the target (what `via` says, plus the addend) and the place's address."""
 
@@ -85,7 +86,7 @@ class RelocationKind:
     via: Via = Via.SYMBOL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What differs between processors."""
 
@@ -176,7 +177,7 @@ class SectionHeader(NamedTuple):
     entry_size: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Section:
     """A section of an object; `label` names both. A section of type SHT_NOBITS has a size, but no contents."""
 
@@ -189,7 +190,7 @@ class Section:
     contents: bytes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Symbol:
     """A symbol of an object; `section` is None where it has none (undefined, common, absolute)."""
 
@@ -204,7 +205,7 @@ class Symbol:
         return self.name or (self.section.label if self.section else "nothing")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Relocation:
     """A place, `offset` bytes into `section`, that depends on the address of `symbol`; `type` is a key of `kinds`."""
 
@@ -215,7 +216,7 @@ class Relocation:
     addend: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectFile:
     label: str
     machine: Machine

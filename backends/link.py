@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from graphc.backends import elf
 from graphc.backends.elf import Machine, ObjectFile, Relocation, RelocationKind, Section, Symbol, Via
+from graphc.ir.frozen import dataclass
 
 UNWIND_SECTIONS = (".eh_frame", ".gcc_except_table")
 STARTUP_SECTIONS = (".ctors", ".dtors")  # what LLVM emits for functions to run at load, unless told otherwise
@@ -68,7 +69,7 @@ def link_shared_object(objects: Sequence[bytes], exports: Sequence[str], soname:
 # ---- reading and resolving -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Patch:
     """A relocation in a kept section, against a symbol that has an address."""
 
@@ -215,7 +216,7 @@ class Place(NamedTuple):
         return Place(self.offset + distance, self.address + distance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OutputSection:
     """A section of the shared object: a table made here, or `inputs` (distance from its start, section)."""
 
@@ -230,7 +231,7 @@ class OutputSection:
     inputs: tuple[tuple[int, Section], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Region:
     """Output sections that share a segment, and so their access rights; sealed when read-only once loaded."""
 
@@ -239,7 +240,7 @@ class Region:
     is_sealed: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One row of the program header table."""
 
@@ -256,7 +257,7 @@ class Segment:
         return elf.PROGRAM_HEADER.pack(self.type, self.access, offset, address, address, *sizes, self.alignment)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Layout:
     """The output sections in file order, where they lie (by name), where the sections in them lie, and the segments."""
 
@@ -360,7 +361,7 @@ def _file_size(section: OutputSection) -> int:
 # ---- filling it in ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StringTable:
     """Texts ended by zero bytes, and the offset of each."""
 

@@ -36,7 +36,6 @@ import ast
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from types import FunctionType
@@ -44,6 +43,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import LANES
 from graphc.ir.types import FLOATS
 
@@ -60,7 +60,7 @@ _TILE_TYPE = re.compile(r"tile(\d+)x(\d+)")
 _TILE_NAME = re.compile(r"(tile_zeros|tile_load)_(\d+)x(\d+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """One kernel text with its types.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from graphc.backends.crew import crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
 from graphc.backends.interface import GIVEN, IN_PLACE, LINKED, SHUFFLED, YIELD
 from graphc.backends.pace import Pace
-from graphc.ir.types import ALIGNMENT, DTYPES, TensorType, evaluate, round_up
+from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
@@ -31,8 +31,16 @@ def aligned_bytes(size: int) -> Array:
     return block[start : start + round_up(max(size, 1))]
 
 
-def address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+def addresses(arrays: Sequence[Any]) -> list[int]:
+    """Where the first element of each lies; to ask the buffers is four times as quick as to ask NumPy."""
+    try:
+        return [*map(ctypes.addressof, map(ctypes.c_char.from_buffer, arrays))]
+    except (TypeError, ValueError, BufferError):  # one must not be written, or has no elements
+        return [array.__array_interface__["data"][0] for array in arrays]
+
+
+def address(array: Any) -> int:
+    return addresses((array,))[0]
 
 
 class Storage:
@@ -70,6 +78,17 @@ def join_block(storages: Sequence[Storage]) -> Array:
     return block
 
 
+class Feed:
+    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
+
+    kinds  PLAIN or BYTES_AS_IMAGE, for each
+    """
+
+    def __init__(self, arrays: Sequence[Array], kinds: Sequence[int]) -> None:
+        self.memory = table(arrays), (NUMBER * max(len(kinds), 1))(*kinds)
+        self.tables = [POINTER(ctypes.addressof(each)) for each in self.memory]
+
+
 class Runner:
     """One artifact with its arena, ready to be called. Calls from several threads wait for each other."""
 
@@ -81,29 +100,31 @@ class Runner:
         self.threads = thread_limit() if self.arena.for_many else 1
         self.paces: dict[tuple[str, int], Pace] | None = {} if self.threads > 1 else None  # None: always all threads
         self.work = self.make_arena()
-        graph = artifact.graph
+        self.graph = graph = artifact.graph
         self.dims = graph.dims
         self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
-        self.state_table = table(storage.array for storage in storages)
-        self.input_table = np.zeros(max(len(graph.of_role("data")), 1), np.int64)
-        self.result_table = np.zeros(max(len(self.results), 1), np.int64)
-        self.sizes = np.zeros(max(len(graph.dims), 1), np.int64)
+        self.array_results = [(number, kind) for number, (_, kind) in enumerate(self.results) if kind.shape]
+        self.latest: tuple[Any, list[tuple[list[int], np.dtype[Any]]]] = (None, [])
+        self.numbers = [number_in(aligned_bytes(8), tensor_type.dtype) for _, tensor_type in self.results]
+        self.state_table = table([storage.array for storage in storages])
+        self.input_table = numbers_for(graph.of_role("data"))
+        self.result_table = table(self.numbers)
+        self.sizes = numbers_for(graph.dims)
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
         self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
-        self.numbers = [number_in(aligned_bytes(8), tensor_type.dtype) for _, tensor_type in self.results]
-        self.totals = np.zeros(max(len(self.results), 1))
+        self.totals = (ctypes.c_double * max(len(self.results), 1))()
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
-        self.call_step = ctypes.CFUNCTYPE(ctypes.c_int32, *[POINTER] * 6, NUMBER, NUMBER)(step)
-        self.step_arguments = self.tables()
+        self.call_step: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(step)
         if epoch is not None:
-            kinds = [POINTER] * 5 + [NUMBER] * 7 + [POINTER] * 2 + [NUMBER] * 2
-            self.call_epoch = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(epoch)
+            self.call_epoch: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(epoch)
+        self.tell_places()
 
-    def tables(self) -> list[ctypes.c_void_p]:
-        """The addresses every step is called with."""
-        tables = (self.state_table, self.work, self.input_table, self.sizes, self.scalars, self.result_table)
-        return [POINTER(address(memory)) for memory in tables]
+    def tell_places(self) -> None:
+        """Note where things are that calls are told of."""
+        self.native = self.native_on(self.input_table, self.sizes)
+        self.epoch_tables = [POINTER(address(each)) for each in (self.state_table, self.work)]
+        self.epoch_results = [POINTER(address(each)) for each in (self.scalars, self.totals)]
 
     def use_threads(self, threads: int | None) -> None:
         """From now on use as many threads, even where one would be quicker; None: as many as pay, up to the limit."""
@@ -112,7 +133,7 @@ class Runner:
             self.threads = most if self.arena.for_many else 1
             self.paces = {} if threads is None and self.threads > 1 else None
             self.work = self.make_arena()
-            self.step_arguments = self.tables()
+            self.tell_places()
 
     def make_arena(self) -> Array:
         """Fresh memory for all threads to work in."""
@@ -121,65 +142,80 @@ class Runner:
         work[slot : slot + NUMBER_BYTES].view(np.int64)[0] = yield_address() if self.arena.for_many else 0
         return work
 
+    def native_on(self, inputs: Any, sizes: Any) -> Callable[[], int]:
+        """The native step for what two such tables say, with all its threads; of no use after `use_threads`."""
+        tables = (self.state_table, self.work, inputs, sizes, self.scalars, self.result_table)
+        # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
+        share = partial(self.call_step, *(POINTER(address(each)) for each in tables))
+        if self.threads == 1:
+            alone = partial(share, NUMBER(0), NUMBER(1))
+            alone.memory = tables  # type: ignore[attr-defined]  # whoever may still call it keeps what it works in
+            return alone
+
+        def job(thread: int, threads: int, memory: Any = tables) -> int:
+            """memory: is held on to, because a helper may read it still when the call is over."""
+            return share(NUMBER(thread), NUMBER(threads))
+
+        return lambda: self.share_out(job, ("step", sizes[0]))
+
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
         with self.lock:
-            for number, array in enumerate(inputs):
-                self.input_table[number] = address(array)
-            for number, size in enumerate(sizes):
-                self.sizes[number] = size
-            found = [self.result_memory(number, tensor_type) for number, (_, tensor_type) in enumerate(self.results)]
-            for number, array in enumerate(found):
-                self.result_table[number] = address(array)
-            status = self.share_out(self.step_share, ("step", int(self.sizes[0])))
-            return status, [array[()].copy() if array.ndim == 0 else array for array in found]
+            self.input_table[: len(inputs)] = addresses(inputs)
+            self.sizes[: len(sizes)] = sizes
+            return self.called(self.native, sizes)
 
-    def step_share(self, thread: int, threads: int) -> int:
-        return int(self.call_step(*self.step_arguments, thread, threads))
+    def called(self, native: Callable[[], int], sizes: Sequence[int]) -> tuple[int, list[Any]]:
+        """The same, once its tables say where the inputs are and the caller holds the lock."""
+        arrays = [np.empty(shape, dtype) for shape, dtype in self.array_shapes(tuple(sizes))]
+        for (place, _), start in zip(self.array_results, addresses(arrays)):
+            self.result_table[place] = start
+        status = native()
+        results = [number[()] for number in self.numbers]
+        for (place, _), array in zip(self.array_results, arrays):
+            results[place] = array
+        return status, results
 
-    def result_memory(self, number: int, tensor_type: TensorType) -> Array:
-        """Where one result goes: numbers into memory kept for them, arrays into memory of their own."""
-        dtype = DTYPES[tensor_type.dtype]
-        if not tensor_type.shape:
-            return self.numbers[number]
-        sizes = {dim: int(size) for dim, size in zip(self.dims, self.sizes, strict=False)}
-        shape = tuple(evaluate(extent, sizes) for extent in tensor_type.shape)
-        return np.empty(shape, dtype)
+    def array_shapes(self, sizes: tuple[int, ...]) -> list[tuple[list[int], np.dtype[Any]]]:
+        """Shape and dtype of every result that is an array, looked up for the sizes that came last."""
+        if sizes != self.latest[0]:
+            known = dict(zip(self.dims, sizes, strict=True))
+            kinds = [kind for _, kind in self.array_results]
+            shapes = [[evaluate(extent, known) for extent in kind.shape] for kind in kinds]
+            self.latest = sizes, [(shape, DTYPES[kind.dtype]) for shape, kind in zip(shapes, kinds, strict=True)]
+        return self.latest[1]
 
     def epoch(
         self,
-        data: Sequence[Array],
-        kinds: Sequence[int],
+        feed: Feed,
         order: Array,
         shuffle: tuple[int, int] | None,
         batch: int,
         steps: tuple[int, int],
         in_order: bool = False,
-    ) -> tuple[int, Array]:
-        """(status, totals): steps first to last over rows `order` of `data`; totals are results times batch sizes.
+    ) -> tuple[int, list[float]]:
+        """(status, totals): steps first to last over rows `order` of the data; totals are results times batch sizes.
 
         shuffle   (seed, epoch): first fill `order` with that permutation
         in_order  the order is that of the rows
         """
         with self.lock:
-            data_table, kind_table = table(data), np.array(kinds, np.int64)
-            self.totals[:] = 0
-            pointers = (self.state_table, self.work, data_table, kind_table, order)
-            before = [address(memory) for memory in pointers]
-            after = [address(self.scalars), address(self.totals)]
-            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            status = 0
+            ctypes.memset(self.totals, 0, ctypes.sizeof(self.totals))
             seed, number = shuffle or (0, 0)
+            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            before = (*self.epoch_tables, *feed.tables, POINTER(address(order)))
+            fixed = (NUMBER(seed), NUMBER(number), NUMBER(len(order)), NUMBER(batch))
             for first, last in self.stretches(*steps, batch):
-                numbers = (ordering, seed, number, len(order), batch, first, last)
-                share = partial(self.epoch_share, (*before, *numbers, *after))
-                status = self.share_out(share, ("epoch", batch), last - first)
+                arguments = (*before, NUMBER(ordering), *fixed, NUMBER(first), NUMBER(last), *self.epoch_results)
+                status = self.share_out(partial(self.epoch_share, arguments), ("epoch", batch), last - first)
                 if status:
                     break
                 ordering = GIVEN if shuffle else ordering
-            return status, self.totals[: len(self.results)].copy()
+            return status, self.totals[: len(self.results)]
 
-    def epoch_share(self, arguments: Sequence[int], thread: int, threads: int) -> int:
-        return int(self.call_epoch(*arguments, thread, threads))
+    def epoch_share(self, arguments: Sequence[Any], thread: int, threads: int) -> int:
+        return self.call_epoch(*arguments, NUMBER(thread), NUMBER(threads))
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
@@ -195,13 +231,13 @@ class Runner:
     def share_out(self, share: Callable[[int, int], int], kind: tuple[str, int], steps: int = 1) -> int:
         """The status of a call that is done by all threads, or by one where that is quicker."""
         if self.paces is None:
-            return int(crew().run(share, self.threads))
+            return share(0, 1) if self.threads == 1 else int(crew().run(share, self.threads))
         pace = self.paces.get(kind)
         if pace is None:
             pace = self.paces[kind] = Pace(self.threads)
         threads, start = pace.choose(), time.perf_counter()
         status = int(crew().run(share, threads))
-        pace.note(threads, (time.perf_counter() - start) / max(steps, 1))
+        pace.note(threads, time.perf_counter() - start, steps)
         return status
 
     def set_scalar(self, number: int, value: float) -> None:
@@ -215,9 +251,14 @@ def number_in(memory: Array, dtype: str) -> Array:
     return memory[: kind.itemsize].view(kind).reshape(())
 
 
-def table(arrays: Iterable[Array]) -> Array:
+def numbers_for(items: Sequence[Any]) -> Any:
+    """One i64 an item, as native code reads them."""
+    return (NUMBER * max(len(items), 1))()
+
+
+def table(arrays: Sequence[Array]) -> Any:
     """The addresses of arrays, as native code reads them."""
-    return np.array([address(array) for array in arrays] or [0], np.int64)
+    return (NUMBER * max(len(arrays), 1))(*addresses(arrays))
 
 
 def load(artifact: Artifact) -> tuple[Any, int, int | None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphc.backends.interface import BYTES_AS_IMAGE, PLAIN
 from graphc.errors import BatchError, DTypeError, ShapeError
-from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import DTYPES, FLOATS, Dim, evaluate
 
@@ -54,38 +52,6 @@ def read_array(data: Any) -> Array:
 def pack(array: Array) -> Array:
     """The array as native code reads it: C-contiguous and aligned; itself if it is."""
     return array if array.flags.c_contiguous and array.flags.aligned else array.copy(order="C")
-
-
-@dataclass(frozen=True, slots=True)
-class ExactBatch:
-    """Recognises, in about a microsecond, arrays that need no conversion: right dtypes, right rows, one batch size.
-
-    rows  dtype and shape of one row of each input
-    """
-
-    rows: tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]
-    bound: int
-
-    @classmethod
-    def of(cls, inputs: Sequence[Value], batch: Dim | None) -> ExactBatch | None:
-        """None when the inputs do not share one first axis, or there are none."""
-        if batch is None or not inputs:
-            return None
-        rows = tuple((DTYPES[value.dtype], tuple(evaluate(each, {}) for each in value.shape[1:])) for value in inputs)
-        return cls(rows, batch.max)
-
-    def fits(self, arrays: Sequence[Any]) -> bool:
-        first = arrays[0]
-        if type(first) is not np.ndarray or not first.ndim or not 1 <= first.shape[0] <= self.bound:
-            return False
-        size = first.shape[0]
-        return all(
-            type(array) is np.ndarray
-            and array.dtype == dtype
-            and array.shape == (size, *row)
-            and array.flags.carray  # aligned and writeable too: what cannot be written may be memory of a parameter
-            for array, (dtype, row) in zip(arrays, self.rows, strict=True)
-        )
 
 
 def fit_array(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Array:

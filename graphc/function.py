@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import weakref
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from graphc import generator
-from graphc.arrays import ExactBatch, as_array, fit_array, fit_data, signed
+from graphc.arrays import as_array, fit_array, fit_data, signed
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import obtain
-from graphc.backends.interface import CHECKS, epoch_dim
-from graphc.backends.runtime import Runner
+from graphc.backends.exact import exact_call
+from graphc.backends.interface import CHECKS
+from graphc.backends.runtime import Feed, Runner
 from graphc.errors import (
+    ArgumentError,
     BatchError,
     CheckpointError,
     GraphcError,
@@ -33,9 +36,9 @@ from graphc.errors import (
 )
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
-from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
+from graphc.ir.graph import Graph, Origin, Output, TooLittleMemory, Value, reachable, user_origin
 from graphc.ir.rewrite import rebuild
-from graphc.ir.types import FLOATS, INTEGERS, Dim, bound
+from graphc.ir.types import FLOATS, INTEGERS, Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
@@ -50,6 +53,7 @@ class Plan:
     packed   how results are handed out: "one", "tuple", "record", "none"
     fields   names of a record's results, where they are not those of the outputs
     figures  what is computed of outputs that are sums over samples, by the names of its results
+    max_bytes  of the memory a call works in; None: any
     """
 
     name: str
@@ -61,6 +65,7 @@ class Plan:
     origin: Origin | None
     fields: tuple[str, ...] = ()
     figures: Mapping[str, Graph] = field(default_factory=dict)
+    max_bytes: int | None = None
 
 
 @contextmanager
@@ -94,11 +99,14 @@ class Function:
         # Several parameters lie in one block of memory, so there are few.
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
-        self.exact = ExactBatch.of(self.inputs, epoch_dim(self.traced))
+        self.exact_call = exact_call(self.runner)
+        self.fed: tuple[list[Any], Any] = ([], None)
         self.figures = plan.figures
+        # Scalars by place, with the numbers that native code knows of them.
+        self.written: list[tuple[int, Scalar, Any]] = [(k, each, None) for k, each in enumerate(self.scalars.values())]
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
-        self.record = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
             sys.modules["logging"].getLogger("graphc").info("%s: %s", self.name, self.compiled)
@@ -112,11 +120,14 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            self.artifact = obtain(traced, default_cache())
+            self.artifact = obtain(traced, default_cache(), plan.max_bytes)
             self.seconds = self.artifact.seconds
             self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
         except GraphcError:
             raise
+        except TooLittleMemory as error:
+            text = f"max_bytes is {plan.max_bytes:,}; {self.name} needs at least {error.least:,} bytes to work in"
+            raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
@@ -137,26 +148,28 @@ class Function:
         Raises ShapeError, DTypeError, BatchError for arrays that do not fit; LabelError, NumericsError when a check
         fails. Nothing is updated then.
         """
-        return self.pack(self.run(arrays))
+        results = self.run(arrays)
+        return results[0] if self.packed == "one" else self.pack(results)
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
+        self.write_scalars()
+        found = None if self.limits else self.exact_call(arrays)
+        status, results = found or self.run_fitted(*self.fit(arrays))
+        if status:
+            self.fail(status, self.fit(arrays)[0], "")
+        return results
+
+    def run_fitted(self, arrays: Sequence[Any], sizes: Sequence[int]) -> tuple[int, list[Any]]:
+        if self.limits:
+            check_limits(self.name, self.limits, dict(zip(self.runner.dims, sizes, strict=True)))
+        return self.runner.step(arrays, sizes)
+
+    def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int]]:
+        """The arrays as native code reads them, and the size of every dim."""
         if len(arrays) != len(self.inputs):
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
-        ready, sizes = self.fit(arrays)
-        if self.limits:
-            check_limits(self.name, self.limits, dict(zip(self.runner.dims, sizes, strict=True)))
-        self.write_scalars()
-        status, results = self.runner.step(ready, sizes)
-        if status:
-            self.fail(status, ready, "")
-        return results
-
-    def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
-        """The arrays as native code reads them, and the size of every dim."""
-        if self.exact is not None and self.exact.fits(arrays):
-            return arrays, [arrays[0].shape[0]]
         sizes: dict[Dim, int] = {}
         ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
         return [self.apart(array) for array in ready], [sizes[dim] for dim in self.runner.dims]
@@ -166,11 +179,10 @@ class Function:
         return array.copy() if any(np.may_share_memory(array, block) for block in self.blocks) else array
 
     def pack(self, results: Sequence[Any]) -> Any:
-        if self.packed == "one":
-            return results[0]
-        if self.packed == "none":
-            return None
-        return tuple(results) if self.packed == "tuple" else self.record(*self.finish(results))
+        """Results that are handed out together, or none."""
+        if self.packed == "record":
+            return tuple.__new__(self.record, self.finish(results))
+        return tuple(results) if self.packed == "tuple" else None
 
     def finish(self, results: Sequence[Any]) -> Sequence[Any]:
         """The results with every figure in place of the sums it is computed of."""
@@ -200,10 +212,16 @@ class Function:
     @threads.setter
     def threads(self, number: int | None) -> None:
         self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
+        self.exact_call = exact_call(self.runner)
 
     def write_scalars(self) -> None:
-        for number, known in enumerate(self.scalars.values()):
-            self.runner.set_scalar(number, known.number)
+        """Tell native code of the numbers that are new."""
+        for place, holder, written in self.written:
+            if holder.number is not written:
+                with self.runner.lock:
+                    number = holder.number
+                    self.runner.set_scalar(place, number)
+                    self.written[place] = place, holder, number
 
     def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
         """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.
@@ -216,40 +234,55 @@ class Function:
         require(hasattr(loader, "dataset"), "loader", loader, "a loader, such as DataLoader(TensorDataset(x, y), 64)")
         if progress is not None:
             check_function("progress", progress, takes=2)
-        check_whole("slices", slices, 1)
+        if slices != 1:
+            check_whole("slices", slices, 1)
         arrays = getattr(loader.dataset, "arrays", None)
         if self.artifact.description.layout is None or arrays is None or len(arrays) != len(self.inputs):
             return self.epoch_of_batches(loader, progress)
-        fitted = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
-        kinds, sources = [kind for _, kind in fitted], [self.apart(array) for array, _ in fitted]
+        feed, sources = self.feed_of(arrays)
         self.check_ranges(arrays)
-        if self.figures or any(bound(tensor_type.count) > 1 for _, tensor_type in self.runner.results):
+        if self.figures or self.runner.array_results:
             return self.epoch_of_batches(loader, progress)
-        most = self.runner.dims[0].max
-        if loader.batch_size > most:
+        batch, most = loader.batch_size, self.runner.dims[0].max
+        if batch > most:
             raise BatchError(
-                f"{self.name} was compiled for batches up to {most}, the loader gives {loader.batch_size}",
+                f"{self.name} was compiled for batches up to {most}, the loader gives {batch}",
                 user_origin(),
-                [f'declare a larger dim: gx.dim("batch", max={loader.batch_size})'],
+                [f'declare a larger dim: gx.dim("batch", max={batch})'],
             )
         number, done = loader.take_epoch()
-        steps, first = len(loader), done // loader.batch_size
-        order = np.arange(len(loader.dataset), dtype=np.int64)
-        for size in (loader.batch_size, len(order) - (steps - 1) * loader.batch_size):
-            check_limits(self.name, self.limits, {self.runner.dims[0]: min(size, loader.batch_size)})
-        shuffle = (signed(loader.seed), number) if loader.shuffle else None
-        totals, marks = np.zeros(len(self.runner.results)), np.linspace(first, steps, slices + 1).astype(int)
-        for start, stop in pairwise(np.unique(marks)):
+        steps, first, count, in_order = len(loader), done // batch, len(sources[0]), not loader.shuffle
+        order = np.arange(count, dtype=np.int64) if in_order else np.empty(count, np.int64)
+        for size in (batch, count - (steps - 1) * batch) if self.limits else ():
+            check_limits(self.name, self.limits, {self.runner.dims[0]: min(size, batch)})
+        shuffle = None if in_order else (signed(loader.seed), number)
+        totals = [0.0] * len(self.runner.results)
+        marks = dict.fromkeys(first + (steps - first) * part // slices for part in range(slices + 1))
+        for start, stop in pairwise(marks):
             self.write_scalars()
-            part, in_order = (int(start), int(stop)), not loader.shuffle
-            status, partial = self.runner.epoch(sources, kinds, order, shuffle, loader.batch_size, part, in_order)
+            status, found = self.runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
             if status:
-                self.fail_in_epoch(status, arrays, order, loader.batch_size)
-            totals, shuffle = totals + partial, None
+                self.fail_in_epoch(status, arrays, order, batch)
+            totals, shuffle = [known + more for known, more in zip(totals, found, strict=True)], None
             if progress is not None:
-                progress(int(stop), steps)
-        samples = min(steps * loader.batch_size, len(order)) - first * loader.batch_size
-        return self.record(*(totals / max(samples, 1)).tolist())
+                progress(stop, steps)
+        samples = max(min(steps * batch, count) - first * batch, 1)
+        return self.record(*[total / samples for total in totals])
+
+    def feed_of(self, arrays: Sequence[Any]) -> tuple[Feed, Sequence[Any]]:
+        """What native code is told of a data set, and the arrays it reads, which must live as long as it does so.
+
+        That of the last data set is kept, but not the data set, if native code reads its very arrays.
+        """
+        known, feed = self.fed
+        if len(known) == len(arrays) and all(map(is_still, known, arrays)):
+            return feed, arrays
+        fitted = [fit_data(value, array, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        kinds, sources = [kind for _, kind in fitted], [self.apart(array) for array, _ in fitted]
+        feed = Feed(sources, kinds)
+        if all(source is array for source, array in zip(sources, arrays, strict=True)):
+            self.fed = [(weakref.ref(array), array.shape, array.dtype) for array in arrays], feed
+        return feed, sources
 
     def epoch_of_batches(self, loader: Any, progress: Callable[[int, int], None] | None) -> Any:
         """The same, batch by batch; of results that are arrays, the means."""
@@ -489,3 +522,9 @@ def finite_check(name: str, value: Value) -> Output:
     wrong = ops.cast(ops.logical_not(ops.equal(ops.sub(value, value), zero)), dtype="i64")
     count = ops.sum(wrong, axes=tuple(range(len(value.shape)))) if value.shape else wrong
     return Output("check", NOT_FINITE.format(name=name), ops.reshape(count, shape=()) if value.shape else count)
+
+
+def is_still(known: tuple[Any, Any, Any], array: Any) -> bool:
+    """Whether it is the array that was noted, of the shape and dtype it had."""
+    reference, shape, dtype = known
+    return reference() is array and array.shape == shape and array.dtype is dtype

@@ -85,4 +85,3 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
         return sys.__excepthook__(kind, error, trace)
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     print(report(error, colour), file=sys.stderr)
-

@@ -14,7 +14,6 @@ from graphc import functional
 from graphc.cuda import check_device
 from graphc.errors import GradientError, TraceError
 from graphc.function import Function, Plan, unique
-from graphc.functional.metrics import METRICS
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import renewed
@@ -33,6 +32,7 @@ def function(
     *,
     name: str = "function",
     nan: str | None = None,
+    max_bytes: int | None = None,
 ) -> Function:
     """Compile an explicit graph.
 
@@ -40,6 +40,7 @@ def function(
     outputs  a tensor, or a sequence or mapping of tensors; what the call returns
     updates  new values of parameters, written after everything was read
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
+    max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits
     """
     require(isinstance(name, str), "name", name, "a text")
     check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
@@ -63,7 +64,8 @@ def function(
             parameter._record(as_tensor(new))
         changes.append((parameter, trace.current[parameter].value))
     results, packed = name_outputs(outputs)
-    return Function(Plan(name, tuple(named), results, tuple(changes), packed, wants_finite(nan), user_origin()))
+    finite, limit, origin = wants_finite(nan), check_max_bytes(max_bytes), user_origin()
+    return Function(Plan(name, tuple(named), results, tuple(changes), packed, finite, origin, max_bytes=limit))
 
 
 def check_several(name: str, given: Any, text: str) -> None:
@@ -74,6 +76,10 @@ def check_several(name: str, given: Any, text: str) -> None:
 
 def wants_finite(nan: str | None) -> bool:
     return check_choice("nan", nan, (None, "raise")) is not None
+
+
+def check_max_bytes(max_bytes: int | None) -> int | None:
+    return None if max_bytes is None else check_whole("max_bytes", max_bytes, 1)
 
 
 def name_outputs(outputs: Any) -> tuple[tuple[tuple[str, Value], ...], str]:
@@ -95,15 +101,15 @@ def result(given: Any) -> Value:
     return as_tensor(given).value
 
 
-def step(body: Callable[..., Any] | None = None, *, nan: str | None = None) -> Any:
+def step(body: Callable[..., Any] | None = None, *, nan: str | None = None, max_bytes: int | None = None) -> Any:
     """Decorator: trace a training-loop body once, from its annotations, and compile it.
 
     Every parameter needs an annotation such as `gx.f32["batch", 784]`. In-place changes of parameters and `opt.step()`
-    become updates; what the body returns is what a call returns.
+    become updates; what the body returns is what a call returns. `nan` and `max_bytes` are those of `function`.
     """
-    finite = wants_finite(nan)
+    finite, limit = wants_finite(nan), check_max_bytes(max_bytes)
     if body is None:
-        return lambda traced: step(traced, nan=nan)
+        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes)
     origin = user_origin()
     fits = inspect.isfunction(body) or inspect.ismethod(body)
     require(fits, "body", body, 'a Python function with annotated parameters, such as x: gx.f32["batch", 784]')
@@ -111,7 +117,7 @@ def step(body: Callable[..., Any] | None = None, *, nan: str | None = None) -> A
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    return Function(Plan(body.__name__, inputs, results, updates, packed, finite, origin))
+    return Function(Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit))
 
 
 def annotated_inputs(body: Callable[..., Any], origin: Origin | None) -> tuple[tuple[str, Value], ...]:
@@ -146,6 +152,7 @@ def train_step(
     max_grad_norm: float | None = None,
     accumulate: int = 1,
     nan: str | None = None,
+    max_bytes: int | None = None,
     device: str = "cpu",
 ) -> Function:
     """Forward, backward and update of a module as one function of a batch (x, y); returns loss and metrics.
@@ -155,7 +162,11 @@ def train_step(
     returns means over samples; of a metric that uses `gx.epoch_sum`, its figure for the epoch.
     max_grad_norm  scale the gradients down to this norm, as nn.utils.clip_grad_norm_ does
     accumulate     update on every accumulate-th call, from the mean of the gradients (optim.Accumulate)
+    max_bytes      at most so much memory to work in, parameters and their optimizer's numbers apart: values that the
+                   backward pass needs are computed again instead of kept, to the same bits. ArgumentError says how
+                   much is needed where that cannot be done
     """
+    limit = check_max_bytes(max_bytes)
     fits = isinstance(optimizer, (Optimizer, Accumulate))
     require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
     check_whole("accumulate", accumulate, 1)
@@ -163,7 +174,7 @@ def train_step(
         check_number("max_grad_norm", max_grad_norm, 0)
     if accumulate != 1 or max_grad_norm is not None:
         optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
-    return model_step("train_step", net, loss, optimizer, x, y, metrics, nan, device)
+    return model_step("train_step", net, loss, optimizer, x, y, metrics, nan, limit, device)
 
 
 def eval_step(
@@ -176,7 +187,7 @@ def eval_step(
     device: str = "cpu",
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
-    return model_step("eval_step", net, loss, None, x, y, metrics, None, device)
+    return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device)
 
 
 def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
@@ -221,6 +232,7 @@ def model_step(
     y: TensorType,
     metrics: Iterable[Any],
     nan: str | None,
+    max_bytes: int | None,
     device: str,
 ) -> Function:
     check_device(device)
@@ -241,8 +253,9 @@ def model_step(
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
-    fields = tuple(measured)
-    return Function(Plan(name, inputs, results, updates, "record", wants_finite(nan), user_origin(), fields, figures))
+    finite, fields = wants_finite(nan), tuple(measured)
+    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes)
+    return Function(plan)
 
 
 def check_cost(cost: Any) -> None:
@@ -287,6 +300,8 @@ def metric_name(metric: Any) -> str:
 
 
 def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Any]:
+    from graphc.functional.metrics import METRICS  # few steps have metrics
+
     if callable(metric):
         return check_function("a metric", metric, takes=2)  # type: ignore[no-any-return]
     top = re.fullmatch(r"top(\d+)", str(metric))

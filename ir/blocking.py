@@ -16,8 +16,8 @@ The shape of a sum depends on the form alone, neither on blocks nor on threads n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
 from graphc.ir.loops import LANES, LoopNest, Operand
 from graphc.ir.types import Extent, bound

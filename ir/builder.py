@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphc.ir import ops
 from graphc.ir.access import Access, follow, memory_of, resolve, strides
 from graphc.ir.frames import collapse, turn_lanes
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value
 from graphc.ir.group import Group, frame_axes, straight
 from graphc.ir.layout import elements, matrix_layout

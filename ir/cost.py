@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, reachable
 from graphc.ir.loops import Buffer, LoopNest, Repetition, Term, lane_terms, phase_count, walked_by
-from graphc.ir.program import Program
 from graphc.ir.types import DTYPES, bound
+
+if TYPE_CHECKING:
+    from graphc.ir.program import Program
 
 NEAR = 2**19  # bytes of a row that are still in a core's own cache when the next lane loop comes back to them
 

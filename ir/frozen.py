@@ -33,7 +33,7 @@ def make(cls: type, eq: bool, repr: bool, order: bool) -> type:
     methods = freezing(tuple(fields)) | {
         "__init__": first_init(fields),
         "__match_args__": tuple(name for name, field in fields.items() if field.init),
-        "__dataclass_fields__": FieldsWhenAsked(cls),
+        "__dataclass_fields__": FieldsWhenAsked(cls, fields),
     }
     if repr:
         methods["__repr__"] = representation([name for name, field in fields.items() if field.repr])
@@ -49,16 +49,18 @@ def as_field(default: Any) -> Field[Any]:
 
 
 class FieldsWhenAsked:
-    """`__dataclass_fields__`: what `dataclasses` makes of the class as it was written."""
+    """`__dataclass_fields__`, in which `dataclasses` looks for what it is not told by methods."""
 
-    def __init__(self, written: type) -> None:
+    def __init__(self, written: type, fields: dict[str, Field[Any]]) -> None:
         self.written = written
+        self.fields = fields
 
     def __get__(self, instance: object, owner: type) -> dict[str, Field[Any]]:
-        known: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(self.written)
-        found: dict[str, Field[Any]] = known.__dataclass_fields__
-        owner.__dataclass_fields__ = found  # type: ignore[attr-defined]
-        return found
+        for name, field in self.fields.items():
+            field.name, field.type = name, self.written.__annotations__[name]
+            field._field_type = dataclasses._FIELD  # type: ignore[attr-defined]
+        owner.__dataclass_fields__ = self.fields  # type: ignore[attr-defined]
+        return self.fields
 
 
 # -- methods

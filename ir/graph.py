@@ -24,6 +24,14 @@ class IRError(Exception):
     """A graph that is not well formed: what is wrong, with both values, and how to mend it."""
 
 
+class TooLittleMemory(Exception):
+    """No plan that is found fits into the memory there is; `least` bytes would do."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        super().__init__(f"at least {least} bytes are needed")
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The user's expression a value comes from, the module path it ran in, and the part it plays.

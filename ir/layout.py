@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphc.ir import ops
 from graphc.ir.access import Access, is_constant, resolve, strides
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value
 from graphc.ir.types import Extent, Shape, add, multiply
 

@@ -8,9 +8,10 @@ A reduction along the lane axis splits the work on a row into phases; every othe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import IRError, Output, Value
 from graphc.ir.layout import Steps
 from graphc.ir.types import Extent, content

@@ -16,6 +16,8 @@ from graphc.ir.types import bound
 PARTS = 16  # of a nest with sums across the cut; it fixes the order of those sums
 WORTHWHILE = 200_000
 MEMORY_COST = 3  # of one element read or written, in additions
+PANEL = 2 * LANES  # columns that are computed together, at most
+MANY_ROWS = 512
 SUMS = ("total", "column", "scatter")
 
 
@@ -48,12 +50,15 @@ def partition_product(nest: LoopNest) -> Partition | None:
     if any(term.kind != "column" or nest.lane not in term.axes for term in sums):
         return None
     if sums:
-        return Partition(columns) if not nest.frame[:rows] and bound(nest.frame[columns]) >= 8 * LANES else None
+        return Partition(columns) if not nest.frame[:rows] and bound(nest.frame[columns]) >= 4 * PANEL else None
     axes = [axis for axis in range(rows) if bound(nest.frame[axis]) >= PARTS]
     if axes:
         return Partition(axes[0])
-    wide = bound(nest.frame[columns]) >= PARTS * LANES
-    return Partition(columns if wide and bound(nest.frame[columns]) >= bound(nest.frame[rows]) else rows)
+    down, across = bound(nest.frame[rows]), bound(nest.frame[columns])
+    # Whoever has some of the rows packs all columns for himself, which few rows do not pay for.
+    if across >= PANEL * (4 if down < MANY_ROWS else 16):
+        return Partition(columns)
+    return Partition(rows) if down >= 2 * PANEL else None
 
 
 def partition_loops(nest: LoopNest) -> Partition | None:

@@ -127,6 +127,8 @@ def merge_view(value: Value) -> Value | None:
         return merge_transpose(value.attrs["permutation"], x)
     if value.op is ops.slice and value.shape == x.shape and all(step == 1 for step in value.attrs["step"]):
         return x
+    if value.op is ops.pad and value.shape == x.shape and not any(value.attrs["start"]):
+        return x
     return None
 
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import accumulate
 
 from graphc.ir import blocking, ops
 from graphc.ir.access import memory_of, resolve, strides
 from graphc.ir.builder import Builder, Part, Parts, Places, home
+from graphc.ir.checkpointing import let_go
+from graphc.ir.frozen import dataclass
 from graphc.ir.fuse import fuse
-from graphc.ir.graph import Graph, IRError, Value
+from graphc.ir.graph import Graph, IRError, TooLittleMemory, Value
 from graphc.ir.group import Group
 from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, Term, print_buffer, print_nest, verify_nest
 from graphc.ir.partition import partition
 from graphc.ir.schedule import all_reads
 from graphc.ir.types import DTYPES, Extent, add, bound, multiply, round_up
 
+TRIES = 8  # things to compute again for every nest of a program
 SHARED = ("sums", "parts")  # scratch of a nest that all threads work in
 
 
@@ -92,16 +96,51 @@ def plan(graph: Graph, panel_width: int) -> Program:
     parts = parts_of_joins(fused, places)
     groups = [group for group in fused if has_nest(group, places, parts)]
     nests = tuple(verify_nest(build_nest(group, places, parts, panel_width)) for group in groups)
-    checks = tuple(find_checks(graph, groups))
+    return laid_out(graph, nests, panel_width)
+
+
+def laid_out(graph: Graph, nests: tuple[LoopNest, ...], panel_width: int) -> Program:
+    """The program of nests in their order."""
+    written = {buffer: number for number, nest in enumerate(nests) for buffer in nest.written()}
+    counts = [(each.name, Buffer("value", memory_of(each.value))) for each in graph.of_kind("check")]
+    checks = tuple(Check(written[buffer], buffer, message) for message, buffer in counts)
     lives = lifetimes(nests, panel_width)
-    counts = {check.buffer for check in checks}  # a thread may look at one when others are nests ahead
+    looked_at = {check.buffer for check in checks}  # a thread may look at one when others are nests ahead
     last = len(nests)
-    lives = [(key, size, 0, last) if key[1] in counts else (key, size, first, end) for key, size, first, end in lives]
+    lives = [
+        (key, size, 0, last) if key[1] in looked_at else (key, size, first, end) for key, size, first, end in lives
+    ]
     work, work_bytes = allocate([life for life in lives if not is_private(life[0][1])])
     private, private_bytes = allocate([life for life in lives if is_private(life[0][1])])
     repeated = (nest.repetition.program.private_bytes for nest in nests if nest.repetition is not None)
     private_bytes = max([private_bytes, *repeated])
     return verify_program(Program(graph, nests, checks, work | private, work_bytes, private_bytes))
+
+
+def fitted(program: Program, panel_width: int, most: int) -> Program:
+    """The program with at most so many bytes of work: what lies idle is computed again instead of kept.
+
+    Raises TooLittleMemory, with the fewest bytes that were reached.
+    """
+    keep = {check.buffer for check in program.checks}
+    least, tries = program.work_bytes, TRIES * len(program.nests)
+    while program.work_bytes > most:
+        nests = let_go(program.nests, live_bytes(program), keep) if tries else None
+        if nests is None:
+            raise TooLittleMemory(least)
+        program, tries = laid_out(program.graph, nests, panel_width), tries - 1
+        least = min(least, program.work_bytes)
+    return program
+
+
+def live_bytes(program: Program) -> list[int]:
+    """Bytes of the arena in use while each nest runs."""
+    changes = [0] * (len(program.nests) + 2)
+    for (_, buffer), region in program.work.items():
+        if not is_private(buffer):
+            changes[region.first] += region.size
+            changes[region.last + 1] -= region.size
+    return list(accumulate(changes))[: len(program.nests)]
 
 
 def is_private(buffer: Buffer) -> bool:
@@ -181,13 +220,6 @@ def parts_of_joins(groups: list[Group], places: Places) -> Parts:
             found.setdefault(access.root, []).extend(Part(place, offset, steps) for place in places[join])
             ahead = add(ahead, operand.shape[join.attrs["axis"]])
     return {value: tuple(parts) for value, parts in found.items()}
-
-
-def find_checks(graph: Graph, groups: list[Group]) -> Iterator[Check]:
-    numbers = {value: number for number, group in enumerate(groups) for value in group.axes}
-    for output in graph.of_kind("check"):
-        owner = memory_of(output.value)
-        yield Check(numbers[owner], Buffer("value", owner), output.name)
 
 
 def parts_buffer(term: Term) -> Buffer:

@@ -41,17 +41,21 @@ def schedule(graph: Graph, groups: list[Group]) -> tuple[list[Group], Output | N
 
 
 def first_ready(groups: list[Group], after: Mapping[Group, set[Group]]) -> list[Group]:
-    """The groups, each as early in their order as those before it allow; without those that wait for each other."""
+    """The groups, each as early in their order as those before it allow; without those that wait for each other.
+
+    One that nobody waits for, as the update of a weight, runs as soon as it can: what it reads is at hand, and is not
+    kept for it.
+    """
     waiting = {group: len(after[group]) for group in groups}
     followers: dict[Group, list[Group]] = {group: [] for group in groups}
     for group in groups:
         for other in after[group]:
             followers[other].append(group)
-    place = {group: number for number, group in enumerate(groups)}
-    ready = [place[group] for group in groups if not waiting[group]]
+    place = {group: (bool(followers[group]), number) for number, group in enumerate(groups)}
+    ready = sorted(place[group] for group in groups if not waiting[group])
     ordered: list[Group] = []
     while ready:
-        group = groups[heapq.heappop(ready)]
+        group = groups[heapq.heappop(ready)[1]]
         ordered.append(group)
         for follower in followers[group]:
             waiting[follower] -= 1

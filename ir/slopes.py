@@ -28,7 +28,9 @@ class Slopes:
     """
 
     def __init__(self, forward: Iterable[Value], seeds: Iterable[Value]) -> None:
-        self.arrives = dict.fromkeys(forward, False) | dict.fromkeys(seeds, True)
+        values = tuple(forward)
+        self.arrives = dict.fromkeys(values, False) | dict.fromkeys(seeds, True)
+        self.quotients = {value.operands: value for value in values if value.op is ops.div}
 
     def depends(self, value: Value) -> bool:
         """It is made of a seed."""
@@ -57,6 +59,9 @@ class Slopes:
         """A cotangent and the slope it is multiplied by; None where that is not better than what there is."""
         if value.op is ops.mul:
             arriving, slope = value.operands if self.depends(value.operands[0]) else reversed(value.operands)
+            known = self.quotients.get((slope, arriving.operands[1])) if arriving.op is ops.div else None
+            if known is not None:  # c / s * e, where e / s is at hand
+                return arriving.operands[0], known
             before = self.factors(arriving)
             if before is None or self.depends(slope) or not may_multiply(before[1], slope):
                 return None

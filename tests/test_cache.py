@@ -280,10 +280,10 @@ def test_nothing_is_raised_when_no_disk_takes_anything(tmp_path: Path, monkeypat
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor: int) -> None:
+    def refuse(source: str, target: Path) -> None:
         raise OSError(errno.EIO, "disk on fire")
 
-    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     Cache(tmp_path).put("object", KEY, PAYLOAD)
     assert list(tmp_path.iterdir()) == []
 

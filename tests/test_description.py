@@ -126,7 +126,7 @@ def test_whatever_makes_the_code_is_in_the_key(graph: Graph, monkeypatch: pytest
         (sys, "version", "3.99"),
         (np, "__version__", "99.0"),
         (description, "host_signature", lambda: "abacus"),
-        (description, "installed", lambda package: f"{package}-99.0"),
+        (description, "installed", lambda packages: ["numba-99.0", "llvmlite-99.0"]),
         (description, "ROOMS", description.ROOMS[:1]),
         (description, "identity", lambda graph: "another"),
     ]
@@ -167,12 +167,16 @@ def test_any_change_of_a_file_is_seen(tmp_path: Path) -> None:
 def test_versions_are_those_python_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata
 
-    for package in description.PACKAGES:
-        assert description.installed(package).startswith(f"{package}-{importlib.metadata.version(package)}.")
+    for package, found in zip(description.PACKAGES, description.installed(description.PACKAGES), strict=True):
+        assert found.startswith(f"{package}-{importlib.metadata.version(package)}.")
     (tmp_path / "numba-99.0.dist-info").mkdir()
     (tmp_path / "numba-like-1.0.txt").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    assert description.installed("numba") == "numba-99.0.dist-info"
+    assert description.installed(["numba"]) == ["numba-99.0.dist-info"]
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "nowhere"), *sys.path[-1:], "an.zip"])
+    monkeypatch.setattr(os, "listdir", lambda place: [])
+    monkeypatch.setattr(description, "version", lambda package: f"{package} by its metadata")
+    assert description.installed(["numba"]) == ["numba by its metadata"]
 
 
 def test_what_cannot_be_told_apart_is_compiled_each_time(

@@ -100,9 +100,10 @@ def test_labels_of_any_kind(doubled, labels):
 
 def test_plain_arrays_take_the_quick_path_and_odd_ones_do_not(doubled):
     labels = np.arange(3)
-    assert doubled.exact.fits((ROWS, labels))
+    status, (found, *_) = doubled.exact_call((ROWS, labels))
+    assert status == 0 and np.array_equal(found, doubled(ROWS, labels)[0])
     for odd in (ROWS[::2], read_only(ROWS), shifted(ROWS), flipped(ROWS), ROWS.tolist(), WithArray(ROWS)):
-        assert not doubled.exact.fits((odd, labels))
+        assert doubled.exact_call((odd, labels)) is None
 
 
 @pytest.mark.parametrize("kind", [*SHARED, "list", "rows", "columns first", "shifted"])

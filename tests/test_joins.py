@@ -8,6 +8,8 @@ import pytest
 from emulator import emulate
 from test_random_programs import check_native
 
+import graphc as gx
+from graphc import nn, optim
 from graphc.backends import reference
 from graphc.ir import ops
 from graphc.ir.cost import cost_of
@@ -173,3 +175,15 @@ def test_parts_in_a_loop_go_straight_into_its_stacks(store) -> None:
     bodies = [value.attrs["body"].graph for value in run_passes(graph).values() if value.op is ops.loop]
     assert any(value.op is ops.join for value in bodies[0].values())
     check_native(graph, arrays_for(graph, 4), store)
+
+
+def test_a_transformer_block_copies_nothing() -> None:
+    """Heads go to where the next product reads them, and their slopes to where the projection's gradient does."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True, norm_first=True)
+    net, n = nn.Sequential(layer, nn.Linear(16, 4)), gx.dim("n", max=8)
+    step = gx.train_step(
+        net, nn.MSELoss(), optim.SGD(net.parameters(), lr=0.1), x=gx.f32[n, 12, 16], y=gx.f32[n, 12, 4]
+    )
+    passed = run_passes(step.traced)
+    assert not [value for value in passed.values() if value.op is ops.copy]
+    assert sum(value.op is ops.join for value in passed.values()) == 2

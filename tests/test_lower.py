@@ -381,11 +381,11 @@ def test_tile_of_lines(shape: tuple[int, int], depth: int) -> None:
 def test_the_largest_tile_of_a_machine_stays_in_registers() -> None:
     for target in TARGETS.values():
         text = assembly([lower(product_kernel(target.tile_rows, target.tile_vectors))], ["product"], target)
-        loops = re.findall(r"^\.LBB\d+_\d+:\n(?:[^.].*\n)*?\s+(?:jn?e|b\.ne|cbnz)\s.*\.LBB", text, re.MULTILINE)
+        loops = re.findall(r"^\.LBB\d+_\d+:\n(?:[^.].*\n)*?\s+(?:j\w+|b\.\w+|cbnz)\s.*\.LBB", text, re.MULTILINE)
         multiplying = [loop for loop in loops if re.search(r"fmadd|fmla|mulps", loop)]
         assert multiplying, text
         assert not re.search(r"\(%rsp\)|\[sp\b", "".join(multiplying)), text
-    assert "%zmm31" in assembly([lower(product_kernel(14, 2))], ["product"], TARGETS["x86-64-v4"])
+    assert "%zmm30" in assembly([lower(product_kernel(14, 2))], ["product"], TARGETS["x86-64-v4"])
 
 
 def test_transpose_block() -> None:

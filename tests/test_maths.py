@@ -28,9 +28,9 @@ UNARY = sorted(set(maths.FUNCTIONS) - set(BINARY))
 # The largest errors allowed, in ulp, just above those measured.
 SINGLE_BOUNDS = {
     "acos": 1.2, "acosh": 1.95, "asin": 1.7, "asinh": 1.8, "atan": 1.9, "atan2": 1.9, "atanh": 1.75, "cos": 1.6,
-    "cosh": 1.6, "erf": 1.9, "exp": 1.1, "exp2": 1.3, "expm1": 1.7, "fmod": 0, "log": 0.95, "log10": 1.0,
-    "log1p": 1.5, "log2": 1.1, "pow": 1.35, "rsqrt": 1.5, "sigmoid": 1.7, "sin": 1.6, "sinh": 1.95,
-    "softplus": 1.8, "tan": 0.55, "tanh": 1.9,
+    "cosh": 1.6, "erf": 1.95, "exp": 1.1, "exp2": 1.3, "expm1": 1.7, "fmod": 0, "log": 0.95, "log10": 1.0,
+    "log1p": 1.5, "log2": 1.1, "pow": 1.35, "rsqrt": 1.5, "sigmoid": 1.7, "sin": 1.6, "sinh": 2.0,
+    "softplus": 1.8, "tan": 0.55, "tanh": 1.95,
 }  # fmt: skip
 DOUBLE_BOUNDS = {
     "acos": 1.2, "acosh": 2.0, "asin": 1.65, "asinh": 2.0, "atan": 1.85, "atan2": 1.85, "atanh": 1.95, "cos": 1.6,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.pace import PAUSE, Pace
+from graphc.backends.pace import SHARE, Pace
 
 
 def used(pace: Pace, seconds: dict[int, float], calls: int) -> list[int]:
@@ -15,16 +15,16 @@ def used(pace: Pace, seconds: dict[int, float], calls: int) -> list[int]:
 
 def test_the_quicker_way_is_used_and_the_other_looked_at() -> None:
     for quick, slow in ((4, 1), (1, 4)):
-        found = used(Pace(4), {quick: 1.0, slow: 2.0}, 3 * PAUSE)
+        found = used(Pace(4), {quick: 1.0, slow: 2.0}, 1000)
         assert set(found[:6]) == {1, 4}
-        assert found[6:].count(slow) == 3  # one look in a hundred calls
+        assert 10 <= found[6:].count(slow) <= 1 + SHARE / 2 * 1050  # a look costs two calls
 
 
 def test_a_neighbour_that_comes_and_goes_is_noticed() -> None:
     pace = Pace(2)
     used(pace, {2: 1.0, 1: 1.8}, 50)
-    assert used(pace, {2: 4.0, 1: 1.8}, 10)[-1] == 1
-    assert used(pace, {2: 1.0, 1: 1.8}, 2 * PAUSE)[-1] == 2
+    assert used(pace, {2: 4.0, 1: 1.8}, 20)[-10:].count(1) >= 8
+    assert used(pace, {2: 1.0, 1: 1.8}, 400)[-10:].count(2) >= 8
 
 
 def test_a_slow_first_call_says_nothing() -> None:

@@ -127,3 +127,39 @@ def test_gathered_slopes_are_the_same_slopes(kind, rng) -> None:
     found = reference.run(graph, {"x": given}, double=True)["slope"]
     ahead, behind = (reference.run(values, {"x": given + each}, double=True)["out"] for each in (step, -step))
     np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+def softmax(x: Value) -> Value:
+    top = ops.stop_gradient(ops.max(x, axes=(1,)))
+    e = ops.exp(ops.sub(x, ops.broadcast(top, shape=x.shape)))
+    return ops.div(e, ops.broadcast(ops.sum(e, axes=(1,)), shape=x.shape))
+
+
+def test_the_gradient_of_a_softmax_reads_its_result_only(store, rng) -> None:
+    """Two products around a softmax: its result goes to the second one, and nothing else of it to the way back."""
+    x, w, v = graphs.data("x", BATCH, WIDTH), graphs.state("w", WIDTH, WIDTH), graphs.state("v", WIDTH, WIDTH)
+    loss = graphs.mean(ops.tanh(ops.dot(softmax(ops.dot(x, w)), v)))
+    updates = graphs.descend(loss, (w, v), ops.full(value=0.1, type=graphs.floats()))
+    graph = Graph("softmax", (x, w, v), (Output("result", "loss", loss), *updates))
+    program = plan(run_passes(graph), 32)
+    kept = {buffer.value.op.name for _, buffer in program.work if buffer.kind == "value"}
+    assert "div" in kept and not kept & {"exp", "sum", "sub", "neg"}
+    check_native(graph, graphs.arrays_of(graph, 9, rng), store)
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+def test_the_gradient_of_shares(axes, rng) -> None:
+    """Of x / sum(x), against finite differences; the sum is used by itself, too."""
+    x = graphs.data("x", 3, 4)
+    total = ops.sum(x, axes=axes)
+    out = ops.add(ops.div(x, ops.broadcast(total, shape=x.shape)), ops.broadcast(ops.sin(total), shape=x.shape))
+    weights = ops.sin(ops.cast(ops.iota(axis=1, type=x.type.with_dtype("i64")), dtype="f32"))
+    loss = graphs.total(ops.mul(out, weights))
+    graph = run_passes(Graph("shares", (x,), (Output("result", "slope", ops.gradient(loss, x)),)))
+    values, given = Graph("values", (x,), (Output("result", "loss", loss),)), rng.uniform(0.5, 2, (3, 4))
+    found = reference.run(graph, {"x": given}, double=True)["slope"]
+    for place in np.ndindex(3, 4):
+        step = np.zeros((3, 4))
+        step[place] = 1e-6
+        ends = [float(reference.run(values, {"x": given + each}, double=True)["loss"]) for each in (step, -step)]
+        np.testing.assert_allclose(found[place], (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7)

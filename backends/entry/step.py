@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from graphc.backends.interface import MEETING_BYTES
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
 from graphc.backends.source.lines import Cut
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Program, is_private, round_up
 from graphc.ir.types import Dim, Extent, TensorType, multiply

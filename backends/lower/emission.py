@@ -7,7 +7,6 @@ their alignment, so the text means the same for every data layout, and no instru
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +15,7 @@ from llvmlite import ir
 
 from graphc.backends.lower.text import TextBuilder
 from graphc.backends.primitives import LANES, element_of, is_pointer, is_vector, tile_extents, vector_of
+from graphc.ir.frozen import dataclass
 
 Kinds = tuple[str, ...]
 Rule = Callable[[Kinds], str | None]
@@ -35,7 +35,7 @@ _SCALAR_TYPES = {"f32": ir.FloatType(), "f64": ir.DoubleType(), "": ir.VoidType(
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One primitive or operator.
 

@@ -80,9 +80,20 @@ def angle(a, b):
     return base + (turned + fma(turned * z, p, base_low))
 """
 
+# The angle of the point (1, a), which needs no scale: near pi/2 it is what atan 1/a lacks of that.
 ATAN = """\
 def atan(x):
-    return copysign(angle(absolute(x), real(1.0)), x)
+    a = absolute(x)
+    steep = a > real(TAN_THREE_EIGHTHS)
+    far = a > real(TAN_EIGHTH)
+    rise = select(steep, real(-1.0), select(far, a - real(1.0), a))
+    run = select(steep, a, select(far, a + real(1.0), real(1.0)))
+    t = rise / run
+    z = t * t
+    p = polynomial(ATAN, z)
+    base = select(steep, real(HALF_PI), select(far, real(QUARTER_PI), real(0.0)))
+    base_low = select(steep, real(HALF_PI_REST), select(far, real(QUARTER_PI_LOW), real(0.0)))
+    return copysign(base + (t + fma(t * z, p, base_low)), x)
 """
 
 ATAN2 = """\

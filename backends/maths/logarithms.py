@@ -114,12 +114,16 @@ def asinh(x):
     return copysign(select(far, y + real(LN2), y), x)
 """
 
+# log(1 + sum) for sum = x - 1 + root, where what the rounded sum lacks is made up for.
 ACOSH = """\
 def acosh(x):
     t = x - real(1.0)
     far = x > real(SQUARE_ALONE)
-    y = log1p(select(far, x, t + sqrt(fma(t, t, t + t))))
-    return select(x >= real(1.0), select(far, y + real(LN2), y), real(nan))
+    root = sqrt(fma(t, t, t + t))
+    sum = t + root
+    y = log1p(select(far, x, sum))
+    y = select(far, y + real(LN2), y + (t - (sum - root)) / (x + root))
+    return select(x >= real(1.0), y, real(nan))
 """
 
 # log((1 + a) / (1 - a)) / 2 for a = |x|.

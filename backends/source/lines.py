@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.backends import contraction
 from graphc.backends.primitives import LANES, Kernel, constant
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest, Term, has_few_lanes, lane_mode
 from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 

@@ -9,7 +9,7 @@ from graphc.backends.primitives import LANES, constant
 from graphc.backends.source.interleave import WAYS
 from graphc.backends.source.lines import EACH, identity
 from graphc.backends.source.memory import Memory
-from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots
+from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots, walked_by
 from graphc.ir.ops import OPS
 from graphc.ir.program import parts_buffer
 from graphc.ir.types import ALIGNMENT, DTYPES, bound
@@ -225,15 +225,24 @@ class Nests(Memory):
                 own = self.fresh("own")
                 self.line(f"{own} = shift({self.parts_pointer(term)}, part * ({self.padded(term)}))")
                 self.pointers[term.detail[0]] = own
-            if term.kind == "total":
-                empty = identity(term.detail, term.dtype)
+            if term.kind == "total" or self.in_registers(term):
+                empty = identity(term.detail if term.kind == "total" else term.detail[2], term.dtype)
                 empty = f"spread({empty})" if self.is_lanes(term.operands[0]) else empty
-                self.line(f"{self.name(term)}_running = {empty}")
+                self.line(f"{self.running(term)} = {empty}")
             elif term.kind in ("column", "scatter"):
                 buffer, name = term.detail[0], term.detail[2] if term.kind == "column" else "sum"
                 with self.block(f"for k in range({self.kept_range(term)}, {LANES}):"):
                     empty = f"spread({identity(name, term.dtype)})"
                     self.line(f"store_lanes({self.pointers[buffer]}, k, {empty})")
+
+    def in_registers(self, term: Term) -> bool:
+        """A column of so few numbers that each is summed by itself, and goes to memory when it is done."""
+        return self.mode == "few" and term.kind == "column" and walked_by(term.detail[1]) == {self.nest.lane}
+
+    def running(self, term: Term) -> str:
+        """The name of a sum as far as it got."""
+        name = self.name(term)
+        return f"{name.removesuffix(f'_{EACH}')}_running_{EACH}" if EACH in name else f"{name}_running"
 
     def kept_range(self, term: Term) -> str:
         """The places of a column: all, or those of the columns this call does."""
@@ -282,9 +291,9 @@ class Nests(Memory):
             self.line(f"store_lanes({self.pointers[buffer]}, k, {total})")
 
     def accumulate(self, term: Term, text: str, lanes: bool) -> None:
-        if term.kind == "total":
-            running = f"{self.name(term)}_running"
-            self.line(f"{running} = {OPS[term.detail].scalar.format(running, text)}")
+        if term.kind == "total" or self.in_registers(term):
+            running, op = self.running(term), OPS[term.detail if term.kind == "total" else term.detail[2]]
+            self.line(f"{running} = {op.scalar.format(running, text)}")
             return
         buffer, index, name = term.detail
         pointer, at = self.pointers[buffer], self.index(index)
@@ -293,8 +302,10 @@ class Nests(Memory):
 
     def finish_totals(self) -> None:
         for term in self.terms:
-            if term.kind == "total":
-                running = f"{self.names[term]}_running"
+            if self.in_registers(term):
+                self.save(self.pointers[term.detail[0]], self.index(term.detail[1]), self.running(term), lanes=False)
+            elif term.kind == "total":
+                running = self.running(term)
                 text = f"{term.detail}_lanes({running})" if self.is_lanes(term.operands[0]) else running
                 self.line(f"{self.names[term]} = {text}")
 

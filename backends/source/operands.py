@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source.nests import Nests
 from graphc.ir.blocking import Blocking, walks
+from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
 from graphc.ir.loops import Buffer, Operand
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.operands import Matrix, Operands, Span
 from graphc.ir.blocking import TILE_ROWS, blocking, walks
+from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Store
 from graphc.ir.types import Extent, bound
 

@@ -17,7 +17,7 @@ WORKER = Path(__file__).with_name("worker.py")
 TURN = 0.05  # seconds of a turn, about
 LEAST = 5  # steps of a turn
 DISTURBED = 0.02  # share of a turn that other processes may take before it is done again, up to so many times
-TRIES, PAUSE = 6, 0.1
+TRIES, PAUSE = 3, 0.1
 LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "GRAPHC_THREADS", "NPROC")
 
 
@@ -79,6 +79,7 @@ class Lane:
     way: str
     steps: int  # of training in one repetition
     repeat: int
+    tries: int = TRIES
 
     @property
     def name(self) -> str:
@@ -87,7 +88,7 @@ class Lane:
     def turn(self) -> float:
         """Seconds of one training step, in the least disturbed of some tries."""
         told: list[dict[str, float]] = []
-        for _ in range(TRIES):
+        for _ in range(self.tries):
             told.append(self.process.ask("time", way=self.way, repeat=self.repeat))
             if told[-1]["waited"] < DISTURBED * told[-1]["seconds"]:
                 break

@@ -47,11 +47,16 @@ def system_ratios(measured: Found) -> dict[str, float]:
     """For each peer the median ratio of its better lane."""
     found: dict[str, float] = {}
     for name in measured["seconds"]:
-        system = name.rsplit(" ", 1)[0]
+        system = named(name)
         if system != "graphc" and ours(measured):
             ratio = ratios(measured, name)[1]
             found[system] = min(ratio, found.get(system, ratio))
     return found
+
+
+def named(lane: str | None) -> str:
+    """The system of a lane."""
+    return (lane or "").rsplit(" ", 1)[0]
 
 
 # -- the terminal
@@ -169,7 +174,9 @@ def times_table(chosen: Sequence[Found]) -> str:
         if other is not None:
             low, middle, high = ratios(each, other)
             peer = [other, number(median[other]), f"{middle:.2f} ({low:.2f}–{high:.2f})"]
-        rest = ", ".join(f"{s} {r:.2f}" for s, r in system_ratios(each).items() if other is None or s not in other)
+        rest = ", ".join(
+            f"{system} {ratio:.2f}" for system, ratio in system_ratios(each).items() if system != named(other)
+        )
         title = f"{each['workload']} {WORKLOADS[each['workload']].title}"
         floor = f"{share:.0%}" if share >= 0.01 else "–"
         rows.append("| " + " | ".join([title, number(median["graphc step"]), epoch, *peer, floor, rest]) + " |")

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphc.bench import floor, report
 from graphc.bench.compare import WORKER, Lane, Process, environment, lane, rounds
+from graphc.bench.neighbour import slowdown
 from graphc.bench.start import starts
 from graphc.bench.workloads import WORKLOADS, Workload
 
@@ -32,25 +34,33 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--python", action="append", default=[], metavar="SYSTEM=PATH", help="the Python that can import a peer"
     )
+    command.add_argument(
+        "--neighbour", action="store_true", help="only compare two threads with one while one of two cores is busy"
+    )
     command.add_argument("--out", type=Path, help="a folder for bench.json, bench.md and bench.svg, which add up")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    pythons = dict(pair.split("=", 1) for pair in options.python)
+    benches = [Bench(WORKLOADS[name], options, pythons) for name in options.workloads or WORKLOADS]
+    if options.neighbour:
+        with pinned(2):
+            for bench in benches:
+                bench.show_slowdowns()
+        return 0
     with pinned(options.threads):
-        compare(options)
+        compare(benches, options)
     return 0
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(benches: Sequence[Bench], options: argparse.Namespace) -> None:
     found = report.read(options.out)
-    pythons = dict(pair.split("=", 1) for pair in options.python)
     machine = measure_machine(options.threads) if options.out else None
-    for name in options.workloads or WORKLOADS:
-        bench = Bench(WORKLOADS[name], options, pythons)
+    for bench in benches:
         measured = bench.measured()
         if machine is not None:
-            measured["floor"] = floor.seconds(WORKLOADS[name], machine)
+            measured["floor"] = floor.seconds(bench.workload, machine)
             report.add(found, machine, measured)
             report.write(found, options.out)
         print(report.lines(measured), flush=True)
@@ -102,9 +112,26 @@ class Bench:
             found["starts"] = {process.system: self.starts(process.system) for process in processes}
         return found
 
-    def spawn(self, system: str, extra: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> Process:
+    def show_slowdowns(self) -> None:
+        """A line for each system: two threads by one, with a busy neighbour."""
+        for system in self.systems:
+            try:
+                found = slowdown(partial(self.spawn, system, (), {}), self.workload, self.options.rounds)
+            except RuntimeError as error:
+                left_out(error)
+                continue
+            line = "two threads take {1:.2f}x of one  ({0:.2f} to {2:.2f})".format(*found)
+            print(f"{self.workload.name:<5}{system:<15}{line}", flush=True)
+
+    def spawn(
+        self,
+        system: str,
+        extra: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        threads: int | None = None,
+    ) -> Process:
         python = self.pythons.get(system, sys.executable)
-        return Process(system, self.workload.name, python, self.options.threads, extra, variables or {})
+        return Process(system, self.workload.name, python, threads or self.options.threads, extra, variables or {})
 
     def started(self, systems: Sequence[str], extra: Sequence[str] = ()) -> list[Process]:
         """The worker of each system that can do the workload."""
@@ -113,8 +140,7 @@ class Bench:
             try:
                 found.append(self.spawn(system, extra))
             except RuntimeError as error:
-                last = str(error).splitlines()[-1]
-                print(f"left out: {last if last.startswith(EXPECTED) else error}", file=sys.stderr)
+                left_out(error)
         return found
 
     def lanes(self, process: Process) -> list[Lane]:
@@ -135,6 +161,12 @@ class Bench:
 
     def starts(self, system: str) -> dict[str, Any]:
         return starts(lambda variables: self.spawn(system, variables=variables))
+
+
+def left_out(error: RuntimeError) -> None:
+    """Say why a system is not there: in one line where that is no surprise."""
+    last = str(error).splitlines()[-1]
+    print(f"left out: {last if last.startswith(EXPECTED) else error}", file=sys.stderr)
 
 
 def apart(processes: Sequence[Process]) -> dict[str, float]:

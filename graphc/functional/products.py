@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NoReturn
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import Extent, TensorType
 from graphc.settings import is_whole

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from graphc.errors import ArgumentError, ShapeError
 from graphc.functional.padding import pad
 from graphc.ir import ops
+from graphc.ir.frozen import dataclass
 from graphc.ir.graph import user_origin
 from graphc.ir.ops.view import window_vjp
 from graphc.ir.types import Extent, add, divide, multiply, subtract

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphc import functional, init
+from graphc.functional.products import bilinear, linear
 from graphc.nn.misfit import check_sizes, misfit
 from graphc.nn.module import Module, new_parameter
 from graphc.settings import check_list, check_switch, check_whole
@@ -82,7 +83,7 @@ class Linear(Module):
         if not tensor.ndim or tensor.shape[-1] != self.in_features:
             found = f"an input of {tensor.shape[-1]} features" if tensor.ndim else "a single number"
             raise misfit(self, f"Linear({self.in_features} -> {self.out_features})", found, tensor)
-        return functional.linear(tensor, self.weight, self.bias)
+        return linear(tensor, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
@@ -123,7 +124,7 @@ class Bilinear(Module):
             tensor = as_tensor(x)
             if not tensor.ndim or tensor.shape[-1] != features:
                 raise misfit(self, sizes, f"an input of type {tensor.type} for {features} features", tensor)
-        return functional.bilinear(x1, x2, self.weight, self.bias)
+        return bilinear(x1, x2, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return (

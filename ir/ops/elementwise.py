@@ -112,7 +112,7 @@ div: Op = binary(
     "div",
     "{0} / {1}",
     np.divide,
-    lambda ct, out, a, b: (div(ct, b), neg(div(mul(ct, out), b))),
+    lambda ct, out, a, b: share_vjp(ct, out, a, b) if is_share(a, b) else (div(ct, b), neg(div(mul(ct, out), b))),
     low=0.5,
     dtypes=FLOATS,
 )
@@ -131,6 +131,22 @@ minimum: Op = binary(
     lambda ct, out, a, b: (share(ct, a, b, less(a, b)), share(ct, a, b, less(b, a))),
     commutes=True,
 )
+
+
+def is_share(a: Value, b: Value) -> bool:
+    """b is the sum a is a share of, as in a softmax."""
+    total = b.operands[0] if b.op.name == "broadcast" else b
+    return total.op.name == "sum" and total.operands[0] is a
+
+
+def share_vjp(ct: Value, out: Value, a: Value, b: Value) -> tuple[Value | None, ...]:
+    """All that comes to a, by its sum as well."""
+    from graphc.ir.ops.reduce import sum  # reduce.py is made of elementwise ops
+    from graphc.ir.ops.view import broadcast
+
+    total = b.operands[0] if b.op is broadcast else b
+    middle = sum(mul(ct, out), axes=total.attrs["axes"])
+    return div(sub(ct, broadcast(middle, shape=a.shape)), b), None
 
 
 def share(ct: Value, a: Value, b: Value, wins: Value) -> Value:

@@ -146,7 +146,6 @@ def untouched(array: Array) -> Array:
 class System:
     """The step as a benchmark calls it."""
 
-    has_epoch = True
     shuffles = True  # itself, in `epoch`
     version = gx.__version__
 

@@ -125,14 +125,13 @@ MODELS: dict[str, Callable[..., Any]] = {
 class System:
     """The step as a benchmark calls it. Raises NotImplementedError for nets that are not in MODELS."""
 
-    has_epoch = True
-    shuffles = False
+    has_epoch = False  # it would be the same calls
     version = pytensor.__version__
 
     def __init__(self, workload: Workload, data: tuple[Array, ...], weights: dict[str, Array]) -> None:
         if workload.model not in MODELS:
             raise NotImplementedError(f"{workload.name} is not written for PyTensor")
-        self.workload, self.data = workload, data
+        self.workload = workload
         self.weights = {name: pytensor.shared(weight, name) for name, weight in weights.items()}
         inputs = [pt.tensor(name, dtype=a.dtype, shape=(None, *a.shape[1:])) for name, a in zip("xy", data)]
         loss = MODELS[workload.model](workload, self.weights, *inputs)
@@ -183,7 +182,3 @@ class System:
 
     def step(self, *batch: Array) -> Any:
         return self.native(*batch)
-
-    def epoch(self, order: Array | None) -> Any:
-        taken = self.data if order is None else tuple(array[order] for array in self.data)
-        return sum(self.native(*batch) for batch in self.workload.batches(taken)) / self.workload.steps

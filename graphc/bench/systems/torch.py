@@ -136,7 +136,6 @@ def optimizer_of(workload: Workload, parameters: Any) -> Any:
 class System:
     """The step as a benchmark calls it."""
 
-    has_epoch = True
     shuffles = False
     version = torch.__version__
 
@@ -144,6 +143,7 @@ class System:
         threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
         torch.set_num_threads(threads)
         self.workload = workload
+        self.has_epoch = bool(data)
         self.first = {name: torch.from_numpy(array) for name, array in weights.items()}
         self.data = tuple(torch.from_numpy(array) for array in data)
         self.net = net_of(workload)
@@ -186,7 +186,6 @@ class System:
             rows = torch.from_numpy(order)
             data = tuple(tensor[rows] for tensor in data)
         total = torch.zeros(())
-        batches = zip(*(tensor.split(self.workload.batch) for tensor in data)) if data else [()] * self.workload.steps
-        for batch in batches:
+        for batch in zip(*(tensor.split(self.workload.batch) for tensor in data)):
             total += self.tensor_step(*batch)
         return total / self.workload.steps

@@ -1,0 +1,165 @@
+"""The quick way to native code takes only what it can read as it is, and gives what the long way gives."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc.backends import exact
+from graphc.backends.exact import data_offset, exact_call
+from graphc.backends.runtime import address
+
+MOST = 16
+
+
+def compiled() -> gx.Function:
+    """Two inputs and a parameter that counts calls; numbers and an array as results."""
+    batch = gx.dim("batch", max=MOST)
+    x, y = gx.input("x", gx.f32[batch, 3]), gx.input("y", gx.i64[batch])
+    calls = gx.parameter("calls", np.zeros(1, np.float32))
+    outputs = {"total": x.sum(), "labels": y.sum(), "twice": x * 2, "calls": calls.sum()}
+    return gx.function([x, y], outputs, updates={calls: calls + 1})
+
+
+@pytest.fixture(scope="module")
+def step() -> gx.Function:
+    return compiled()
+
+
+def batch_of(size: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(3 * size, dtype=np.float32).reshape(size, 3), np.arange(size)
+
+
+class Own(np.ndarray):
+    """An array of a class of one's own, whose operators may mean anything."""
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def shifted(array: np.ndarray) -> np.ndarray:
+    """Equal numbers at an odd address."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    memory[:] = np.frombuffer(array.tobytes(), np.uint8)
+    return memory.view(array.dtype).reshape(array.shape)
+
+
+X, Y = batch_of(5)
+CONVERTED = {
+    "a list": (X.tolist(), Y),
+    "a class of its own": (X.view(Own), Y),
+    "columns first": (np.asfortranarray(X), Y),
+    "every other row": (np.repeat(X, 2, 0)[::2], Y),
+    "read only": (read_only(X.copy()), Y),
+    "at an odd address": (shifted(X), Y),
+    "another byte order": (X.astype(">f4"), Y),
+    "narrower labels": (X, Y.astype(np.int32)),
+    "half floats": (X.astype(np.float16), Y),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_what_has_to_be_converted_takes_the_long_way(kind: str, step: gx.Function) -> None:
+    step(X, Y)  # so that this batch size is expected
+    assert step.exact_call(CONVERTED[kind]) is None
+    wanted, found = step(X, Y), step(*CONVERTED[kind])
+    assert found.total == wanted.total and found.labels == wanted.labels
+    np.testing.assert_array_equal(found.twice, wanted.twice)
+
+
+REFUSED = {
+    "one array": (X,),
+    "three arrays": (X, Y, Y),
+    "none": (),
+    "no rows": (X[:0], Y[:0]),
+    "too many rows": batch_of(MOST + 1),
+    "different numbers of rows": (X, Y[:-1]),
+    "different numbers of rows, the other way": (X[:-1], Y),
+    "rows of another length": (np.zeros((5, 4), np.float32), Y),
+    "another rank": (np.zeros((5, 3, 1), np.float32), Y),
+    "one number": (np.float32(1), Y),
+    "wider floats": (X.astype(np.float64), Y),
+    "a text": ("x", Y),
+    "nothing": (None, None),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_does_not_fit_is_refused_and_changes_nothing(kind: str, step: gx.Function) -> None:
+    before = step(X, Y).calls
+    assert step.exact_call(REFUSED[kind]) is None
+    with pytest.raises(gx.errors.GraphcError):
+        step(*REFUSED[kind])
+    assert step(X, Y).calls == before + 1
+    assert step(X, Y).total == X.sum()
+
+
+def test_batches_of_any_size_in_any_order(step: gx.Function) -> None:
+    for size in (1, 5, MOST, 1, 2, 2, MOST, 3):
+        x, y = batch_of(size)
+        status, (total, labels, twice, _) = step.exact_call((x, y))
+        assert (status, total, labels) == (0, x.sum(), y.sum())
+        np.testing.assert_array_equal(twice, 2 * x)
+        long = step(x.tolist(), y.tolist())
+        assert long.total == total and long.twice.shape == x.shape
+
+
+def test_results_are_the_callers(step: gx.Function) -> None:
+    first, second = step(X, Y), step(X + 1, Y)
+    assert not np.may_share_memory(first.twice, second.twice)
+    np.testing.assert_array_equal(first.twice, 2 * X)
+    assert first.total == X.sum() != second.total and isinstance(first.total, np.float32)
+
+
+def test_threads_wait_for_each_other(step: gx.Function) -> None:
+    wrong: list[Any] = []
+    start = step(X, Y).calls
+
+    def work(number: int) -> None:
+        x, y = batch_of(1 + number % MOST)
+        for count in range(200):
+            given = x + count
+            found = step(given, y)
+            if found.total != given.sum() or found.labels != y.sum() or (found.twice != 2 * given).any():
+                wrong.append((number, count, found))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not wrong
+    assert step(X, Y).calls == start + 8 * 200 + 1
+
+
+def test_where_nothing_is_known_of_arrays_calls_take_the_long_way(
+    step: gx.Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "data_offset", lambda: None)
+    assert exact_call(step.runner)((X, Y)) is None
+
+
+def test_addresses_are_found_in_array_objects() -> None:
+    import ctypes
+
+    offset = data_offset()
+    assert offset is not None
+    for array in (np.zeros(3), np.zeros((4, 5), np.int8)[1:, 2:], np.zeros(()), np.zeros(7, "f4")[::-1], X.T):
+        assert ctypes.c_int64.from_address(id(array) + offset).value == address(array) == array.ctypes.data
+
+
+def test_new_numbers_of_scalars_count_from_the_next_call() -> None:
+    x, rate = gx.input("x", gx.f32["batch", 2]), gx.scalar("rate", 0.0)
+    step = gx.function([x], (1 / rate) + x.sum() * 0)
+    other = gx.function([x], rate * 2 + x.sum() * 0)
+    given = np.ones((3, 2), np.float32)
+    for number, wanted in ((0.0, np.inf), (-0.0, -np.inf), (2, 0.5), (2.0, 0.5), (np.float32(4), 0.25)):
+        step.set(rate=number)
+        assert step(given) == wanted == step(given)
+        assert other(given) == 2 * number
