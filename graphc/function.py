@@ -10,7 +10,9 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
+from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,7 @@ class Function:
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.hand_out = self.packing()
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
             sys.modules["logging"].getLogger("graphc").info("%s: %s", self.name, self.compiled)
@@ -148,8 +151,7 @@ class Function:
         Raises ShapeError, DTypeError, BatchError for arrays that do not fit; LabelError, NumericsError when a check
         fails. Nothing is updated then.
         """
-        results = self.run(arrays)
-        return results[0] if self.packed == "one" else self.pack(results)
+        return self.hand_out(self.run(arrays))
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
@@ -178,11 +180,16 @@ class Function:
         """The array, or a copy of one that lies in the memory of a parameter: an update must not change an input."""
         return array.copy() if any(np.may_share_memory(array, block) for block in self.blocks) else array
 
-    def pack(self, results: Sequence[Any]) -> Any:
-        """Results that are handed out together, or none."""
-        if self.packed == "record":
-            return tuple.__new__(self.record, self.finish(results))
-        return tuple(results) if self.packed == "tuple" else None
+    def packing(self) -> Callable[[Sequence[Any]], Any]:
+        """What makes of results what a call returns."""
+        make = partial(tuple.__new__, self.record)
+        ways: dict[str, Callable[[Sequence[Any]], Any]] = {
+            "one": itemgetter(0),
+            "tuple": tuple,
+            "none": lambda results: None,
+            "record": (lambda results: make(self.finish(results))) if self.figures else make,
+        }
+        return ways[self.packed]
 
     def finish(self, results: Sequence[Any]) -> Sequence[Any]:
         """The results with every figure in place of the sums it is computed of."""
