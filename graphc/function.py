@@ -46,6 +46,7 @@ from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
 
 NOT_FINITE = "{name} is not finite"
+UNKNOWN = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,10 @@ class Function:
         self.exact_call = exact_call(self.runner)
         self.fed: tuple[list[Any], Any] = ([], None)
         self.figures = plan.figures
-        # Scalars by place, with the numbers that native code knows of them.
-        self.written: list[tuple[int, Scalar, Any]] = [(k, each, None) for k, each in enumerate(self.scalars.values())]
+        # Where scalars have their numbers, and what was there when native code was told of them.
+        self.written: list[tuple[int, Scalar, dict[str, Any], str, object]] = [
+            (place, each, *each.home, UNKNOWN) for place, each in enumerate(self.scalars.values())
+        ]
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
@@ -223,12 +226,13 @@ class Function:
 
     def write_scalars(self) -> None:
         """Tell native code of the numbers that are new."""
-        for place, holder, written in self.written:
-            if holder.number is not written:
+        for place, scalar, held, key, written in self.written:
+            if held[key] is not written:
                 with self.runner.lock:
-                    number = holder.number
-                    self.runner.set_scalar(place, number)
-                    self.written[place] = place, holder, number
+                    found = held[key]
+                    self.runner.set_scalar(place, scalar.number)
+                    lasting = isinstance(found, (int, float, tuple))  # a list can change and be the same object
+                    self.written[place] = place, scalar, held, key, found if lasting else UNKNOWN
 
     def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
         """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.
