@@ -188,7 +188,8 @@ CASES = [
     *(Case("skinny", 1, 512, 512, form) for form in ("AB", "ABt")),
     Case("skinny", 4, 512, 512), Case("skinny", 4, 512, 512, "ABt"),
     Case("skinny", 1024, 4, 1024), Case("skinny", 512, 512, 4), Case("skinny", 512, 512, 20),
-    Case("skinny", 512, 512, 32),    Case("skinny", 512, 512, 16, "AtB"), Case("skinny", 3, 3, 3, batch=100),
+    Case("skinny", 512, 512, 32),    Case("skinny", 512, 512, 16, "AtB"),
+    Case("skinny", 3, 3, 3, batch=100), Case("skinny", 10, 2, 1),
 ]  # fmt: skip
 
 
