@@ -134,7 +134,8 @@ def test_whatever_makes_the_code_is_in_the_key(graph: Graph, monkeypatch: pytest
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, other)
             keys.add(call_key(graph))
-    assert len(keys) == 2 + len(changes) and None not in keys
+    keys |= {call_key(graph, 10**6), call_key(graph, 10**7)}
+    assert len(keys) == 4 + len(changes) and None not in keys
 
 
 def test_every_file_of_the_compiler_is_in_the_key() -> None:
