@@ -87,6 +87,8 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
         width = LANES if rows <= LANES else panel_width
         packs = stride(left.rows) != 1
         return Blocking("turned", width, packs_wide=packs, keeps_panels=packs and not left.start, by_places=True)
+    if is_cheaper_turned(nest, rows, columns, depth):
+        return Blocking("turned", LANES if rows <= LANES else panel_width)
     if columns <= FEW_COLUMNS and not walks(left) and stride(left.rows) == 1 and rows > columns:
         return Blocking("turned", panel_width, packs_wide=False)
     return tiles(nest, panel_width)
@@ -136,6 +138,16 @@ def is_line_product(nest: LoopNest, columns: int, depth: int) -> bool:
 def idle_lanes(extent: int) -> float:
     """How many lanes idle beside each one in use."""
     return -(-extent // LANES) * LANES / max(extent, 1) - 1
+
+
+def is_cheaper_turned(nest: LoopNest, rows: int, columns: int, depth: int) -> bool:
+    """Few rows by the transpose of a large matrix: to transpose the other two takes less than half of the moves."""
+    assert nest.product is not None
+    left, right = nest.product.left, nest.product.right
+    if walks(left) or walks(right) or rows > 2 * LANES or idle_lanes(rows) >= MANY_IDLE or columns < MANY_COLUMNS:
+        return False
+    lies = stride(right.rows) == 1 and stride(left.columns) == 1 and not conflicts(stride(right.columns))
+    return lies and 2 * rows * (depth + columns) <= columns * depth
 
 
 def lies_in_pieces(right: Operand) -> bool:

@@ -145,9 +145,11 @@ def test_forms_follow_sizes_and_layouts():
         for form, *sizes in [
             ("AB", 256, 784, 10), ("ABt", 256, 784, 10), ("AtB", 784, 256, 10), ("ABt", 256, 10, 784),
             ("AB", 256, 20, 10), ("AB", 256, 784, 32), ("AB", 256, 784, 20), ("AtB", 784, 256, 20),
+            ("ABt", 32, 128, 512), ("ABt", 4, 128, 512), ("AB", 32, 128, 512),
         ]
     }  # fmt: skip
-    assert list(found.values()) == ["lines", "lines", "turned", "tiles", "tiles", "tiles", "lines", "tiles"]
+    forms = ["lines", "lines", "turned", "tiles", "tiles", "tiles", "lines", "tiles", "turned", "tiles", "tiles"]
+    assert list(found.values()) == forms
 
 
 def test_lines_are_added_up_by_halves(rng):
