@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 from graphc.backends import maths, philox
 from graphc.backends.primitives import LANES, constant
+from graphc.backends.source import extremes
 from graphc.backends.source.interleave import WAYS
 from graphc.backends.source.lines import EACH, identity
 from graphc.backends.source.memory import Memory
@@ -131,7 +132,9 @@ class Nests(Memory):
             self.single_step(phase, rows)
             return
         for term in rows:
-            self.line(f"{self.name(term)}_lanes = spread({identity(term.detail, term.dtype)})")
+            over_keys = extremes.is_extreme(term.detail, term.dtype)
+            empty = (extremes.worst if over_keys else identity)(term.detail, term.dtype)
+            self.line(f"{self.name(term)}_lanes = spread({empty})")
         first, last = self.span(self.nest.lane)
         if self.mode == "exact":
             with self.block(f"for j in range({first}, {last}, {LANES}):"):
@@ -147,7 +150,24 @@ class Nests(Memory):
                 self.lane_body(phase, rows)
                 self.live = ""
         for term in rows:
-            self.line(f"{self.names[term]} = {term.detail}_lanes({self.names[term]}_lanes)")
+            self.line(f"{self.names[term]} = {self.of_lanes(term, f'{self.names[term]}_lanes')}")
+
+    def of_lanes(self, term: Term, lanes: str) -> str:
+        """A row's reduction from what its lanes have: numbers, or keys of floats."""
+        text = f"{term.detail}_lanes({lanes})"
+        if not extremes.is_extreme(term.detail, term.dtype):
+            return text
+        back = extremes.of_key(term.dtype)
+        self.called[back.name] = back
+        return f"{back.plain_name}({text})"
+
+    def reduced(self, term: Term) -> str:
+        """What the lanes of a row's reduction take in: its operand, or the keys of that."""
+        if not extremes.is_extreme(term.detail, term.dtype):
+            return self.masked(term)
+        key = extremes.key(term.detail, term.dtype)
+        self.called[key.name] = key
+        return f"{key.plain_name}({self.masked(term)})"
 
     def single_step(self, phase: int, rows: list[Term]) -> None:
         """A row of at most sixteen elements: no loop, and every term stays at hand for later phases."""
@@ -160,7 +180,7 @@ class Nests(Memory):
             self.live = "live0"
         self.lane_body(phase)
         for term in rows:
-            self.line(f"{self.name(term)} = {term.detail}_lanes({self.masked(term)})")
+            self.line(f"{self.name(term)} = {self.of_lanes(term, self.reduced(term))}")
         self.live = ""
 
     def few_steps(self, phase: int, rows: list[Term]) -> None:
@@ -181,7 +201,7 @@ class Nests(Memory):
                 self.save(self.stash(term), "j", self.names[term], lanes=True)
         for term in rows or ():
             lanes = f"{self.names[term]}_lanes"
-            self.line(f"{lanes} = {OPS[term.detail].scalar.format(lanes, self.masked(term))}")
+            self.line(f"{lanes} = {OPS[term.detail].scalar.format(lanes, self.reduced(term))}")
         for term in self.terms:
             if term.kind in ("total", "column") and term.operands[0].phase == phase and self.varies(term.operands[0]):
                 text = self.masked(term) if term.kind == "total" else self.names[term.operands[0]]
