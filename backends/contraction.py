@@ -1,8 +1,9 @@
-"""The matrix-product engine: packed panels of the right operand times register tiles of rows of the left one.
+"""The kernels of matrix products: packing, and tiles that stay in registers; ir/blocking.py chooses among them.
 
-C[rows, columns] = A[rows, depth] @ B[depth, columns], both read through strides, so a transposed operand costs no copy.
-A panel holds `width` columns of B, contiguous along depth. A tile of C stays in registers while it runs down the depth
-in order, one fused multiply-add an element and step: its bits depend neither on the tile's shape nor on the target.
+C[rows, columns] = A[rows, depth] @ B[depth, columns], both read through strides or through tables of places, so a
+transposed operand or a window costs no copy. A panel holds `width` columns of B, contiguous along depth. A tile of C
+stays in registers while it runs down the depth in order, one fused multiply-add an element and step: its bits depend
+neither on the tile's shape nor on the target. A tile of lines runs along the depth by whole sets of lanes instead.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,7 +141,7 @@ def obtain(graph: Graph, store: Cache, max_bytes: int | None = None) -> Artifact
     from graphc.backends.artifact import compile_traced
 
     made = compile_traced(graph, store, max_bytes)
-    if key is not None:
+    if key is not None and stamps() == STAMPS:  # else what compiled it may be partly older and partly newer
         store.put(KIND, key, made.description.text().encode())
     return made
 
@@ -178,21 +178,29 @@ def call_key(graph: Graph, max_bytes: int | None = None) -> str | None:
 
     None where that cannot be told: a graph with parts that have no text, or a compiler without files.
     """
+    if STAMPS is None:
+        return None
     try:
-        return Cache.key(*compiler(), str(max_bytes), identity(graph))
-    except (IRError, OSError):
+        return Cache.key(*STAMPS, *surroundings(), str(max_bytes), identity(graph))
+    except IRError:
         return None
 
 
-def compiler() -> Iterator[str]:
-    """All that has a hand in the code, without importing it."""
-    yield from (sys.platform, sys.version, np.__version__, host_signature(), *installed(PACKAGES))
-    for room in ROOMS:
-        yield from stamps(room)
+@cache
+def surroundings() -> tuple[str, ...]:
+    """All that has a hand in the code besides our own files, without importing it."""
+    return sys.platform, sys.version, np.__version__, host_signature(), *installed(PACKAGES)
 
 
-def stamps(folder: str) -> Iterator[str]:
-    """Every source file below the folder, by what no change of a file leaves as it was."""
+def stamps() -> tuple[str, ...] | None:
+    """The compiler's source files, by what no change of a file leaves as it was; None where there are none."""
+    try:
+        return tuple(stamp for room in ROOMS for stamp in stamps_below(room))
+    except OSError:
+        return None
+
+
+def stamps_below(folder: str) -> Iterator[str]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
@@ -200,7 +208,7 @@ def stamps(folder: str) -> Iterator[str]:
             status = entry.stat()
             yield f"{entry.path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         elif entry.is_dir() and entry.name != "__pycache__":
-            yield from stamps(entry.path)
+            yield from stamps_below(entry.path)
 
 
 def installed(packages: Sequence[str]) -> list[str]:
@@ -224,3 +232,6 @@ def version(package: str) -> str:
     import importlib.metadata
 
     return importlib.metadata.version(package)
+
+
+STAMPS = stamps()  # of the files as they were when this process began to import them

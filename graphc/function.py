@@ -10,7 +10,9 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
+from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ from graphc.settings import check_function, check_whole, require
 from graphc.tensor import Parameter, Scalar
 
 NOT_FINITE = "{name} is not finite"
+UNKNOWN = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,14 @@ class Function:
         self.exact_call = exact_call(self.runner)
         self.fed: tuple[list[Any], Any] = ([], None)
         self.figures = plan.figures
-        # Scalars by place, with the numbers that native code knows of them.
-        self.written: list[tuple[int, Scalar, Any]] = [(k, each, None) for k, each in enumerate(self.scalars.values())]
+        # Where scalars have their numbers, and what was there when native code was told of them.
+        self.written: list[tuple[int, Scalar, dict[str, Any], str, object]] = [
+            (place, each, *each.home, UNKNOWN) for place, each in enumerate(self.scalars.values())
+        ]
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.hand_out = self.packing()
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
             sys.modules["logging"].getLogger("graphc").info("%s: %s", self.name, self.compiled)
@@ -148,8 +154,7 @@ class Function:
         Raises ShapeError, DTypeError, BatchError for arrays that do not fit; LabelError, NumericsError when a check
         fails. Nothing is updated then.
         """
-        results = self.run(arrays)
-        return results[0] if self.packed == "one" else self.pack(results)
+        return self.hand_out(self.run(arrays))
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
@@ -178,11 +183,16 @@ class Function:
         """The array, or a copy of one that lies in the memory of a parameter: an update must not change an input."""
         return array.copy() if any(np.may_share_memory(array, block) for block in self.blocks) else array
 
-    def pack(self, results: Sequence[Any]) -> Any:
-        """Results that are handed out together, or none."""
-        if self.packed == "record":
-            return tuple.__new__(self.record, self.finish(results))
-        return tuple(results) if self.packed == "tuple" else None
+    def packing(self) -> Callable[[Sequence[Any]], Any]:
+        """What makes of results what a call returns."""
+        make = partial(tuple.__new__, self.record)
+        ways: dict[str, Callable[[Sequence[Any]], Any]] = {
+            "one": itemgetter(0),
+            "tuple": tuple,
+            "none": lambda results: None,
+            "record": (lambda results: make(self.finish(results))) if self.figures else make,
+        }
+        return ways[self.packed]
 
     def finish(self, results: Sequence[Any]) -> Sequence[Any]:
         """The results with every figure in place of the sums it is computed of."""
@@ -216,12 +226,13 @@ class Function:
 
     def write_scalars(self) -> None:
         """Tell native code of the numbers that are new."""
-        for place, holder, written in self.written:
-            if holder.number is not written:
+        for place, scalar, held, key, written in self.written:
+            if held[key] is not written:
                 with self.runner.lock:
-                    number = holder.number
-                    self.runner.set_scalar(place, number)
-                    self.written[place] = place, holder, number
+                    found = held[key]
+                    self.runner.set_scalar(place, scalar.number)
+                    lasting = isinstance(found, (int, float, tuple))  # a list can change and be the same object
+                    self.written[place] = place, scalar, held, key, found if lasting else UNKNOWN
 
     def epoch(self, loader: Any, progress: Callable[[int, int], None] | None = None, slices: int = 1) -> Any:
         """One pass over a DataLoader, natively: shuffle, gather, every step, the exact last batch.

@@ -32,6 +32,7 @@ FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
 PAGE = 4096  # bytes
+MANY_IDLE = 0.5  # lanes beside each one in use
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
 
@@ -78,11 +79,16 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
         return Blocking("tiles", LANES if columns <= LANES else panel_width, padded_rows=rows + TILE_ROWS)
     if is_line_product(nest, columns, depth):
         packs = not walks(right) and (stride(right.rows) != 1 or conflicts(stride(right.columns)))
-        width = LANES if columns <= FEW_COLUMNS else 2 * LANES
+        # A tile writes whole sets of lanes, one tile beside another where it takes more than one for all columns.
+        alone = columns <= FEW_COLUMNS and panel_width > LANES
+        width = LANES if alone else -(-(columns + LANES - 1) // LANES) * LANES
         return Blocking("lines", width, packs_wide=packs, by_places=walks(right))
-    if walks(right) and not walks(left) and rows >= FEW_COLUMNS and idle_lanes(rows) <= idle_lanes(columns) + 0.5:
+    if lies_in_pieces(right) and not walks(left) and rows >= FEW_COLUMNS and idle_lanes(rows) < MANY_IDLE:
         width = LANES if rows <= LANES else panel_width
-        return Blocking("turned", width, keeps_panels=not left.start, by_places=True)
+        packs = stride(left.rows) != 1
+        return Blocking("turned", width, packs_wide=packs, keeps_panels=packs and not left.start, by_places=True)
+    if is_cheaper_turned(nest, rows, columns, depth):
+        return Blocking("turned", LANES if rows <= LANES else panel_width)
     if columns <= FEW_COLUMNS and not walks(left) and stride(left.rows) == 1 and rows > columns:
         return Blocking("turned", panel_width, packs_wide=False)
     return tiles(nest, panel_width)
@@ -134,12 +140,27 @@ def idle_lanes(extent: int) -> float:
     return -(-extent // LANES) * LANES / max(extent, 1) - 1
 
 
+def is_cheaper_turned(nest: LoopNest, rows: int, columns: int, depth: int) -> bool:
+    """Few rows by the transpose of a large matrix: to transpose the other two takes less than half of the moves."""
+    assert nest.product is not None
+    left, right = nest.product.left, nest.product.right
+    if walks(left) or walks(right) or rows > 2 * LANES or idle_lanes(rows) >= MANY_IDLE or columns < MANY_COLUMNS:
+        return False
+    lies = stride(right.rows) == 1 and stride(left.columns) == 1 and not conflicts(stride(right.columns))
+    return lies and 2 * rows * (depth + columns) <= columns * depth
+
+
+def lies_in_pieces(right: Operand) -> bool:
+    """What would be lanes of a panel does not lie side by side."""
+    return walks(right) and (len(right.columns) != 1 or right.columns[0][1] != 1)
+
+
 def has_long_runs(right: Operand) -> bool:
     """The rows come in runs that fill most of their lanes, all as long as the last axis they walk."""
     if not right.rows or right.rows[-1][1] != 1:
         return False
     run = right.rows[-1][0]
-    return isinstance(run, int) and idle_lanes(run) <= 0.25
+    return isinstance(run, int) and idle_lanes(run) < MANY_IDLE / 2
 
 
 def stride(steps: Steps) -> Extent:

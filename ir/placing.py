@@ -10,7 +10,7 @@ from graphc.ir.access import is_constant, is_squeeze, memory_of, resolve
 from graphc.ir.adjoint import summands
 from graphc.ir.graph import Graph, Output, Value, located
 from graphc.ir.group import is_computed, is_inlined, is_placed
-from graphc.ir.layout import is_unfounded, matrix_layout
+from graphc.ir.layout import MatrixLayout, is_unfounded, matrix_layout
 from graphc.ir.ops.record import FRAMELESS
 from graphc.ir.rewrite import rebuild, with_operands
 from graphc.ir.types import Extent, add, multiply
@@ -68,16 +68,24 @@ def over_join(value: Value) -> Value:
 
 
 def walkable_matrix(operand: Value, position: int) -> Value:
-    """The operand of a product, or a copy. The right one is packed, along any walk; the left one is read by strides."""
+    """The operand of a product, or a copy. The right one is read along any walk; the left one by strides, or place by
+    place where rows that are read together lie together."""
     operand = over_join(operand)
     layout = matrix_layout(operand)
     if layout is None and position == 1:
         operand = over_padded(operand)
         layout = matrix_layout(operand)
-    if layout is None or (position == 0 and max(len(layout.rows), len(layout.columns)) > 1):
+    if layout is None or (position == 0 and not is_read_quickly(layout, operand.dtype)):
         below = grounded(operand)
         return (joined(operand) or copied(operand)) if below is operand else below
     return operand
+
+
+def is_read_quickly(layout: MatrixLayout, dtype: str) -> bool:
+    """Whether a left operand needs no copy."""
+    if max(len(layout.rows), len(layout.columns)) < 2:
+        return True
+    return dtype == "f32" and layout.rows != () and layout.rows[-1][1] == 1
 
 
 def grounded(value: Value) -> Value:

@@ -159,3 +159,13 @@ def test_wrong_settings():
         F.zeros(3, dtype="half")
     with pytest.raises(gx.DTypeError, match="u8 cannot hold the number -1"):
         F.full(3, -1, dtype=gx.u8)
+
+
+def test_a_ramp_that_starts_elsewhere_is_one_operand() -> None:
+    """Its first number and its step are multiplied together with what it is multiplied by."""
+    x, short = gx.input("x", gx.i64[5, 40]), gx.input("short", gx.i64[5, 3])
+    step = gx.function([x, short], [x[:, :30] * (gx.arange(40) * 2 + 3)[5:35], short * gx.arange(10)[7:4:-1]])
+    numbers, few = np.arange(200).reshape(5, 40), np.arange(15).reshape(5, 3)
+    long, narrow = step(numbers, few)
+    np.testing.assert_array_equal(long, numbers[:, :30] * (np.arange(40) * 2 + 3)[5:35])
+    np.testing.assert_array_equal(narrow, few * np.arange(10)[7:4:-1])

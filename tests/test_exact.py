@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc import nn, optim
 from graphc.backends import exact
 from graphc.backends.exact import data_offset, exact_call
 from graphc.backends.runtime import address
@@ -163,3 +164,29 @@ def test_new_numbers_of_scalars_count_from_the_next_call() -> None:
         step.set(rate=number)
         assert step(given) == wanted == step(given)
         assert other(given) == 2 * number
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_settings_of_optimizers_count_from_the_next_call(kind: type) -> None:
+    """Also numbers within a list, which stays the same object when they change."""
+    net = nn.Linear(3, 1)
+    opt = optim.AdamW(net.parameters(), lr=0.1)
+    step = gx.train_step(net, nn.MSELoss(), opt, x=gx.f32["batch", 3], y=gx.f32["batch", 1])
+    group = opt.param_groups[0]
+
+    def known() -> list[float]:
+        step(X, X[:, :1].copy())
+        return sorted(float(place[()]) for place in step.runner.scalar_places)
+
+    assert known() == [0.01, 0.1, 0.9, 0.999]
+    group["betas"] = kind((0.5, 0.75))
+    assert known() == [0.01, 0.1, 0.5, 0.75]
+    if kind is list:
+        group["betas"][0] = 0.25
+    else:
+        group["betas"] = (0.25, 0.75)
+    assert known() == [0.01, 0.1, 0.25, 0.75]
+    group["lr"] = np.float32(0.5)
+    assert known() == [0.01, 0.25, 0.5, 0.75]
+    group["lr"] = 1
+    assert known() == [0.01, 0.25, 0.75, 1]

@@ -159,4 +159,7 @@ class Memory(Lines):
 
 
 def from_i64(text: str, dtype: str) -> str:
-    return text if dtype == "i64" else f"as_{dtype}({text})"
+    """An index as an operand of that dtype."""
+    if dtype != "i64":
+        return f"as_{dtype}({text})"
+    return f"({text})" if " " in text else text

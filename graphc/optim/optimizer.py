@@ -34,6 +34,10 @@ class Setting(Scalar):
         super().__init__(name, self.number, f64)
 
     @property
+    def home(self) -> tuple[dict[str, Any], str]:
+        return self.group, self.key
+
+    @property
     def number(self) -> float:
         value = self.group[self.key]
         return float(value if self.place is None else value[self.place])

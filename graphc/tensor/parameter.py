@@ -226,6 +226,11 @@ class Scalar(Tensor):
         self.input = replace(ops.input(name=name, role="scalar", type=TensorType(dtype_name(dtype), ())), owner=self)
         super().__init__(self.input)
 
+    @property
+    def home(self) -> tuple[dict[str, Any], str]:
+        """The dictionary and the key where its number is: what is there is another object once that changes."""
+        return vars(self), "number"
+
     def set(self, number: float) -> None:
         require(is_number(number), f"the number of {self.name}", number, "a number")
         self.number = number

@@ -28,6 +28,7 @@ import llvmlite.binding as llvm  # noqa: E402
 import numpy as np  # noqa: E402
 
 import graphc as gx  # noqa: E402
+from graphc.backends.runtime import address  # noqa: E402
 
 SLICE = 4e-3  # seconds of one timed run
 RATE = 1e-9
@@ -179,6 +180,7 @@ CASES = [
     *(Case("small", n, 64, k, "AtB") for k, n in ((400, 120), (120, 84), (84, 10))),
     *(Case("small", 64, n, k) for k, n in ((400, 120), (120, 84), (84, 10))),
     Case("lstm", 32, 64, 512, "ABt"), Case("lstm", 32, 128, 512, "ABt"), Case("lstm", 32, 512, 128),
+    Case("lstm", 16, 256, 256, "ABt"),
     Case("lstm", 512, 32, 128, "AtB"),
     Case("batched", 64, 32, 64, "ABt", 64), Case("batched", 64, 64, 32, "AB", 64),
     Case("batched", 64, 64, 32, "AtB", 64),    Case("batched", 16, 16, 16, "AB", 256),
@@ -186,7 +188,8 @@ CASES = [
     *(Case("skinny", 1, 512, 512, form) for form in ("AB", "ABt")),
     Case("skinny", 4, 512, 512), Case("skinny", 4, 512, 512, "ABt"),
     Case("skinny", 1024, 4, 1024), Case("skinny", 512, 512, 4), Case("skinny", 512, 512, 20),
-    Case("skinny", 512, 512, 32),    Case("skinny", 512, 512, 16, "AtB"), Case("skinny", 3, 3, 3, batch=100),
+    Case("skinny", 512, 512, 32),    Case("skinny", 512, 512, 16, "AtB"),
+    Case("skinny", 3, 3, 3, batch=100), Case("skinny", 10, 2, 1),
 ]  # fmt: skip
 
 
@@ -225,9 +228,10 @@ def graphc_loop(native: Native, case: Case, a: np.ndarray, b: np.ndarray):
     runner = function.runner
     status, kept = runner.step([a, b], [])
     assert status == 0
-    table = (ctypes.c_void_p * 6)(*(argument.value for argument in runner.step_arguments))
+    told = (runner.state_table, runner.work, runner.input_table, runner.sizes, runner.scalars, runner.result_table)
+    table = (ctypes.c_void_p * 6)(*map(address, told))
     code = ctypes.cast(runner.call_step, ctypes.c_void_p)
-    keep = (function, kept, table, a, b)
+    keep = (function, kept, table, told, a, b)
     return lambda times, keep=keep: native.step(code, table, times)
 
 
