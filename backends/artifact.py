@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import cache as remember
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphc.backends import source
 from graphc.backends.cache import Cache
@@ -29,6 +30,9 @@ from graphc.ir.graph import Graph, TooLittleMemory
 from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, fitted, plan
 from graphc.ir.types import round_up
+
+if TYPE_CHECKING:
+    from graphc.backends.units import Unit
 
 FORMAT = "2"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
@@ -143,7 +147,7 @@ def versions() -> tuple[str, ...]:
     """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
     packages = installed(PACKAGES)
     here = Path(__file__).parent
-    names = ("primitives.py", "target.py", "link.py", "elf.py")
+    names = ("primitives.py", "target.py", "units.py", "link.py", "elf.py")
     ours = sorted([*here.glob("lower/*.py"), *(here / name for name in names)])
     return (*packages, Cache.key(*(path.read_bytes() for path in ours)))
 
@@ -155,12 +159,28 @@ def compile_kernels(
     from graphc.backends import target
 
     modules = [entry, *(lowered(kernel, store, codegen) for kernel in kernels)]
-    code = target.build(modules, exports, target.host())
     if not LINKED:
-        return code
+        return target.build(modules, exports, target.host())
     from graphc.backends.link import link_shared_object
+    from graphc.backends.units import cut
 
-    return link_shared_object([code], exports, "graphc-step.so")
+    units = cut([*modules, target.spin_hint(target.host())], exports)
+    objects = [compiled(unit, store) for unit in units]
+    return link_shared_object(objects, exports, "graphc-step.so")
+
+
+def compiled(unit: Unit, store: Cache) -> bytes:
+    """The object of a unit for this machine; one that other programs may have too is kept."""
+    from graphc.backends.target import build_unit, host
+
+    name = Cache.key(*versions(), host_signature(), unit.text)
+    known = store.get("object", name) if unit.is_common else None
+    if known is not None:
+        return known
+    code = build_unit(unit.text, host())
+    if unit.is_common:
+        store.put("object", name, code)
+    return code
 
 
 def lowered(kernel: Kernel, store: Cache, codegen: Codegen = "auto") -> str:

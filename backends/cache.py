@@ -36,6 +36,7 @@ ENTRY_NAME = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<kind>[a-z0-9_-]+)")
 UNFINISHED_PREFIX = ".unfinished-"
 UNFINISHED_LIFETIME = 3600.0  # seconds; an unfinished file that old was left by a writer that died
 DEFAULT_LIMIT = 1 << 30  # bytes
+RARELY = 64
 EVICTION_TARGET = 0.9  # of the limit, so that evicting is rare
 
 
@@ -149,8 +150,12 @@ class Cache:
         """Evict if `written`, of `size` bytes, makes its folder too large.
 
         The folder is listed at the first put and when the running total says that it is full. What other processes put
-        meanwhile is seen only then, so for a while the limit can be passed by as much as they write.
+        meanwhile is seen only then, so for a while the limit can be passed by as much as they write. First puts that
+        are small list it one time in RARELY only, which their keys decide: programs are put in many small pieces.
         """
+        looks = size * RARELY**2 > self.limit or int(os.path.basename(written)[:4], 16) % RARELY == 0
+        if self._written_size is None and not looks:
+            return
         if self._written_size is None:
             _remove_abandoned(os.path.dirname(written))
             self._written_size = sum(entry.size for entry in _entries(os.path.dirname(written)))

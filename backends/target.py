@@ -102,6 +102,15 @@ def build(modules: Sequence[str], exports: Sequence[str], target: Target) -> byt
     return data
 
 
+def build_unit(text: str, target: Target) -> bytes:
+    """The object file of one LLVM IR text as it is, which may call functions of other objects."""
+    machine = _machine(target)
+    module = _parsed(text, target, machine)
+    _run_passes(module, machine)
+    data: bytes = machine.emit_object(module)
+    return data
+
+
 def optimised_llvm(modules: Sequence[str], exports: Sequence[str], target: Target) -> str:
     """The LLVM IR `build` would emit, to look at."""
     return str(_optimise(modules, exports, target, _machine(target)))
@@ -113,8 +122,9 @@ def assembly(modules: Sequence[str], exports: Sequence[str], target: Target) -> 
     return str(machine.emit_assembly(_optimise(modules, exports, target, machine)))
 
 
+@cache
 def _machine(target: Target) -> Any:
-    """A new LLVM target machine."""
+    """LLVM's target machine."""
     from llvmlite import binding as llvm
 
     _initialise_llvm()
@@ -139,12 +149,15 @@ def _optimise(modules: Sequence[str], exports: Sequence[str], target: Target, ma
 
 
 def _link(modules: Sequence[str], target: Target, machine: Any) -> Any:
+    return _parsed(_joined([*modules, spin_hint(target)]), target, machine)
+
+
+def _parsed(text: str, target: Target, machine: Any) -> Any:
     from llvmlite import binding as llvm
 
     header = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     try:
-        texts = [*modules, _spin_hint(target)]
-        module = llvm.parse_assembly(header + _for_target(_joined(texts), target))
+        module = llvm.parse_assembly(header + _for_target(text, target))
         module.verify()
     except RuntimeError as error:
         raise BuildError(f"LLVM refuses the modules for {target.name}: {error}") from error
@@ -169,7 +182,7 @@ def _joined(modules: Sequence[str]) -> str:
     return _DECLARATION.sub(once, text)
 
 
-def _spin_hint(target: Target) -> str:
+def spin_hint(target: Target) -> str:
     """The function kernels call in a loop that waits."""
     body = f"  call void @{target.spin_hint}\n" if target.spin_hint else ""
     name, _, arguments = target.spin_hint.partition("(")

@@ -176,7 +176,7 @@ def test_files_of_writers_that_died_are_removed(tmp_path: Path) -> None:
     abandoned.write_bytes(b"half")
     recent.write_bytes(b"half")
     os.utime(abandoned, (0, 0))
-    Cache(tmp_path).put("object", KEY, PAYLOAD)
+    Cache(tmp_path, limit=100_000).put("object", KEY, PAYLOAD)
     assert not abandoned.exists() and recent.exists()
 
 
