@@ -1,12 +1,13 @@
 """How many threads are quicker just now: as many as there may be, or one.
 
 Whether threads pay depends on the step, on its batch and on what else the machine does; and it changes. All ways give
-the same bits, so they are tried: each a few times at first, then the slower one once in a while.
+the same bits, so they are tried: each a few times at first, then the slower one once in a while. Several calls in a row
+make one look, of which the quickest counts: the first ones also wake threads and fill their caches.
 """
 
 from __future__ import annotations
 
-TRIALS = 3  # of each way before the quicker one is kept
+TRIALS = 3  # calls in a row of one look
 SHARE = 0.03  # of all time that may go into looking at the slower way
 NEWS = 0.3  # what the last call counts in the seconds of a way that is in use
 
@@ -15,13 +16,14 @@ class Pace:
     """Seconds a step takes with `most` threads and with one.
 
     spent, looked  all seconds so far, and those of looks at the slower way
+    left           calls that the look at `other` still takes, `seen` being the quickest so far
     """
 
     def __init__(self, most: int) -> None:
         self.ways = (most, 1)
         self.seconds = [0.0, 0.0]
-        self.spent = self.looked = 0.0
-        self.calls = 0
+        self.spent = self.looked = self.seen = 0.0
+        self.calls = self.left = self.other = 0
 
     @property
     def quicker(self) -> int:
@@ -37,17 +39,22 @@ class Pace:
         """How many threads the next call takes."""
         self.calls += 1
         if self.calls <= 2 * TRIALS:
-            return self.ways[self.calls % 2]
-        looks = self.looked <= SHARE * self.spent
-        return self.ways[1 - self.quicker if looks else self.quicker]
+            return self.ways[(self.calls - 1) // TRIALS]
+        if not self.left and self.looked <= SHARE * self.spent:
+            self.left, self.other, self.seen = TRIALS, 1 - self.quicker, 0.0
+        return self.ways[self.other if self.left else self.quicker]
 
     def note(self, threads: int, seconds: float, steps: int = 1) -> None:
-        """What a call of some steps took. Of the first calls the quickest counts: they also wake threads."""
+        """What the call that was chosen took, of so many steps."""
         way, each = self.ways.index(threads), seconds / max(steps, 1)
-        known, in_use = self.seconds[way], way == self.quicker
         if self.calls <= 2 * TRIALS:
-            self.seconds[way] = min(known or each, each)
+            self.seconds[way] = min(self.seconds[way] or each, each)
             return
         self.spent += seconds
-        self.looked += 0 if in_use else seconds
-        self.seconds[way] += (NEWS if in_use else 1) * (each - known)
+        if not self.left:
+            self.seconds[way] += NEWS * (each - self.seconds[way])
+            return
+        self.left, self.looked = self.left - 1, self.looked + seconds
+        self.seen = min(self.seen or each, each)
+        if not self.left:
+            self.seconds[way] = self.seen
