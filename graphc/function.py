@@ -458,7 +458,7 @@ def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], ow
         if both:
             raise CheckpointError(f"{name} is {both} in the state", user_origin())
     for name, parameter in parameters.items():
-        parameter.storage.array[...] = arrays[name]
+        parameter.assign(arrays[name])
 
 
 # -- from tensors to a graph with names

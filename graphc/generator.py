@@ -1,6 +1,7 @@
 """The one random generator, which gx.manual_seed seeds: initial values, and what compiled functions draw.
 
-Numbers inside of functions are Philox bits of (element, stream, call, seed), see graphc.ir.random: element is the place
+Initial values are numbers of (place, draw, seed), see graphc.ir.initial: draw counts the arrays that were drawn since
+the seed was set. Numbers inside of functions are Philox bits of (element, stream, call, seed), see graphc.ir.random: element is the place
 in the array drawn, stream the place in the program, call counts the calls of all functions that draw. So the same seed
 and the same calls give the same numbers for any number of threads, one by one or as an epoch.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from graphc.arrays import as_array, signed
 from graphc.errors import ArgumentError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, user_origin
+from graphc.ir.initial import bits_of
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import Shape, TensorType, multiply
 from graphc.settings import check_whole, shown
@@ -29,13 +30,20 @@ from graphc.tensor.placing import positions
 state = Parameter(np.array([int.from_bytes(os.urandom(8)) >> 1, 0]), "random_state", requires_grad=False)
 state.storage.in_block = True  # it outlives every function, so it must not keep the memory of one
 
-NUMBERS = ("buffer_pos", "has_uint32", "uinteger")  # of the state of NumPy's Philox, behind its arrays
+
+class Draws:
+    """Initial values: under which seed, and how many arrays were drawn so far."""
+
+    def __init__(self) -> None:
+        self.seed, self.count = int.from_bytes(os.urandom(8)), 0
+
+    def take(self) -> int:
+        """The number of the next draw."""
+        self.count += 1
+        return self.count - 1
 
 
-@cache
-def initial() -> np.random.Generator:
-    """What gives initial values, and seeds that nobody named."""
-    return np.random.Generator(np.random.Philox())
+draws = Draws()
 
 
 class Draw:
@@ -56,21 +64,19 @@ def manual_seed(seed: int) -> None:
 
     Equal seeds give equal initial values, random numbers and, for loaders without a seed, orders.
     """
-    seed = check_whole("seed", seed, 0)
-    initial().bit_generator.state = np.random.Philox(seed).state
-    state.copy_([signed(seed % 2**64), 0])
+    seed = check_whole("seed", seed, 0) % 2**64
+    draws.seed, draws.count = seed, 0
+    state.copy_([signed(seed), 0])
 
 
 def draw_seed() -> int:
     """A seed for whoever was given none."""
-    return int(initial().integers(2**32))
+    return int(bits_of(draws.seed, draws.take()).random_raw() >> 32)
 
 
 def get_rng_state() -> np.ndarray[Any, Any]:
     """Where the generator is, as u64 numbers that a checkpoint can hold; `set_rng_state` goes back there."""
-    known: Any = initial().bit_generator.state
-    words = [*known["state"]["counter"], *known["state"]["key"], *known["buffer"]]
-    return np.array([*state.storage.array.view(np.uint64), *words, *(known[name] for name in NUMBERS)], np.uint64)
+    return np.array([*state.storage.array.view(np.uint64), draws.seed, draws.count], np.uint64)
 
 
 def set_rng_state(new_state: Any) -> None:
@@ -80,10 +86,7 @@ def set_rng_state(new_state: Any) -> None:
     if numbers.shape != wanted or numbers.dtype != np.uint64:
         text = f"no state of the generator: u64{list(wanted)} was expected, got {shown(new_state)}"
         raise ArgumentError(text, user_origin())
-    counter, key, buffer = np.split(numbers[2:12], (4, 6))
-    places = {name: int(number) for name, number in zip(NUMBERS, numbers[12:], strict=True)}
-    words = {"state": {"counter": counter, "key": key}, "buffer": buffer}
-    initial().bit_generator.state = {"bit_generator": "Philox", **words, **places}
+    draws.seed, draws.count = map(int, numbers[2:])
     state.storage.array[...] = numbers[:2].view(np.int64)
 
 

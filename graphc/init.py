@@ -9,14 +9,14 @@ learning in deep linear neural networks (orthogonal); Martens 2010, Deep learnin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from graphc.errors import ArgumentError
-from graphc.generator import initial
+from graphc.generator import draws
 from graphc.ir.graph import user_origin
+from graphc.ir.initial import Initial
 from graphc.settings import check_choice, check_number, check_share, check_whole, require
 from graphc.tensor import Parameter, is_plain_number
 
@@ -48,14 +48,14 @@ def uniform_(tensor: Parameter, a: float = 0.0, b: float = 1.0) -> Parameter:
     """Evenly from [a, b]. Raises ArgumentError where a is above b, or the two are infinitely far apart."""
     width = check_number("b", b) - check_number("a", a)
     require(0 <= width < math.inf, "b", b, f"finite and at least a={a}")
-    return fill(tensor, lambda shape: initial().uniform(a, b, shape))
+    return draw(tensor, Initial(draws.take(), "uniform", a, width))
 
 
 def normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0) -> Parameter:
     """From the normal distribution. Raises ArgumentError for a negative deviation."""
     check_number("mean", mean)
     check_number("std", std, 0)
-    return fill(tensor, lambda shape: initial().normal(mean, std, shape))
+    return draw(tensor, Initial(draws.take(), "normal", mean, std))
 
 
 def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Parameter:
@@ -72,19 +72,12 @@ def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: flo
     # The inverse of the distribution function is taken on the side of the nearer tail, where it has digits.
     side = -1.0 if a + b > 2 * mean else 1.0
     low, high = sorted(bell.cdf(mean + side * (limit - mean)) for limit in (a, b))
-    least = np.nextafter(0.0, 1.0)
-
-    def draw(shape: tuple[int, ...]) -> Any:
-        shares = np.maximum(initial().uniform(low, high, shape), least)
-        found = np.vectorize(bell.inv_cdf, otypes=[float])(shares)
-        return np.clip(mean + side * (found - mean), a, b)
-
-    return fill(tensor, draw)
+    return draw(tensor, Initial(draws.take(), "normal", mean, side * std, (low, high - low), a, b))
 
 
 def constant_(tensor: Parameter, val: float) -> Parameter:
     require(is_plain_number(val), "val", val, "a number")
-    return fill(tensor, lambda shape: np.full(shape, val))
+    return draw(tensor, Initial(0, "constant", val, 0.0))
 
 
 def zeros_(tensor: Parameter) -> Parameter:
@@ -124,7 +117,7 @@ def orthogonal_(tensor: Parameter, gain: float = 1.0) -> Parameter:
     if len(shape) < 2:
         raise ArgumentError(f"orthogonal_ takes at least 2 axes, got shape {shape}", user_origin())
     rows, columns = shape[0], math.prod(shape[1:])
-    found, triangle = np.linalg.qr(initial().normal(size=(max(rows, columns), min(rows, columns))))
+    found, triangle = np.linalg.qr(drawn("normal", max(rows, columns), min(rows, columns)))
     found *= np.sign(np.diag(triangle))  # which makes all directions equally likely
     return tensor.copy_(gain * (found if rows >= columns else found.T).reshape(shape))
 
@@ -134,8 +127,8 @@ def sparse_(tensor: Parameter, sparsity: float, std: float = 0.01) -> Parameter:
     rows, columns = matrix("sparse_", tensor)
     zeros = math.ceil(check_share("sparsity", sparsity) * rows)
     check_number("std", std, 0)
-    array = initial().normal(0.0, std, (rows, columns))
-    places = np.argsort(initial().random((rows, columns)), axis=0)[:zeros]
+    array = std * drawn("normal", rows, columns)
+    places = np.argsort(drawn("uniform", rows, columns), axis=0)[:zeros]
     np.put_along_axis(array, places, 0.0, axis=0)
     return tensor.copy_(array)
 
@@ -218,6 +211,13 @@ def uniform_limits(tensor: Parameter, limit: float) -> Parameter:
     return uniform_(tensor, -limit, limit)
 
 
-def fill(tensor: Parameter, draw: Callable[[tuple[int, ...]], Any]) -> Parameter:
-    numbers = draw(shape_of(tensor))
-    return tensor.copy_(numbers)
+def draw(tensor: Parameter, numbers: Initial) -> Parameter:
+    shape_of(tensor)
+    return tensor.draw_(numbers, draws.seed)
+
+
+def drawn(kind: str, *shape: int) -> np.ndarray[Any, Any]:
+    """Shares of 0 .. 1, or standard normal numbers."""
+    array = np.empty(shape)
+    Initial(draws.take(), kind, 0.0, 1.0).fill(array, draws.seed)
+    return array

@@ -13,6 +13,7 @@ from graphc.errors import DTypeError, GradientError, ShapeError, TraceError
 from graphc.ir import ops
 from graphc.ir.autodiff import depends_on
 from graphc.ir.graph import Value, reachable, user_origin
+from graphc.ir.initial import Initial
 from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound
 from graphc.settings import check_switch, is_number, require
 from graphc.tensor.building import (
@@ -57,6 +58,7 @@ class Parameter(Tensor):
         if wanted not in NAMES or array.dtype.kind not in "biuf":
             raise DTypeError(f"a parameter cannot have dtype {array.dtype}", user_origin())
         self.storage = Storage(array.astype(wanted, copy=False))
+        self.initial = constant_of(self.storage.array)
         self.name = name
         self.requires_grad = check_switch("requires_grad", requires_grad) and NAMES[wanted] in FLOATS
         kind = TensorType(NAMES[wanted], tuple(int(extent) for extent in array.shape))
@@ -85,7 +87,9 @@ class Parameter(Tensor):
             trace.gradients[self] = new
 
     def __deepcopy__(self, memo: Any) -> Parameter:
-        return Parameter(self.storage.array, self.name, self.requires_grad, self.dtype)
+        copy = Parameter(self.storage.array, self.name, self.requires_grad, self.dtype)
+        copy.initial = self.initial
+        return copy
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of its numbers."""
@@ -124,7 +128,22 @@ class Parameter(Tensor):
         if array.shape != self.storage.array.shape:
             name = self.name or "a parameter"
             raise ShapeError(f"{name} is {self.type}, the new data has shape {array.shape}", user_origin())
+        self.assign(array)
+        return self
+
+    def assign(self, array: Any) -> None:
+        """Numbers from now on that are given, not drawn; NumPy's errors for what does not fit."""
         self.storage.array[...] = array
+        self.initial = None
+
+    def draw_(self, numbers: Initial, seed: int) -> Parameter:
+        """New numbers of which is known how they are made, so that native code can make them again."""
+        if current_trace() is not None:
+            drawn = np.empty(self.storage.array.shape)
+            numbers.fill(drawn, seed)
+            return self._record(as_tensor(drawn))
+        numbers.fill(self.storage.array, seed)
+        self.initial = numbers
         return self
 
     def _new_numbers(self, data: Any) -> np.ndarray[Any, Any]:
@@ -166,7 +185,9 @@ class Parameter(Tensor):
                     user_origin(),
                     ["convert before the step is compiled, or convert a copy: copy.deepcopy(net).double()"],
                 )
+            initial = self.initial
             Parameter.__init__(self, self.storage.array, self.name, self.requires_grad, wanted)
+            self.initial = initial
         return self
 
     @property
@@ -192,6 +213,7 @@ class Parameter(Tensor):
         array = self._new_numbers(new)
         try:
             self.storage.array[index] = array
+            self.initial = None
         except (IndexError, ValueError, TypeError) as error:
             raise ShapeError(f"{self.name or 'a parameter'} is {self.type}: {error}", user_origin()) from None
 
@@ -237,6 +259,13 @@ class Scalar(Tensor):
 
     def item(self) -> Any:
         return self.number
+
+
+def constant_of(array: np.ndarray[Any, Any]) -> Initial | None:
+    """How an array is made whose elements are all one number; None for others."""
+    if array.size and array.flat[0] == array.flat[-1] and (array == array.flat[0]).all():
+        return Initial(0, "constant", array.flat[0].item(), 0.0)
+    return None
 
 
 def record_gradients(loss: Tensor) -> None:
