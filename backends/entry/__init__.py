@@ -29,14 +29,20 @@ from graphc.ir.graph import IRError
 from graphc.ir.program import Program
 
 
-def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tuple[Kernel, ...]]:
-    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels they need on top of the sources."""
+def write_entry(
+    program: Program, sources: tuple[Source, ...], meeting: int | None = None
+) -> tuple[str, tuple[Kernel, ...]]:
+    """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels they need on top of the sources.
+
+    meeting  where in the arena threads meet, if not right behind what the program works in
+    """
+    place = meeting_place(program) if meeting is None else meeting
     if len(program.checks) >= CHECKS:
         raise IRError(f"{program.graph.name} has {len(program.checks)} checks, at most {CHECKS - 1} can be told apart")
     dims = program.graph.dims
     names = call_names(sources)
     calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
-    writer = StepWriter(program, calls)
+    writer = StepWriter(program, calls, place)
     step, helpers = writer.write(), writer.moves
     if epoch_dim(program.graph) is not None:
         helpers |= {kernel.name: kernel for kernel in epoch_kernels(program)}
@@ -48,7 +54,7 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     if program.is_shared_out:
         parts += [MEET, SHARE]
     if epoch_dim(program.graph) is not None:
-        parts.append(write_epoch(program))
+        parts.append(write_epoch(program, place))
     return "\n".join(parts), tuple(helpers.values())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.backends import philox
-from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, meeting_place
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout
 from graphc.backends.interface import CHECKS, IN_PLACE, PLAIN, SHUFFLED
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.program import Program
@@ -83,7 +83,7 @@ def epoch_kernels(program: Program) -> Iterator[Kernel]:
         yield from gathers(value.type)
 
 
-def write_epoch(program: Program) -> str:
+def write_epoch(program: Program, meeting: int) -> str:
     graph, layout = program.graph, epoch_layout(program)
     data, results = graph.of_role("data"), graph.of_kind("result")
     meet = ["  call void @meet(ptr %meeting, i64 %threads)"] if program.is_shared_out else []
@@ -94,7 +94,7 @@ def write_epoch(program: Program) -> str:
         "entry:",
         "  %leads = icmp eq i64 %thread, 0",
         "  %following = add nsw i64 %thread, 1",
-        f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting_place(program)}",
+        f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting}",
         f"  %inputs = alloca [{max(len(data), 1)} x ptr], align 8",
         f"  %results = alloca [{max(len(results), 1)} x ptr], align 8",
         "  %sizes = alloca i64, align 8",

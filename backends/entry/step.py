@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphc.backends import sweeps
-from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, meeting_place
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type
 from graphc.backends.interface import MEETING_BYTES
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
@@ -87,11 +87,13 @@ def any_overlap(some: tuple[Span, ...], others: tuple[Span, ...]) -> bool:
 class StepWriter:
     """Writes `step`: calls of nests in order, loops around those that are repeated, checks between them.
 
-    moves  the kernels, by name, that bring the states of loops to where they are kept
+    moves    the kernels, by name, that bring the states of loops to where they are kept
+    meeting  where in the arena threads meet
     """
 
-    def __init__(self, program: Program, calls: dict[int, tuple[str, Source]]) -> None:
+    def __init__(self, program: Program, calls: dict[int, tuple[str, Source]], meeting: int) -> None:
         self.program = program
+        self.meeting = meeting
         self.calls = calls
         self.dims = program.graph.dims
         self.lines: list[str] = []
@@ -108,7 +110,7 @@ class StepWriter:
             "entry:",
             "  %leads = icmp eq i64 %thread, 0",
             "  %following = add nsw i64 %thread, 1",
-            f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting_place(self.program)}",
+            f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {self.meeting}",
             f"  %private.all = getelementptr inbounds i8, ptr %meeting, i64 {MEETING_BYTES}",
             f"  %private.at = mul nsw i64 %thread, {round_up(self.program.private_bytes)}",
             "  %private = getelementptr inbounds i8, ptr %private.all, i64 %private.at",

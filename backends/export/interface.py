@@ -1,0 +1,518 @@
+"""The C functions of a library as LLVM IR: they look at all they are given, then call what the compiler made.
+
+What the compiler made for a function goes by the function's name and ".step" or ".epoch"; see backends/entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from graphc.backends.export import kernels
+from graphc.backends.export.library import MAGIC, MOST_THREADS, Library, State
+from graphc.backends.export.signatures import (
+    IR_TYPES,
+    SIZES,
+    Argument,
+    Face,
+    Signature,
+    Structure,
+    common,
+    faces,
+    identifier,
+)
+from graphc.backends.export.statuses import CHECKS_FROM, MISALIGNED, NULL, ORDER, SIZE, STATE, TEXTS, THREADS, UNKNOWN
+from graphc.backends.interface import CHECKS, GENERATION, GIVEN, IN_PLACE, MEETING_BYTES, YIELD, Arena, epoch_dim
+from graphc.backends.primitives import Kernel
+from graphc.ir.types import ALIGNMENT, DTYPES, bound
+
+ATTRIBUTES = 'nounwind "no-builtins"'
+BLOCK_ALIGNMENT = 16
+
+# The first of two statuses that is not 0; pointers; numbers in a range.
+GUARDS = f"""
+define internal i32 @check.pointer(ptr %p, i64 %alignment) noinline {ATTRIBUTES} {{
+  %number = ptrtoint ptr %p to i64
+  %is.null = icmp eq i64 %number, 0
+  %most = sub i64 %alignment, 1
+  %over = and i64 %number, %most
+  %is.odd = icmp ne i64 %over, 0
+  %odd = select i1 %is.odd, i32 {MISALIGNED}, i32 0
+  %status = select i1 %is.null, i32 {NULL}, i32 %odd
+  ret i32 %status
+}}
+
+define internal i32 @check.range(i64 %number, i64 %low, i64 %high, i32 %status) noinline {ATTRIBUTES} {{
+  %under = icmp slt i64 %number, %low
+  %over = icmp sgt i64 %number, %high
+  %out = or i1 %under, %over
+  %found = select i1 %out, i32 %status, i32 0
+  ret i32 %found
+}}
+
+define internal i32 @check.threads(i32 %thread, i32 %threads) noinline {ATTRIBUTES} {{
+  %few = icmp slt i32 %threads, 1
+  %many = icmp sgt i32 %threads, {MOST_THREADS}
+  %under = icmp slt i32 %thread, 0
+  %over = icmp sge i32 %thread, %threads
+  %a = or i1 %few, %many
+  %b = or i1 %under, %over
+  %wrong = or i1 %a, %b
+  %found = select i1 %wrong, i32 {THREADS}, i32 0
+  ret i32 %found
+}}
+
+define internal i32 @check.order(ptr %order, i64 %samples) noinline {ATTRIBUTES} {{
+entry:
+  %none = icmp eq ptr %order, null
+  br i1 %none, label %fine, label %check
+check:
+  %aligned = call i32 @check.pointer(ptr %order, i64 8)
+  %odd = icmp ne i32 %aligned, 0
+  br i1 %odd, label %misaligned, label %look
+look:
+  %wrong = call i64 @outside_i64(ptr %order, i64 %samples, i64 0, i64 %samples)
+  %bad = icmp ne i64 %wrong, 0
+  %found = select i1 %bad, i32 {ORDER}, i32 0
+  ret i32 %found
+misaligned:
+  ret i32 %aligned
+fine:
+  ret i32 0
+}}
+"""
+
+
+class Body:
+    """The lines of one function while it is written."""
+
+    def __init__(self, signature: Signature) -> None:
+        arguments = ", ".join(f"{each.ir_type} %{each.name}" for each in signature.arguments)
+        self.returns = IR_TYPES[signature.returns]
+        self.lines = [f"define {self.returns} @{signature.name}({arguments}) {ATTRIBUTES} {{", "entry:"]
+        self.count = 0
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"v{self.count}"
+
+    def let(self, text: str) -> str:
+        """A name for what an instruction gives."""
+        name = f"%{self.fresh()}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def at(self, pointer: str, offset: int) -> str:
+        return self.let(f"getelementptr inbounds i8, ptr {pointer}, i64 {offset}") if offset else pointer
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def table(self, name: str, pointers: Sequence[str]) -> str:
+        """An array of pointers on the stack."""
+        found = self.let(f"alloca [{max(len(pointers), 1)} x ptr], align 16")
+        for number, pointer in enumerate(pointers):
+            slot = self.let(f"getelementptr inbounds ptr, ptr {found}, i64 {number}")
+            self.do(f"store ptr {pointer}, ptr {slot}")
+        return found
+
+    def refuse(self, statuses: Sequence[str]) -> None:
+        """Return the first of these statuses that is not 0."""
+        found = statuses[-1]
+        for status in reversed(statuses[:-1]):
+            wrong = self.let(f"icmp ne i32 {status}, 0")
+            found = self.let(f"select i1 {wrong}, i32 {status}, i32 {found}")
+        wrong, refused, fine = self.let(f"icmp ne i32 {found}, 0"), self.fresh(), self.fresh()
+        self.do(f"br i1 {wrong}, label %{refused}, label %{fine}")
+        self.label(refused)
+        self.do(f"ret i32 {found}" if self.returns == "i32" else f"ret {self.returns} 0")
+        self.label(fine)
+
+    def check(self, name: str, arguments: str) -> str:
+        return self.let(f"call i32 @check.{name}({arguments})")
+
+    def pointer(self, argument: Argument, alignment: int = BLOCK_ALIGNMENT) -> str:
+        return self.check("pointer", f"ptr %{argument.name}, i64 {alignment}")
+
+    def end(self) -> str:
+        return "\n".join([*self.lines, "}", ""])
+
+
+class Interface:
+    """Writes the functions of a library.
+
+    arenas   of every member by name, all with one place to meet
+    """
+
+    def __init__(self, library: Library, arenas: dict[str, Arena], manifest: str) -> None:
+        self.library = library
+        self.arenas = arenas
+        self.manifest = manifest
+        self.kernels: dict[str, Kernel] = {}
+        self.signatures = {each.name.removeprefix(f"{library.name}_"): each for each in common(library)}
+
+    def write(self) -> str:
+        """The IR; `kernels` has what it calls then."""
+        self.use(kernels.outside("i64"))
+        parts = [GUARDS, self.check_state(), *self.common_functions()]
+        for face in faces(self.library):
+            parts.append(self.call(face))
+            if face.has_epoch:
+                parts.append(self.epoch(face))
+        declared = "\n".join(declaration(kernel) for kernel in self.kernels.values())
+        return "\n".join([*parts, declared, ""])
+
+    def use(self, kernel: Kernel) -> str:
+        """The name of a kernel that is called."""
+        self.kernels[kernel.name] = kernel
+        return kernel.name
+
+    def body(self, name: str) -> Body:
+        return Body(self.signatures[name])
+
+    def common_functions(self) -> Iterator[str]:
+        yield self.init()
+        body = self.body("check")
+        body.do(f"ret i32 {body.check('state', 'ptr %state')}")
+        yield body.end()
+        yield self.state_hash()
+        yield self.prepare()
+        yield self.work_bytes()
+        if "shuffle" in self.signatures:
+            yield self.shuffle()
+        if self.library.parameters:
+            yield self.move_parameters("get_parameters", to_state=False)
+            yield self.move_parameters("set_parameters", to_state=True)
+        yield from self.texts()
+
+    # -- the state
+
+    def check_state(self) -> str:
+        words = (MAGIC, self.library.layout_hash, self.library.state_bytes)
+        body = Body(Signature("check.state", (Argument("state", "const void *"),), ""))
+        body.lines[0] = body.lines[0].replace("define", "define internal").replace(ATTRIBUTES, f"noinline {ATTRIBUTES}")
+        body.refuse([body.check("pointer", f"ptr %state, i64 {BLOCK_ALIGNMENT}")])
+        wrong = "false"
+        for number, word in enumerate(words):
+            found = body.let(f"load i64, ptr {body.at('%state', 8 * number)}, align 8")
+            differs = body.let(f"icmp ne i64 {found}, {kernels.signed(word)}")
+            wrong = body.let(f"or i1 {wrong}, {differs}")
+        body.do(f"ret i32 {body.let(f'select i1 {wrong}, i32 {STATE}, i32 0')}")
+        return body.end()
+
+    def init(self) -> str:
+        body = self.body("init")
+        body.refuse([body.check("pointer", f"ptr %state, i64 {BLOCK_ALIGNMENT}")])
+        bits = body.let("alloca [4 x i64], align 16")
+        body.do(f"call void @{self.use(kernels.fill('i64'))}(ptr %state, i64 {self.library.state_bytes // 8}, i64 0)")
+        for state in self.library.states:
+            self.first_numbers(body, state, body.at("%state", state.offset), bits)
+        for number, word in enumerate((MAGIC, self.library.layout_hash, self.library.state_bytes)):
+            body.do(f"store i64 {kernels.signed(word)}, ptr {body.at('%state', 8 * number)}, align 8")
+        body.do("ret i32 0")
+        return body.end() + "".join(map(given_numbers, self.library.states))
+
+    def first_numbers(self, body: Body, state: State, place: str, bits: str) -> None:
+        dtype, made = state.type.dtype, state.initial
+        if state.is_generator:
+            body.do(f"store i64 %seed, ptr {place}, align 8")
+        elif made is None:
+            body.do(f"call void @{self.use(kernels.COPY)}(ptr {place}, ptr @given.{state.offset}, i64 {state.bytes})")
+        elif made.kind == "constant":
+            if made.centre or dtype in ("f32", "f64"):
+                kind, number = IR_NUMBERS[dtype], literal(made.centre, dtype)
+                body.do(f"call void @{self.use(kernels.fill(dtype))}(ptr {place}, i64 {state.count}, {kind} {number})")
+        else:
+            kernel = self.use(kernels.draw(dtype, made.kind == "normal"))
+            reals = (*made.shares, made.centre, made.scale, made.low, made.high)
+            numbers = f"i64 {state.count}, i64 %seed, i64 {made.draw}"
+            given = ", ".join(f"double {literal(real, 'f64')}" for real in reals)
+            body.do(f"call void @{kernel}(ptr {place}, ptr {bits}, {numbers}, {given})")
+
+    def state_hash(self) -> str:
+        body, place, total = self.body("state_hash"), 0, "0"
+        body.refuse([body.check("state", "ptr %state")])
+        for state in self.library.states:
+            words = "u8" if DTYPES[state.type.dtype].itemsize == 1 else "i32"
+            count = state.bytes // DTYPES[words].itemsize
+            kernel = self.use(kernels.hash_of(words))
+            found = body.let(f"call i64 @{kernel}(ptr {body.at('%state', state.offset)}, i64 {count}, i64 {place})")
+            total, place = body.let(f"add i64 {total}, {found}"), place + count
+        body.do(f"ret i64 {total}")
+        return body.end()
+
+    def move_parameters(self, name: str, to_state: bool) -> str:
+        body, offset, copy = self.body(name), 0, self.use(kernels.COPY)
+        flat = next(each for each in self.signatures[name].arguments if each.name == "parameters")
+        alignment = DTYPES[self.library.parameters[0].type.dtype].itemsize
+        body.refuse([body.check("state", "ptr %state"), body.pointer(flat, alignment)])
+        for state in self.library.parameters:
+            ends = body.at("%state", state.offset), body.at("%parameters", offset)
+            target, source = ends if to_state else reversed(ends)
+            body.do(f"call void @{copy}(ptr {target}, ptr {source}, i64 {state.bytes})")
+            offset += state.bytes
+        body.do("ret i32 0")
+        return body.end()
+
+    # -- memory and orders
+
+    def work_bytes(self) -> str:
+        """What the most demanding function needs for that many threads."""
+        body, most = self.body("work_bytes"), "0"
+        body.refuse([body.check("threads", "i32 0, i32 %threads")])
+        count = body.let("sext i32 %threads to i64")
+        for arena in self.arenas.values():
+            own = body.let(f"mul i64 {count}, {arena.private}")
+            size = body.let(f"add i64 {own}, {arena.shared + MEETING_BYTES}")
+            most = body.let(f"call i64 @llvm.smax.i64(i64 {most}, i64 {size})")
+        body.do(f"ret i64 {most}")
+        return "declare i64 @llvm.smax.i64(i64, i64)\ndeclare i64 @llvm.smin.i64(i64, i64)\n" + body.end()
+
+    def prepare(self) -> str:
+        """One place to meet for all functions."""
+        body, meeting = self.body("prepare"), next(iter(self.arenas.values())).shared
+        body.refuse(
+            [
+                body.check("pointer", f"ptr %work, i64 {BLOCK_ALIGNMENT}"),
+                body.check("threads", "i32 0, i32 %threads"),
+            ]
+        )
+        place = body.at("%work", meeting)
+        body.do(f"store i64 0, ptr {place}, align 8")
+        body.do(f"store i64 0, ptr {body.at(place, GENERATION)}, align 8")
+        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}, align 8")
+        body.do("ret i32 0")
+        return body.end()
+
+    def shuffle(self) -> str:
+        body = self.body("shuffle")
+        order = Argument("order", "int64_t *")
+        limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
+        body.refuse([body.pointer(order, 8), body.check("range", limits)])
+        draws = body.let(f"alloca [16 x i64], align {ALIGNMENT}")
+        body.do(f"call void @shuffle(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
+        body.do("ret i32 0")
+        return body.end()
+
+    # -- texts
+
+    def texts(self) -> Iterator[str]:
+        yield constant_text("manifest.text", self.manifest)
+        body = self.body("manifest")
+        body.do("ret ptr @manifest.text")
+        yield body.end()
+        told = dict(TEXTS)
+        for face in faces(self.library):
+            told |= {status: text for status, text in checks_of(face)}
+        yield constant_text("status.unknown", UNKNOWN)
+        for status, text in told.items():
+            yield constant_text(f"status.{status}", text)
+        body = self.body("strerror")
+        cases = " ".join(f"i32 {status}, label %s{status}" for status in told)
+        body.do(f"switch i32 %status, label %other [ {cases} ]")
+        for status in told:
+            body.label(f"s{status}")
+            body.do(f"ret ptr @status.{status}")
+        body.label("other")
+        body.do("ret ptr @status.unknown")
+        yield body.end()
+
+    # -- steps
+
+    def call(self, face: Face) -> str:
+        body, graph = Body(face.call), face.member.graph
+        statuses = self.memory_and_share(body, face)
+        for argument, dim in zip(face.sizes, graph.dims, strict=True):
+            statuses.append(body.check("range", f"i64 %{argument.name}, i64 1, i64 {dim.max}, i32 {SIZE}"))
+        outputs = [each for each in face.call.arguments if is_output(each)]
+        statuses += [body.pointer(each, size_of(each)) for each in outputs]
+        if face.results is not None:
+            statuses.append(body.pointer(Argument("results", "void *"), widest(face.results)))
+        body.refuse(statuses)
+        sizes = body.let(f"alloca [{max(len(face.sizes), 1)} x i64], align 16")
+        for number, argument in enumerate(face.sizes):
+            body.do(f"store i64 %{argument.name}, ptr {body.at(sizes, 8 * number)}, align 8")
+        inputs = body.table("inputs", [f"%{argument.name}" for argument in face.inputs])
+        results = body.table("results", self.result_places(body, face))
+        states, scalars = self.state_table(body, face), self.settings(body, face)
+        share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
+        pointers = ", ".join(f"ptr {each}" for each in (states, "%work", inputs, sizes, scalars, results))
+        found = body.let(f"call i32 @{face.name}.step({pointers}, {share})")
+        body.do(f"ret i32 {told(body, found)}")
+        return declare_step(face) + body.end()
+
+    def epoch(self, face: Face) -> str:
+        body, graph = Body(face.epoch), face.member.graph
+        dim = epoch_dim(graph)
+        assert dim is not None
+        statuses = self.memory_and_share(body, face)
+        statuses.append(body.check("range", f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"))
+        statuses.append(body.check("range", f"i64 %batch, i64 1, i64 {dim.max}, i32 {SIZE}"))
+        statuses.append(body.pointer(Argument("means", "void *"), 8))
+        body.refuse(statuses)
+        body.refuse([body.check("order", "ptr %order, i64 %samples"), *self.labels(body, face)])
+        data = body.table("data", [f"%{argument.name}" for argument in face.inputs])
+        kinds, totals = (body.let(f"alloca [{size} x i64], align 16") for size in self.epoch_sizes(face))
+        for place, size in zip((kinds, totals), self.epoch_sizes(face), strict=True):
+            for number in range(size):
+                body.do(f"store i64 0, ptr {body.at(place, 8 * number)}, align 8")
+        states, scalars = self.state_table(body, face), self.settings(body, face)
+        none = body.let("icmp eq ptr %order, null")
+        ordering = body.let(f"select i1 {none}, i64 {IN_PLACE}, i64 {GIVEN}")
+        more, most = body.let("add i64 %samples, %batch"), "0"
+        most = body.let(f"sub i64 {more}, 1")
+        steps = body.let(f"sdiv i64 {most}, %batch")
+        share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
+        pointers = ", ".join(f"ptr {each}" for each in (states, "%work", data, kinds, "%order"))
+        numbers = f"i64 {ordering}, i64 0, i64 0, i64 %samples, i64 %batch, i64 0, i64 {steps}"
+        found = body.let(f"call i32 @{face.name}.epoch({pointers}, {numbers}, ptr {scalars}, ptr {totals}, {share})")
+        self.write_means(body, face, found, totals, steps)
+        body.do(f"ret i32 {told(body, body.let(f'urem i32 {found}, {CHECKS}'))}")
+        return declare_epoch(face) + body.end()
+
+    def epoch_sizes(self, face: Face) -> tuple[int, int]:
+        return max(len(face.inputs), 1), max(len(face.numbers), 1)
+
+    def labels(self, body: Body, face: Face) -> list[str]:
+        """All integers that must lie in a range are looked at before the first step."""
+        found = []
+        for label in face.member.labels:
+            source = next(each for each in face.member.graph.of_role("data") if each.attrs["name"] == label.name)
+            row = bound(source.type.count) // bound(source.shape[0])
+            count = body.let(f"mul i64 %samples, {row}")
+            kernel, limits = self.use(kernels.outside(source.dtype)), f"i64 {label.low}, i64 {label.high}"
+            wrong = body.let(f"call i64 @{kernel}(ptr %{identifier(label.name)}, i64 {count}, {limits})")
+            bad = body.let(f"icmp ne i64 {wrong}, 0")
+            status = next(status for status, text in checks_of(face) if text == label.message)
+            found.append(body.let(f"select i1 {bad}, i32 {status}, i32 0"))
+        return found
+
+    def write_means(self, body: Body, face: Face, status: str, totals: str, steps: str) -> None:
+        """Thread 0 writes them, for all."""
+        leads, write, done = body.let("icmp eq i32 %thread, 0"), body.fresh(), body.fresh()
+        body.do(f"br i1 {leads}, label %{write}, label %{done}")
+        body.label(write)
+        rows = body.let("sitofp i64 %samples to double")
+        *places, last = face.means.offsets
+        for number, place in enumerate(places):
+            total = body.let(f"load double, ptr {body.at(totals, 8 * number)}, align 8")
+            mean = body.let(f"fdiv double {total}, {rows}")
+            body.do(f"store double {mean}, ptr {body.at('%means', place)}, align 8")
+        failed = body.let(f"udiv i32 {status}, {CHECKS}")
+        wide, fine = body.let(f"zext i32 {failed} to i64"), body.let(f"icmp eq i32 {status}, 0")
+        reached = body.let(f"select i1 {fine}, i64 {steps}, i64 {wide}")
+        body.do(f"store i64 {reached}, ptr {body.at('%means', last)}, align 8")
+        body.do(f"br label %{done}")
+        body.label(done)
+
+    def memory_and_share(self, body: Body, face: Face) -> list[str]:
+        statuses = [body.check("state", "ptr %state"), body.check("pointer", f"ptr %work, i64 {BLOCK_ALIGNMENT}")]
+        statuses += [body.pointer(argument, size_of(argument)) for argument in face.inputs]
+        return [*statuses, body.check("threads", "i32 %thread, i32 %threads")]
+
+    def state_table(self, body: Body, face: Face) -> str:
+        return body.table("states", [body.at("%state", state.offset) for state in face.member.states])
+
+    def settings(self, body: Body, face: Face) -> str:
+        """The run-time scalars, eight bytes each: those that are given, or as they were at export."""
+        structure = face.settings
+        slots = body.let(f"alloca [{max(len(face.member.settings), 1)} x i64], align 16")
+        if structure is None:
+            return slots
+        none, fixed, given, ready = body.let("icmp eq ptr %settings, null"), *(body.fresh() for _ in range(3))
+        body.do(f"br i1 {none}, label %{fixed}, label %{given}")
+        body.label(given)
+        for number, (field, offset) in enumerate(zip(structure.fields, structure.offsets, strict=True)):
+            kind, size = IR_TYPES[field.kind], SIZES[field.kind]
+            value = body.let(f"load {kind}, ptr {body.at('%settings', offset)}, align {size}")
+            body.do(f"store {kind} {value}, ptr {body.at(slots, 8 * number)}, align 8")
+        body.do(f"br label %{ready}")
+        body.label(fixed)
+        scalars = face.member.graph.of_role("scalar")
+        for number, ((_, value), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
+            kind = IR_NUMBERS[scalar.dtype]
+            place = body.at(slots, 8 * number)
+            body.do(f"store {kind} {literal(value, scalar.dtype)}, ptr {place}, align 8")
+        body.do(f"br label %{ready}")
+        body.label(ready)
+        return slots
+
+    def result_places(self, body: Body, face: Face) -> list[str]:
+        """Where each result goes, in the order of the graph."""
+        offsets = iter(face.results.offsets if face.results is not None else ())
+        arrays = iter(each.name for each in face.call.arguments if is_output(each))
+        return [
+            f"%{next(arrays)}" if output.value.shape else body.at("%results", next(offsets))
+            for output in face.member.graph.of_kind("result")
+        ]
+
+
+IR_NUMBERS = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
+
+
+def literal(number: float, dtype: str) -> str:
+    """A constant as LLVM reads it back to the bit."""
+    import numpy as np
+
+    if dtype in ("f32", "f64"):
+        wide = np.float64(np.float32(number)) if dtype == "f32" else np.float64(number)
+        return f"0x{int(wide.view(np.uint64)):016X}"
+    return str(int(number))
+
+
+def given_numbers(state: State) -> str:
+    """The bytes of a state whose numbers are not made but copied."""
+    if state.is_generator or state.initial is not None or state.given is None:
+        return ""
+    escaped = "".join(f"\\{byte:02X}" for byte in state.given.tobytes())
+    return f'@given.{state.offset} = internal constant [{state.bytes} x i8] c"{escaped}", align 16\n'
+
+
+def constant_text(name: str, text: str) -> str:
+    data = text.encode() + b"\0"
+    escaped = "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:02X}" for byte in data)
+    return f'@{name} = internal constant [{len(data)} x i8] c"{escaped}"\n'
+
+
+def told(body: Body, status: str) -> str:
+    """A status of the compiler's as one of the library's."""
+    fine, other = body.let(f"icmp eq i32 {status}, 0"), body.let(f"add i32 {status}, {CHECKS_FROM - 1}")
+    return body.let(f"select i1 {fine}, i32 0, i32 {other}")
+
+
+def checks_of(face: Face) -> list[tuple[int, str]]:
+    """(status, what is wrong) of the checks a function makes itself."""
+    checks = face.member.graph.of_kind("check")
+    return [(CHECKS_FROM + number, check.name) for number, check in enumerate(checks)]
+
+
+def is_output(argument: Argument) -> bool:
+    """An array that is written."""
+    return (
+        argument.is_pointer
+        and not argument.kind.startswith(("const", "void", "struct"))
+        and argument.kind != "graphc_yield"
+    )
+
+
+def size_of(argument: Argument) -> int:
+    return SIZES[argument.kind.removeprefix("const ").rstrip("* ")]
+
+
+def widest(structure: Structure) -> int:
+    return max(SIZES[field.kind] for field in structure.fields)
+
+
+def declaration(kernel: Kernel) -> str:
+    kinds = ", ".join("ptr" if kind.endswith("*") else IR_NUMBERS[kind] for _, kind in kernel.parameters)
+    return f"declare {IR_NUMBERS[kernel.returns] if kernel.returns else 'void'} @{kernel.name}({kinds})"
+
+
+def declare_step(face: Face) -> str:
+    return f"declare i32 @{face.name}.step({', '.join(['ptr'] * 6)}, i64, i64)\n"
+
+
+def declare_epoch(face: Face) -> str:
+    return f"declare i32 @{face.name}.epoch({', '.join(['ptr'] * 5 + ['i64'] * 7 + ['ptr', 'ptr', 'i64', 'i64'])})\n"

@@ -1,0 +1,215 @@
+"""The C functions of a library and the structures they take: the header, the loaders and the code are written from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from graphc.backends.export.library import Library, Member
+from graphc.backends.interface import epoch_dim
+from graphc.ir.frozen import dataclass
+from graphc.ir.graph import Output, Value
+
+C_TYPES = {"f32": "float", "f64": "double", "i32": "int32_t", "i64": "int64_t", "u8": "uint8_t", "bool": "uint8_t"}
+IR_TYPES = {
+    "float": "float", "double": "double", "int32_t": "i32", "int64_t": "i64", "uint64_t": "i64", "uint8_t": "i8",
+    "const char *": "ptr", "void": "void",
+}  # fmt: skip
+YIELD_TYPE = "graphc_yield"  # a pointer to a function: int (*)(void)
+SIZES = {"float": 4, "double": 8, "int32_t": 4, "int64_t": 8, "uint64_t": 8, "uint8_t": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One parameter of a C function: `kind` is its C type, which ends with `*` for a pointer."""
+
+    name: str
+    kind: str
+    text: str = ""
+
+    @property
+    def is_pointer(self) -> bool:
+        return self.kind.endswith("*") or self.kind == YIELD_TYPE
+
+    @property
+    def ir_type(self) -> str:
+        return "ptr" if self.is_pointer else IR_TYPES[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A C function."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    text: str
+    returns: str = "int32_t"
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A C structure of numbers."""
+
+    name: str
+    fields: tuple[Argument, ...]
+    text: str
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        found, offset = [], 0
+        for field in self.fields:
+            size = SIZES[field.kind]
+            offset = -(-offset // size) * size
+            found.append(offset)
+            offset += size
+        return tuple(found)
+
+
+def identifier(name: str) -> str:
+    """The name as C takes it."""
+    found = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"_{found}" if found[:1].isdigit() else found
+
+
+def is_number(output: Output) -> bool:
+    """A result of one number, which goes into the structure of results."""
+    return not output.value.shape
+
+
+def shape_text(value: Value) -> str:
+    return "[" + ", ".join(str(extent) for extent in value.shape) + "]"
+
+
+def array_argument(name: str, value: Value, is_input: bool) -> Argument:
+    kind = f"{'const ' if is_input else ''}{C_TYPES[value.dtype]} *"
+    return Argument(identifier(name), kind, f"{shape_text(value)}, row by row")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How one function of a library looks from C."""
+
+    library: Library
+    member: Member
+
+    @property
+    def name(self) -> str:
+        return f"{self.library.name}_{self.member.name}"
+
+    @property
+    def inputs(self) -> tuple[Argument, ...]:
+        data = self.member.graph.of_role("data")
+        return tuple(array_argument(value.attrs["name"], value, True) for value in data)
+
+    @property
+    def sizes(self) -> tuple[Argument, ...]:
+        dims = self.member.graph.dims
+        return tuple(Argument(identifier(dim.name), "int64_t", f"1 to {dim.max}") for dim in dims)
+
+    @property
+    def settings(self) -> Structure | None:
+        scalars = self.member.graph.of_role("scalar")
+        fields = tuple(Argument(identifier(value.attrs["name"]), C_TYPES[value.dtype]) for value in scalars)
+        if not fields:
+            return None
+        return Structure(f"{self.name}_settings", fields, f"What {self.name} may be told anew in every call.")
+
+    @property
+    def numbers(self) -> tuple[Output, ...]:
+        return tuple(output for output in self.member.graph.of_kind("result") if is_number(output))
+
+    @property
+    def arrays(self) -> tuple[Output, ...]:
+        return tuple(output for output in self.member.graph.of_kind("result") if not is_number(output))
+
+    @property
+    def results(self) -> Structure | None:
+        fields = tuple(Argument(identifier(each.name), C_TYPES[each.value.dtype]) for each in self.numbers)
+        return Structure(f"{self.name}_results", fields, f"What {self.name} gives.") if fields else None
+
+    @property
+    def means(self) -> Structure:
+        fields = tuple(Argument(identifier(each.name), "double", "mean over samples") for each in self.numbers)
+        steps = Argument("steps", "int64_t", "that were done; where one failed, its number")
+        return Structure(f"{self.name}_means", (*fields, steps), f"What {self.name}_epoch gives.")
+
+    @property
+    def has_epoch(self) -> bool:
+        return epoch_dim(self.member.graph) is not None and not self.arrays
+
+    @property
+    def call(self) -> Signature:
+        outputs = tuple(array_argument(each.name, each.value, False) for each in self.arrays)
+        arguments = (*MEMORY, *self.inputs, *self.sizes, *outputs, *self.structures(), *SHARE)
+        return Signature(self.name, arguments, "One batch.")
+
+    @property
+    def epoch(self) -> Signature:
+        order = Argument("order", "const int64_t *", "[samples], the rows in the order of the epoch; NULL: as they lie")
+        counts = (Argument("samples", "int64_t", "rows of each array"), Argument("batch", "int64_t", "rows of a step"))
+        means = Argument("means", f"struct {self.means.name} *", "of thread 0")
+        rest = (*self.structures(results=False), means, *SHARE)
+        text = "Every batch of a data set, the last one as small as it is. Batches before one that fails are done."
+        return Signature(f"{self.name}_epoch", (*MEMORY, *self.inputs, *counts, order, *rest), text)
+
+    def structures(self, results: bool = True) -> Iterator[Argument]:
+        if self.settings is not None:
+            yield Argument("settings", f"const struct {self.settings.name} *", "NULL: as they were at export")
+        if results and self.results is not None:
+            yield Argument("results", f"struct {self.results.name} *")
+
+
+MEMORY = (Argument("state", "void *"), Argument("work", "void *"))
+SHARE = (Argument("thread", "int32_t"), Argument("threads", "int32_t"))
+STATE = Argument("state", "const void *")
+YIELD = Argument("yield", YIELD_TYPE, "lets others have the processor, such as sched_yield; NULL: spin")
+
+
+def common(library: Library) -> Iterator[Signature]:
+    """The functions that every library has."""
+    name = library.name
+    yield Signature(
+        f"{name}_init", (Argument("state", "void *"), Argument("seed", "uint64_t")),
+        "First numbers, those that Python draws after gx.manual_seed(seed).",
+    )  # fmt: skip
+    yield Signature(f"{name}_check", (STATE,), "Whether this is a state of this library, such as after reading a file.")
+    yield Signature(
+        f"{name}_state_hash", (STATE,), "64 bits that differ where any number of the state does; 0 for no state.",
+        "uint64_t",
+    )  # fmt: skip
+    yield Signature(
+        f"{name}_prepare", (Argument("work", "void *"), Argument("threads", "int32_t"), YIELD),
+        "Makes memory ready for so many threads, once before their first call. A single thread needs no such call.",
+    )  # fmt: skip
+    yield Signature(f"{name}_work_bytes", (Argument("threads", "int32_t"),), "Of the work memory.", "int64_t")
+    if any(face.has_epoch for face in faces(library)):
+        numbers = (Argument("samples", "int64_t"), Argument("seed", "uint64_t"), Argument("epoch", "uint64_t"))
+        order = Argument("order", "int64_t *", "[samples]")
+        yield Signature(f"{name}_shuffle", (order, *numbers), "The order a DataLoader of that seed has in that epoch.")
+    if library.parameters:
+        number = C_TYPES[library.parameters[0].type.dtype]
+        flat = f"[{name.upper()}_PARAMETERS]"
+        yield Signature(
+            f"{name}_get_parameters", (STATE, Argument("parameters", f"{number} *", flat)), "All that trains, flat."
+        )
+        yield Signature(
+            f"{name}_set_parameters", (Argument("state", "void *"), Argument("parameters", f"const {number} *", flat)),
+            "New numbers for all that trains.",
+        )  # fmt: skip
+    yield Signature(f"{name}_strerror", (Argument("status", "int32_t"),), "A status in words.", "const char *")
+    yield Signature(f"{name}_manifest", (), "The manifest, JSON.", "const char *")
+
+
+def faces(library: Library) -> list[Face]:
+    return [Face(library, member) for member in library.members]
+
+
+def signatures(library: Library) -> list[Signature]:
+    """All functions, in the order of the header."""
+    found = list(common(library))
+    for face in faces(library):
+        found.append(face.call)
+        if face.has_epoch:
+            found.append(face.epoch)
+    return found
+
