@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from graphc.checkpoint import load, save
     from graphc.control import cond, scan
     from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
+    from graphc.exporting import export
     from graphc.functional import *
     from graphc.generator import get_rng_state, manual_seed, set_rng_state
     from graphc.show import to_networkx

@@ -1,9 +1,9 @@
 """The one random generator, which gx.manual_seed seeds: initial values, and what compiled functions draw.
 
 Initial values are numbers of (place, draw, seed), see graphc.ir.initial: draw counts the arrays that were drawn since
-the seed was set. Numbers inside of functions are Philox bits of (element, stream, call, seed), see graphc.ir.random: element is the place
-in the array drawn, stream the place in the program, call counts the calls of all functions that draw. So the same seed
-and the same calls give the same numbers for any number of threads, one by one or as an epoch.
+the seed was set. Numbers inside of functions are Philox bits of (element, stream, call, seed), see graphc.ir.random:
+element is the place in the array drawn, stream the place in the program, call counts the calls of all functions that
+draw. So the same seed and the same calls give the same numbers for any number of threads, one by one or as an epoch.
 """
 
 from __future__ import annotations

@@ -101,10 +101,10 @@ class Initial:
 
 
 @cache
-def generator() -> tuple[np.random.Philox, dict[str, Any]]:
+def generator() -> tuple[np.random.Philox, Any]:
     """NumPy's, which takes ten times as long to make anew, and its state at the start of a draw."""
     source = np.random.Philox(0)
-    return source, source.state  # type: ignore[return-value]
+    return source, source.state
 
 
 def bits_of(seed: int, draw: int) -> np.random.Philox:

@@ -96,5 +96,3 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
 
 def exports(library: Library) -> list[str]:
     return [signature.name for signature in signatures(library)]
-
-

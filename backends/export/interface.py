@@ -305,7 +305,7 @@ class Interface:
         yield body.end()
         told = dict(TEXTS)
         for face in faces(self.library):
-            told |= {status: text for status, text in checks_of(face)}
+            told |= dict(checks_of(face))
         yield constant_text("status.unknown", UNKNOWN)
         for status, text in told.items():
             yield constant_text(f"status.{status}", text)
@@ -431,10 +431,9 @@ class Interface:
         body.do(f"br label %{ready}")
         body.label(fixed)
         scalars = face.member.graph.of_role("scalar")
-        for number, ((_, value), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
-            kind = IR_NUMBERS[scalar.dtype]
-            place = body.at(slots, 8 * number)
-            body.do(f"store {kind} {literal(value, scalar.dtype)}, ptr {place}, align 8")
+        for number, ((_, setting), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
+            kind, place = IR_NUMBERS[scalar.dtype], body.at(slots, 8 * number)
+            body.do(f"store {kind} {literal(setting, scalar.dtype)}, ptr {place}, align 8")
         body.do(f"br label %{ready}")
         body.label(ready)
         return slots

@@ -93,7 +93,6 @@ LOGARITHM = Kernel(
 )
 
 
-
 def ratio(name: str, of: tuple[tuple[float, ...], tuple[float, ...]]) -> Kernel:
     """One polynomial by another."""
     text = f"def {name}(r):\n{horner('up', of[0], 'r')}{horner('down', of[1], 'r')}    return up / down\n"

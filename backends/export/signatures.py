@@ -1,4 +1,4 @@
-"""The C functions of a library and the structures they take: the header, the loaders and the code are written from it."""
+"""The C functions of a library and the structures they take, from which header, loaders and code are written."""
 
 from __future__ import annotations
 
@@ -212,4 +212,3 @@ def signatures(library: Library) -> list[Signature]:
         if face.has_epoch:
             found.append(face.epoch)
     return found
-

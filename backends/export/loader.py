@@ -1,0 +1,244 @@
+"""A library that graphc wrote, from Python: needs NumPy, and not graphc.
+
+import mnist
+model = mnist.Model(seed=0)            # or mnist.Model(path="state.bin")
+loss, accuracy = model.step(x, y)      # every function of the library, as it was in process
+means = model.step.epoch(x, y, batch=64)
+model.save("state.bin")
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+MANIFEST: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
+NAME: str = MANIFEST["name"]
+DTYPES: dict[str, Any] = {
+    "f32": np.dtype("f4"), "f64": np.dtype("f8"), "i32": np.dtype("i4"), "i64": np.dtype("i8"), "u8": np.dtype("u1"),
+    "bool": np.dtype("?"),
+}  # fmt: skip
+C_TYPES: dict[str, Any] = {
+    "float": ctypes.c_float, "double": ctypes.c_double, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64,
+    "uint8_t": ctypes.c_uint8,
+}  # fmt: skip
+MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64", "riscv64": "riscv64"}
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
+ONE_THREAD = ctypes.c_int32(0), ctypes.c_int32(1)
+
+
+class LibraryError(ValueError):
+    """What a function of the library refused; nothing was changed."""
+
+
+def find_library() -> Path:
+    """The file for this machine. Raises OSError if the library was not exported for it."""
+    machine = MACHINES.get(platform.machine(), platform.machine())
+    paths = [HERE / file["path"] for target in MANIFEST.get("targets", []) for file in target["files"]]
+    fitting = [path for path in paths if path.suffix == ".so" and path.parent.name.startswith(machine)]
+    if not fitting:
+        raise OSError(f"{NAME} has no library for {machine}; there are {', '.join(map(str, paths)) or 'none'}")
+    return min(fitting, key=lambda path: len(path.parent.name))
+
+
+LIBRARY = ctypes.CDLL(str(find_library()))
+for _name in ("work_bytes", "manifest", "strerror", "state_hash"):
+    getattr(LIBRARY, f"{NAME}_{_name}").restype = {
+        "work_bytes": ctypes.c_int64, "state_hash": ctypes.c_uint64,
+    }.get(_name, ctypes.c_char_p)  # fmt: skip
+
+
+def library(name: str) -> Any:
+    return getattr(LIBRARY, f"{NAME}_{name}")
+
+
+def check(status: int) -> None:
+    if status:
+        raise LibraryError(library("strerror")(status).decode())
+
+
+def aligned(size: int) -> np.ndarray[Any, Any]:
+    """Zeroed bytes at a multiple of 64."""
+    block = np.zeros(size + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    return block[start : start + size]
+
+
+def structure(name: str, fields: list[dict[str, Any]]) -> Any:
+    kinds = [(field["name"], C_TYPES[field["type"]]) for field in fields]
+    return type(name, (ctypes.Structure,), {"_fields_": kinds})
+
+
+class Function:
+    """One function of the library, on one model's state."""
+
+    def __init__(self, model: Model, known: dict[str, Any]) -> None:
+        self.model, self.known, self.name = model, known, known["name"]
+        self.native = library(self.name)
+        self.kinds = [(DTYPES[each["dtype"]], each["shape"]) for each in known["inputs"]]
+        self.settings = structure("Settings", known["settings"])() if known["settings"] else None
+        for each in known["settings"]:
+            setattr(self.settings, each["name"], each["value"])
+        self.numbers = structure("Numbers", known["numbers"])() if known["numbers"] else None
+        names = [each["name"] for each in known["numbers"]]
+        self.record: Any = namedtuple("Record", names, rename=True)  # type: ignore[misc]
+        self.latest: tuple[Any, ...] = (None, None)
+
+    def set(self, **numbers: float) -> Function:
+        """New values of run-time settings."""
+        for name, number in numbers.items():
+            if not hasattr(self.settings, name):
+                raise LibraryError(f"{self.name} has no setting {name!r}")
+            setattr(self.settings, name, number)
+        return self
+
+    def __call__(self, *arrays: Any) -> Any:
+        """One batch: a record of numbers, an array, or a tuple of the record and arrays."""
+        given, call = self.latest
+        same = given is not None and len(arrays) == len(given) and all(map(is_same, arrays, given))
+        if not same:
+            call = self.prepared(self.fit(arrays))
+        return call()
+
+    def prepared(self, arrays: list[np.ndarray[Any, Any]]) -> Any:
+        """The call with these arrays, which is kept: their memory is looked up once."""
+        sizes = self.sizes(arrays)
+        outputs = [np.empty(evaluated(each["shape"], sizes), DTYPES[each["dtype"]]) for each in self.known["arrays"]]
+        places = [self.model.state, self.model.work, *arrays]
+        arguments: list[Any] = [POINTER(each.ctypes.data) for each in places]
+        arguments += [NUMBER(sizes[each["dim"]]) for each in self.known["sizes"]]
+        arguments += [POINTER(each.ctypes.data) for each in outputs]
+        structures = [each for each in (self.settings, self.numbers) if each is not None]
+        arguments += [POINTER(ctypes.addressof(each)) for each in structures]
+        arguments += ONE_THREAD
+        native, numbers, record = self.native, self.numbers, self.record
+        fields = [each["name"] for each in self.known["numbers"]]
+
+        def call(keep: Any = places) -> Any:
+            status = native(*arguments)
+            if status:
+                check(status)
+            told = None if numbers is None else record._make([getattr(numbers, field) for field in fields])
+            if not outputs:
+                return told
+            copies = [output.copy() for output in outputs]
+            if told is None:
+                return copies[0] if len(copies) == 1 else tuple(copies)
+            return (told, *copies)
+
+        self.latest = arrays, call
+        return call
+
+    def fit(self, arrays: tuple[Any, ...]) -> list[np.ndarray[Any, Any]]:
+        if len(arrays) != len(self.kinds):
+            raise LibraryError(f"{self.name} takes {len(self.kinds)} arrays, got {len(arrays)}")
+        return [np.ascontiguousarray(array, dtype) for array, (dtype, _) in zip(arrays, self.kinds)]
+
+    def sizes(self, arrays: list[np.ndarray[Any, Any]]) -> dict[str, int]:
+        """The extent of every dim. Raises LibraryError for a shape that does not fit."""
+        found: dict[str, int] = {}
+        for array, each in zip(arrays, self.known["inputs"]):
+            shape = each["shape"]
+            fits = len(shape) == array.ndim
+            for extent, size in zip(shape, array.shape):
+                wanted = found.setdefault(extent, size) if isinstance(extent, str) and extent.isidentifier() else extent
+                fits = fits and (size == wanted or not isinstance(wanted, int))
+            if not fits:
+                raise LibraryError(f"{self.name}: {each['name']} is {list(array.shape)}, expected {shape}")
+        return found
+
+    def epoch(self, *arrays: Any, batch: int, order: Any = None) -> Any:
+        """Every batch of a data set, in the order of rows given or as they lie; means over samples."""
+        if not self.known["epoch"]:
+            raise LibraryError(f"{self.name} has no epoch")
+        ready = self.fit(arrays)
+        samples = {len(array) for array in ready}
+        if len(samples) != 1:
+            raise LibraryError(f"{self.name}: the arrays have {sorted(samples)} rows")
+        self.sizes(ready)
+        fields = [*({"name": each["name"], "type": "double"} for each in self.known["numbers"])]
+        means = structure("Means", [*fields, {"name": "steps", "type": "int64_t"}])()
+        rows = None if order is None else np.ascontiguousarray(order, np.int64)
+        if rows is not None and rows.shape != (len(ready[0]),):
+            raise LibraryError(f"{self.name}: the order has {rows.size} rows, the arrays {len(ready[0])}")
+        pointers = [POINTER(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
+        arguments = [
+            *pointers,
+            NUMBER(len(ready[0])),
+            NUMBER(batch),
+            POINTER(rows.ctypes.data if rows is not None else 0),
+        ]
+        if self.settings is not None:
+            arguments.append(POINTER(ctypes.addressof(self.settings)))
+        check(library(f"{self.name}_epoch")(*arguments, POINTER(ctypes.addressof(means)), *ONE_THREAD))
+        return self.record._make([getattr(means, each["name"]) for each in self.known["numbers"]])
+
+
+def is_same(array: Any, known: np.ndarray[Any, Any]) -> bool:
+    return array is known
+
+
+def evaluated(shape: list[Any], sizes: dict[str, int]) -> list[int]:
+    """Extents as numbers; formulas are sums and products of dims."""
+    return [extent if isinstance(extent, int) else int(eval(extent, {"__builtins__": {}}, sizes)) for extent in shape]
+
+
+class Model:
+    """A state of the library, and its functions as attributes."""
+
+    def __init__(self, seed: int = 0, path: str | os.PathLike[str] | None = None) -> None:
+        self.state = aligned(MANIFEST["state_bytes"])
+        self.work = aligned(library("work_bytes")(1))
+        check(library("init")(POINTER(self.state.ctypes.data), ctypes.c_uint64(seed)))
+        if path is not None:
+            self.load(path)
+        for known in MANIFEST["functions"]:
+            setattr(self, known["name"], Function(self, known))
+
+    def state_hash(self) -> int:
+        return int(library("state_hash")(POINTER(self.state.ctypes.data)))
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of all states, by name."""
+        return {each["name"]: self.view(each).copy() for each in MANIFEST["states"]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """New numbers for all states. Raises LibraryError, before anything changes, where names or shapes differ."""
+        views = {each["name"]: self.view(each) for each in MANIFEST["states"]}
+        if views.keys() != state.keys():
+            raise LibraryError(f"the state is not one of {NAME}: {sorted(views.keys() ^ state.keys())} differ")
+        for name, view in views.items():
+            if np.shape(state[name]) != view.shape:
+                raise LibraryError(f"{name} is {list(view.shape)}, given are {list(np.shape(state[name]))}")
+        for name, view in views.items():
+            view[...] = state[name]
+
+    def view(self, each: dict[str, Any]) -> np.ndarray[Any, Any]:
+        dtype = DTYPES[each["dtype"]]
+        count = int(np.prod(each["shape"], dtype=np.int64))
+        part = self.state[each["offset"] : each["offset"] + count * dtype.itemsize]
+        return part.view(dtype).reshape(each["shape"])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """The whole state as one block."""
+        unfinished = f"{os.fspath(path)}.unfinished"
+        Path(unfinished).write_bytes(self.state.tobytes())
+        os.replace(unfinished, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """A block that was saved. Raises LibraryError, before anything changes, for one of another model."""
+        block = aligned(MANIFEST["state_bytes"])
+        data = np.fromfile(path, np.uint8)
+        if data.size != block.size:
+            raise LibraryError(f"{path} has {data.size} bytes, a state of {NAME} has {block.size}")
+        block[...] = data
+        check(library("check")(POINTER(block.ctypes.data)))
+        self.state[...] = block
