@@ -12,14 +12,14 @@ from graphc.backends import target
 from graphc.backends.link import link_shared_object
 from graphc.backends.lower import lower
 from graphc.backends.machine import processor_lines
-from graphc.backends.primitives import LANES, Kernel, run
+from graphc.backends.primitives import Kernel, run
 
 FLAGS = {flag for line in processor_lines() if line.startswith("flags") for flag in line.split()}
 NEEDED = {target.X86_64_V2: "sse4_2", target.X86_64_V3: "avx2", target.X86_64_V4: "avx512f"}
-CONDITION = f"live(select(i < 2, {LANES}, 0))"  # of a whole row, as the guards of windows have it
 MASKS = {
     "constant": "live({high}) & ~live({low})",
-    "condition": f"{CONDITION} & live({{high}}) & ~live({{low}})",
+    "condition": "spread(i < 2) & live({high}) & ~live({low})",  # as the guards of windows have it
+    "chosen": "live(select(i < 2, 16, 0)) & live({high}) & ~live({low})",
     "count": "live({high} - i) & ~live({low})",
 }
 BODIES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.backends.primitives import LANES, constant
+from graphc.backends.primitives import constant
 from graphc.backends.source.lines import EACH, Lines
 from graphc.ir.loops import Guards, Index, Lookups, Term
 from graphc.ir.types import Extent
@@ -124,9 +124,7 @@ class Memory(Lines):
     def inside(self, guards: Guards, lanes: bool) -> str:
         """The name of a bool, or of the mask of the live lanes, that is on where no guard is left."""
         still = [guard for guard in guards if not lanes or self.lane_step(guard[0]) == 0]
-        # Not `spread` of the condition: for AVX2, LLVM 22 reads the halves of a mask that constants turn off as if they
-        # were on where all that remains is one condition in all lanes.
-        parts = [f"live(select({text}, {LANES}, 0))" if lanes else text for text in map(self.scalar_guard, still)]
+        parts = [f"spread({text})" if lanes else text for text in map(self.scalar_guard, still)]
         moving = (guard for guard in guards if guard not in still)
         parts += [text for guard in moving for text in self.lane_guard(*guard)]
         text = " & ".join(([self.live] if lanes and self.live else []) + parts)
