@@ -34,7 +34,7 @@ from graphc.ir.types import round_up
 if TYPE_CHECKING:
     from graphc.backends.units import Unit
 
-FORMAT = "2"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
+FORMAT = "3"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Calls with arrays that native code can read as they are: right dtypes, right rows, one batch size.
+"""Calls with arrays that native code can read as they are: right dtypes, right rows, one batch size; and epochs over
+a data set that is as it was.
 
 They are what a training loop makes, and small steps take about a microsecond, so Python's own part of a call counts:
 all of it is in one function that has what it needs within reach.
@@ -15,8 +16,17 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from graphc.backends.interface import epoch_dim
-from graphc.backends.runtime import Runner, address, numbers_for
+from graphc.backends.interface import (
+    FIRST_AT,
+    IN_PLACE,
+    LAST_AT,
+    NUMBER_AT,
+    ORDERING_AT,
+    SEED_AT,
+    SHUFFLED,
+    epoch_dim,
+)
+from graphc.backends.runtime import Runner, address, alone, numbers_for, table
 from graphc.ir.types import DTYPES, evaluate
 
 Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
@@ -79,5 +89,52 @@ def exact_call(runner: Runner) -> Call:
             sizes[0] = shape[0]
             expected[:] = [(place, (shape[0], *row), dtype) for place, (row, dtype) in enumerate(rows)]
         return True
+
+    return call
+
+
+class Feed:
+    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
+
+    kinds  PLAIN or BYTES_AS_IMAGE, for each
+    """
+
+    def __init__(self, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
+        self.places, self.kinds = table(arrays), numbers_for(kinds)
+        self.kinds[: len(kinds)] = kinds
+        self.seen = [(array.shape, array.dtype, place) for array, place in zip(arrays, self.places)]
+
+    def reads(self, arrays: Sequence[Any]) -> bool:
+        """Whether these arrays lie just where it says, so that they need not be looked at any closer."""
+        offset, word_at = data_offset(), ctypes.c_int64.from_address
+        if offset is None or len(arrays) != len(self.seen):
+            return False
+        for array, (shape, dtype, place) in zip(arrays, self.seen):
+            if type(array) is not ndarray or array.shape != shape or array.dtype is not dtype:
+                return False
+            if not array.flags.c_contiguous or word_at(id(array) + offset).value != place:
+                return False
+        return True
+
+
+def epoch_again(
+    runner: Runner, feed: Feed, count: int, batch: int, steps: int, seed: int | None
+) -> Callable[[int, int], tuple[int, Any]]:
+    """(number of the epoch, first step) -> (status, totals): what `Runner.epoch` does with one thread, shuffled by the
+    seed or in order. Where a check fails, the order in place of the totals."""
+    order = np.arange(count)
+    words, totals = runner.epoch_words(feed, order, batch)
+    words[ORDERING_AT], words[SEED_AT] = (IN_PLACE, 0) if seed is None else (SHUFFLED, seed)
+    words[LAST_AT] = steps
+    memory = runner.work, feed, order, totals
+    lock, native, places = runner.lock, alone(runner.call_epoch, words, memory), range(len(runner.results))
+
+    def call(number: int, first: int) -> tuple[int, Any]:
+        with lock:
+            words[NUMBER_AT], words[FIRST_AT] = number, first
+            for place in places:
+                totals[place] = 0.0
+            status = native()
+            return status, order.copy() if status else totals[: len(places)]
 
     return call

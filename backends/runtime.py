@@ -7,15 +7,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.backends.crew import crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
-from graphc.backends.interface import GIVEN, IN_PLACE, LINKED, SHUFFLED, YIELD
+from graphc.backends.interface import (
+    EPOCH_WORDS,
+    FIRST_AT,
+    GIVEN,
+    IN_PLACE,
+    LAST_AT,
+    LINKED,
+    NUMBER_AT,
+    ORDERING_AT,
+    SEED_AT,
+    SHUFFLED,
+    YIELD,
+)
 from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
+
+if TYPE_CHECKING:
+    from graphc.backends.exact import Feed
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
@@ -78,17 +93,6 @@ def join_block(storages: Sequence[Storage]) -> Array:
     return block
 
 
-class Feed:
-    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
-
-    kinds  PLAIN or BYTES_AS_IMAGE, for each
-    """
-
-    def __init__(self, arrays: Sequence[Array], kinds: Sequence[int]) -> None:
-        self.memory = table(arrays), (NUMBER * max(len(kinds), 1))(*kinds)
-        self.tables = [POINTER(ctypes.addressof(each)) for each in self.memory]
-
-
 class Runner:
     """One artifact with its arena, ready to be called. Calls from several threads wait for each other."""
 
@@ -112,7 +116,6 @@ class Runner:
         self.sizes = numbers_for(graph.dims)
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
         self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
-        self.totals = (ctypes.c_double * max(len(self.results), 1))()
         self.lock = threading.Lock()
         self.library, step, epoch = load(artifact)
         self.call_step: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(step)
@@ -123,8 +126,6 @@ class Runner:
     def tell_places(self) -> None:
         """Note where things are that calls are told of."""
         self.native = self.native_on(self.input_table, self.sizes)
-        self.epoch_tables = [POINTER(address(each)) for each in (self.state_table, self.work)]
-        self.epoch_results = [POINTER(address(each)) for each in (self.scalars, self.totals)]
 
     def use_threads(self, threads: int | None) -> None:
         """From now on use as many threads, even where one would be quicker; None: as many as pay, up to the limit."""
@@ -145,18 +146,11 @@ class Runner:
     def native_on(self, inputs: Any, sizes: Any) -> Callable[[], int]:
         """The native step for what two such tables say, with all its threads; of no use after `use_threads`."""
         tables = (self.state_table, self.work, inputs, sizes, self.scalars, self.result_table)
-        # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
-        share = partial(self.call_step, *(POINTER(address(each)) for each in tables))
+        words = table(tables)
         if self.threads == 1:
-            alone = partial(share, NUMBER(0), NUMBER(1))
-            alone.memory = tables  # type: ignore[attr-defined]  # whoever may still call it keeps what it works in
-            return alone
-
-        def job(thread: int, threads: int, memory: Any = tables) -> int:
-            """memory: is held on to, because a helper may read it still when the call is over."""
-            return share(NUMBER(thread), NUMBER(threads))
-
-        return lambda: self.share_out(job, ("step", sizes[0]))
+            return alone(self.call_step, words, tables)
+        share = shared(self.call_step, words, tables)
+        return lambda: self.share_out(share, ("step", sizes[0]))
 
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
@@ -200,22 +194,23 @@ class Runner:
         in_order  the order is that of the rows
         """
         with self.lock:
-            status = 0
-            ctypes.memset(self.totals, 0, ctypes.sizeof(self.totals))
-            seed, number = shuffle or (0, 0)
-            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
-            before = (*self.epoch_tables, *feed.tables, POINTER(address(order)))
-            fixed = (NUMBER(seed), NUMBER(number), NUMBER(len(order)), NUMBER(batch))
-            for first, last in self.stretches(*steps, batch):
-                arguments = (*before, NUMBER(ordering), *fixed, NUMBER(first), NUMBER(last), *self.epoch_results)
-                status = self.share_out(partial(self.epoch_share, arguments), ("epoch", batch), last - first)
+            status, (words, totals) = 0, self.epoch_words(feed, order, batch)
+            share = shared(self.call_epoch, words, (self.work, totals))
+            words[ORDERING_AT] = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            words[SEED_AT], words[NUMBER_AT] = shuffle or (0, 0)
+            for words[FIRST_AT], words[LAST_AT] in self.stretches(*steps, batch):
+                status = self.share_out(share, ("epoch", batch), words[LAST_AT] - words[FIRST_AT])
                 if status:
                     break
-                ordering = GIVEN if shuffle else ordering
-            return status, self.totals[: len(self.results)]
+                words[ORDERING_AT] = IN_PLACE if in_order else GIVEN
+            return status, totals[: len(self.results)]
 
-    def epoch_share(self, arguments: Sequence[Any], thread: int, threads: int) -> int:
-        return self.call_epoch(*arguments, NUMBER(thread), NUMBER(threads))
+    def epoch_words(self, feed: Feed, order: Array, batch: int) -> tuple[Any, Any]:
+        """What `epoch` is told, but for which steps in which order; and the totals it adds to, still zero."""
+        totals = (ctypes.c_double * max(len(self.results), 1))()
+        known = (self.state_table, self.work, feed.places, feed.kinds, order, self.scalars, totals)
+        *before, scalars, sums = addresses(known)
+        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums), totals
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
@@ -243,6 +238,25 @@ class Runner:
     def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""
         self.scalar_places[number][()] = value
+
+
+def alone(function: Callable[..., int], words: Any, memory: Any) -> Callable[[], int]:
+    """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""
+    # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
+    call = partial(function, POINTER(address(words)), NUMBER(0), NUMBER(1))
+    call.memory = words, memory  # type: ignore[attr-defined]
+    return call
+
+
+def shared(function: Callable[..., int], words: Any, memory: Any) -> Callable[[int, int], int]:
+    """A call by one of several threads; the memory is held on to, because a helper may read it still when the call of
+    the first one is over."""
+    told = POINTER(address(words))
+
+    def share(thread: int, threads: int, memory: Any = (words, memory)) -> int:
+        return function(told, NUMBER(thread), NUMBER(threads))
+
+    return share
 
 
 def number_in(memory: Array, dtype: str) -> Array:

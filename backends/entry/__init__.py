@@ -1,8 +1,13 @@
 """The two functions of an artifact, as LLVM IR that calls the kernels: `step` for one batch and `epoch` for many.
 
-    i32 step(states, work, inputs, sizes, scalars, results, thread, threads)
-    i32 epoch(states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last,
-              scalars, totals, thread, threads)
+    i32 step(call, thread, threads)
+    i32 epoch(call, thread, threads)
+
+`call` points to words of eight bytes, which are addresses and numbers (an argument each would take a caller from Python
+longer than a small step takes):
+
+    step   states, work, inputs, sizes, scalars, results
+    epoch  states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last, scalars, totals
 
 `states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph, `sizes` to one i64 a
 dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;

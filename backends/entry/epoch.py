@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.backends import philox
-from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, meeting_place
-from graphc.backends.interface import CHECKS, IN_PLACE, PLAIN, SHUFFLED
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, meeting_place, told
+from graphc.backends.interface import CHECKS, EPOCH_WORDS, IN_PLACE, PLAIN, SHUFFLED, STEP_WORDS
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.program import Program
 from graphc.ir.types import ALIGNMENT, FLOATS, TensorType, bound, multiply
 
+NUMBERS = ("ordering", "seed", "number", "samples", "batch", "first", "last")  # among the words
 FEW_COLUMNS = 4  # of a row that is written out number by number
 
 
@@ -88,22 +89,25 @@ def write_epoch(program: Program) -> str:
     data, results = graph.of_role("data"), graph.of_kind("result")
     meet = ["  call void @meet(ptr %meeting, i64 %threads)"] if program.is_shared_out else []
     lines = [
-        "define i32 @epoch(ptr noalias %states, ptr noalias %work, ptr noalias %data, ptr noalias %kinds, "
-        "ptr noalias %order, i64 %ordering, i64 %seed, i64 %number, i64 %samples, i64 %batch, i64 %first, i64 %last, "
-        f"ptr noalias %scalars, ptr noalias %totals, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
+        f"define i32 @epoch(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
         "entry:",
+        *told(EPOCH_WORDS, NUMBERS),
         "  %leads = icmp eq i64 %thread, 0",
         "  %following = add nsw i64 %thread, 1",
         f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting_place(program)}",
         f"  %inputs = alloca [{max(len(data), 1)} x ptr], align 8",
         f"  %results = alloca [{max(len(results), 1)} x ptr], align 8",
         "  %sizes = alloca i64, align 8",
+        f"  %step.call = alloca [{len(STEP_WORDS)} x ptr], align 8",
         f"  %draws = alloca [{LANES} x i64], align {ALIGNMENT}",
     ]
     for number, offset in enumerate(layout.inputs):
         lines += point_into_work("inputs", number, offset)
     for number, offset in enumerate(layout.results):
         lines += point_into_work("results", number, offset)
+    for number, word in enumerate(STEP_WORDS):
+        lines.append(f"  %step.word.{number} = getelementptr inbounds ptr, ptr %step.call, i64 {number}")
+        lines.append(f"  store ptr %{word}, ptr %step.word.{number}, align 8")
     lines += [
         f"  %wanted = icmp eq i64 %ordering, {SHUFFLED}",
         f"  %as.they.lie = icmp eq i64 %ordering, {IN_PLACE}",
@@ -132,8 +136,7 @@ def write_epoch(program: Program) -> str:
         lines += gather_rows(number, value.type)
     lines += [
         *meet,
-        "  %status = call i32 @step(ptr %states, ptr %work, ptr %inputs, ptr %sizes, ptr %scalars, ptr %results, "
-        "i64 %thread, i64 %threads)",
+        "  %status = call i32 @step(ptr %step.call, i64 %thread, i64 %threads)",
         "  %ok = icmp eq i32 %status, 0",
         "  br i1 %ok, label %succeeded, label %failed",
         "succeeded:",

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from graphc.backends import sweeps
-from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, meeting_place
-from graphc.backends.interface import MEETING_BYTES
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, meeting_place, told
+from graphc.backends.interface import MEETING_BYTES, STEP_WORDS
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
 from graphc.backends.source.lines import Cut
@@ -103,9 +103,9 @@ class StepWriter:
 
     def write(self) -> str:
         self.lines = [
-            "define i32 @step(ptr noalias %states, ptr noalias %work, ptr noalias %inputs, ptr noalias %sizes, "
-            f"ptr noalias %scalars, ptr noalias %results, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
+            f"define i32 @step(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
             "entry:",
+            *told(STEP_WORDS),
             "  %leads = icmp eq i64 %thread, 0",
             "  %following = add nsw i64 %thread, 1",
             f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting_place(self.program)}",

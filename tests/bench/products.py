@@ -94,7 +94,7 @@ def native_text() -> str:
     steps = "\n".join(f"  %b{i} = call <16 x float> @llvm.fma.v16f32(<16 x float> %a{i}, {one}, {one})" for i in chains)
     sums = "  %s0 = fadd <16 x float> %b0, %b1\n"
     sums += "\n".join(f"  %s{i} = fadd <16 x float> %s{i - 1}, %b{i + 1}" for i in range(1, 15))
-    step = loads("arguments", 6) + f"  call i32 %f({', '.join(f'ptr %p{i}' for i in range(6))}, i64 0, i64 1)"
+    step = "  call i32 %f(ptr %arguments, i64 0, i64 1)"
     blas = loads("arguments", 13) + "".join(
         f"  %m{i} = getelementptr i64, ptr %moves, i64 {i}\n  %v{i} = load i64, ptr %m{i}\n"
         f"  %o{i} = mul i64 %v{i}, %k\n  %q{i} = getelementptr i8, ptr %p{at}, i64 %o{i}\n"
