@@ -119,7 +119,8 @@ def test_what_is_new_takes_the_long_way(change: str, long_ways: list[Any]) -> No
     for _ in range(2):
         assert quick.epoch(ours) == long_epoch(long, theirs)
         assert same(quick, long) and ours.state_dict() == theirs.state_dict()
-    assert [each is ours for each in long_ways].count(True) == (3 if change in ("part of it", "layout", "dtypes") else 2)
+    copied = change in ("part of it", "layout", "dtypes")  # every time, for native code to read
+    assert [each is ours for each in long_ways].count(True) == (3 if copied else 2)
 
 
 KEPT: dict[str, Callable[[DataLoader], Any]] = {
