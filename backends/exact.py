@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -32,6 +33,7 @@ from graphc.ir.types import DTYPES, evaluate
 Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
 
 WORD = ctypes.sizeof(ctypes.c_int64)
+HEAD = 6 * WORD + ctypes.sizeof(ctypes.c_int)  # address of elements, rank, addresses of shape and strides, owner, dtype, flags
 
 
 @cache
@@ -102,19 +104,26 @@ class Feed:
     def __init__(self, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
         self.places, self.kinds = table(arrays), numbers_for(kinds)
         self.kinds[: len(kinds)] = kinds
-        self.seen = [(array.shape, array.dtype, place) for array, place in zip(arrays, self.places)]
+        self.seen = [(weakref.ref(array), array.shape, *head_of(array)) for array in arrays]
 
     def reads(self, arrays: Sequence[Any]) -> bool:
-        """Whether these arrays lie just where it says, so that they need not be looked at any closer."""
-        offset, word_at = data_offset(), ctypes.c_int64.from_address
-        if offset is None or len(arrays) != len(self.seen):
+        """Whether these are its arrays, still where and as they were, so that they need not be looked at again."""
+        if len(arrays) != len(self.seen):
             return False
-        for array, (shape, dtype, place) in zip(arrays, self.seen):
-            if type(array) is not ndarray or array.shape != shape or array.dtype is not dtype:
-                return False
-            if not array.flags.c_contiguous or word_at(id(array) + offset).value != place:
+        for array, (known, shape, head, before) in zip(arrays, self.seen):
+            if known() is not array or array.shape != shape or head.raw != before:
                 return False
         return True
+
+
+def head_of(array: ndarray[Any, Any]) -> tuple[Any, bytes]:
+    """The part of an array object that says where its elements are and how they lie, as long as the object lives; and
+    what is there now."""
+    offset = data_offset()
+    if offset is None:
+        return (ctypes.c_char * 1)(), b""  # which is never there
+    head = (ctypes.c_char * HEAD).from_address(id(array) + offset)
+    return head, head.raw
 
 
 def epoch_again(
