@@ -9,6 +9,7 @@ from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, m
 from graphc.backends.interface import CHECKS, EPOCH_WORDS, IN_PLACE, PLAIN, SHUFFLED, STEP_WORDS
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.program import Program
+from graphc.ir.random import GROUP
 from graphc.ir.types import ALIGNMENT, FLOATS, TensorType, bound, multiply
 
 NUMBERS = ("ordering", "seed", "number", "samples", "batch", "first", "last")  # among the words
@@ -44,26 +45,24 @@ def gather(source: str, dtype: str, columns: int) -> Kernel:
 
 
 def shuffle() -> Kernel:
-    """Fisher and Yates's shuffle with one draw a step: the order of `graphc.ir.random.permutation`.
+    """The order of `graphc.ir.random.permutation`: Fisher and Yates's shuffle from the inside out.
 
-    draws  scratch: the draws of a set of lanes
+    draws  scratch: those of a group of neighbours
     """
     text = f"""def shuffle(order, draws, count, seed, epoch):
-    for i in range(count):
-        store(order, i, i)
-    for first in range(0, count - 1, {LANES}):
-        places = spread(count - 1 - first) - indices(0)
-        bits = random_word_0(places, places >> spread(32), spread(epoch), spread(seed))
-        store_lanes(draws, 0, (bits * (places + spread(1))) >> spread(32))
-        for step in range(first, minimum(first + {LANES}, count - 1)):
-            last = count - 1 - step
-            chosen = load(draws, step - first)
-            kept = load(order, last)
-            store(order, last, load(order, chosen))
-            store(order, chosen, kept)
+    for first in range(0, count, {GROUP}):
+        element = spread(first >> 2) + indices(0)
+        random_words(draws, element, element >> spread(32), spread(epoch), spread(seed))
+        for j in range(0, {GROUP}, {LANES}):
+            places = spread(first + j + 1) + indices(0)
+            store_lanes(draws, j, (load_lanes(draws, j) * places) >> spread(32))
+        for i in range(first, minimum(first + {GROUP}, count)):
+            chosen = load(draws, i - first)
+            store(order, i, load(order, chosen))
+            store(order, chosen, i)
 """
     parameters = (("order", "i64*"), ("draws", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64"))
-    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_word(f"i64x{LANES}", 0),))
+    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_words(f"i64x{LANES}"),))
 
 
 def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:
@@ -99,7 +98,7 @@ def write_epoch(program: Program) -> str:
         f"  %results = alloca [{max(len(results), 1)} x ptr], align 8",
         "  %sizes = alloca i64, align 8",
         f"  %step.call = alloca [{len(STEP_WORDS)} x ptr], align 8",
-        f"  %draws = alloca [{LANES} x i64], align {ALIGNMENT}",
+        f"  %draws = alloca [{GROUP} x i64], align {ALIGNMENT}",
     ]
     for number, offset in enumerate(layout.inputs):
         lines += point_into_work("inputs", number, offset)
