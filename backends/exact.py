@@ -27,13 +27,14 @@ from graphc.backends.interface import (
     SHUFFLED,
     epoch_dim,
 )
-from graphc.backends.runtime import Runner, address, alone, numbers_for, table
+from graphc.backends.runtime import Runner, address, numbers_for, table
 from graphc.ir.types import DTYPES, evaluate
 
 Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
 
 WORD = ctypes.sizeof(ctypes.c_int64)
-HEAD = 6 * WORD + ctypes.sizeof(ctypes.c_int)  # address of elements, rank, addresses of shape and strides, owner, dtype, flags
+# Of an array object: addresses of elements, shape, strides, owner and dtype, with the rank behind the first; the flags.
+HEAD = 6 * WORD + ctypes.sizeof(ctypes.c_int)
 
 
 @cache
@@ -104,14 +105,14 @@ class Feed:
     def __init__(self, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
         self.places, self.kinds = table(arrays), numbers_for(kinds)
         self.kinds[: len(kinds)] = kinds
-        self.seen = [(weakref.ref(array), array.shape, *head_of(array)) for array in arrays]
+        self.seen: list[Any] = [(weakref.ref(array), array.shape, *head_of(array)) for array in arrays]
 
     def reads(self, arrays: Sequence[Any]) -> bool:
         """Whether these are its arrays, still where and as they were, so that they need not be looked at again."""
         if len(arrays) != len(self.seen):
             return False
-        for array, (known, shape, head, before) in zip(arrays, self.seen):
-            if known() is not array or array.shape != shape or head.raw != before:
+        for array, (reference, shape, head, before) in zip(arrays, self.seen):
+            if reference() is not array or array.shape != shape or head.raw != before:
                 return False
         return True
 
@@ -136,7 +137,7 @@ def epoch_again(
     words[ORDERING_AT], words[SEED_AT] = (IN_PLACE, 0) if seed is None else (SHUFFLED, seed)
     words[LAST_AT] = steps
     memory = runner.work, feed, order, totals
-    lock, native, places = runner.lock, alone(runner.call_epoch, words, memory), range(len(runner.results))
+    lock, native, places = runner.lock, runner.alone("epoch", words, memory), range(len(runner.results))
 
     def call(number: int, first: int) -> tuple[int, Any]:
         with lock:

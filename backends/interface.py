@@ -24,6 +24,10 @@ ORDERING_AT, SEED_AT, NUMBER_AT, FIRST_AT, LAST_AT = map(
 LINE = 64  # bytes of a cache line
 MEETING_BYTES = 4 * LINE  # where threads meet: see barrier.py
 GENERATION, YIELD = LINE, 2 * LINE
+# Where a helper is told of calls, eight bytes each, and behind that line how many it has served: see barrier.
+SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield")
+SERVED = LINE
+TEAM = ("attend", "lead")  # what an artifact offers beside `step` and `epoch` if several threads can share them
 
 
 @dataclass(frozen=True, slots=True)

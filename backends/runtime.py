@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.crew import crew, thread_limit, yield_address
+from graphc.backends.crew import Job, crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
 from graphc.backends.interface import (
     EPOCH_WORDS,
@@ -24,6 +24,7 @@ from graphc.backends.interface import (
     ORDERING_AT,
     SEED_AT,
     SHUFFLED,
+    TEAM,
     YIELD,
 )
 from graphc.backends.pace import Pace
@@ -117,10 +118,11 @@ class Runner:
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
         self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
         self.lock = threading.Lock()
-        self.library, step, epoch = load(artifact)
-        self.call_step: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(step)
-        if epoch is not None:
-            self.call_epoch: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(epoch)
+        self.library, found = load(artifact)
+        self.functions: dict[str, Callable[..., int]] = {
+            name: ctypes.CFUNCTYPE(ctypes.c_int64 if name == "attend" else ctypes.c_int32)(place)
+            for name, place in found.items()
+        }
         self.tell_places()
 
     def tell_places(self) -> None:
@@ -148,9 +150,26 @@ class Runner:
         tables = (self.state_table, self.work, inputs, sizes, self.scalars, self.result_table)
         words = table(tables)
         if self.threads == 1:
-            return alone(self.call_step, words, tables)
-        share = shared(self.call_step, words, tables)
-        return lambda: self.share_out(share, ("step", sizes[0]))
+            return self.alone("step", words, tables)
+        call = self.by_all("step", words, tables)
+        return lambda: call(sizes[0], 1)
+
+    def alone(self, name: str, words: Any, memory: Any) -> Callable[[], int]:
+        """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""
+        # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
+        call = partial(self.functions[name], POINTER(address(words)), NUMBER(0), NUMBER(1))
+        call.memory = words, memory  # type: ignore[attr-defined]
+        return call
+
+    def by_all(self, name: str, words: Any, memory: Any) -> Callable[[int, int], int]:
+        """(size of a batch, steps) -> status: the same by all threads, or by one where that is quicker."""
+        alone = self.alone(name, words, memory)
+        if self.threads == 1:
+            return lambda batch, steps: alone()
+        function = ctypes.cast(self.functions[name], POINTER)  # type: ignore[arg-type]
+        lead = partial(self.functions["lead"], function, POINTER(address(words)))
+        job = Job(alone, lead, self.functions["attend"], (words, memory), self.library)
+        return lambda batch, steps: self.share_out(job, (name, batch), steps)
 
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
@@ -195,11 +214,11 @@ class Runner:
         """
         with self.lock:
             status, (words, totals) = 0, self.epoch_words(feed, order, batch)
-            share = shared(self.call_epoch, words, (self.work, totals))
+            call = self.by_all("epoch", words, (self.work, totals))
             words[ORDERING_AT] = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
             words[SEED_AT], words[NUMBER_AT] = shuffle or (0, 0)
             for words[FIRST_AT], words[LAST_AT] in self.stretches(*steps, batch):
-                status = self.share_out(share, ("epoch", batch), words[LAST_AT] - words[FIRST_AT])
+                status = call(batch, words[LAST_AT] - words[FIRST_AT])
                 if status:
                     break
                 words[ORDERING_AT] = IN_PLACE if in_order else GIVEN
@@ -223,40 +242,20 @@ class Runner:
             yield first, min(first + run, last)
             first += run
 
-    def share_out(self, share: Callable[[int, int], int], kind: tuple[str, int], steps: int = 1) -> int:
-        """The status of a call that is done by all threads, or by one where that is quicker."""
+    def share_out(self, job: Job, kind: tuple[str, int], steps: int) -> int:
         if self.paces is None:
-            return share(0, 1) if self.threads == 1 else int(crew().run(share, self.threads))
+            return crew().run(job, self.threads)
         pace = self.paces.get(kind)
         if pace is None:
             pace = self.paces[kind] = Pace(self.threads)
         threads, start = pace.choose(), time.perf_counter()
-        status = int(crew().run(share, threads))
+        status = crew().run(job, threads)
         pace.note(threads, time.perf_counter() - start, steps)
         return status
 
     def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""
         self.scalar_places[number][()] = value
-
-
-def alone(function: Callable[..., int], words: Any, memory: Any) -> Callable[[], int]:
-    """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""
-    # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
-    call = partial(function, POINTER(address(words)), NUMBER(0), NUMBER(1))
-    call.memory = words, memory  # type: ignore[attr-defined]
-    return call
-
-
-def shared(function: Callable[..., int], words: Any, memory: Any) -> Callable[[int, int], int]:
-    """A call by one of several threads; the memory is held on to, because a helper may read it still when the call of
-    the first one is over."""
-    told = POINTER(address(words))
-
-    def share(thread: int, threads: int, memory: Any = (words, memory)) -> int:
-        return function(told, NUMBER(thread), NUMBER(threads))
-
-    return share
 
 
 def number_in(memory: Array, dtype: str) -> Array:
@@ -275,16 +274,16 @@ def table(arrays: Sequence[Array]) -> Any:
     return (NUMBER * max(len(arrays), 1))(*addresses(arrays))
 
 
-def load(artifact: Artifact) -> tuple[Any, int, int | None]:
-    """(what keeps the code alive, address of `step`, address of `epoch` or None)."""
-    has_epoch = artifact.description.layout is not None
+def load(artifact: Artifact) -> tuple[Any, dict[str, int]]:
+    """(what keeps the code alive, the addresses of its functions by name)."""
+    described = artifact.description
+    own = ("step",) if described.layout is None else ("step", "epoch")
+    names = (*own, *TEAM) if described.arena.for_many else own
     if LINKED:
         library = ctypes.CDLL(artifact.file)
-        found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
-        return library, found[0] or 0, found[1] if has_epoch else None
+        return library, {name: ctypes.cast(getattr(library, name), POINTER).value or 0 for name in names}
     engine = load_object(artifact.path.read_bytes())
-    addresses = [engine.get_function_address(name) for name in ("step", "epoch")[: 1 + has_epoch]]
-    return engine, addresses[0], addresses[1] if has_epoch else None
+    return engine, {name: engine.get_function_address(name) for name in names}
 
 
 def load_object(data: bytes) -> Any:

@@ -230,7 +230,7 @@ def graphc_loop(native: Native, case: Case, a: np.ndarray, b: np.ndarray):
     assert status == 0
     told = (runner.state_table, runner.work, runner.input_table, runner.sizes, runner.scalars, runner.result_table)
     table = (ctypes.c_void_p * 6)(*map(address, told))
-    code = ctypes.cast(runner.call_step, ctypes.c_void_p)
+    code = ctypes.cast(runner.functions["step"], ctypes.c_void_p)
     keep = (function, kept, table, told, a, b)
     return lambda times, keep=keep: native.step(code, table, times)
 
