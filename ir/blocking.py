@@ -32,6 +32,7 @@ FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
 PAGE = 4096  # bytes
+FAR = 1 << 20  # bytes
 MANY_IDLE = 0.5  # lanes beside each one in use
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
@@ -177,6 +178,11 @@ def is_read_badly(left: Operand, is_large: bool) -> bool:
     if column == 1:
         return not isinstance(row, int) or conflicts(row)
     return is_large or (isinstance(column, int) and column * 4 >= PAGE)
+
+
+def are_far(size: int) -> bool:
+    """Buffers of so many bytes together are hardly in a core's own caches when a part of them is wanted."""
+    return size >= FAR
 
 
 def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str, str, int]]:

@@ -14,7 +14,7 @@ from graphc.ir.passes import run_passes
 
 SMALL = {
     "DEPTH_BLOCK": 24, "ROW_BLOCK": 28, "COLUMN_BLOCK": 64, "WHOLE": 800, "FEW_ROWS": 20, "MANY_COLUMNS": 40,
-    "CONFLICT": 64, "PAGE": 64,
+    "CONFLICT": 64, "PAGE": 64, "FAR": 0,
 }  # fmt: skip
 FORMS = ("AB", "AtB", "ABt", "AtBt")
 SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
@@ -164,6 +164,20 @@ def test_lines_are_added_up_by_halves(rng):
         half = chains.shape[-1] // 2
         chains = chains[..., :half] + chains[..., half:]
     np.testing.assert_allclose(function(a, b, bias)[0], chains[..., 0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("depth", [80, 2000])
+def test_tiles_fetch_what_their_terms_touch_of_far_buffers(depth):
+    """Once for each tile, be its depth cut; not what is small."""
+    weight, rate = gx.parameter("weight", np.zeros((140, 2000), np.float32)), gx.input("rate", gx.f32[2000])
+    a, b = gx.input("a", gx.f32[depth, 140]), gx.input("b", gx.f32[depth, 2000])
+    function = gx.function([a, b, rate], [], updates={weight: weight - rate * (a.T @ b)})
+    text = function.source()
+    kernel = text[text.index("def dot_") :]
+    kernel = kernel[: kernel.index("\ndef ", 1)]
+    assert kernel.count("prefetch(") == kernel.count("prefetch(state0, i * n1 + j)") == 1
+    assert ("if depth_stop == depth:\n" in kernel) == (depth > blocking.DEPTH_BLOCK)
+    assert "prefetch" not in product("AtB", 90, 80, 200).source()
 
 
 def test_lines_fetch_what_later_tiles_read(monkeypatch):
