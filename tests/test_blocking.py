@@ -14,7 +14,7 @@ from graphc.ir.passes import run_passes
 
 SMALL = {
     "DEPTH_BLOCK": 24, "ROW_BLOCK": 28, "COLUMN_BLOCK": 64, "WHOLE": 800, "FEW_ROWS": 20, "MANY_COLUMNS": 40,
-    "CONFLICT": 64, "PAGE": 64, "FAR": 0,
+    "CONFLICT": 64, "PAGE": 64, "FAR": 0, "WAYS": 1,
 }  # fmt: skip
 FORMS = ("AB", "AtB", "ABt", "AtBt")
 SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
@@ -150,6 +150,16 @@ def test_forms_follow_sizes_and_layouts():
     }  # fmt: skip
     forms = ["lines", "lines", "turned", "tiles", "tiles", "tiles", "lines", "tiles", "turned", "tiles", "tiles"]
     assert list(found.values()) == forms
+
+
+def test_a_panel_that_stays_in_the_first_cache_is_read_where_it_lies():
+    """Deeper ones, and those whose rows fall into one another's place there, are packed, but for few rows."""
+    packs = {
+        sizes: blocking_of(product("AtB", *sizes).artifact.program.nests[0]).packs_wide
+        for sizes in [(256, 256, 784), (256, 512, 784), (256, 64, 1024), (256, 256, 1040), (64, 256, 1024)]
+    }
+    assert list(packs.values()) == [False, True, True, False, False]
+    assert blocking_of(product("ABt", 256, 256, 784).artifact.program.nests[0]).packs_wide
 
 
 def test_lines_are_added_up_by_halves(rng):
