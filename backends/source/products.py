@@ -212,9 +212,25 @@ class Products(Operands):
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         self.tile_place = f"(i - first_row) * {shape.width} + (j - first_column)"
         steps = self.lane_steps("first_column", f"minimum(first_column + {shape.width}, {across.last})")
-        with steps, self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):"):
+        rows = self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):")
+        with steps, self.columns_at_hand(), rows:
             self.row_terms(0)
             self.lane_body(0)
+
+    @contextmanager
+    def columns_at_hand(self) -> Iterator[None]:
+        """Sums over the rows, of the lanes at hand, in registers meanwhile: memory would make each row wait."""
+        columns = [term for term in self.terms if term.kind == "column" and self.lane_step(term.detail[1]) == 1]
+        for term in columns:
+            if self.varies(term.operands[0]) and self.nest.lane - 1 not in dict(term.detail[1]):
+                self.held[term] = self.running(term)
+        places = {name: (self.pointers[term.detail[0]], self.index(term.detail[1])) for term, name in self.held.items()}
+        for name, place in places.items():
+            self.line(f"{name} = {self.load(*place, lanes=True)}")
+        yield
+        for name, place in places.items():
+            self.save(*place, name, lanes=True)
+        self.held.clear()
 
     # -- turned
 
