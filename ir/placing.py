@@ -58,12 +58,12 @@ def over_padded(value: Value) -> Value:
 
 
 def over_join(value: Value) -> Value:
-    """The value over a join in place of a sum of padded parts."""
+    """The value over a join in place of a sum of padded parts, or of what a reshape would merge in another order."""
     if value.op.kind != "view" or value.op is ops.pad:
         return joined(value) or value
-    if is_unfounded(value):  # where it needs memory, that is in its own order of axes
+    below = joined(value.operands[0]) if is_unfounded(value) else over_join(value.operands[0])
+    if below is None:
         return value
-    below = over_join(value.operands[0])
     return value if below is value.operands[0] else with_operands(value, (below,))
 
 
