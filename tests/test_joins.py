@@ -188,6 +188,7 @@ def test_a_transformer_block_copies_nothing() -> None:
     passed = run_passes(step.traced)
     assert not [value for value in passed.values() if value.op is ops.copy]
     assert sum(value.op is ops.join for value in passed.values()) == 2
+    assert not [value for value in passed.values() if value.op is ops.pad]  # what joins hold is added up nowhere else
     for nest in plan(passed, 32).nests:  # gradients of weights read the heads where the projections do
         assert nest.product is None or not (walks(nest.product.left) or walks(nest.product.right))
         assert nest.name != "dot" or len(nest.stores) == 1
