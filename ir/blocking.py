@@ -19,13 +19,14 @@ from collections.abc import Iterator
 
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import LANES, LoopNest, Operand
+from graphc.ir.loops import LANES, Buffer, Index, LoopNest, Operand
 from graphc.ir.types import Extent, bound
 
 TILE_ROWS = 16  # no register tile of any target has more rows
 DEPTH_BLOCK = 1024
 ROW_BLOCK = 84  # a multiple of the rows of every target's tile; twice that where the depth is at most half a block
 COLUMN_BLOCK = 512
+FAR = 1 << 18  # elements of the matrices and of what a tile's terms see that do not all stay in the second cache
 WHOLE = 1 << 18  # elements of a left operand, or of a part of its depth, that is not cut into blocks of rows
 FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is read where it lies
 FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
@@ -52,6 +53,7 @@ class Blocking:
     by_places      the operand that walks several axes is read element by element, at places that are looked up
     deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
+    fetches        what a tile's terms read and write is fetched while the tile is computed: it comes from far away
     """
 
     form: str
@@ -65,6 +67,7 @@ class Blocking:
     by_places: bool = False
     deep_first: bool = False
     padded_rows: int = 0
+    fetches: bool = False
 
 
 def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
@@ -104,6 +107,7 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
     packs_tall = columns >= MANY_COLUMNS and rows > FEW_ROWS and not walks(left) and is_read_badly(left, is_large)
     packs_wide = rows > FEW_ROWS or walks(right) or stride(right.columns) != 1
     deep_first = depth_block > 0 and rows <= depth
+    seen = rows * depth + depth * columns + rows * columns * len(places_of_tiles(nest))
     return Blocking(
         "tiles",
         LANES if columns <= LANES else panel_width,
@@ -116,7 +120,20 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
         by_places=walks(left),
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
+        fetches=not depth_block and seen > FAR,
     )
+
+
+def places_of_tiles(nest: LoopNest) -> list[tuple[Buffer, Index]]:
+    """Where the terms of a product's nest see memory by sets of lanes, another place for each of its elements."""
+    loads = [term.detail[:2] for term in nest.terms() if term.kind == "load" and not term.detail[2]]
+    stores = [(store.buffer, store.index) for store in nest.stores if not store.term.late]
+    both = nest.lane - 1, nest.lane
+    return [
+        (buffer, index)
+        for buffer, index in dict.fromkeys([*loads, *stores])
+        if dict(index).get(nest.lane) == 1 and set(both) <= {axis for axis, _ in index}
+    ]
 
 
 def walks(operand: Operand) -> bool:

@@ -181,3 +181,22 @@ def test_lines_fetch_what_later_tiles_read(monkeypatch):
     read = {row * stride + k for row in range(4, rows) for k in range(0, depth, 16)}
     assert read <= set(fetched)
     assert {place for place in fetched if place < a.size} == read
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_tiles_fetch_what_their_terms_write(bare, rng, monkeypatch):
+    """All sets of lanes of every result; nothing where all of it stays in the second cache."""
+    rows, columns, fetched = 33, 80, {}
+    meanings = {**primitives.MEANINGS, "prefetch": lambda p, i: fetched.setdefault(id(p), []).append(int(i))}
+    monkeypatch.setattr(primitives, "MEANINGS", meanings)
+    primitives._uncompiled.cache_clear()
+    function = product("AB", rows, 20, columns, bare)
+    arrays = dict(zip(("a", "b", "bias"), operands(function, rng)))
+    emulator.emulate(run_passes(function.traced), arrays)
+    assert not fetched
+    monkeypatch.setattr(blocking, "FAR", 4000)
+    emulator.emulate(run_passes(function.traced), arrays)
+    primitives._uncompiled.cache_clear()
+    assert len(fetched) == (1 if bare else 2)
+    sets = {row * columns + first for row in range(rows) for first in range(0, columns, 16)}
+    assert all(sets <= set(places) and max(places) < rows * columns + 16 for places in fetched.values())

@@ -9,7 +9,7 @@ from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.operands import Matrix, Operands, Span
-from graphc.ir.blocking import TILE_ROWS, blocking, walks
+from graphc.ir.blocking import TILE_ROWS, blocking, places_of_tiles, walks
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Store
 from graphc.ir.types import Extent, bound
@@ -106,6 +106,8 @@ class Products(Operands):
         """One tile: straight to where a bare product goes, or to scratch and on through the nest's terms."""
         store, columns = self.bare_store(), self.nest.frame[-1]
         whole = isinstance(columns, int) and columns % self.tile.width == 0
+        if self.blocking.fetches:
+            self.fetch(block.down)
         if store is None or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
@@ -115,6 +117,14 @@ class Products(Operands):
                 self.straight(store, tall, panel, block)
             with self.block("else:"):
                 self.through_scratch(tall, panel, block, rest=True)
+
+    def fetch(self, down: Span) -> None:
+        """What the nest's terms will read and write beside a tile comes nearer while the tile is computed."""
+        with self.block(f"for i in range(first_row, minimum(first_row + {self.tile.rows}, {down.last})):"):
+            for first in range(0, self.tile.width, LANES):
+                self.line(f"j = first_column + {first}" if first else "j = first_column")
+                for buffer, index in places_of_tiles(self.nest):
+                    self.line(f"prefetch({self.pointers[buffer]}, {self.index(index)})")
 
     def bare_store(self) -> Store | None:
         """Where the product goes if it goes there as it is, by whole sets of lanes."""
