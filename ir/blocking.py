@@ -32,6 +32,7 @@ FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is read wh
 FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
+CROWD = 4096  # bytes: rows a multiple of this apart fall into one set, which has no room for those of a tile
 PAGE = 4096  # bytes
 MANY_IDLE = 0.5  # lanes beside each one in use
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
@@ -192,7 +193,7 @@ def is_read_badly(left: Operand, is_large: bool) -> bool:
     """Elements that are read together fall into one another's place in the cache, or lie on many pages."""
     row, column = stride(left.rows), stride(left.columns)
     if column == 1:
-        return not isinstance(row, int) or conflicts(row)
+        return not isinstance(row, int) or row * 4 % CROWD == 0
     return is_large or (isinstance(column, int) and column * 4 >= PAGE)
 
 

@@ -14,7 +14,7 @@ from graphc.ir.passes import run_passes
 
 SMALL = {
     "DEPTH_BLOCK": 24, "ROW_BLOCK": 28, "COLUMN_BLOCK": 64, "WHOLE": 800, "FEW_ROWS": 20, "MANY_COLUMNS": 40,
-    "CONFLICT": 64, "PAGE": 64,
+    "CONFLICT": 64, "CROWD": 64, "PAGE": 64,
 }  # fmt: skip
 FORMS = ("AB", "AtB", "ABt", "AtBt")
 SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
@@ -150,6 +150,13 @@ def test_forms_follow_sizes_and_layouts():
     }  # fmt: skip
     forms = ["lines", "lines", "turned", "tiles", "tiles", "tiles", "lines", "tiles", "turned", "tiles", "tiles"]
     assert list(found.values()) == forms
+
+
+@pytest.mark.parametrize(("depth", "packs"), [(256, False), (512, False), (768, False), (1024, True)])
+def test_rows_are_packed_where_a_tile_of_them_finds_no_room_in_the_cache(depth, packs):
+    """Fourteen rows 2 KiB apart fall into two sets of eight places, those 4 KiB apart all into one."""
+    (nest,) = product("AB", 256, depth, 128, bare=True).artifact.program.nests
+    assert blocking_of(nest).packs_tall == packs
 
 
 def test_lines_are_added_up_by_halves(rng):
