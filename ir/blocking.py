@@ -20,22 +20,23 @@ from collections.abc import Iterator
 
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import LANES, LoopNest, Operand
+from graphc.ir.loops import LANES, Buffer, Index, LoopNest, Operand
 from graphc.ir.types import Extent, bound
 
 TILE_ROWS = 16  # no register tile of any target has more rows
 DEPTH_BLOCK = 1024
 ROW_BLOCK = 84  # a multiple of the rows of every target's tile; twice that where the depth is at most half a block
 COLUMN_BLOCK = 512
+FAR = 1 << 18  # elements of the matrices and of what a tile's terms see that do not all stay in the second cache
 WHOLE = 1 << 18  # elements of a left operand, or of a part of its depth, that is not cut into blocks of rows
 FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is always read where it lies
 FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
+CROWD = 4096  # bytes: rows a multiple of this apart fall into one set, which has no room for those of a tile
 PAGE = 4096  # bytes
 WAY = 4096  # bytes: so far apart elements share a place in the first cache, which has room for the lines of eight
 WAYS = 8
-FAR = 1 << 20  # bytes
 MANY_IDLE = 0.5  # lanes beside each one in use
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
@@ -56,6 +57,7 @@ class Blocking:
     by_places      the operand that walks several axes is read element by element, at places that are looked up
     deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
+    fetches        what a tile's terms read and write is fetched while the tile is computed: it comes from far away
     """
 
     form: str
@@ -69,6 +71,7 @@ class Blocking:
     by_places: bool = False
     deep_first: bool = False
     padded_rows: int = 0
+    fetches: bool = False
 
 
 def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
@@ -110,6 +113,7 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
     lies = not walks(right) and stride(right.columns) == 1
     packs_wide = not lies or (rows > FEW_ROWS and not stays(right, depth, width))
     deep_first = depth_block > 0 and rows <= depth
+    seen = rows * depth + depth * columns + rows * columns * len(places_of_tiles(nest))
     return Blocking(
         "tiles",
         width,
@@ -122,6 +126,7 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
         by_places=walks(left),
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
+        fetches=seen > FAR,
     )
 
 
@@ -129,6 +134,18 @@ def stays(right: Operand, depth: int, width: int) -> bool:
     """A panel that is read where it lies stays in the first cache for all tiles."""
     step = stride(right.rows)
     return isinstance(step, int) and depth * max(math.gcd(step * 4, WAY), width * 4) <= WAYS * WAY
+
+
+def places_of_tiles(nest: LoopNest) -> list[tuple[Buffer, Index]]:
+    """Where the terms of a product's nest see memory by sets of lanes, another place for each of its elements."""
+    loads = [term.detail[:2] for term in nest.terms() if term.kind == "load" and not term.detail[2]]
+    stores = [(store.buffer, store.index) for store in nest.stores if not store.term.late]
+    both = nest.lane - 1, nest.lane
+    return [
+        (buffer, index)
+        for buffer, index in dict.fromkeys([*loads, *stores])
+        if dict(index).get(nest.lane) == 1 and set(both) <= {axis for axis, _ in index}
+    ]
 
 
 def walks(operand: Operand) -> bool:
@@ -187,13 +204,8 @@ def is_read_badly(left: Operand, is_large: bool) -> bool:
     """Elements that are read together fall into one another's place in the cache, or lie on many pages."""
     row, column = stride(left.rows), stride(left.columns)
     if column == 1:
-        return not isinstance(row, int) or conflicts(row)
+        return not isinstance(row, int) or row * 4 % CROWD == 0
     return is_large or (isinstance(column, int) and column * 4 >= PAGE)
-
-
-def are_far(size: int) -> bool:
-    """Buffers of so many bytes together are hardly in a core's own caches when a part of them is wanted."""
-    return size >= FAR
 
 
 def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str, str, int]]:
