@@ -16,6 +16,7 @@ from graphc.ir.ops.record import Op
 from graphc.ir.placing import place_copies
 from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
+from graphc.ir.tables import multiply_tables
 from graphc.ir.types import DTYPES, Shape, TensorType
 from graphc.ir.verify import verify
 
@@ -309,6 +310,7 @@ PIPELINE: tuple[Pass, ...] = (
     hold_wanted,
     merge_views,
     stabilise,
+    multiply_tables,
     expand_gradients,
     collect_checks,
     flip_products,
