@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.backends import reference
+from graphc.backends import contraction, primitives, reference
 from graphc.backends.contraction import TileShape
 from graphc.ir import blocking
 from graphc.ir.passes import run_passes
@@ -164,3 +164,20 @@ def test_lines_are_added_up_by_halves(rng):
         half = chains.shape[-1] // 2
         chains = chains[..., :half] + chains[..., half:]
     np.testing.assert_allclose(function(a, b, bias)[0], chains[..., 0], rtol=1e-6, atol=1e-7)
+
+
+def test_lines_fetch_what_later_tiles_read(monkeypatch):
+    """Each set of lanes of the rows that lie at least so many elements ahead, and nothing between the rows."""
+    monkeypatch.setattr(contraction, "AHEAD", 300)
+    rows, depth, stride, fetched = 9, 64, 100, []
+    meanings = {**primitives.MEANINGS, "prefetch": lambda p, i: fetched.append(a.size - p.size + i)}
+    monkeypatch.setattr(primitives, "MEANINGS", meanings)
+    primitives._uncompiled.cache_clear()
+    a, b, tile = np.ones(rows * stride, np.float32), np.ones(10 * depth, np.float32), np.zeros(rows * 16, np.float32)
+    kernel = contraction.multiply_lines(TileShape(14, 2), 10, 16)
+    primitives.run(kernel, tile, a, b, depth, rows, 10, stride, depth)
+    primitives._uncompiled.cache_clear()
+    assert np.all(tile.reshape(rows, 16)[:, :10] == depth)
+    read = {row * stride + k for row in range(4, rows) for k in range(0, depth, 16)}
+    assert read <= set(fetched)
+    assert {place for place in fetched if place < a.size} == read
