@@ -30,6 +30,7 @@ WHOLE = 1 << 18  # elements of a left operand, or of a part of its depth, that i
 FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is read where it lies
 FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
+STREAM_BLOCK, STREAM_ROWS = 256, 1024  # of a left operand that streams: a block fits into the second cache
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
 PAGE = 4096  # bytes
 MANY_IDLE = 0.5  # lanes beside each one in use
@@ -52,6 +53,7 @@ class Blocking:
     by_places      the operand that walks several axes is read element by element, at places that are looked up
     deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
+    streams        the tall operand is read where it lies, a block of the depth at a time; what is ahead is fetched
     """
 
     form: str
@@ -65,6 +67,7 @@ class Blocking:
     by_places: bool = False
     deep_first: bool = False
     padded_rows: int = 0
+    streams: bool = False
 
 
 def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
@@ -91,7 +94,24 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
         return Blocking("turned", LANES if rows <= LANES else panel_width)
     if columns <= FEW_COLUMNS and not walks(left) and stride(left.rows) == 1 and rows > columns:
         return Blocking("turned", panel_width, packs_wide=False)
+    if is_stream(left, rows, columns, depth):
+        across = COLUMN_BLOCK if columns > COLUMN_BLOCK else 0
+        padded = rows + TILE_ROWS
+        return Blocking(
+            "tiles", panel_width, STREAM_BLOCK, columns=across, deep_first=True, padded_rows=padded, streams=True
+        )
     return tiles(nest, panel_width)
+
+
+def is_stream(left: Operand, rows: int, columns: int, depth: int) -> bool:
+    """A deep product whose left operand lies transposed, as in the gradient of a weight: step by step along the depth
+    a tile's rows lie side by side, so to pack them would be to read all of it once more.
+    """
+    step = stride(left.columns)
+    if walks(left) or stride(left.rows) != 1 or not isinstance(step, int) or step * 4 >= PAGE:
+        return False
+    is_deep = depth > DEPTH_BLOCK or rows * depth > WHOLE
+    return is_deep and depth > STREAM_BLOCK and FEW_ROWS < rows <= STREAM_ROWS and columns >= MANY_COLUMNS
 
 
 def tiles(nest: LoopNest, panel_width: int) -> Blocking:
