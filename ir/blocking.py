@@ -164,10 +164,15 @@ def is_cheaper_turned(nest: LoopNest, rows: int, columns: int, depth: int) -> bo
     """Few rows by the transpose of a large matrix: to transpose the other two takes less than half of the moves."""
     assert nest.product is not None
     left, right = nest.product.left, nest.product.right
-    if walks(left) or walks(right) or rows > 2 * LANES or idle_lanes(rows) >= MANY_IDLE or columns < MANY_COLUMNS:
+    if walks(left) or walks(right) or not fill_lanes(rows) or columns < MANY_COLUMNS:
         return False
     lies = stride(right.rows) == 1 and stride(left.columns) == 1 and not conflicts(stride(right.columns))
     return lies and 2 * rows * (depth + columns) <= columns * depth
+
+
+def fill_lanes(rows: int) -> bool:
+    """Few rows, but most of one or two sets of lanes."""
+    return rows <= 2 * LANES and idle_lanes(rows) < MANY_IDLE
 
 
 def lies_in_pieces(right: Operand) -> bool:

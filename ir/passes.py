@@ -10,6 +10,7 @@ import numpy as np
 from graphc.ir import ops
 from graphc.ir.access import is_squeeze
 from graphc.ir.autodiff import expand_gradients, hold_wanted
+from graphc.ir.captured import turn_captured
 from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.guards import GUARDS
 from graphc.ir.ops.record import Op
@@ -315,6 +316,7 @@ PIPELINE: tuple[Pass, ...] = (
     collect_checks,
     flip_products,
     tidy,
+    turn_captured,
     prune_loops,
     place_copies,
 )

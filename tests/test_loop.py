@@ -86,6 +86,29 @@ def test_weight_gradients_are_one_product_after_the_loop() -> None:
     assert len(loops) == 2, "one forwards, one backwards"
 
 
+@pytest.mark.parametrize(("batch", "steps", "packed"), [(40, 9, True), (4, 9, True), (32, 9, False), (40, 7, False)])
+def test_a_transpose_is_laid_out_before_the_loop(batch, steps, packed, rng) -> None:
+    """Where every step would pack it: not for few steps, nor for a batch that lies along the lanes itself."""
+    x, h, w = rng.normal(size=(steps, batch, 160)), rng.normal(size=(batch, 160)), rng.normal(size=(160, 160)) / 16
+    x, h, w = (array.astype(np.float32) for array in (x, h, w))
+    inputs = [gx.input(name, gx.f32[array.shape]) for name, array in (("x", x), ("h", h), ("w", w))]
+
+    def step(h, x):
+        h = (x + h @ inputs[2].T).tanh()
+        return h, h
+
+    function = gx.function(inputs, gx.scan(step, inputs[1], inputs[0])[1])
+    before = [nest.name for nest in function.artifact.program.nests]
+    assert before[: before.index("loop")] == ["copy"] * packed
+    loop = function.artifact.program.nests[before.index("loop")]
+    (inner, *_) = loop.repetition.program.nests
+    right = inner.product.right
+    assert (right.rows[0][1], right.columns[0][1]) == ((160, 1) if packed else (1, 160))
+    for number, found in enumerate(function(x, h, w)):
+        h = np.tanh(x[number] + h @ w.T)
+        np.testing.assert_allclose(found, h, 1e-4, 1e-5)
+
+
 def test_what_nobody_reads_is_not_stacked() -> None:
     inputs, _, last = recurrence(5)
     (loop,) = (
