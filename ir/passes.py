@@ -18,7 +18,7 @@ from graphc.ir.placing import place_copies
 from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
 from graphc.ir.tables import multiply_tables
-from graphc.ir.types import DTYPES, Shape, TensorType
+from graphc.ir.types import DTYPES, Shape, TensorType, add
 from graphc.ir.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -131,7 +131,19 @@ def merge_view(value: Value) -> Value | None:
         return x
     if value.op is ops.pad and value.shape == x.shape and not any(value.attrs["start"]):
         return x
+    if value.op is ops.pad and x.op is ops.pad and is_cut_out(value):
+        start = tuple(map(add, value.attrs["start"], x.attrs["start"]))
+        return ops.pad(x.operands[0], start=start, shape=value.shape)
     return None
+
+
+def is_cut_out(value: Value) -> bool:
+    """A pad that adds nothing."""
+    for start, extent, whole in zip(value.attrs["start"], value.shape, value.operands[0].shape, strict=True):
+        is_all = start == 0 and extent == whole
+        if not is_all and not (isinstance(extent, int) and isinstance(whole, int) and 0 <= start <= whole - extent):
+            return False
+    return True
 
 
 def merge_transpose(permutation: tuple[int, ...], x: Value) -> Value | None:
