@@ -252,11 +252,10 @@ def window_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
     from graphc.ir.ops.elementwise import add as total_of  # elementwise.py is made of records, views among them
     from graphc.ir.ops.turned_round import folded_product  # it is made of views
 
+    whole = folded_product(ct, out, x)
+    if whole is not None:
+        return (whole,)
     axes, size, stride, dilation = (out.attrs[name] for name in ("axes", "size", "stride", "dilation"))
-    if axes == tuple(range(len(x.shape) - len(axes), len(x.shape))) and set(stride) == {1} and len(axes) < len(x.shape):
-        whole = folded_product(ct, x, size, dilation)
-        if whole is not None:
-            return (whole,)
     for axis, step in zip(axes, stride, strict=True):
         ct = spread_out(ct, axis, step)
     rank = len(x.shape)
