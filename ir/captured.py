@@ -13,6 +13,8 @@ WORTHWHILE = 8  # steps, at least, for a matrix to be laid out another way first
 
 def turn_captured(graph: Graph) -> Graph:
     """Loops capture the transposes they multiply by, not what these are transposes of."""
+    if not any(value.op is ops.loop for value in graph.values()):
+        return graph
     new: dict[Value, Value] = {}
     for value in graph.values():
         new[value] = renewed(value, new)

@@ -19,14 +19,16 @@ WORTHWHILE = 2  # places of each row of the table, at least
 
 def multiply_tables(graph: Graph) -> Graph:
     """Products of rows looked up in a small table become rows of one product, a bias included."""
+    if not any(value.op is ops.gather for value in graph.values()):
+        return graph
     return rebuild(graph, multiply_table)
 
 
 def multiply_table(value: Value) -> Value | None:
+    if value.op not in (ops.dot, ops.add) or len(value.shape) != 2:
+        return None
     with located(value.origin):
-        if value.op is ops.dot and len(value.shape) == 2:
-            return multiplied(value)
-        return shifted(value) if value.op is ops.add else None
+        return multiplied(value) if value.op is ops.dot else shifted(value)
 
 
 def multiplied(product: Value) -> Value | None:
