@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.backends import contraction, primitives, reference
+from graphc.backends import contraction, primitives, reference, target
 from graphc.backends.contraction import TileShape
 from graphc.ir import blocking
 from graphc.ir.passes import run_passes
@@ -167,6 +167,30 @@ def test_rows_are_packed_where_a_tile_of_them_finds_no_room_in_the_cache(depth, 
     """Fourteen rows 2 KiB apart fall into two sets of eight places, those 4 KiB apart all into one."""
     (nest,) = product("AB", 256, depth, 128, bare=True).artifact.program.nests
     assert blocking_of(nest).packs_tall == packs
+
+
+@pytest.mark.parametrize("sizes", [(90, 70, 130), (61, 48, 96), (29, 41, 65), (36, 90, 43)], ids=str)
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_a_left_operand_that_streams(sizes, bare, rng, monkeypatch):
+    """Blocks of the depth in order: the same bits, inside of all buffers; what is ahead is fetched."""
+    whole = product("AtB", *sizes, bare)
+    arrays = operands(whole, rng)
+    for name, number in {**SMALL, "PAGE": 4096, "STREAM_BLOCK": 16}.items():
+        monkeypatch.setattr(blocking, name, number)
+    function = product("AtB", *sizes, bare)
+    (nest,) = (nest for nest in function.artifact.program.nests if nest.product)
+    assert blocking_of(nest).streams and "prefetch(a, (k + 64) * column_stride + 13)" in function.source()
+    names = [value.attrs["name"] for value in function.inputs]
+    uncompiled = emulator.emulate(run_passes(function.traced), dict(zip(names, arrays, strict=True))).values()
+    for wanted, native, found in zip(*map(as_list, (whole(*arrays), function(*arrays))), uncompiled, strict=True):
+        assert np.array_equal(wanted, native) and np.array_equal(found, native)
+
+
+def test_weight_gradients_stream_where_they_are_deep():
+    """Not those that fit into the caches, nor from rows that fall into one another's place there."""
+    sizes = [(512, 1024, 128), (384, 4096, 128), (512, 256, 512), (256, 512, 256), (512, 1024, 64), (1024, 512, 1024)]
+    found = [blocking_of(product("AtB", *each).artifact.program.nests[0]).streams for each in sizes]
+    assert found == [True, True, False, False, False, False]
 
 
 def test_lines_are_added_up_by_halves(rng):

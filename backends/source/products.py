@@ -193,7 +193,8 @@ class Products(Operands):
             return
         strides = (tall.row, tall.column, panel.row, tile_stride)
         arguments = (tile, tall.pointer, panel.pointer, deep.length, rows, *strides, *more)
-        self.call(contraction.multiply_tile(shape, self.product_term.dtype, resumes), *arguments)
+        kernel = contraction.multiply_tile(shape, self.product_term.dtype, resumes, self.blocking.streams)
+        self.call(kernel, *arguments)
 
     def tile_rows(self, down: Span, across: Span, shape: TileShape) -> None:
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
