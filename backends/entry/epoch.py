@@ -110,7 +110,7 @@ def write_epoch(program: Program, meeting: int) -> str:
     for number, offset in enumerate(layout.results):
         lines += point_into_work("results", number, offset)
     for number, word in enumerate(STEP_WORDS):
-        lines.append(f"  %step.word.{number} = getelementptr inbounds ptr, ptr %step.call, i64 {number}")
+        lines.append(f"  %step.word.{number} = getelementptr inbounds i64, ptr %step.call, i64 {number}")
         lines.append(f"  store ptr %{word}, ptr %step.word.{number}, align 8")
     lines += [
         f"  %wanted = icmp eq i64 %ordering, {SHUFFLED}",
