@@ -27,7 +27,11 @@ GENERATION, YIELD = LINE, 2 * LINE
 # Where a helper is told of calls, eight bytes each, and behind that line how many it has served: see barrier.
 SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield")
 SERVED = LINE
-TEAM = ("attend", "lead")  # what an artifact offers beside `step` and `epoch` if several threads can share them
+# What `fits` is told of the arrays of a call, before what it is told of each: see entry/arrays.py.
+ARRAY_WORDS = ("objects", "count", "most", "array.kind", "offset", "flags.wanted", "places", "sizes")
+# Where things are in an array object, in bytes from where the address of its elements is.
+KIND, RANK, EXTENTS, DTYPE, FLAGS = -8, 8, 16, 40, 48
+ENTRIES = ("step", "epoch")  # an artifact's own functions; others are the same in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,9 @@ def epoch_dim(graph: Graph) -> Dim | None:
         return None
     rows = (value.type.with_shape(value.shape[1:]) for value in data)
     return None if any(True for row in rows for _ in row.dims()) else dims[0]
+
+
+def functions_of(has_epoch: bool, for_many: bool) -> tuple[str, ...]:
+    """What an artifact offers: `epoch` where the inputs allow one, as `fits` does, and what several threads need."""
+    epoch = ("epoch", "fits") if has_epoch else ()
+    return ("step", *epoch, *(("attend", "lead") if for_many else ()))

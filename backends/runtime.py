@@ -24,8 +24,8 @@ from graphc.backends.interface import (
     ORDERING_AT,
     SEED_AT,
     SHUFFLED,
-    TEAM,
     YIELD,
+    functions_of,
 )
 from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
@@ -37,6 +37,8 @@ Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
 NUMBER_BYTES = 8
+# `fits` looks at Python's objects, so it keeps the interpreter's lock.
+KINDS = {"attend": ctypes.CFUNCTYPE(ctypes.c_int64), "fits": ctypes.PYFUNCTYPE(ctypes.c_int32)}
 STRETCH = 0.02  # seconds of an epoch between two looks at how many threads pay
 
 
@@ -120,8 +122,7 @@ class Runner:
         self.lock = threading.Lock()
         self.library, found = load(artifact)
         self.functions: dict[str, Callable[..., int]] = {
-            name: ctypes.CFUNCTYPE(ctypes.c_int64 if name == "attend" else ctypes.c_int32)(place)
-            for name, place in found.items()
+            name: KINDS.get(name, ctypes.CFUNCTYPE(ctypes.c_int32))(place) for name, place in found.items()
         }
         self.tell_places()
 
@@ -277,8 +278,7 @@ def table(arrays: Sequence[Array]) -> Any:
 def load(artifact: Artifact) -> tuple[Any, dict[str, int]]:
     """(what keeps the code alive, the addresses of its functions by name)."""
     described = artifact.description
-    own = ("step",) if described.layout is None else ("step", "epoch")
-    names = (*own, *TEAM) if described.arena.for_many else own
+    names = functions_of(described.layout is not None, described.arena.for_many)
     if LINKED:
         library = ctypes.CDLL(artifact.file)
         return library, {name: ctypes.cast(getattr(library, name), POINTER).value or 0 for name in names}

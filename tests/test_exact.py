@@ -155,6 +155,19 @@ def test_addresses_are_found_in_array_objects() -> None:
         assert ctypes.c_int64.from_address(id(array) + offset).value == address(array) == array.ctypes.data
 
 
+def test_what_is_laid_out_in_another_way_is_not_read(step: gx.Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KIND", "RANK", "EXTENTS", "DTYPE", "FLAGS", "ITEMS"):
+        with monkeypatch.context() as other:
+            other.setattr(exact, name, getattr(exact, name) + 8)
+            assert data_offset.__wrapped__() is None
+    assert data_offset.__wrapped__() == data_offset()
+
+
+def test_arrays_in_a_list_take_the_long_way(step: gx.Function) -> None:
+    assert step.exact_call([X, Y]) is None
+    assert step.run([X, Y])[0] == X.sum()
+
+
 def test_new_numbers_of_scalars_count_from_the_next_call() -> None:
     x, rate = gx.input("x", gx.f32["batch", 2]), gx.scalar("rate", 0.0)
     step = gx.function([x], (1 / rate) + x.sum() * 0)

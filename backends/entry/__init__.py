@@ -17,13 +17,14 @@ batch's size to `totals` (f64). `ordering` says where the order comes from; rows
 
 `threads` threads call the same function with the same arguments and their own numbers `thread` from 0 on. They share
 the arena `work`, at whose end each has a private part and where they meet: see barrier.py, also for `attend` and
-`lead`, by which a host tells threads of calls.
+`lead`, by which a host tells threads of calls. A host in Python asks `fits` about a call's arrays: see arrays.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from graphc.backends.entry.arrays import FITS
 from graphc.backends.entry.barrier import ATTEND, LEAD, MEET, SHARE
 from graphc.backends.entry.epoch import epoch_kernels, write_epoch
 from graphc.backends.entry.pieces import declare, epoch_layout, meeting_place
@@ -54,7 +55,7 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     if program.is_shared_out:
         parts += [MEET, SHARE, ATTEND, LEAD]
     if epoch_dim(program.graph) is not None:
-        parts.append(write_epoch(program))
+        parts += [write_epoch(program), FITS]
     return "\n".join(parts), tuple(helpers.values())
 
 
