@@ -311,22 +311,27 @@ def pack_lines() -> Kernel:
     return Kernel("pack_lines", text, parameters)
 
 
+AHEAD = 2048  # elements: what is read later than these has time to come from memory
+
+
 def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
     """tile[r, c] = sum over k of a[r * row_stride + k] * b[c * column_stride + k] for r < rows, c < columns.
 
     A tile holds sixteen chains an element, of all columns or half of them and of so many rows as there are registers
-    for. Where the columns are odd the halves share one.
+    for. Where the columns are odd the halves share one. What lies whole tiles ahead in A is on its way to the second
+    cache meanwhile: the first one is for B.
     """
     high, wide = lines_shape(shape, columns)
     step = "tile_multiply_lines({tile}, a, row_stride, r * row_stride + {k}, line, column_stride, {k}, {mask})"
     text = f"""def multiply_lines_{high}x{wide}_{width}(tile, a, b, depth, rows, columns, row_stride, column_stride):
     whole = depth - depth % {LANES}
     rest = live(depth - whole)
+    ahead = ({AHEAD} // maximum({wide} * row_stride, 1) + 1) * {wide} * row_stride
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
         line = shift(b, first * column_stride)
         r = 0
-{rows_of_lines(high, wide, width, line_steps(step))}"""
+{rows_of_lines(high, wide, width, line_steps(step, wide))}"""
     parameters = (
         ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
@@ -368,10 +373,14 @@ def lines_shape(shape: TileShape, columns: int) -> tuple[int, int]:
     return high, max(1, min(3, shape.rows * shape.vectors // high))
 
 
-def line_steps(step: str) -> list[str]:
-    """All steps along a line; `{k}` and `{mask}` stand for where a step is and for its lanes."""
+def line_steps(step: str, fetched: int = 0) -> list[str]:
+    """All steps along a line; `{k}` and `{mask}` stand for where a step is and for its lanes.
+
+    fetched  so many rows `ahead` of those at hand are prefetched
+    """
     return [
         f"for k in range(0, whole, {LANES}):",
+        *(f"    prefetch(a, (r + {row}) * row_stride + ahead + k)" for row in range(fetched)),
         "    {tile} = " + step.replace("{k}", "k").replace("{mask}", f"live({LANES})"),
         "if whole < depth:",
         "    {tile} = " + step.replace("{k}", "whole").replace("{mask}", "rest"),

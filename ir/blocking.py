@@ -15,6 +15,7 @@ The shape of a sum depends on the form alone, neither on blocks nor on threads n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from graphc.ir.frozen import dataclass
@@ -27,11 +28,14 @@ DEPTH_BLOCK = 1024
 ROW_BLOCK = 84  # a multiple of the rows of every target's tile; twice that where the depth is at most half a block
 COLUMN_BLOCK = 512
 WHOLE = 1 << 18  # elements of a left operand, or of a part of its depth, that is not cut into blocks of rows
-FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is read where it lies
+FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is always read where it lies
 FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
 PAGE = 4096  # bytes
+WAY = 4096  # bytes: so far apart elements share a place in the first cache, which has room for the lines of eight
+WAYS = 8
+FAR = 1 << 20  # bytes
 MANY_IDLE = 0.5  # lanes beside each one in use
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
@@ -102,11 +106,13 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
     is_large = rows * min(depth, DEPTH_BLOCK) > WHOLE
     row_block = (2 * ROW_BLOCK if 2 * depth <= DEPTH_BLOCK else ROW_BLOCK) if is_large else 0
     packs_tall = columns >= MANY_COLUMNS and rows > FEW_ROWS and not walks(left) and is_read_badly(left, is_large)
-    packs_wide = rows > FEW_ROWS or walks(right) or stride(right.columns) != 1
+    width = LANES if columns <= LANES else panel_width
+    lies = not walks(right) and stride(right.columns) == 1
+    packs_wide = not lies or (rows > FEW_ROWS and not stays(right, depth, width))
     deep_first = depth_block > 0 and rows <= depth
     return Blocking(
         "tiles",
-        LANES if columns <= LANES else panel_width,
+        width,
         depth_block,
         row_block,
         COLUMN_BLOCK if columns > COLUMN_BLOCK and (row_block or packs_tall) else 0,
@@ -117,6 +123,12 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
     )
+
+
+def stays(right: Operand, depth: int, width: int) -> bool:
+    """A panel that is read where it lies stays in the first cache for all tiles."""
+    step = stride(right.rows)
+    return isinstance(step, int) and depth * max(math.gcd(step * 4, WAY), width * 4) <= WAYS * WAY
 
 
 def walks(operand: Operand) -> bool:
@@ -177,6 +189,11 @@ def is_read_badly(left: Operand, is_large: bool) -> bool:
     if column == 1:
         return not isinstance(row, int) or conflicts(row)
     return is_large or (isinstance(column, int) and column * 4 >= PAGE)
+
+
+def are_far(size: int) -> bool:
+    """Buffers of so many bytes together are hardly in a core's own caches when a part of them is wanted."""
+    return size >= FAR
 
 
 def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str, str, int]]:

@@ -187,3 +187,4 @@ def test_a_transformer_block_copies_nothing() -> None:
     passed = run_passes(step.traced)
     assert not [value for value in passed.values() if value.op is ops.copy]
     assert sum(value.op is ops.join for value in passed.values()) == 2
+    assert not [value for value in passed.values() if value.op is ops.pad]  # what joins hold is added up nowhere else

@@ -14,10 +14,14 @@ from graphc.ir.types import ALIGNMENT, FLOATS, TensorType, bound, multiply
 
 NUMBERS = ("ordering", "seed", "number", "samples", "batch", "first", "last")  # among the words
 FEW_COLUMNS = 4  # of a row that is written out number by number
+ROWS_AHEAD = 2  # is the row that is on its way from memory
 
 
 def gather(source: str, dtype: str, columns: int) -> Kernel:
-    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input comes out in [0, 1]."""
+    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input comes out in [0, 1].
+
+    A row lies anywhere, so only the order tells early enough which one is next.
+    """
     few = columns <= FEW_COLUMNS
     name = f"gather_{source}_{dtype}" + (f"_of_{columns}" if few else "")
     scaled = f"as_{dtype}({{}}) * {{}}" if source != dtype else "{}"
@@ -27,7 +31,9 @@ def gather(source: str, dtype: str, columns: int) -> Kernel:
     if few:
         rows = "".join(f"        {store.format(column)}\n" for column in range(columns))
     else:
-        rows = f"""        for j in range(0, whole, {LANES}):
+        rows = f"""        ahead = load(order, start + minimum(i + {ROWS_AHEAD}, end - 1)) * columns
+        for j in range(0, whole, {LANES}):
+            prefetch(data, ahead + j)
             store_lanes(out, i * columns + j, {lanes})
         for j in range(whole, columns):
             {store.format("j")}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.operands import Matrix, Operands, Span
-from graphc.ir.blocking import TILE_ROWS, blocking, walks
+from graphc.ir.blocking import TILE_ROWS, are_far, blocking, walks
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Store
 from graphc.ir.types import Extent, bound
@@ -140,14 +140,39 @@ class Products(Operands):
             self.line(f"tile = shift({self.scratch('tiles')}, {place})")
         else:
             self.scratch("tile")
+        places = self.far_places()
+        if places:
+            with self.last_of_depth(block):
+                self.fetch(places, down, across)
         with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
             for vectors in choices:
                 self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
-        if not self.blocking.depth:
+        with self.last_of_depth(block):
             self.tile_rows(down, across, self.tile)
-            return
-        with self.block(f"if {block.deep.last} == {self.matrix_depth}:"):
-            self.tile_rows(down, across, self.tile)
+
+    def last_of_depth(self, block: Block) -> AbstractContextManager[None]:
+        """Only where a tile is complete after this block of the depth."""
+        return self.block(f"if {block.deep.last} == {self.matrix_depth}:") if self.blocking.depth else nullcontext()
+
+    def far_places(self) -> list[str]:
+        """Where the nest's terms read and write on a tile, if the buffers are too large to be in a cache already."""
+        loads = [term.detail for term in self.terms if term.kind == "load"]
+        found = [*loads, *((store.buffer, store.index, ()) for store in self.nest.stores)]
+        places = {
+            f"{self.pointers[buffer]}, {self.index(index)}": buffer.value.type.max_bytes
+            for buffer, index, guards in found
+            if not guards and self.lane_step(index) == 1 and self.nest.lane - 1 in dict(index)
+        }
+        return list(places) if are_far(sum(places.values())) else []
+
+    def fetch(self, places: list[str], down: Span, across: Span) -> None:
+        """They are on their way to the caches while the tile is multiplied."""
+        last_row = f"minimum(first_row + {self.tile.rows}, {down.last})"
+        last_column = f"minimum(first_column + {self.tile.width}, {across.last})"
+        rows = self.block(f"for i in range(first_row, {last_row}):")
+        with rows, self.block(f"for j in range(first_column, {last_column}, {LANES}):"):
+            for place in places:
+                self.line(f"prefetch({place})")
 
     @contextmanager
     def by_width(self, place: str, span: Span, extent: Extent, rest: bool = False) -> Iterator[Iterator[int]]:
@@ -187,9 +212,25 @@ class Products(Operands):
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         self.tile_place = f"(i - first_row) * {shape.width} + (j - first_column)"
         steps = self.lane_steps("first_column", f"minimum(first_column + {shape.width}, {across.last})")
-        with steps, self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):"):
+        rows = self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):")
+        with steps, self.columns_at_hand(), rows:
             self.row_terms(0)
             self.lane_body(0)
+
+    @contextmanager
+    def columns_at_hand(self) -> Iterator[None]:
+        """Sums over the rows, of the lanes at hand, in registers meanwhile: memory would make each row wait."""
+        columns = [term for term in self.terms if term.kind == "column" and self.lane_step(term.detail[1]) == 1]
+        for term in columns:
+            if self.varies(term.operands[0]) and self.nest.lane - 1 not in dict(term.detail[1]):
+                self.held[term] = self.running(term)
+        places = {name: (self.pointers[term.detail[0]], self.index(term.detail[1])) for term, name in self.held.items()}
+        for name, place in places.items():
+            self.line(f"{name} = {self.load(*place, lanes=True)}")
+        yield
+        for name, place in places.items():
+            self.save(*place, name, lanes=True)
+        self.held.clear()
 
     # -- turned
 
