@@ -94,14 +94,12 @@ def exact_call(runner: Runner) -> Call:
     told = (NUMBER * len(words))(*words)
     fits = partial(runner.functions["fits"], ctypes.c_void_p(address(told)))
     native, numbers = runner.native_on(places, sizes), runner.numbers
-    acquire, release = runner.lock.acquire, runner.lock.release
-    only = numbers[0] if len(numbers) == 1 else None
+    lock, only = runner.lock, numbers[0] if len(numbers) == 1 else None
 
     def call(arrays: Sequence[Any]) -> tuple[int, list[Any]] | None:
         if len(arrays) != count or type(arrays) is not tuple:
             return None
-        acquire()  # which takes half the time that `with` takes
-        try:
+        with lock:
             told[0] = id(arrays) + ITEMS
             if not fits():
                 return None
@@ -109,8 +107,6 @@ def exact_call(runner: Runner) -> Call:
                 return with_arrays()
             status = native()
             return status, [number[()] for number in numbers] if only is None else [only[()]]
-        finally:
-            release()
 
     # What `Runner.called` does, with all within reach too.
     empty, word_at, results = np.empty, NUMBER.from_address, runner.result_table
@@ -177,17 +173,14 @@ def epoch_again(
     words[LAST_AT] = steps
     memory = runner.work, feed, order, totals
     native, places = runner.alone("epoch", words, memory), range(len(runner.results))
-    acquire, release = runner.lock.acquire, runner.lock.release
+    lock = runner.lock
 
     def call(number: int, first: int) -> tuple[int, Any]:
-        acquire()
-        try:
+        with lock:
             words[NUMBER_AT], words[FIRST_AT] = number, first
             for place in places:
                 totals[place] = 0.0
             status = native()
             return status, order.copy() if status else totals[: len(places)]
-        finally:
-            release()
 
     return call
