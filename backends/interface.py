@@ -25,7 +25,7 @@ LINE = 64  # bytes of a cache line
 MEETING_BYTES = 4 * LINE  # where threads meet: see barrier.py
 GENERATION, YIELD = LINE, 2 * LINE
 # Where a helper is told of calls, eight bytes each, and behind that line how many it has served: see barrier.
-SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield")
+SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield", "promised")
 SERVED = LINE
 # What `fits` is told of the arrays of a call, before what it is told of each: see entry/arrays.py.
 ARRAY_WORDS = ("objects", "count", "most", "array.kind", "offset", "flags.wanted", "places", "sizes")
