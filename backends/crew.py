@@ -154,13 +154,13 @@ class Crew:
 
 
 @functools.cache
-def crew_of(process: int) -> Crew:
-    """A forked process has none of its parent's threads and hires its own."""
+def crew() -> Crew:
+    """That of this process."""
     return Crew()
 
 
-def crew() -> Crew:
-    return crew_of(os.getpid())
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads and hires its own
+    os.register_at_fork(after_in_child=crew.cache_clear)
 
 
 @functools.cache
