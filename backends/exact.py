@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import weakref
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -22,6 +21,7 @@ from graphc.backends.interface import (
     EXTENTS,
     FIRST_AT,
     FLAGS,
+    FRESH_AT,
     IN_PLACE,
     KIND,
     LAST_AT,
@@ -40,8 +40,6 @@ Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
 CARRAY = 0x1 | 0x100 | 0x400  # NumPy's flags: in order, aligned and writeable; views of parameters are not writeable
 ITEMS = tuple.__basicsize__  # where the first element of a tuple is
 WORD = ctypes.sizeof(ctypes.c_int64)
-# Of an array object: addresses of elements, shape, strides, owner and dtype, with the rank behind the first; the flags.
-HEAD = 6 * WORD + ctypes.sizeof(ctypes.c_int)
 
 
 @cache
@@ -80,6 +78,31 @@ def is_laid_out(array: ndarray[Any, Any], place: int) -> bool:
     return tuple((NUMBER * rank).from_address(extents)) == array.shape
 
 
+def question(
+    runner: Runner,
+    kinds: Sequence[tuple[Any, Sequence[int]]],
+    rows: tuple[int, int],
+    places: Any,
+    sizes: Any,
+    fixed: bool = False,
+) -> tuple[Any, Callable[[], int]]:
+    """(words, function): whether the arrays of a tuple can be read as they are, once the first word says where its
+    elements are. Then their addresses are in `places`, and in `sizes` how many rows all of them have.
+
+    kinds  dtype and extents of all axes but the first, for each
+    rows   the least and the most
+    fixed  only where their addresses are those in `places` already
+    """
+    offset = data_offset()
+    if offset is None:
+        return numbers_for((0,)), lambda: 0
+    words = [0, len(kinds), *rows, id(ndarray), offset, CARRAY, fixed, address(places), address(sizes)]
+    for dtype, columns in kinds:
+        words += [id(dtype), 1 + len(columns), *columns]
+    told = (NUMBER * len(words))(*words)
+    return told, partial(runner.functions["fits"], ctypes.c_void_p(address(told)))
+
+
 def exact_call(runner: Runner) -> Call:
     """The function: what `Runner.step` returns, for such arrays; None, and nothing is done, for any others."""
     inputs, dim, offset = runner.graph.of_role("data"), epoch_dim(runner.graph), data_offset()
@@ -87,12 +110,8 @@ def exact_call(runner: Runner) -> Call:
         return lambda arrays: None
     count, made = len(inputs), runner.array_results
     places, sizes = numbers_for(inputs), numbers_for((dim,))
-    words = [0, count, dim.max, id(ndarray), offset, CARRAY, address(places), address(sizes)]
-    for each in inputs:
-        columns = [evaluate(extent, {}) for extent in each.shape[1:]]
-        words += [id(DTYPES[each.dtype]), 1 + len(columns), *columns]
-    told = (NUMBER * len(words))(*words)
-    fits = partial(runner.functions["fits"], ctypes.c_void_p(address(told)))
+    kinds = [(DTYPES[each.dtype], [evaluate(extent, {}) for extent in each.shape[1:]]) for each in inputs]
+    told, fits = question(runner, kinds, (1, dim.max), places, sizes)
     native, numbers = runner.native_on(places, sizes), runner.numbers
     lock, only = runner.lock, numbers[0] if len(numbers) == 1 else None
 
@@ -137,50 +156,47 @@ class Feed:
     kinds  PLAIN or BYTES_AS_IMAGE, for each
     """
 
-    def __init__(self, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
+    def __init__(self, runner: Runner, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
         self.places, self.kinds = table(arrays), numbers_for(kinds)
         self.kinds[: len(kinds)] = kinds
-        self.seen: list[Any] = [(weakref.ref(array), array.shape, *head_of(array)) for array in arrays]
+        shapes, rows, count = [(array.dtype, array.shape[1:]) for array in arrays], len(arrays[0]), len(arrays)
+        self.sizes = numbers_for((rows,))
+        told, fits = question(runner, shapes, (rows, rows), self.places, self.sizes, fixed=True)
 
-    def reads(self, arrays: Sequence[Any]) -> bool:
-        """Whether these are its arrays, still where and as they were, so that they need not be looked at again."""
-        if len(arrays) != len(self.seen):
-            return False
-        for array, (reference, shape, head, before) in zip(arrays, self.seen):
-            if reference() is not array or array.shape != shape or head.raw != before:
+        def reads(arrays: Sequence[Any]) -> bool:
+            """Whether these arrays lie where its own do and are as they were, so that they need not be looked at again;
+            asked under the runner's lock."""
+            if len(arrays) != count or type(arrays) is not tuple:
                 return False
-        return True
+            told[0] = id(arrays) + ITEMS
+            return fits() == 1
 
-
-def head_of(array: ndarray[Any, Any]) -> tuple[Any, bytes]:
-    """The part of an array object that says where its elements are and how they lie, as long as the object lives; and
-    what is there now."""
-    offset = data_offset()
-    if offset is None:
-        return (ctypes.c_char * 1)(), b""  # which is never there
-    head = (ctypes.c_char * HEAD).from_address(id(array) + offset)
-    return head, head.raw
+        self.reads = reads
 
 
 def epoch_again(
     runner: Runner, feed: Feed, count: int, batch: int, steps: int, seed: int | None
-) -> Callable[[int, int], tuple[int, Any]]:
-    """(number of the epoch, first step) -> (status, totals): what `Runner.epoch` does with one thread, shuffled by the
-    seed or in order. Where a check fails, the order in place of the totals."""
+) -> Callable[[Any, Callable[[], tuple[int, int]]], tuple[int, int, Any] | None]:
+    """What `Runner.epoch` does with one thread, shuffled by the seed or in order, over arrays that are those of the
+    feed: (status, samples done before, totals), or the order in place of totals where a check failed. None, and nothing
+    is done, for any other arrays.
+
+    It is called with the arrays and what claims the next pass: its number, and the samples that are done.
+    """
     order = np.arange(count)
     words, totals = runner.epoch_words(feed, order, batch)
     words[ORDERING_AT], words[SEED_AT] = (IN_PLACE, 0) if seed is None else (SHUFFLED, seed)
-    words[LAST_AT] = steps
-    memory = runner.work, feed, order, totals
-    native, places = runner.alone("epoch", words, memory), range(len(runner.results))
-    lock = runner.lock
+    words[LAST_AT], words[FRESH_AT] = steps, 1
+    native = runner.alone("epoch", words, (runner.work, feed, order, totals))
+    lock, reads, results = runner.lock, feed.reads, len(runner.results)
 
-    def call(number: int, first: int) -> tuple[int, Any]:
+    def call(arrays: Any, claim: Callable[[], tuple[int, int]]) -> tuple[int, int, Any] | None:
         with lock:
-            words[NUMBER_AT], words[FIRST_AT] = number, first
-            for place in places:
-                totals[place] = 0.0
+            if not reads(arrays):
+                return None
+            words[NUMBER_AT], done = claim()
+            words[FIRST_AT] = done // batch
             status = native()
-            return status, order.copy() if status else totals[: len(places)]
+            return status, done, order.copy() if status else totals[:results]
 
     return call

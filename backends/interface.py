@@ -16,10 +16,10 @@ GIVEN, SHUFFLED, IN_PLACE = 0, 1, 2  # what `epoch` does with `order`: takes it,
 STEP_WORDS = ("states", "work", "inputs", "sizes", "scalars", "results")
 EPOCH_WORDS = (
     "states", "work", "data", "kinds", "order", "ordering", "seed", "number", "samples", "batch", "first", "last",
-    "scalars", "totals",
+    "scalars", "totals", "fresh",
 )  # fmt: skip
-ORDERING_AT, SEED_AT, NUMBER_AT, FIRST_AT, LAST_AT = map(
-    EPOCH_WORDS.index, ("ordering", "seed", "number", "first", "last")
+ORDERING_AT, SEED_AT, NUMBER_AT, FIRST_AT, LAST_AT, FRESH_AT = map(
+    EPOCH_WORDS.index, ("ordering", "seed", "number", "first", "last", "fresh")
 )
 LINE = 64  # bytes of a cache line
 MEETING_BYTES = 4 * LINE  # where threads meet: see barrier.py
@@ -28,7 +28,7 @@ GENERATION, YIELD = LINE, 2 * LINE
 SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield", "promised")
 SERVED = LINE
 # What `fits` is told of the arrays of a call, before what it is told of each: see entry/arrays.py.
-ARRAY_WORDS = ("objects", "count", "most", "array.kind", "offset", "flags.wanted", "places", "sizes")
+ARRAY_WORDS = ("objects", "count", "least", "most", "array.kind", "offset", "flags.wanted", "fixed", "places", "sizes")
 # Where things are in an array object, in bytes from where the address of its elements is.
 KIND, RANK, EXTENTS, DTYPE, FLAGS = -8, 8, 16, 40, 48
 ENTRIES = ("step", "epoch")  # an artifact's own functions; others are the same in all

@@ -16,6 +16,7 @@ from graphc.backends.description import Artifact
 from graphc.backends.interface import (
     EPOCH_WORDS,
     FIRST_AT,
+    FRESH_AT,
     GIVEN,
     IN_PLACE,
     LAST_AT,
@@ -218,19 +219,20 @@ class Runner:
             call = self.by_all("epoch", words, (self.work, totals))
             words[ORDERING_AT] = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
             words[SEED_AT], words[NUMBER_AT] = shuffle or (0, 0)
+            words[FRESH_AT] = 1
             for words[FIRST_AT], words[LAST_AT] in self.stretches(*steps, batch):
                 status = call(batch, words[LAST_AT] - words[FIRST_AT])
                 if status:
                     break
-                words[ORDERING_AT] = IN_PLACE if in_order else GIVEN
+                words[ORDERING_AT], words[FRESH_AT] = IN_PLACE if in_order else GIVEN, 0
             return status, totals[: len(self.results)]
 
     def epoch_words(self, feed: Feed, order: Array, batch: int) -> tuple[Any, Any]:
-        """What `epoch` is told, but for which steps in which order; and the totals it adds to, still zero."""
+        """What `epoch` is told, but for which steps in which order; and the totals."""
         totals = (ctypes.c_double * max(len(self.results), 1))()
         known = (self.state_table, self.work, feed.places, feed.kinds, order, self.scalars, totals)
         *before, scalars, sums = addresses(known)
-        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums), totals
+        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums, 0), totals
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""

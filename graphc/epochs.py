@@ -79,24 +79,22 @@ def again(function: Function, known: Any, feed: Feed) -> Again | None:
         return None
     batch, shuffle, seed, _ = settings = known.batch_size, known.shuffle, known.seed, known.drop_last
     steps, count = len(known), len(dataset)
-    reads, record = feed.reads, partial(tuple.__new__, function.record)
+    record, samples = partial(tuple.__new__, function.record), min(steps * batch, count)
     native = epoch_again(runner, feed, count, batch, steps, signed(seed) if shuffle else None)
-    samples = min(steps * batch, count)
 
     def call(loader: Any) -> tuple[int, Any] | None:
-        if type(loader) is not DataLoader or type(loader.dataset) is not TensorDataset:
+        if type(loader) is not DataLoader or type(dataset := loader.dataset) is not TensorDataset:
             return None
         if (loader.batch_size, loader.shuffle, loader.seed, loader.drop_last) != settings:
             return None
-        arrays = loader.dataset.arrays  # which live as long as they are read
-        if not reads(arrays):
+        found = native(dataset.arrays, loader.take_epoch)
+        if found is None:
             return None
-        number, done = loader.take_epoch()
-        status, found = native(number, done // batch)
+        status, done, totals = found
         if status:
-            return status, found
-        left = max(samples - done // batch * batch, 1)
-        return 0, record([total / left for total in found])
+            return status, totals
+        left = samples if not done else max(samples - done // batch * batch, 1)
+        return 0, record([total / left for total in totals])
 
     return call
 
@@ -104,11 +102,12 @@ def again(function: Function, known: Any, feed: Feed) -> Again | None:
 def feed_of(function: Function, arrays: Sequence[Any]) -> tuple[Feed, Sequence[Any]]:
     """What native code is told of a data set, and the arrays it reads, which must live as long as it does so: those of
     the data set if they can be, of which the last feed is kept."""
-    if function.fed is not None and function.fed.reads(arrays):
-        return function.fed, arrays
+    with function.runner.lock:
+        if function.fed is not None and function.fed.reads(arrays):
+            return function.fed, arrays
     fitted = [fit_data(value, array, function.name) for value, array in zip(function.inputs, arrays, strict=True)]
     kinds, sources = [kind for _, kind in fitted], [function.apart(array) for array, _ in fitted]
-    feed = Feed(sources, kinds)
+    feed = Feed(function.runner, sources, kinds)
     if not all(source is array for source, array in zip(sources, arrays, strict=True)):
         return feed, sources
     function.fed = feed

@@ -1,7 +1,8 @@
 """How native code tells whether it can read the NumPy arrays of a call as they are, as LLVM IR.
 
 `fits` looks at the array objects themselves, whose layout is part of NumPy's binary interface: `exact.py` makes sure of
-it before anything is looked at this way. What it finds it leaves for `step`: the addresses of elements and the rows.
+it before anything is looked at this way. What it finds it leaves for `step`: the addresses of elements and the rows;
+unless places are fixed, then the addresses must be those that are there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _TOLD = "\n".join(
 )
 _POINTERS = "\n".join(f"  %{name}.p = inttoptr i64 %{name} to ptr" for name in ("objects", "places", "sizes"))
 
-# An input is told of by its dtype, its rank and the extents of its axes but the first, whose rows are 1 to `most` and
-# the same for all.
+# An input is told of by its dtype, its rank and the extents of its axes but the first, whose rows are `least` to
+# `most` and the same for all.
 FITS = f"""
 define i32 @fits(ptr %call) nounwind "no-builtins" {{
 entry:
@@ -31,9 +32,9 @@ entry:
   %inputs = getelementptr inbounds i64, ptr %call, i64 {len(ARRAY_WORDS)}
   br label %next
 next:
-  %number = phi i64 [ 0, %entry ], [ %following, %placed ]
-  %input = phi ptr [ %inputs, %entry ], [ %another, %placed ]
-  %rows = phi i64 [ 0, %entry ], [ %length, %placed ]
+  %number = phi i64 [ 0, %entry ], [ %following, %accepted ]
+  %input = phi ptr [ %inputs, %entry ], [ %another, %accepted ]
+  %rows = phi i64 [ 0, %entry ], [ %length, %accepted ]
   %more = icmp slt i64 %number, %count
   br i1 %more, label %look, label %all
 look:
@@ -65,7 +66,7 @@ count.rows:
   %is.first = icmp eq i64 %number, 0
   %wanted.rows = select i1 %is.first, i64 %length, i64 %rows
   %alike = icmp eq i64 %length, %wanted.rows
-  %some = icmp sge i64 %length, 1
+  %some = icmp sge i64 %length, %least
   %few = icmp sle i64 %length, %most
   %bounded = and i1 %some, %few
   %counted = and i1 %alike, %bounded
@@ -87,6 +88,12 @@ same:
 placed:
   %elements = load i64, ptr %array, align 8
   %place = getelementptr inbounds i64, ptr %places.p, i64 %number
+  %before = load i64, ptr %place, align 8
+  %stayed = icmp eq i64 %elements, %before
+  %free = icmp eq i64 %fixed, 0
+  %allowed = or i1 %stayed, %free
+  br i1 %allowed, label %accepted, label %no
+accepted:
   store i64 %elements, ptr %place, align 8
   %told = add i64 %rank.wanted, 1
   %another = getelementptr inbounds i64, ptr %input, i64 %told
