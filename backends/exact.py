@@ -1,5 +1,5 @@
-"""Calls with arrays that native code can read as they are: right dtypes, right rows, one batch size; and epochs over
-a data set that is as it was.
+"""Calls with arrays that native code can read as they are: right dtypes, right shapes, one size of each dim; and epochs
+over a data set that is as it was.
 
 They are what a training loop makes, and small steps take about a microsecond, so Python's own part of a call counts:
 all of it is in one function that has what it needs within reach.
@@ -17,7 +17,10 @@ import numpy as np
 from numpy import ndarray
 
 from graphc.backends.interface import (
+    BINDS,
+    BOUND,
     DTYPE,
+    EQUAL,
     EXTENTS,
     FIRST_AT,
     FLAGS,
@@ -30,12 +33,13 @@ from graphc.backends.interface import (
     RANK,
     SEED_AT,
     SHUFFLED,
-    epoch_dim,
 )
 from graphc.backends.runtime import NUMBER, Runner, address, numbers_for, table
-from graphc.ir.types import DTYPES, evaluate
+from graphc.ir.graph import Value
+from graphc.ir.types import DTYPES, Dim
 
 Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
+Axis = tuple[int, int, int]  # EQUAL and an extent, or BINDS or BOUND and a dim's number; the most it may be
 
 CARRAY = 0x1 | 0x100 | 0x400  # NumPy's flags: in order, aligned and writeable; views of parameters are not writeable
 ITEMS = tuple.__basicsize__  # where the first element of a tuple is
@@ -79,39 +83,51 @@ def is_laid_out(array: ndarray[Any, Any], place: int) -> bool:
 
 
 def question(
-    runner: Runner,
-    kinds: Sequence[tuple[Any, Sequence[int]]],
-    rows: tuple[int, int],
-    places: Any,
-    sizes: Any,
-    fixed: bool = False,
+    runner: Runner, kinds: Sequence[tuple[Any, Sequence[Axis]]], places: Any, sizes: Any, fixed: bool = False
 ) -> tuple[Any, Callable[[], int]]:
     """(words, function): whether the arrays of a tuple can be read as they are, once the first word says where its
-    elements are. Then their addresses are in `places`, and in `sizes` how many rows all of them have.
+    elements are. Then their addresses are in `places`, and in `sizes` those of the dims.
 
-    kinds  dtype and extents of all axes but the first, for each
-    rows   the least and the most
-    fixed  only where their addresses are those in `places` already
+    kinds  dtype and axes, for each
+    fixed  only where the addresses are those in `places` already
     """
     offset = data_offset()
     if offset is None:
         return numbers_for((0,)), lambda: 0
-    words = [0, len(kinds), *rows, id(ndarray), offset, CARRAY, fixed, address(places), address(sizes)]
-    for dtype, columns in kinds:
-        words += [id(dtype), 1 + len(columns), *columns]
+    words = [0, len(kinds), id(ndarray), offset, CARRAY, fixed, address(places), address(sizes)]
+    for dtype, axes in kinds:
+        words += [id(dtype), len(axes), *(word for axis in axes for word in axis)]
     told = (NUMBER * len(words))(*words)
     return told, partial(runner.functions["fits"], ctypes.c_void_p(address(told)))
 
 
+def axes_of(inputs: Sequence[Value], dims: Sequence[Dim]) -> list[list[Axis]] | None:
+    """How `fits` is told of the axes of all inputs; None where one is neither a number nor a dim, or a dim is none."""
+    found: list[list[Axis]] = []
+    bound: set[Dim] = set()
+    for extents in (value.shape for value in inputs):
+        found.append([])
+        for extent in extents:
+            if isinstance(extent, int):
+                found[-1].append((EQUAL, extent, 0))
+            elif isinstance(extent, Dim):
+                found[-1].append((BOUND if extent in bound else BINDS, dims.index(extent), extent.max))
+                bound.add(extent)
+            else:
+                return None
+    return found if bound == set(dims) else None
+
+
 def exact_call(runner: Runner) -> Call:
     """The function: what `Runner.step` returns, for such arrays; None, and nothing is done, for any others."""
-    inputs, dim, offset = runner.graph.of_role("data"), epoch_dim(runner.graph), data_offset()
-    if dim is None or not inputs or offset is None:
+    inputs, offset = runner.graph.of_role("data"), data_offset()
+    axes = axes_of(inputs, runner.dims)
+    if axes is None or offset is None:
         return lambda arrays: None
-    count, made = len(inputs), runner.array_results
-    places, sizes = numbers_for(inputs), numbers_for((dim,))
-    kinds = [(DTYPES[each.dtype], [evaluate(extent, {}) for extent in each.shape[1:]]) for each in inputs]
-    told, fits = question(runner, kinds, (1, dim.max), places, sizes)
+    count, made, dims = len(inputs), runner.array_results, len(runner.dims)
+    places, sizes = numbers_for(inputs), numbers_for(runner.dims)
+    kinds = [(DTYPES[each.dtype], its) for each, its in zip(inputs, axes, strict=True)]
+    told, fits = question(runner, kinds, places, sizes)
     native, numbers = runner.native_on(places, sizes), runner.numbers
     lock, only = runner.lock, numbers[0] if len(numbers) == 1 else None
 
@@ -129,12 +145,12 @@ def exact_call(runner: Runner) -> Call:
 
     # What `Runner.called` does, with all within reach too.
     empty, word_at, results = np.empty, NUMBER.from_address, runner.result_table
-    latest: list[Any] = [0, []]  # rows; and place, shape and dtype of each array for so many
+    latest: list[Any] = [None, []]  # sizes of the dims; and place, shape and dtype of each array for these
 
     def with_arrays() -> tuple[int, list[Any]]:
-        if latest[0] != sizes[0]:
-            shapes = runner.array_shapes((sizes[0],))
-            latest[:] = sizes[0], [(place, *each) for (place, _), each in zip(made, shapes)]
+        if latest[0] != sizes[:dims]:
+            shapes = runner.array_shapes(tuple(sizes[:dims]))
+            latest[:] = sizes[:dims], [(place, *each) for (place, _), each in zip(made, shapes)]
         arrays = []
         for place, shape, dtype in latest[1]:
             arrays.append(array := empty(shape, dtype))
@@ -159,9 +175,8 @@ class Feed:
     def __init__(self, runner: Runner, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
         self.places, self.kinds = table(arrays), numbers_for(kinds)
         self.kinds[: len(kinds)] = kinds
-        shapes, rows, count = [(array.dtype, array.shape[1:]) for array in arrays], len(arrays[0]), len(arrays)
-        self.sizes = numbers_for((rows,))
-        told, fits = question(runner, shapes, (rows, rows), self.places, self.sizes, fixed=True)
+        known = [(array.dtype, [(EQUAL, extent, 0) for extent in array.shape]) for array in arrays]
+        (told, fits), count = question(runner, known, self.places, self.places, fixed=True), len(arrays)
 
         def reads(arrays: Sequence[Any]) -> bool:
             """Whether these arrays lie where its own do and are as they were, so that they need not be looked at again;

@@ -28,7 +28,8 @@ GENERATION, YIELD = LINE, 2 * LINE
 SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield", "promised")
 SERVED = LINE
 # What `fits` is told of the arrays of a call, before what it is told of each: see entry/arrays.py.
-ARRAY_WORDS = ("objects", "count", "least", "most", "array.kind", "offset", "flags.wanted", "fixed", "places", "sizes")
+ARRAY_WORDS = ("objects", "count", "array.kind", "offset", "flags.wanted", "fixed", "places", "sizes")
+EQUAL, BINDS, BOUND = 0, 1, 2  # how `fits` is told of an axis
 # Where things are in an array object, in bytes from where the address of its elements is.
 KIND, RANK, EXTENTS, DTYPE, FLAGS = -8, 8, 16, 40, 48
 ENTRIES = ("step", "epoch")  # an artifact's own functions; others are the same in all
@@ -71,6 +72,5 @@ def epoch_dim(graph: Graph) -> Dim | None:
 
 
 def functions_of(has_epoch: bool, for_many: bool) -> tuple[str, ...]:
-    """What an artifact offers: `epoch` where the inputs allow one, as `fits` does, and what several threads need."""
-    epoch = ("epoch", "fits") if has_epoch else ()
-    return ("step", *epoch, *(("attend", "lead") if for_many else ()))
+    """What an artifact offers: `epoch` where the inputs allow one, `attend` and `lead` where threads share its work."""
+    return ("step", "fits", *(("epoch",) if has_epoch else ()), *(("attend", "lead") if for_many else ()))

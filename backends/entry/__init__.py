@@ -52,11 +52,11 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     kernels = {source.kernel.name: source.kernel for source in called.values()} | helpers
     parts = [declare(kernel) for kernel in kernels.values()]
     parts += [write_call(name, source, dims) for name, source in called.items()]
-    parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
+    parts += [step, FITS, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
     if program.is_shared_out:
         parts += [MEET, SHARE, ATTEND, LEAD]
     if epoch_dim(program.graph) is not None:
-        parts += [write_epoch(program), FITS]
+        parts.append(write_epoch(program))
     return "\n".join(parts), tuple(helpers.values())
 
 

@@ -1,13 +1,13 @@
 """How native code tells whether it can read the NumPy arrays of a call as they are, as LLVM IR.
 
 `fits` looks at the array objects themselves, whose layout is part of NumPy's binary interface: `exact.py` makes sure of
-it before anything is looked at this way. What it finds it leaves for `step`: the addresses of elements and the rows;
-unless places are fixed, then the addresses must be those that are there.
+it before anything is looked at this way. What it finds it leaves for `step`: the addresses of elements and the sizes of
+dims; unless places are fixed, then the addresses must be those that are there.
 """
 
 from __future__ import annotations
 
-from graphc.backends.interface import ARRAY_WORDS, DTYPE, EXTENTS, FLAGS, KIND, RANK
+from graphc.backends.interface import ARRAY_WORDS, BINDS, DTYPE, EQUAL, EXTENTS, FLAGS, KIND, RANK
 
 
 def _field(name: str, offset: int, kind: str) -> str:
@@ -22,8 +22,8 @@ _TOLD = "\n".join(
 )
 _POINTERS = "\n".join(f"  %{name}.p = inttoptr i64 %{name} to ptr" for name in ("objects", "places", "sizes"))
 
-# An input is told of by its dtype, its rank and the extents of its axes but the first, whose rows are `least` to
-# `most` and the same for all.
+# An input is told of by its dtype, its rank, and three words an axis: EQUAL and an extent; BINDS, a dim that takes its
+# size from here, and the most it may be; BOUND and a dim whose size is known from another axis.
 FITS = f"""
 define i32 @fits(ptr %call) nounwind "no-builtins" {{
 entry:
@@ -33,8 +33,7 @@ entry:
   br label %next
 next:
   %number = phi i64 [ 0, %entry ], [ %following, %accepted ]
-  %input = phi ptr [ %inputs, %entry ], [ %another, %accepted ]
-  %rows = phi i64 [ 0, %entry ], [ %length, %accepted ]
+  %input = phi ptr [ %inputs, %entry ], [ %axis.at, %accepted ]
   %more = icmp slt i64 %number, %count
   br i1 %more, label %look, label %all
 look:
@@ -52,6 +51,7 @@ typed:
   %dtype.wanted = load i64, ptr %input, align 8
   %rank.at.input = getelementptr inbounds i64, ptr %input, i64 1
   %rank.wanted = load i64, ptr %rank.at.input, align 8
+  %axes = getelementptr inbounds i64, ptr %input, i64 2
   %rank.wide = sext i32 %rank to i64
   %flags.wide = zext i32 %flags to i64
   %flags.held = and i64 %flags.wide, %flags.wanted
@@ -60,31 +60,43 @@ typed:
   %has.flags = icmp eq i64 %flags.held, %flags.wanted
   %two = and i1 %same.dtype, %same.rank
   %three = and i1 %two, %has.flags
-  br i1 %three, label %count.rows, label %no
-count.rows:
-  %length = load i64, ptr %extents, align 8
-  %is.first = icmp eq i64 %number, 0
-  %wanted.rows = select i1 %is.first, i64 %length, i64 %rows
-  %alike = icmp eq i64 %length, %wanted.rows
-  %some = icmp sge i64 %length, %least
-  %few = icmp sle i64 %length, %most
-  %bounded = and i1 %some, %few
-  %counted = and i1 %alike, %bounded
-  br i1 %counted, label %axes, label %no
-axes:
-  %axis = phi i64 [ 1, %count.rows ], [ %axis.next, %same ]
-  %axes.left = icmp slt i64 %axis, %rank.wanted
-  %axis.next = add i64 %axis, 1
-  br i1 %axes.left, label %compare, label %placed
-compare:
-  %extent.at = getelementptr inbounds i64, ptr %extents, i64 %axis
+  br i1 %three, label %axis, label %no
+axis:
+  %place.of.axis = phi i64 [ 0, %typed ], [ %place.next, %axis.next ]
+  %axis.at = phi ptr [ %axes, %typed ], [ %axis.after, %axis.next ]
+  %axes.left = icmp slt i64 %place.of.axis, %rank.wanted
+  br i1 %axes.left, label %measure, label %placed
+measure:
+  %extent.at = getelementptr inbounds i64, ptr %extents, i64 %place.of.axis
   %extent = load i64, ptr %extent.at, align 8
-  %wanted.at = getelementptr inbounds i64, ptr %input, i64 %axis.next
-  %wanted = load i64, ptr %wanted.at, align 8
+  %rule = load i64, ptr %axis.at, align 8
+  %value.at = getelementptr inbounds i64, ptr %axis.at, i64 1
+  %value = load i64, ptr %value.at, align 8
+  %most.at = getelementptr inbounds i64, ptr %axis.at, i64 2
+  %most = load i64, ptr %most.at, align 8
+  %is.equal = icmp eq i64 %rule, {EQUAL}
+  br i1 %is.equal, label %compare, label %dim
+dim:
+  %size.at = getelementptr inbounds i64, ptr %sizes.p, i64 %value
+  %binds = icmp eq i64 %rule, {BINDS}
+  br i1 %binds, label %bind, label %bound
+bind:
+  %some = icmp sge i64 %extent, 1
+  %few = icmp sle i64 %extent, %most
+  %bounded = and i1 %some, %few
+  store i64 %extent, ptr %size.at, align 8
+  br i1 %bounded, label %axis.next, label %no
+bound:
+  %size = load i64, ptr %size.at, align 8
+  br label %compare
+compare:
+  %wanted = phi i64 [ %value, %measure ], [ %size, %bound ]
   %is.same = icmp eq i64 %extent, %wanted
-  br i1 %is.same, label %same, label %no
-same:
-  br label %axes
+  br i1 %is.same, label %axis.next, label %no
+axis.next:
+  %place.next = add i64 %place.of.axis, 1
+  %axis.after = getelementptr inbounds i64, ptr %axis.at, i64 3
+  br label %axis
 placed:
   %elements = load i64, ptr %array, align 8
   %place = getelementptr inbounds i64, ptr %places.p, i64 %number
@@ -95,12 +107,9 @@ placed:
   br i1 %allowed, label %accepted, label %no
 accepted:
   store i64 %elements, ptr %place, align 8
-  %told = add i64 %rank.wanted, 1
-  %another = getelementptr inbounds i64, ptr %input, i64 %told
   %following = add i64 %number, 1
   br label %next
 all:
-  store i64 %rows, ptr %sizes.p, align 8
   ret i32 1
 no:
   ret i32 0
