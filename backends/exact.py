@@ -145,12 +145,14 @@ def exact_call(runner: Runner) -> Call:
 
     # What `Runner.called` does, with all within reach too.
     empty, word_at, results = np.empty, NUMBER.from_address, runner.result_table
+    few = dims < 2
     latest: list[Any] = [None, []]  # sizes of the dims; and place, shape and dtype of each array for these
 
     def with_arrays() -> tuple[int, list[Any]]:
-        if latest[0] != sizes[:dims]:
+        known = sizes[0] if few else sizes[:]
+        if latest[0] != known:
             shapes = runner.array_shapes(tuple(sizes[:dims]))
-            latest[:] = sizes[:dims], [(place, *each) for (place, _), each in zip(made, shapes)]
+            latest[:] = known, [(place, *each) for (place, _), each in zip(made, shapes)]
         arrays = []
         for place, shape, dtype in latest[1]:
             arrays.append(array := empty(shape, dtype))
