@@ -232,6 +232,15 @@ def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
     return by_heights(name, parameters, shape, step, "{row} * row_stride + ", resumes)
 
 
+def subtract_product(shape: TileShape) -> Kernel:
+    """tile[r, :] -= scale * (what multiply_tile computes), r < rows: a step down a gradient, straight into weights."""
+    name = f"subtract_product_{shape.rows}x{shape.vectors}"
+    step = "tile_multiply_add({tile}, a, row_stride, {start}k * column_stride, b, k * depth_stride)"
+    parameters = (*tile_parameters("f32"), ("scale", "f32"))
+    finish = "tile_subtract({tile}, scale, {target}, tile_stride)"
+    return by_heights(name, parameters, shape, step, "{row} * row_stride + ", resumes=False, finish=finish)
+
+
 def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
     """What multiply_tile computes, for an A whose rows and columns walk several axes of memory.
 
@@ -246,30 +255,36 @@ def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
 
 
 def by_heights(
-    name: str, parameters: tuple[tuple[str, str], ...], shape: TileShape, step: str, start: str, resumes: bool
+    name: str,
+    parameters: tuple[tuple[str, str], ...],
+    shape: TileShape,
+    step: str,
+    start: str,
+    resumes: bool,
+    finish: str = "tile_store({tile}, {target}, tile_stride)",
 ) -> Kernel:
     """Tiles of full height, and lower ones for the rows that are left over.
 
-    step   a step along the depth: `{tile}` stands for the tile, `{start}` for what says where its rows begin
-    start  that for a tile that begins at `{row}`; nothing or 0 for one that begins at row 0
+    step    a step along the depth: `{tile}` stands for the tile, `{start}` for what says where its rows begin
+    start   that for a tile that begins at `{row}`; nothing or 0 for one that begins at row 0
+    finish  what becomes of the tile; `{target}` stands for the memory of its rows
     """
     first = "" if "*" in start else "0"
     text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
-    whole = some_rows(shape, step.replace("{start}", first), "tile", resumes)
+    whole = some_rows(shape, step.replace("{start}", first), finish, "tile", resumes)
     text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
     before = shape.rows
     for height in (height for height in SMALL_ROWS if height < shape.rows):
         head = f"while rows - r >= {height}" if before > 2 * height else f"if rows - r >= {height}"
         low = TileShape(height, shape.vectors)
-        part = some_rows(
-            low, step.replace("{start}", start.replace("{row}", "r")), "shift(tile, r * tile_stride)", resumes
-        )
+        at = step.replace("{start}", start.replace("{row}", "r"))
+        part = some_rows(low, at, finish, "shift(tile, r * tile_stride)", resumes)
         text += f"        {head}:\n{indented([*part, f'r = r + {height}'], 12)}"
         before = height
     return Kernel(name, text, parameters, inline=False)
 
 
-def some_rows(shape: TileShape, step: str, target: str, resumes: bool) -> list[str]:
+def some_rows(shape: TileShape, step: str, finish: str, target: str, resumes: bool) -> list[str]:
     """Lines that compute some rows of a tile."""
     form, tile = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
     resumed = ["if started != 0:", f"    {tile} = tile_load_{form}({target}, tile_stride)"]
@@ -278,7 +293,7 @@ def some_rows(shape: TileShape, step: str, target: str, resumes: bool) -> list[s
         *(resumed if resumes else []),
         "for k in range(depth):",
         f"    {tile} = {step.replace('{tile}', tile)}",
-        f"tile_store({tile}, {target}, tile_stride)",
+        finish.replace("{tile}", tile).replace("{target}", target),
     ]
 
 
