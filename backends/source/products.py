@@ -9,7 +9,7 @@ from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.operands import Matrix, Operands, Span
-from graphc.ir.blocking import TILE_ROWS, are_far, blocking, walks
+from graphc.ir.blocking import TILE_ROWS, blocking, places_of_tiles, walks
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Store, Term
 from graphc.ir.types import Extent, bound
@@ -106,6 +106,9 @@ class Products(Operands):
         """One tile: straight to where it goes or is subtracted from, or through scratch and the nest's terms."""
         columns = self.nest.frame[-1]
         whole = isinstance(columns, int) and columns % self.tile.width == 0
+        if self.blocking.fetches:
+            with self.last_of_depth(block):
+                self.fetch(block.down)
         if not self.goes_straight() or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
@@ -115,6 +118,14 @@ class Products(Operands):
                 self.straight(tall, panel, block)
             with self.block("else:"):
                 self.through_scratch(tall, panel, block, rest=True)
+
+    def fetch(self, down: Span) -> None:
+        """What the nest's terms will read and write beside a tile comes nearer while the tile is computed."""
+        with self.block(f"for i in range(first_row, minimum(first_row + {self.tile.rows}, {down.last})):"):
+            for first in range(0, self.tile.width, LANES):
+                self.line(f"j = first_column + {first}" if first else "j = first_column")
+                for buffer, index in places_of_tiles(self.nest):
+                    self.line(f"prefetch({self.pointers[buffer]}, {self.index(index)})")
 
     def goes_straight(self) -> bool:
         """By whole sets of lanes, as it is or subtracted from a state."""
@@ -157,10 +168,6 @@ class Products(Operands):
             self.line(f"tile = shift({self.scratch('tiles')}, {place})")
         else:
             self.scratch("tile")
-        places = self.far_places()
-        if places:
-            with self.last_of_depth(block):
-                self.fetch(places, down, across)
         with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
             for vectors in choices:
                 self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
@@ -170,26 +177,6 @@ class Products(Operands):
     def last_of_depth(self, block: Block) -> AbstractContextManager[None]:
         """Only where a tile is complete after this block of the depth."""
         return self.block(f"if {block.deep.last} == {self.matrix_depth}:") if self.blocking.depth else nullcontext()
-
-    def far_places(self) -> list[str]:
-        """Where the nest's terms read and write on a tile, if the buffers are too large to be in a cache already."""
-        loads = [term.detail for term in self.terms if term.kind == "load"]
-        found = [*loads, *((store.buffer, store.index, ()) for store in self.nest.stores)]
-        places = {
-            f"{self.pointers[buffer]}, {self.index(index)}": buffer.value.type.max_bytes
-            for buffer, index, guards in found
-            if not guards and self.lane_step(index) == 1 and self.nest.lane - 1 in dict(index)
-        }
-        return list(places) if are_far(sum(places.values())) else []
-
-    def fetch(self, places: list[str], down: Span, across: Span) -> None:
-        """They are on their way to the caches while the tile is multiplied."""
-        last_row = f"minimum(first_row + {self.tile.rows}, {down.last})"
-        last_column = f"minimum(first_column + {self.tile.width}, {across.last})"
-        rows = self.block(f"for i in range(first_row, {last_row}):")
-        with rows, self.block(f"for j in range(first_column, {last_column}, {LANES}):"):
-            for place in places:
-                self.line(f"prefetch({place})")
 
     @contextmanager
     def by_width(self, place: str, span: Span, extent: Extent, rest: bool = False) -> Iterator[Iterator[int]]:
@@ -236,7 +223,8 @@ class Products(Operands):
         if scale is not None:
             self.call(contraction.subtract_product(shape), *arguments, self.operand(scale, lanes=False))
             return
-        self.call(contraction.multiply_tile(shape, self.product_term.dtype, resumes), *arguments)
+        kernel = contraction.multiply_tile(shape, self.product_term.dtype, resumes, self.blocking.streams)
+        self.call(kernel, *arguments)
 
     def tile_rows(self, down: Span, across: Span, shape: TileShape) -> None:
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
