@@ -164,19 +164,33 @@ def pieces(width: int, count: int) -> str:
     return indented(lines, 12)
 
 
+STEPS_TOGETHER = 8  # as many lines as the first cache keeps of those that are a power of two apart
+
+
 def pack_rows(shape: TileShape) -> Kernel:
     """packed[(r // R * depth + k) * R + r % R] = a[r * row_stride + k * column_stride], R rows of a tile side by side.
 
     rows: to be packed. behind: how many rows there are to read, at least as many. Whole sets of lanes are written in
     order of their places, so what a set writes beyond its R rows is written over by the next; the last one needs room.
+    Of rows side by side a few steps of the depth go into all tiles before the next ones do: their neighbours lie in
+    the same lines of the cache, of which far steps would leave nothing.
     """
     name, high = f"pack_rows_{shape.rows}", shape.rows
     text = f"""def {name}(packed, a, depth, rows, behind, row_stride, column_stride):
-    for first in range(0, rows, {high}):
-        if (row_stride == 1) & (behind - first >= {LANES}):
-            for k in range(depth):
-                store_lanes(packed, first * depth + k * {high}, load_lanes(a, first + k * column_stride))
-        elif (column_stride == 1) & (behind - first >= {LANES}):
+    done = 0
+    if (row_stride == 1) & (depth > 0):
+        last = depth - 1
+        whole = minimum(rows, behind - {LANES - 1})
+        for start in range(0, last, {STEPS_TOGETHER}):
+            for first in range(0, whole, {high}):
+                for k in range(start, minimum(start + {STEPS_TOGETHER}, last)):
+                    store_lanes(packed, first * depth + k * {high}, load_lanes(a, first + k * column_stride))
+        for first in range(0, whole, {high}):
+            lanes = load_lanes(a, first + last * column_stride)
+            store_live(packed, first * depth + last * {high}, lanes, live({high}))
+            done = first + {high}
+    for first in range(done, rows, {high}):
+        if (column_stride == 1) & (behind - first >= {LANES}):
             whole = depth - depth % {LANES}
             for k in range(0, whole, {LANES}):
                 target = shift(packed, first * depth + k * {high})

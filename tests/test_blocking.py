@@ -301,3 +301,18 @@ def test_tiles_fetch_what_their_terms_write(bare, rng, monkeypatch):
     assert len(fetched) == (1 if bare else 2)
     sets = {row * columns + first for row in range(rows) for first in range(0, columns, 16)}
     assert all(sets <= set(places) and max(places) < rows * columns + 16 for places in fetched.values())
+
+
+@pytest.mark.parametrize("strides", ["rows", "columns"])
+@pytest.mark.parametrize(
+    ("rows", "behind", "depth"), [(30, 30, 19), (30, 33, 8), (14, 16, 1), (5, 40, 20), (17, 17, 40)]
+)
+def test_rows_are_packed_tile_by_tile(strides, rows, behind, depth, rng):
+    """By every way of reading them, to the last one there is; nothing is written behind the room of one set."""
+    a = rng.normal(size=(behind, depth)).astype(np.float32)
+    memory, row, column = (a.T.ravel(), 1, behind) if strides == "rows" else (a.ravel(), depth, 1)
+    tiles = -(-rows // 14)
+    packed = np.full(tiles * 14 * depth + 16, np.nan, np.float32)
+    primitives.run(contraction.pack_rows(TileShape(14, 2)), packed, memory, depth, rows, behind, row, column)
+    found = packed[: tiles * 14 * depth].reshape(tiles, depth, 14).transpose(0, 2, 1).reshape(-1, depth)
+    assert np.array_equal(found[:rows], a[:rows])
