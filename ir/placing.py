@@ -61,9 +61,8 @@ def over_join(value: Value) -> Value:
     """The value over a join in place of a sum of padded parts."""
     if value.op.kind != "view" or value.op is ops.pad:
         return joined(value) or value
-    if is_unfounded(value):  # where it needs memory, that is in its own order of axes
-        return value
-    below = over_join(value.operands[0])
+    # A reshape of another order of axes is over a join in that order, so that all who read it share one.
+    below = (joined(value.operands[0]) or value.operands[0]) if is_unfounded(value) else over_join(value.operands[0])
     return value if below is value.operands[0] else with_operands(value, (below,))
 
 

@@ -12,9 +12,9 @@ from cotangents import waving
 import graphc as gx
 from graphc import nn
 from graphc.backends import reference
-from graphc.function import Plan, bind
 from graphc.ir import ops
 from graphc.ir.passes import run_passes
+from graphc.plan import Plan, bind
 
 STORED = dict(np.load(Path(__file__).parent / "golden" / "torch_recurrent.npz"))
 CALLS = list(dict.fromkeys(name.partition("|")[0] for name in STORED))
