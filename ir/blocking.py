@@ -24,7 +24,6 @@ from graphc.ir.types import Extent, bound
 
 TILE_ROWS = 16  # no register tile of any target has more rows
 DEPTH_BLOCK = 1024
-SHALLOW = 256  # of the depth in a block, where that is what makes a left operand stay in the second cache
 ROW_BLOCK = 84  # a multiple of the rows of every target's tile; twice that where the depth is at most half a block
 COLUMN_BLOCK = 512
 FAR = 1 << 18  # elements of the matrices and of what a tile's terms see that do not all stay in the second cache
@@ -105,8 +104,6 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
     rows, columns, depth = bound(nest.frame[-2]), bound(nest.frame[-1]), bound(nest.product.depth)
     depth_block = DEPTH_BLOCK if depth > DEPTH_BLOCK else 0
     is_large = rows * min(depth, DEPTH_BLOCK) > WHOLE
-    if is_large and rows > columns and lies_across(left, rows, depth):
-        depth_block, is_large = SHALLOW, False
     row_block = (2 * ROW_BLOCK if 2 * depth <= DEPTH_BLOCK else ROW_BLOCK) if is_large else 0
     packs_tall = columns >= MANY_COLUMNS and rows > FEW_ROWS and not walks(left) and is_read_badly(left, is_large)
     packs_wide = rows > FEW_ROWS or walks(right) or stride(right.columns) != 1
@@ -124,13 +121,8 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
         by_places=walks(left),
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
-        fetches=seen > FAR,
+        fetches=not depth_block and seen > FAR,
     )
-
-
-def lies_across(left: Operand, rows: int, depth: int) -> bool:
-    """Steps along the depth lie one after another, many of them: some at a time, it need be neither cut nor packed."""
-    return not walks(left) and stride(left.rows) == 1 and depth >= 4 * SHALLOW and 2 * rows * SHALLOW <= WHOLE
 
 
 def places_of_tiles(nest: LoopNest) -> list[tuple[Buffer, Index]]:

@@ -14,10 +14,10 @@ from graphc.ir.passes import run_passes
 
 SMALL = {
     "DEPTH_BLOCK": 24, "ROW_BLOCK": 28, "COLUMN_BLOCK": 64, "WHOLE": 800, "FEW_ROWS": 20, "MANY_COLUMNS": 40,
-    "CONFLICT": 64, "CROWD": 64, "PAGE": 64, "SHALLOW": 8, "FAR": 2000,
+    "CONFLICT": 64, "CROWD": 64, "PAGE": 64,
 }  # fmt: skip
 FORMS = ("AB", "AtB", "ABt", "AtBt")
-SIZES = [(90, 70, 130), (61, 48, 96), (48, 70, 40), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
+SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
 FEW = [(70, 130, 10), (33, 64, 4), (45, 77, 20), (50, 90, 17), (64, 20, 9), (19, 300, 14)]
 
 
@@ -71,7 +71,7 @@ def test_blocks_do_not_change_bits(form, sizes, bare, rng, monkeypatch):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("sizes", SIZES[3:] + FEW, ids=str)
+@pytest.mark.parametrize("sizes", SIZES[2:] + FEW, ids=str)
 @pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
 def test_blocks_stay_inside_their_buffers(form, sizes, bare, rng, small_blocks):
     function = product(form, *sizes, bare)
@@ -157,16 +157,6 @@ def test_rows_are_packed_where_a_tile_of_them_finds_no_room_in_the_cache(depth, 
     """Fourteen rows 2 KiB apart fall into two sets of eight places, those 4 KiB apart all into one."""
     (nest,) = product("AB", 256, depth, 128, bare=True).artifact.program.nests
     assert blocking_of(nest).packs_tall == packs
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "depth"), [(512, 128, 256), (384, 128, 256), (128, 512, 0), (1024, 128, 0), (256, 128, 0)]
-)
-def test_what_lies_across_is_cut_along_the_depth_where_all_its_rows_fit_the_cache_then(rows, columns, depth):
-    """The left operand of a weight's gradient; of 256 rows it fits as it is, of 1024 not even so."""
-    (nest,) = product("AtB", rows, 1024, columns, bare=True).artifact.program.nests
-    found = blocking_of(nest)
-    assert found.depth == depth and found.packs_tall == (rows == 1024) and bool(found.rows) == (rows == 1024)
 
 
 def test_lines_are_added_up_by_halves(rng):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
@@ -107,9 +107,7 @@ class Products(Operands):
         store, columns = self.bare_store(), self.nest.frame[-1]
         whole = isinstance(columns, int) and columns % self.tile.width == 0
         if self.blocking.fetches:
-            last = f"if {block.deep.last} == {self.matrix_depth}:"
-            with self.block(last) if self.blocking.depth else nullcontext():
-                self.fetch(block.down)
+            self.fetch(block.down)
         if store is None or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
