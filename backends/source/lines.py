@@ -56,6 +56,7 @@ class Lines:
         self.depth = 1
         self.live = ""
         self.names: dict[Term, str] = {}
+        self.held: dict[Term, str] = {}  # columns whose sums are at hand under a name, and not in memory
         self.counts: dict[str, int] = {}
         self.parameters: dict[str, str] = {}
         self.arguments: dict[str, Argument] = {}

@@ -338,6 +338,9 @@ class Nests(Memory):
             self.line(f"{running} = {op.scalar.format(running, text)}")
             return
         buffer, index, name = term.detail
+        if term in self.held:
+            self.line(f"{self.held[term]} = {OPS[name].scalar.format(self.held[term], text)}")
+            return
         pointer, at = self.pointers[buffer], self.index(index)
         known = self.load(pointer, at, lanes)
         self.save(pointer, at, OPS[name].scalar.format(known, text), lanes)
