@@ -114,6 +114,9 @@ class Runner:
         self.array_results = [(number, kind) for number, (_, kind) in enumerate(self.results) if kind.shape]
         self.latest: tuple[Any, list[tuple[list[int], np.dtype[Any]]]] = (None, [])
         self.numbers = [number_in(aligned_bytes(8), tensor_type.dtype) for _, tensor_type in self.results]
+        bases: Any = {id(storage.array.base): storage.array.base for storage in storages}.values()
+        ends = [end for base in bases for end in (address(base), address(base) + base.nbytes)]
+        self.blocks = len(bases), (NUMBER * max(len(ends), 1))(*ends)  # where the memory of states starts and ends
         self.state_table = table([storage.array for storage in storages])
         self.input_table = numbers_for(graph.of_role("data"))
         self.result_table = table(self.numbers)
