@@ -14,7 +14,7 @@ from graphc.backends.exact import Feed, epoch_again
 from graphc.backends.interface import CHECKS
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import BatchError
-from graphc.failures import check_ranges, fail
+from graphc.failures import are_inside, check_ranges, fail
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_limits
@@ -75,19 +75,22 @@ def again(function: Function, known: Any, feed: Feed) -> Again | None:
     nothing is done, where the loader or its arrays are not as they were."""
     dataset, runner = known.dataset, function.runner
     plain = type(known) is DataLoader and type(dataset) is TensorDataset
-    if not plain or runner.threads != 1 or function.ranges or function.limits:
+    if not plain or runner.threads != 1 or function.limits:
         return None
     batch, shuffle, seed, _ = settings = known.batch_size, known.shuffle, known.seed, known.drop_last
     steps, count = len(known), len(dataset)
     record, samples = partial(tuple.__new__, function.record), min(steps * batch, count)
     native = epoch_again(runner, feed, count, batch, steps, signed(seed) if shuffle else None)
+    spans = function.spans
 
     def call(loader: Any) -> tuple[int, Any] | None:
         if type(loader) is not DataLoader or type(dataset := loader.dataset) is not TensorDataset:
             return None
         if (loader.batch_size, loader.shuffle, loader.seed, loader.drop_last) != settings:
             return None
-        found = native(dataset.arrays, loader.take_epoch)
+        arrays = dataset.arrays  # which live as long as they are read
+        fits = len(arrays) == len(function.inputs) and are_inside(spans, arrays)
+        found = native(arrays, loader.take_epoch) if fits else None
         if found is None:
             return None
         status, done, totals = found
