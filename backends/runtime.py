@@ -156,8 +156,20 @@ class Runner:
         words = table(tables)
         if self.threads == 1:
             return self.alone("step", words, tables)
-        call = self.by_all("step", words, tables)
-        return lambda: call(sizes[0], 1)
+        call, alone = self.by_all("step", words, tables), self.alone("step", words, tables)
+        quiet, batch = 0, 0  # calls of that batch to go before the clock is looked at again
+
+        def native() -> int:
+            nonlocal quiet, batch
+            if quiet and sizes[0] == batch:
+                quiet -= 1
+                return alone()
+            batch = sizes[0]
+            status = call(batch, 1)
+            quiet = self.paces["step", batch].quiet if self.paces else 0
+            return status
+
+        return native
 
     def alone(self, name: str, words: Any, memory: Any) -> Callable[[], int]:
         """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""
