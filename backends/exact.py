@@ -41,7 +41,7 @@ from graphc.ir.types import DTYPES, Dim
 Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
 Axis = tuple[int, int, int]  # EQUAL and an extent, or BINDS or BOUND and a dim's number; the most it may be
 
-CARRAY = 0x1 | 0x100 | 0x400  # NumPy's flags: in order, aligned and writeable; views of parameters are not writeable
+READABLE = 0x1 | 0x100  # NumPy's flags: in order and aligned
 ITEMS = tuple.__basicsize__  # where the first element of a tuple is
 WORD = ctypes.sizeof(ctypes.c_int64)
 
@@ -86,7 +86,8 @@ def question(
     runner: Runner, kinds: Sequence[tuple[Any, Sequence[Axis]]], places: Any, sizes: Any, fixed: bool = False
 ) -> tuple[Any, Callable[[], int]]:
     """(words, function): whether the arrays of a tuple can be read as they are, once the first word says where its
-    elements are. Then their addresses are in `places`, and in `sizes` those of the dims.
+    elements are, and lie apart from the parameters, so that no update changes them. Then their addresses are in
+    `places`, and in `sizes` those of the dims.
 
     kinds  dtype and axes, for each
     fixed  only where the addresses are those in `places` already
@@ -94,9 +95,10 @@ def question(
     offset = data_offset()
     if offset is None:
         return numbers_for((0,)), lambda: 0
-    words = [0, len(kinds), id(ndarray), offset, CARRAY, fixed, address(places), address(sizes)]
+    words = [0, len(kinds), id(ndarray), offset, READABLE, fixed, address(places), address(sizes)]
+    words += [address(runner.blocks[1]), runner.blocks[0]]
     for dtype, axes in kinds:
-        words += [id(dtype), len(axes), *(word for axis in axes for word in axis)]
+        words += [id(dtype), len(axes), dtype.itemsize, *(word for axis in axes for word in axis)]
     told = (NUMBER * len(words))(*words)
     return told, partial(runner.functions["fits"], ctypes.c_void_p(address(told)))
 

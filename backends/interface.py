@@ -29,7 +29,9 @@ GENERATION, YIELD = LINE, 2 * LINE
 SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield", "promised")
 SERVED = LINE
 # What `fits` is told of the arrays of a call, before what it is told of each: see entry/arrays.py.
-ARRAY_WORDS = ("objects", "count", "array.kind", "offset", "flags.wanted", "fixed", "places", "sizes")
+ARRAY_WORDS = (
+    "objects", "count", "array.kind", "offset", "flags.wanted", "fixed", "places", "sizes", "blocks", "block.count",
+)  # fmt: skip
 EQUAL, BINDS, BOUND = 0, 1, 2  # how `fits` is told of an axis
 # Where things are in an array object, in bytes from where the address of its elements is.
 KIND, RANK, EXTENTS, DTYPE, FLAGS = -8, 8, 16, 40, 48

@@ -114,6 +114,9 @@ class Runner:
         self.array_results = [(number, kind) for number, (_, kind) in enumerate(self.results) if kind.shape]
         self.latest: tuple[Any, list[tuple[list[int], np.dtype[Any]]]] = (None, [])
         self.numbers = [number_in(aligned_bytes(8), tensor_type.dtype) for _, tensor_type in self.results]
+        bases: Any = {id(storage.array.base): storage.array.base for storage in storages}.values()
+        ends = [end for base in bases for end in (address(base), address(base) + base.nbytes)]
+        self.blocks = len(bases), (NUMBER * max(len(ends), 1))(*ends)  # where the memory of states starts and ends
         self.state_table = table([storage.array for storage in storages])
         self.input_table = numbers_for(graph.of_role("data"))
         self.result_table = table(self.numbers)
@@ -153,8 +156,20 @@ class Runner:
         words = table(tables)
         if self.threads == 1:
             return self.alone("step", words, tables)
-        call = self.by_all("step", words, tables)
-        return lambda: call(sizes[0], 1)
+        call, alone = self.by_all("step", words, tables), self.alone("step", words, tables)
+        quiet, batch = 0, 0  # calls of that batch to go before the clock is looked at again
+
+        def native() -> int:
+            nonlocal quiet, batch
+            if quiet and sizes[0] == batch:
+                quiet -= 1
+                return alone()
+            batch = sizes[0]
+            status = call(batch, 1)
+            quiet = self.paces["step", batch].quiet if self.paces else 0
+            return status
+
+        return native
 
     def alone(self, name: str, words: Any, memory: Any) -> Callable[[], int]:
         """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""

@@ -58,7 +58,6 @@ CONVERTED = {
     "a class of its own": (X.view(Own), Y),
     "columns first": (np.asfortranarray(X), Y),
     "every other row": (np.repeat(X, 2, 0)[::2], Y),
-    "read only": (read_only(X.copy()), Y),
     "at an odd address": (shifted(X), Y),
     "another byte order": (X.astype(">f4"), Y),
     "narrower labels": (X, Y.astype(np.int32)),
@@ -73,6 +72,30 @@ def test_what_has_to_be_converted_takes_the_long_way(kind: str, step: gx.Functio
     wanted, found = step(X, Y), step(*CONVERTED[kind])
     assert found.total == wanted.total and found.labels == wanted.labels
     np.testing.assert_array_equal(found.twice, wanted.twice)
+
+
+def test_what_must_not_be_written_is_read_as_it_is(step: gx.Function) -> None:
+    status, (total, *_) = step.exact_call((read_only(X.copy()), Y))
+    assert status == 0 and total == X.sum()
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_memory_of_parameters_takes_the_long_way(writeable: bool) -> None:
+    """Where it is copied, so that an update does not change what it is computed from."""
+    w, v = gx.parameter("w", np.ones((4, 3), np.float32)), gx.parameter("v", np.ones((4, 3), np.float32))
+    x = gx.input("x", gx.f32[4, 3])
+    step = gx.function([x], x * 2, updates={w: w + x, v: v + w})
+    apart = np.full((4, 3), 5, np.float32)
+    assert step.exact_call((apart,)) is not None
+    ours = w.storage.array if writeable else np.asarray(w)
+    block = w.storage.array.base
+    start = w.storage.array.ctypes.data - block.ctypes.data
+    shifted_by_one = block[start + 4 : start + 4 + 48].view(np.float32).reshape(4, 3)
+    for given in (ours, shifted_by_one):
+        assert step.exact_call((given,)) is None
+    before = w.numpy()
+    np.testing.assert_array_equal(step(ours), 2 * before)
+    np.testing.assert_array_equal(w.numpy(), 2 * before)
 
 
 REFUSED = {

@@ -20,10 +20,11 @@ _TOLD = "\n".join(
   %{name} = load i64, ptr %word.{number}, align 8"""
     for number, name in enumerate(ARRAY_WORDS)
 )
-_POINTERS = "\n".join(f"  %{name}.p = inttoptr i64 %{name} to ptr" for name in ("objects", "places", "sizes"))
+_POINTERS = "\n".join(f"  %{name}.p = inttoptr i64 %{name} to ptr" for name in ("objects", "places", "sizes", "blocks"))
 
-# An input is told of by its dtype, its rank, and three words an axis: EQUAL and an extent; BINDS, a dim that takes its
-# size from here, and the most it may be; BOUND and a dim whose size is known from another axis.
+# An input is told of by its dtype, its rank, the bytes of an element, and three words an axis: EQUAL and an extent;
+# BINDS, a dim that takes its size from here, and the most it may be; BOUND and a dim whose size is known from another
+# axis. Blocks hold parameters, which no input may overlap; each is told of by where it starts and ends.
 FITS = f"""
 define i32 @fits(ptr %call) nounwind "no-builtins" {{
 entry:
@@ -51,7 +52,9 @@ typed:
   %dtype.wanted = load i64, ptr %input, align 8
   %rank.at.input = getelementptr inbounds i64, ptr %input, i64 1
   %rank.wanted = load i64, ptr %rank.at.input, align 8
-  %axes = getelementptr inbounds i64, ptr %input, i64 2
+  %bytes.at.input = getelementptr inbounds i64, ptr %input, i64 2
+  %bytes.of.one = load i64, ptr %bytes.at.input, align 8
+  %axes = getelementptr inbounds i64, ptr %input, i64 3
   %rank.wide = sext i32 %rank to i64
   %flags.wide = zext i32 %flags to i64
   %flags.held = and i64 %flags.wide, %flags.wanted
@@ -64,6 +67,7 @@ typed:
 axis:
   %place.of.axis = phi i64 [ 0, %typed ], [ %place.next, %axis.next ]
   %axis.at = phi ptr [ %axes, %typed ], [ %axis.after, %axis.next ]
+  %bytes = phi i64 [ %bytes.of.one, %typed ], [ %bytes.next, %axis.next ]
   %axes.left = icmp slt i64 %place.of.axis, %rank.wanted
   br i1 %axes.left, label %measure, label %placed
 measure:
@@ -95,10 +99,31 @@ compare:
   br i1 %is.same, label %axis.next, label %no
 axis.next:
   %place.next = add i64 %place.of.axis, 1
+  %bytes.next = mul i64 %bytes, %extent
   %axis.after = getelementptr inbounds i64, ptr %axis.at, i64 3
   br label %axis
 placed:
   %elements = load i64, ptr %array, align 8
+  %end = add i64 %elements, %bytes
+  br label %block
+block:
+  %block.number = phi i64 [ 0, %placed ], [ %block.next, %apart ]
+  %blocks.left = icmp slt i64 %block.number, %block.count
+  br i1 %blocks.left, label %overlap, label %known
+overlap:
+  %start.number = shl i64 %block.number, 1
+  %start.at = getelementptr inbounds i64, ptr %blocks.p, i64 %start.number
+  %stop.at = getelementptr inbounds i64, ptr %start.at, i64 1
+  %start = load i64, ptr %start.at, align 8
+  %stop = load i64, ptr %stop.at, align 8
+  %ends.before = icmp sle i64 %end, %start
+  %starts.behind = icmp sge i64 %elements, %stop
+  %is.apart = or i1 %ends.before, %starts.behind
+  br i1 %is.apart, label %apart, label %no
+apart:
+  %block.next = add i64 %block.number, 1
+  br label %block
+known:
   %place = getelementptr inbounds i64, ptr %places.p, i64 %number
   %before = load i64, ptr %place, align 8
   %stayed = icmp eq i64 %elements, %before
