@@ -261,6 +261,12 @@ def test_prefetching_changes_nothing(element: str, place: int) -> None:
             assert assembly([lower(kernel, codegen)], ["fetch"], target).count(fetching) == 2
 
 
+def test_pointers_of_several_types_are_prefetched() -> None:
+    text = "def fetch(p, q, r):\n    prefetch(p, 1)\n    prefetch(q, 1)\n    prefetch(r, 1)\n"
+    kernel = Kernel("fetch", text, (("p", "f32*"), ("q", "bool*"), ("r", "i64*")))
+    check(kernel, *(numbers(element, seed=1) for element in ("f32", "bool", "i64")))
+
+
 def test_indices_spread_shift_and_mask_reductions() -> None:
     text = """def fill(out, flags, count):
     store_lanes(shift(out, 2), 1, indices(count) * spread(count))

@@ -22,6 +22,7 @@ from graphc.backends.lower.emission import (
     from_memory,
     lanes,
     like,
+    llvm_type,
     load,
     memory_type,
     spread,
@@ -113,8 +114,9 @@ def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.V
 
 
 def _prefetch(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> None:
-    """0: to be read, 2: into the second cache, 1: as data."""
+    """0: to be read, 2: into the second cache, 1: as data. Its declaration has one type of pointer, that to bytes."""
     place, _ = address(b, p, i, element_of(kinds[0]))
+    place = b.bitcast(place, llvm_type("u8*"))
     call_declared(b, "llvm.prefetch.p0", ir.VoidType(), [place, I32(0), I32(2), I32(1)])
 
 
