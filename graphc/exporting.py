@@ -156,7 +156,7 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
     path       a folder, whose name is that of the library: "build/mnist" gives build/mnist/mnist.h and so on
     targets    of TARGETS; "native" is the kind of this machine
 
-    Every target gets lib<name>.so and lib<name>.a; beside them lie the header <name>.h, the manifest <name>.json,
+    Targets that run Linux get lib<name>.so and lib<name>.a, others an object and an archive for the system's linker; beside them lie the header <name>.h, the manifest <name>.json,
     <name>.py, which loads the library with NumPy alone, and main.c, which trains on made-up numbers.
 
     Raises ArgumentError for an unknown target or a name that C does not take, GraphcError where a target lacks what a
@@ -198,8 +198,11 @@ def chosen_targets(names: Sequence[str]) -> dict[str, Target]:
 
 
 def native_name() -> str:
+    """The target for this machine and its system."""
     machine = platform.machine().lower()
-    return {"amd64": "x86-64-v3", "x86_64": "x86-64-v3", "arm64": "aarch64"}.get(machine, machine)
+    machine = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64", "armv7l": "armv7"}.get(machine, machine)
+    system = {"Windows": "-windows", "Darwin": "-macos"}.get(platform.system(), "")
+    return machine + system
 
 
 def version() -> str:

@@ -1,4 +1,7 @@
-"""From functions to machine code for a target: every function planned, written and compiled into one object."""
+"""From functions to machine code for a target: every function planned, written and compiled into one object.
+
+Where a target has variants, the object holds the steps and epochs of each, and what chooses among them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from graphc.backends.artifact import closure, lowered, within
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.entry import meeting_place, write_entry
+from graphc.backends.export.dispatch import write_dispatch
 from graphc.backends.export.interface import Interface
 from graphc.backends.export.library import Library, Member
-from graphc.backends.export.signatures import Face, signatures
+from graphc.backends.export.signatures import Face, faces, signatures
 from graphc.backends.interface import Arena
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
@@ -63,8 +67,8 @@ def arenas_of(planned: Sequence[Planned]) -> dict[str, Arena]:
     return found
 
 
-def modules(planned: Sequence[Planned], meeting: int, store: Cache, suffix: str = "") -> list[str]:
-    """LLVM IR of the functions `NAME.step` and `NAME.epoch`, and of all they call."""
+def entries(planned: Sequence[Planned], meeting: int) -> tuple[list[str], list[Kernel]]:
+    """LLVM IR of the functions `NAME.step` and `NAME.epoch`, and the kernels they call."""
     kernels: dict[str, Kernel] = {}
     parts = []
     for each in planned:
@@ -72,26 +76,36 @@ def modules(planned: Sequence[Planned], meeting: int, store: Cache, suffix: str 
         finishes = (one.finish.kernel for one in each.sources if one.finish is not None)
         needed = closure([*(one.kernel for one in each.sources), *finishes, *extra])
         kernels |= {kernel.name: kernel for kernel in needed}
-        parts.append(renamed(entry, each.face.name, suffix))
-    return [*parts, *(lowered(kernel, store) for kernel in kernels.values())]
+        parts.append(renamed(entry, each.face.name))
+    return parts, list(kernels.values())
 
 
-def renamed(entry: str, owner: str, suffix: str) -> str:
+def renamed(entry: str, owner: str) -> str:
     """The entry with what it defines called after the function it belongs to."""
     own = set(_DEFINED.findall(entry))
-    return _NAME.sub(lambda found: f"@{owner}.{found[1]}{suffix}" if found[1] in own else found[0], entry)
+    return _NAME.sub(lambda found: f"@{owner}.{found[1]}" if found[1] in own else found[0], entry)
 
 
 def build_object(library: Library, built_for: Target, manifest: str, store: Cache) -> bytes:
     """One object with everything for one target."""
-    planned = [plan_member(library, member, built_for) for member in library.members]
-    arenas = arenas_of(planned)
+    processors = built_for.variants or (built_for,)
+    planned = {each: [plan_member(library, member, each) for member in library.members] for each in processors}
+    arenas = arenas_of([one for each in planned.values() for one in each])
     meeting = next(iter(arenas.values())).shared
-    interface = Interface(library, arenas, manifest)
-    text = interface.write()
+    interface = Interface(library, arenas, manifest, bool(built_for.variants))
+    parts = [interface.write()]
     own = closure(interface.kernels.values())
-    parts = [text, *modules(planned, meeting, store), *(lowered(kernel, store) for kernel in own)]
-    return target.build(parts, exports(library), built_for)
+    texts = {}
+    for each, members in planned.items():
+        steps, kernels = entries(members, meeting)
+        if built_for.variants:
+            texts[each] = [*steps, *(lowered(kernel, store) for kernel in kernels if kernel not in own)]
+        else:
+            parts, own = [*parts, *steps], [*own, *kernels]
+    if built_for.variants:
+        parts.append(write_dispatch(faces(library), built_for.variants))
+    parts += [lowered(kernel, store) for kernel in closure(own)]
+    return target.build(parts, exports(library), built_for, texts)
 
 
 def exports(library: Library) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from graphc.backends.cache import Cache
-from graphc.backends.export.archive import write_archive
+from graphc.backends.export.archive import write_apple_archive, write_archive
 from graphc.backends.export.build import build_object, exports
 from graphc.backends.export.header import write_header
 from graphc.backends.export.library import Library
@@ -52,9 +52,15 @@ def write_files(
 
 
 def target_files(library: Library, name: str, target: Target, manifest: str, store: Cache) -> dict[str, bytes]:
+    """A shared object and an archive, or for a linker that is not ours the object and an archive."""
     code, named = build_object(library, target, manifest, store), exports(library)
-    member = f"{library.name[:12]}.o"
-    return {
-        f"{name}/lib{library.name}.so": link_shared_object([code], named, f"lib{library.name}.so"),
-        f"{name}/lib{library.name}.a": write_archive({member: code}, {member: named}),
-    }
+    stem = library.name[:12]
+    if target.is_windows:
+        archive = write_archive({f"{stem}.obj": code}, {f"{stem}.obj": named})
+        return {f"{name}/{library.name}.obj": code, f"{name}/{library.name}.lib": archive}
+    if target.is_apple:
+        archive = write_apple_archive(f"{stem}.o", code, [f"_{each}" for each in named])
+        return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
+    archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
+    shared = link_shared_object([code], named, f"lib{library.name}.so", names_all=False)
+    return {f"{name}/lib{library.name}.so": shared, f"{name}/lib{library.name}.a": archive}

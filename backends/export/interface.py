@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from graphc.backends.entry.epoch import shuffle
 from graphc.backends.export import kernels
 from graphc.backends.export.library import MAGIC, MOST_THREADS, Library, State
 from graphc.backends.export.signatures import (
@@ -144,12 +145,14 @@ class Interface:
     """Writes the functions of a library.
 
     arenas   of every member by name, all with one place to meet
+    chooses  there are variants, and processors that none of them is for
     """
 
-    def __init__(self, library: Library, arenas: dict[str, Arena], manifest: str) -> None:
+    def __init__(self, library: Library, arenas: dict[str, Arena], manifest: str, chooses: bool = False) -> None:
         self.library = library
         self.arenas = arenas
         self.manifest = manifest
+        self.chooses = chooses
         self.kernels: dict[str, Kernel] = {}
         self.signatures = {each.name.removeprefix(f"{library.name}_"): each for each in common(library)}
 
@@ -292,7 +295,8 @@ class Interface:
         limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
         body.refuse([body.pointer(order, 8), body.check("range", limits)])
         draws = body.let(f"alloca [16 x i64], align {ALIGNMENT}")
-        body.do(f"call void @shuffle(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
+        mix = self.use(shuffle())
+        body.do(f"call void @{mix}(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
         body.do("ret i32 0")
         return body.end()
 
@@ -363,7 +367,7 @@ class Interface:
         ordering = body.let(f"select i1 {none}, i64 {IN_PLACE}, i64 {GIVEN}")
         more, most = body.let("add i64 %samples, %batch"), "0"
         most = body.let(f"sub i64 {more}, 1")
-        steps = body.let(f"sdiv i64 {most}, %batch")
+        steps = body.let(f"udiv i64 {most}, %batch")
         share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
         pointers = ", ".join(f"ptr {each}" for each in (states, "%work", data, kinds, "%order"))
         numbers = f"i64 {ordering}, i64 0, i64 0, i64 %samples, i64 %batch, i64 0, i64 {steps}"
@@ -410,7 +414,8 @@ class Interface:
     def memory_and_share(self, body: Body, face: Face) -> list[str]:
         statuses = [body.check("state", "ptr %state"), body.check("pointer", f"ptr %work, i64 {BLOCK_ALIGNMENT}")]
         statuses += [body.pointer(argument, size_of(argument)) for argument in face.inputs]
-        return [*statuses, body.check("threads", "i32 %thread, i32 %threads")]
+        statuses.append(body.check("threads", "i32 %thread, i32 %threads"))
+        return [*statuses, body.check("processor", "")] if self.chooses else statuses
 
     def state_table(self, body: Body, face: Face) -> str:
         return body.table("states", [body.at("%state", state.offset) for state in face.member.states])
