@@ -10,12 +10,14 @@ from pathlib import Path
 from graphc.backends.cache import Cache
 from graphc.backends.export.archive import write_apple_archive, write_archive
 from graphc.backends.export.build import build_object, exports
+from graphc.backends.export.dispatch import LEVEL_BYTES
 from graphc.backends.export.header import write_header
 from graphc.backends.export.library import Library
 from graphc.backends.export.manifest import describe
 from graphc.backends.export.sample import write_sample
 from graphc.backends.link import link_shared_object
-from graphc.backends.target import Target
+from graphc.backends.symbols import read_symbols
+from graphc.backends.target import BuildError, Target
 
 LOADER = Path(__file__).with_name("loader.py")
 
@@ -54,6 +56,7 @@ def write_files(
 def target_files(library: Library, name: str, target: Target, manifest: str, store: Cache) -> dict[str, bytes]:
     """A shared object and an archive, or for a linker that is not ours the object and an archive."""
     code, named = build_object(library, target, manifest, store), exports(library)
+    check_symbols(code, library, target)
     stem = library.name[:12]
     if target.is_windows:
         archive = write_archive({f"{stem}.obj": code}, {f"{stem}.obj": named})
@@ -63,4 +66,14 @@ def target_files(library: Library, name: str, target: Target, manifest: str, sto
         return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
     shared = link_shared_object([code], named, f"lib{library.name}.so", names_all=False)
+    check_symbols(shared, library, target)
     return {f"{name}/lib{library.name}.so": shared, f"{name}/lib{library.name}.a": archive}
+
+
+def check_symbols(data: bytes, library: Library, target: Target) -> None:
+    """Raises BuildError for a file that asks for or offers anything else than it should, or keeps anything for itself."""
+    found, wanted = read_symbols(data), tuple(sorted(exports(library)))
+    kept = LEVEL_BYTES if target.variants else 0
+    if (found.defined, found.undefined, found.writable) != (wanted, (), kept):
+        about = f"defines {found.defined}, needs {found.undefined}, keeps {found.writable} bytes"
+        raise BuildError(f"the file of {library.name} for {target.name} {about}; expected are {wanted}, () and {kept}")

@@ -102,6 +102,12 @@ class Body:
         self.lines.append(f"  {name} = {text}")
         return name
 
+    def room(self, count: int, kind: str, alignment: int = 16) -> str:
+        """Memory on the stack, from the start of the function on: so no system needs a function that grows a stack."""
+        name = f"%{self.fresh()}"
+        self.lines.insert(2, f"  {name} = alloca [{max(count, 1)} x {kind}], align {alignment}")
+        return name
+
     def do(self, text: str) -> None:
         self.lines.append(f"  {text}")
 
@@ -113,7 +119,7 @@ class Body:
 
     def table(self, name: str, pointers: Sequence[str]) -> str:
         """An array of pointers on the stack."""
-        found = self.let(f"alloca [{max(len(pointers), 1)} x ptr], align 16")
+        found = self.room(len(pointers), "ptr")
         for number, pointer in enumerate(pointers):
             slot = self.let(f"getelementptr inbounds ptr, ptr {found}, i64 {number}")
             self.do(f"store ptr {pointer}, ptr {slot}")
@@ -208,7 +214,7 @@ class Interface:
     def init(self) -> str:
         body = self.body("init")
         body.refuse([body.check("pointer", f"ptr %state, i64 {BLOCK_ALIGNMENT}")])
-        bits = body.let("alloca [4 x i64], align 16")
+        bits = body.room(4, "i64")
         body.do(f"call void @{self.use(kernels.fill('i64'))}(ptr %state, i64 {self.library.state_bytes // 8}, i64 0)")
         for state in self.library.states:
             self.first_numbers(body, state, body.at("%state", state.offset), bits)
@@ -294,7 +300,7 @@ class Interface:
         order = Argument("order", "int64_t *")
         limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
         body.refuse([body.pointer(order, 8), body.check("range", limits)])
-        draws = body.let(f"alloca [16 x i64], align {ALIGNMENT}")
+        draws = body.room(16, "i64", ALIGNMENT)
         mix = self.use(shuffle())
         body.do(f"call void @{mix}(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
         body.do("ret i32 0")
@@ -335,7 +341,7 @@ class Interface:
         if face.results is not None:
             statuses.append(body.pointer(Argument("results", "void *"), widest(face.results)))
         body.refuse(statuses)
-        sizes = body.let(f"alloca [{max(len(face.sizes), 1)} x i64], align 16")
+        sizes = body.room(len(face.sizes), "i64")
         for number, argument in enumerate(face.sizes):
             body.do(f"store i64 %{argument.name}, ptr {body.at(sizes, 8 * number)}, align 8")
         inputs = body.table("inputs", [f"%{argument.name}" for argument in face.inputs])
@@ -358,7 +364,7 @@ class Interface:
         body.refuse(statuses)
         body.refuse([body.check("order", "ptr %order, i64 %samples"), *self.labels(body, face)])
         data = body.table("data", [f"%{argument.name}" for argument in face.inputs])
-        kinds, totals = (body.let(f"alloca [{size} x i64], align 16") for size in self.epoch_sizes(face))
+        kinds, totals = (body.room(size, "i64") for size in self.epoch_sizes(face))
         for place, size in zip((kinds, totals), self.epoch_sizes(face), strict=True):
             for number in range(size):
                 body.do(f"store i64 0, ptr {body.at(place, 8 * number)}, align 8")
@@ -423,7 +429,7 @@ class Interface:
     def settings(self, body: Body, face: Face) -> str:
         """The run-time scalars, eight bytes each: those that are given, or as they were at export."""
         structure = face.settings
-        slots = body.let(f"alloca [{max(len(face.member.settings), 1)} x i64], align 16")
+        slots = body.room(len(face.member.settings), "i64")
         if structure is None:
             return slots
         none, fixed, given, ready = body.let("icmp eq ptr %settings, null"), *(body.fresh() for _ in range(3))
