@@ -13,6 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from graphc.backends.lacking import EXTREMES, LONG, ROUNDING, spell_out
 from graphc.backends.machine import processor_lines
 from graphc.backends.symbols import is_known, read_symbols
 from graphc.ir.frozen import dataclass
@@ -33,7 +34,7 @@ class Target:
     triple, cpu, features: LLVM's names. tile_rows x tile_vectors: the largest register tile of f32x16 vectors that
     stays in registers. has_fma: without it `fma` rounds twice, so results belong to a second family of bits.
     spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
-    attributes: LLVM's, of every function.
+    lacks: what it has no instructions for, see lacking.py. attributes: LLVM's, of every function.
     variants: for which a library holds its steps, lowest first, to choose among when it runs; all else is for this one.
     """
 
@@ -45,6 +46,7 @@ class Target:
     tile_vectors: int
     has_fma: bool = True
     spin_hint: str = ""
+    lacks: tuple[str, ...] = ()
     attributes: str = ""
     variants: tuple[Target, ...] = ()
 
@@ -52,6 +54,11 @@ class Target:
     def suffix(self) -> str:
         """What names its functions in a library of several variants."""
         return self.name.rpartition("-")[2]
+
+    @property
+    def is_short(self) -> bool:
+        """Its pointers have 32 bits."""
+        return self.triple.startswith(("armv", "wasm32"))
 
     @property
     def is_windows(self) -> bool:
@@ -77,7 +84,7 @@ def _x86_64(name: str, system: str) -> Target:
         Target(f"{name}-v3", triple, "x86-64-v3", "", 6, 1, True, _PAUSE),
         Target(f"{name}-v4", triple, "x86-64-v4", _WIDE_VECTORS, 14, 2, True, _PAUSE),
     )
-    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, variants=variants)
+    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, (ROUNDING,), variants=variants)
 
 
 X86_64 = _x86_64("x86-64", _LINUX)
@@ -88,12 +95,16 @@ RISCV64 = Target(
     "riscv64", f"riscv64-{_LINUX}", "generic-rv64", "+m,+a,+f,+d,+c,-relax", 1, 1,
     attributes='"no-jump-tables"="true"',
 )  # fmt: skip
+ARMV7 = Target(
+    "armv7", "armv7-unknown-linux-gnueabihf", "generic", "+neon,+vfp4,+hwdiv-arm", 2, 1, True, "llvm.arm.hint(i32 1)",
+    (ROUNDING, EXTREMES, LONG),
+)  # fmt: skip
 X86_64_WINDOWS = _x86_64("x86-64-windows", _WINDOWS)
 X86_64_MACOS = _x86_64("x86-64-macos", _MACOS)
 AARCH64_MACOS = Target("aarch64-macos", f"arm64-{_MACOS}", "apple-m1", "", 6, 1, True, _HINT)
 TARGETS = {
     target.name: target
-    for target in (X86_64, *X86_64.variants, AARCH64, RISCV64, X86_64_WINDOWS, X86_64_MACOS, AARCH64_MACOS)
+    for target in (X86_64, *X86_64.variants, AARCH64, RISCV64, ARMV7, X86_64_WINDOWS, X86_64_MACOS, AARCH64_MACOS)
 }
 
 
@@ -252,8 +263,12 @@ _HEAD = re.compile(r"^(define [^\n]*) \{$", re.MULTILINE)
 
 
 def _for_target(text: str, target: Target) -> str:
-    """Without the instruction LLVM would call libm's fma; its fmuladd then becomes a multiply and an add."""
+    """Without what the target lacks.
+
+    Where there is no fma, LLVM would call libm's; its fmuladd becomes a multiply and an add then.
+    """
     text = text if target.has_fma else _FMA.sub("@llvm.fmuladd", text)
+    text = _joined([spell_out(text, target.lacks)]) if target.lacks else text
     return _HEAD.sub(rf"\1 {target.attributes} {{", text) if target.attributes else text
 
 

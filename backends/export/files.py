@@ -65,6 +65,8 @@ def target_files(library: Library, name: str, target: Target, manifest: str, sto
         archive = write_apple_archive(f"{stem}.o", code, [f"_{each}" for each in named])
         return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
+    if target.is_short:
+        return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     shared = link_shared_object([code], named, f"lib{library.name}.so", names_all=False)
     check_symbols(shared, library, target)
     return {f"{name}/lib{library.name}.so": shared, f"{name}/lib{library.name}.a": archive}
