@@ -222,7 +222,7 @@ def _divide_long(operation: str, suffix: str) -> str:
 def _lane_by_lane(operation: str, suffix: str) -> str:
     kind, known, lines = _kind(suffix), "undef", []
     for lane in range(LANES):
-        lines += [f"%a.{lane} = extractelement {kind} %a, i32 {lane}", f"%b.{lane} = extractelement {kind} %b, i32 {lane}"]
+        lines += [f"%{each}.{lane} = extractelement {kind} %{each}, i32 {lane}" for each in "ab"]
         lines += [f"%c.{lane} = call i64 @plain.{operation}.i64(i64 %a.{lane}, i64 %b.{lane})"]
         lines += [f"%all.{lane} = insertelement {kind} {known}, i64 %c.{lane}, i32 {lane}"]
         known = f"%all.{lane}"

@@ -36,9 +36,7 @@ class LinkError(Exception):
     """The objects cannot become a shared object that stands alone; the message names what is in the way."""
 
 
-def link_shared_object(
-    objects: Sequence[bytes], exports: Sequence[str], soname: str, names_all: bool = True
-) -> bytes:
+def link_shared_object(objects: Sequence[bytes], exports: Sequence[str], soname: str, names_all: bool = True) -> bytes:
     """Link `objects` into a shared object that exports exactly the symbols `exports` and is called `soname`.
 
     names_all  it also names what it does not export: for debuggers, profilers and disassemblers

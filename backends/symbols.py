@@ -49,7 +49,9 @@ def _text(data: bytes, offset: int) -> str:
 
 # -- ELF
 
-SHT_SYMTAB, SHT_DYNSYM, SHF_WRITE, SHF_ALLOC = 2, 11, 1, 2
+SHT_SYMTAB, SHT_DYNSYM = 2, 11
+IN_USE = 1 | 2  # SHF_WRITE, SHF_ALLOC
+FILLED_IN = (".data.rel.ro", ".dynamic", ".got")
 IN_NO_SECTION, LOCAL = 0, 0
 
 
@@ -93,7 +95,7 @@ def _elf_writable(data: bytes) -> Iterator[int]:
     sections, names = _elf_sections(data)
     for section in sections:
         name = _text(data, sections[names].offset + section.name)
-        if section.flags & SHF_WRITE and section.flags & SHF_ALLOC and not name.startswith((".data.rel.ro", ".dynamic", ".got")):
+        if section.flags & IN_USE == IN_USE and not name.startswith(FILLED_IN):
             yield section.size
 
 

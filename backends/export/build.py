@@ -20,8 +20,10 @@ from graphc.backends.export.signatures import Face, faces, signatures
 from graphc.backends.interface import Arena
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
-from graphc.backends.target import Target
+from graphc.backends.target import BuildError, Target
+from graphc.ir import ops
 from graphc.ir.frozen import dataclass
+from graphc.ir.graph import Graph, Output, Value
 from graphc.ir.program import Program, plan
 from graphc.ir.types import round_up
 
@@ -105,7 +107,41 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
     if built_for.variants:
         parts.append(write_dispatch(faces(library), built_for.variants))
     parts += [lowered(kernel, store) for kernel in closure(own)]
-    return target.build(parts, exports(library), built_for, texts)
+    try:
+        return target.build(parts, exports(library), built_for, texts)
+    except BuildError as error:
+        values = (value for member in library.members for value in member.graph.values())
+        found = next((value for value in values if error.undefined and lacks(processors, value, store)), None)
+        raise LackingError(str(error), error.undefined, built_for.name, found) from error
+
+
+class LackingError(BuildError):
+    """A target lacks what an op needs; `value` is the first such one, where one alone needs it."""
+
+    def __init__(self, message: str, undefined: Sequence[str], target: str, value: Value | None) -> None:
+        super().__init__(message, undefined)
+        self.target = target
+        self.value = value
+
+
+def lacks(processors: Sequence[Target], value: Value, store: Cache) -> bool:
+    """Whether the value alone, of operands that are given, needs what one of the processors has not."""
+    given = [operand if not operand.operands and operand.op is not ops.input else None for operand in value.operands]
+    operands = tuple(
+        known or ops.input(name=f"operand{number}", role="data", type=operand.type)
+        for number, (known, operand) in enumerate(zip(given, value.operands, strict=True))
+    )
+    inputs = tuple(each for each in operands if each.op is ops.input)
+    alone = Value(value.op, operands, value.attrs, value.type, value.origin)
+    member = Member("alone", Graph("alone", inputs, (Output("result", "value", alone),)), (), ())
+    for processor in processors if inputs else ():
+        planned = plan_member(Library("alone", (member,), ()), member, processor)
+        parts, kernels = entries([planned], planned.shared)
+        try:
+            target.build([*parts, *(lowered(kernel, store) for kernel in kernels)], ["alone_alone.step"], processor)
+        except BuildError as error:
+            return bool(error.undefined)
+    return False
 
 
 def exports(library: Library) -> list[str]:

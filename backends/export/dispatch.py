@@ -36,9 +36,11 @@ NEEDED = {
 SAYS = (
     b"\x53"  # push rbx
     b"\x89\xf8\x31\xc9\x0f\xa2"  # mov eax, edi; xor ecx, ecx; cpuid
-    b"\x89\x06\x89\x5e\x04\x89\x4e\x08\x89\x56\x0c"  # mov [rsi], eax; [rsi + 4], ebx; [rsi + 8], ecx; [rsi + 12], edx
+    b"\x89\x06\x89\x5e\x04"  # mov [rsi], eax; mov [rsi + 4], ebx
+    b"\x89\x4e\x08\x89\x56\x0c"  # mov [rsi + 8], ecx; mov [rsi + 12], edx
     b"\x5b\xc3"  # pop rbx; ret
 )
+OPAQUE = f"noinline optnone {ATTRIBUTES}"
 SAVES = b"\x31\xc9\x0f\x01\xd0\xc3"  # xor ecx, ecx; xgetbv; ret
 
 
@@ -50,11 +52,11 @@ def prologue(code: bytes) -> str:
 LOOK = f"""
 @processor.level = internal global i32 0, align 4
 
-define internal x86_64_sysvcc void @processor.says(i32 %leaf, ptr %words) noinline optnone {ATTRIBUTES} prologue {prologue(SAYS)} {{
+define internal x86_64_sysvcc void @processor.says(i32 %leaf, ptr %words) {OPAQUE} prologue {prologue(SAYS)} {{
   ret void
 }}
 
-define internal x86_64_sysvcc i32 @processor.saves() noinline optnone {ATTRIBUTES} prologue {prologue(SAVES)} {{
+define internal x86_64_sysvcc i32 @processor.saves() {OPAQUE} prologue {prologue(SAVES)} {{
   ret i32 0
 }}
 
@@ -92,7 +94,8 @@ compare:
 def write_dispatch(faces: Sequence[Face], variants: Sequence[Target]) -> str:
     """The functions that the interface calls, each of which goes on to the same one of a variant."""
     lines = [*compare(variants)]
-    lines += [f"define internal i32 @check.processor() noinline {ATTRIBUTES} {{", "  %level = call i32 @processor.look()"]
+    lines += [f"define internal i32 @check.processor() noinline {ATTRIBUTES} {{"]
+    lines += ["  %level = call i32 @processor.look()"]
     lines += ["  %low = icmp slt i32 %level, 2", f"  %status = select i1 %low, i32 {PROCESSOR}, i32 0"]
     lines += ["  ret i32 %status", "}"]
     for face in faces:

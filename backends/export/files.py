@@ -65,7 +65,7 @@ def target_files(library: Library, name: str, target: Target, manifest: str, sto
         archive = write_apple_archive(f"{stem}.o", code, [f"_{each}" for each in named])
         return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
-    if target.is_short:
+    if not target.is_linked:
         return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     shared = link_shared_object([code], named, f"lib{library.name}.so", names_all=False)
     check_symbols(shared, library, target)
@@ -73,7 +73,7 @@ def target_files(library: Library, name: str, target: Target, manifest: str, sto
 
 
 def check_symbols(data: bytes, library: Library, target: Target) -> None:
-    """Raises BuildError for a file that asks for or offers anything else than it should, or keeps anything for itself."""
+    """Raises BuildError for a file that offers or asks for anything else than it should, or keeps what it may not."""
     found, wanted = read_symbols(data), tuple(sorted(exports(library)))
     kept = LEVEL_BYTES if target.variants else 0
     if (found.defined, found.undefined, found.writable) != (wanted, (), kept):

@@ -30,7 +30,12 @@ C_TYPES: dict[str, Any] = {
     "float": ctypes.c_float, "double": ctypes.c_double, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64,
     "uint8_t": ctypes.c_uint8,
 }  # fmt: skip
-MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64", "riscv64": "riscv64"}
+MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64", "riscv64": "riscv64"}
+LEVELS: dict[str, set[str]] = {  # of x86-64, best first, by what Linux calls the instructions they are known by
+    "-v4": {"avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "-v3": {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
+    "-v2": {"sse4_1", "sse4_2", "ssse3", "popcnt", "cx16", "lahf_lm"},
+}
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 ONE_THREAD = ctypes.c_int32(0), ctypes.c_int32(1)
 
@@ -40,13 +45,25 @@ class LibraryError(ValueError):
 
 
 def find_library() -> Path:
-    """The file for this machine. Raises OSError if the library was not exported for it."""
-    machine = MACHINES.get(platform.machine(), platform.machine())
+    """The file for this machine: one that chooses among its variants itself, or the best that the processor runs.
+
+    Raises OSError if the library was not exported for this machine.
+    """
     paths = [HERE / file["path"] for target in MANIFEST.get("targets", []) for file in target["files"]]
-    fitting = [path for path in paths if path.suffix == ".so" and path.parent.name.startswith(machine)]
-    if not fitting:
-        raise OSError(f"{NAME} has no library for {machine}; there are {', '.join(map(str, paths)) or 'none'}")
-    return min(fitting, key=lambda path: len(path.parent.name))
+    kept = {path.parent.name: path for path in paths if path.suffix == ".so"}
+    machine = MACHINES.get(platform.machine(), platform.machine())
+    here = machine if platform.system() == "Linux" else f"{machine} under {platform.system()}"
+    levels = [here, *(here + level for level in LEVELS if here + level in kept and LEVELS[level] <= instructions())]
+    found = next((kept[level] for level in levels if level in kept), None)
+    if found is None:
+        raise OSError(f"{NAME} has no library that runs on {here}; there are {', '.join(map(str, paths)) or 'none'}")
+    return found
+
+
+def instructions() -> set[str]:
+    """What Linux says that the processor has."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
 LIBRARY = ctypes.CDLL(str(find_library()))
