@@ -35,11 +35,9 @@ def library_of(functions: Sequence[Function] | Mapping[str, Function], name: str
     """The functions as a library, and the parameters that are its states, in their order."""
     named = named_functions(functions)
     taken: set[str] = set()
-    holders: dict[Parameter, str] = {}
-    for function in named.values():
-        for own, parameter in function.parameters.items():
-            if parameter not in holders:
-                holders[parameter] = unique(own, taken)
+    found = {parameter: own for function in named.values() for own, parameter in function.parameters.items()}
+    in_order = sorted(found, key=lambda parameter: parameter.number)  # as they were made, like the layers of a net
+    holders = {parameter: unique(found[parameter], taken) for parameter in in_order}
     states = lay_out([state_of(parameter, title) for parameter, title in holders.items()])
     places = dict(zip(holders, states, strict=True))
     members = tuple(member_of(title, function, places) for title, function in named.items())

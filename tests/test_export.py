@@ -1,4 +1,4 @@
-"""Exported libraries: C programs train to the bits of this process; what is wrong is refused before anything changes."""
+"""Exported libraries: C programs train to the bits of this process, and what is wrong is refused before any change."""
 
 from __future__ import annotations
 
