@@ -44,7 +44,8 @@ def write_files(
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for path, data in built.items()
         ]
-        listed.append({"name": name, "triple": target.triple, "fused": target.has_fma, "files": sums})
+        variants = {each.name: each.has_fma for each in target.variants or (target,)}
+        listed.append({"name": name, "triple": target.triple, "fused": variants, "files": sums})
         files |= built
     files[f"{library.name}.h"] = write_header(library, version).encode()
     files["main.c"] = write_sample(library, version).encode()
