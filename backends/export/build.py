@@ -23,7 +23,7 @@ from graphc.backends.source import Source
 from graphc.backends.target import BuildError, Target
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
-from graphc.ir.graph import Graph, Output, Value
+from graphc.ir.graph import Graph, IRError, Output, Value
 from graphc.ir.program import Program, plan
 from graphc.ir.types import round_up
 
@@ -135,12 +135,14 @@ def lacks(processors: Sequence[Target], value: Value, store: Cache) -> bool:
     alone = Value(value.op, operands, value.attrs, value.type, value.origin)
     member = Member("alone", Graph("alone", inputs, (Output("result", "value", alone),)), (), ())
     for processor in processors if inputs else ():
-        planned = plan_member(Library("alone", (member,), ()), member, processor)
-        parts, kernels = entries([planned], planned.shared)
         try:
+            planned = plan_member(Library("alone", (member,), ()), member, processor)
+            parts, kernels = entries([planned], planned.shared)
             target.build([*parts, *(lowered(kernel, store) for kernel in kernels)], ["alone_alone.step"], processor)
         except BuildError as error:
             return bool(error.undefined)
+        except IRError:  # one that computes nothing by itself, such as a view
+            return False
     return False
 
 

@@ -99,14 +99,13 @@ def write_dispatch(faces: Sequence[Face], variants: Sequence[Target]) -> str:
     lines += ["  %low = icmp slt i32 %level, 2", f"  %status = select i1 %low, i32 {PROCESSOR}, i32 0"]
     lines += ["  ret i32 %status", "}"]
     for face in faces:
-        lines += go_on(f"{face.name}.step", STEP, variants)
+        lines += go_on(f"{face.name}.step", KINDS, variants)
         if face.has_epoch:
-            lines += go_on(f"{face.name}.epoch", EPOCH, variants)
+            lines += go_on(f"{face.name}.epoch", KINDS, variants)
     return LOOK + "\n".join([*lines, ""])
 
 
-STEP = (*["ptr"] * 6, "i64", "i64")
-EPOCH = (*["ptr"] * 5, *["i64"] * 7, "ptr", "ptr", "i64", "i64")
+KINDS = ("ptr", "i64", "i64")  # of what a step and an epoch take
 
 
 def compare(variants: Sequence[Target]) -> list[str]:
