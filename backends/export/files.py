@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from graphc.backends import wasm
 from graphc.backends.cache import Cache
 from graphc.backends.export.archive import write_archive
 from graphc.backends.export.build import build_object, exports
@@ -18,6 +19,7 @@ from graphc.backends.link import link_shared_object
 from graphc.backends.target import Target
 
 LOADER = Path(__file__).with_name("loader.py")
+MODULE_LOADER, PAGE = Path(__file__).with_name("model.mjs"), Path(__file__).with_name("page.html")
 
 
 def write_files(
@@ -54,7 +56,16 @@ def write_files(
 def target_files(library: Library, name: str, target: Target, manifest: str, store: Cache) -> dict[str, bytes]:
     code, named = build_object(library, target, manifest, store), exports(library)
     member = f"{library.name[:12]}.o"
+    archive = {f"{name}/lib{library.name}.a": write_archive({member: code}, {member: named})}
+    if code.startswith(wasm.MAGIC):
+        return archive | module_files(library.name, name, wasm.link_module(code, named))
+    return {f"{name}/lib{library.name}.so": link_shared_object([code], named, f"lib{library.name}.so"), **archive}
+
+
+def module_files(library: str, folder: str, module: bytes) -> dict[str, bytes]:
+    """A WebAssembly module, what loads it, and a page in which it trains."""
     return {
-        f"{name}/lib{library.name}.so": link_shared_object([code], named, f"lib{library.name}.so"),
-        f"{name}/lib{library.name}.a": write_archive({member: code}, {member: named}),
+        f"{folder}/{library}.wasm": module,
+        f"{folder}/{library}.mjs": MODULE_LOADER.read_bytes(),
+        f"{folder}/{library}.html": PAGE.read_bytes().replace(b"model.mjs", f"{library}.mjs".encode()),
     }

@@ -282,7 +282,7 @@ class Interface:
         place = body.at("%work", meeting)
         body.do(f"store i64 0, ptr {place}, align 8")
         body.do(f"store i64 0, ptr {body.at(place, GENERATION)}, align 8")
-        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}, align 8")
+        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}")
         body.do("ret i32 0")
         return body.end()
 
