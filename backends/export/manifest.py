@@ -35,6 +35,7 @@ def function(face: Face) -> Described:
     values = dict(zip((each.name for each in face.inputs), graph.of_role("data"), strict=True))
     return {
         "name": face.member.name,
+        "trains": bool(graph.of_kind("update")),
         "inputs": [{"name": name, **kind(value.type), **limits(face, value)} for name, value in values.items()],
         "sizes": [
             {"name": size.name, "dim": dim.name, "most": dim.max}
