@@ -32,6 +32,8 @@ class Target:
     spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
     relocation: LLVM's name for how code finds what it refers to. fma_of_16_bytes: what does what `llvm.fma` says, for
     vectors of 16 bytes alone; "" where LLVM finds instructions for all. is_short: code is made short, not soon.
+    has_masks: LLVM is left to do loads and stores of some lanes; WebAssembly goes a way of its own.
+    most_threads: of a call; a WebAssembly module's memory is that of one.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Target:
     relocation: str = "pic"
     fma_of_16_bytes: str = ""
     is_short: bool = False
+    has_masks: bool = True
+    most_threads: int = 1 << 20
 
 
 # Processors that support AVX-512 mostly ask LLVM for 256-bit vectors; kernels spell 512-bit ones out.
@@ -58,7 +62,19 @@ AARCH64 = Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "", 6, 1, Tr
 # What browsers and node have had since 2023; relaxed SIMD since 2023 (Chromium 114, node 21) or later.
 _WASM = "wasm32-unknown-unknown"
 _WASM_FEATURES = "+bulk-memory,+bulk-memory-opt,+nontrapping-fptoint,+sign-ext,+simd128"
-WASM32 = Target("wasm32", _WASM, "mvp", _WASM_FEATURES, 2, 1, False, relocation="static", is_short=True)
+WASM32 = Target(
+    "wasm32",
+    _WASM,
+    "mvp",
+    _WASM_FEATURES,
+    2,
+    1,
+    has_fma=False,
+    relocation="static",
+    is_short=True,
+    has_masks=False,
+    most_threads=1,
+)
 WASM32_RELAXED = replace(
     WASM32,
     name="wasm32-relaxed",
@@ -215,6 +231,10 @@ _FMA = re.compile(r"@llvm\.fma\b")
 
 def _for_target(text: str, target: Target) -> str:
     """Without the instruction LLVM would call libm's fma; its fmuladd then becomes a multiply and an add."""
+    if not target.has_masks:
+        from graphc.backends import masks
+
+        text = masks.of_lines(text)
     if target.fma_of_16_bytes:
         from graphc.backends import fused
 

@@ -4,8 +4,10 @@
 nothing: the memory, the stack pointer and the table of functions, which an object imports, are its own. It exports the
 functions that are named, `memory` and the global `__heap_base`.
 
-    from 0            the stack, which grows down: one that is too deep traps, and at address 0 there are no data
-    from STACK_BYTES  constants
+    from 0            nothing
+    from SPARE_LINE   room for one line, see masks.py
+    from STACK_FLOOR  the stack, which grows down; one that is far too deep traps
+    from STACK_TOP    constants
     from __heap_base  the host's
 
 Only constants go in, so that instances share nothing and calls leave nothing behind but in the host's memory. Padded
@@ -22,7 +24,7 @@ from graphc.backends.link import LinkError
 from graphc.ir.frozen import dataclass
 
 MAGIC = b"\0asm\1\0\0\0"
-STACK_BYTES = 64 * 1024
+SPARE_LINE, STACK_FLOOR, STACK_TOP = 128, 256, 64 * 1024
 PAGE = 64 * 1024
 HEAP_ALIGNMENT = 64
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = range(12)
@@ -333,7 +335,7 @@ class Layout:
         self.object = found
         if undefined := found.undefined():
             raise ValueError(f"it needs undefined symbols: {', '.join(undefined)}")
-        place = STACK_BYTES
+        place = STACK_TOP
         self.places = []
         for segment in found.segments:
             if not segment.name.startswith(CONSTANTS):
@@ -358,11 +360,11 @@ class Layout:
             FUNCTION: self.object.functions,
             TABLE: self.table(),
             MEMORY: listed([b"\0" + unsigned(-(-self.heap // PAGE))]),
-            GLOBAL: listed([constant(I32, VARIABLE, STACK_BYTES), constant(I32, CONSTANT, self.heap)]),
+            GLOBAL: listed([constant(I32, VARIABLE, STACK_TOP), constant(I32, CONSTANT, self.heap)]),
             EXPORT: listed(self.exports(exports)),
             ELEMENT: self.elements(),
             CODE: listed([sized(self.relocated(body, CODE)) for body in self.object.bodies]),
-            DATA: listed([unsigned(0) + address(STACK_BYTES) + sized(constants)]) if constants else b"",
+            DATA: listed([unsigned(0) + address(STACK_TOP) + sized(constants)]) if constants else b"",
         }
         return MAGIC + b"".join(bytes([kind]) + sized(payload) for kind, payload in sections.items() if payload)
 
@@ -389,7 +391,7 @@ class Layout:
     def constants(self) -> bytes:
         found = bytearray()
         for segment, place in zip(self.object.segments, self.places, strict=True):
-            found += bytes(place - STACK_BYTES - len(found))
+            found += bytes(place - STACK_TOP - len(found))
             found += self.relocated(segment, DATA)
         return bytes(found)
 

@@ -11,7 +11,7 @@ from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.entry import meeting_place, write_entry
 from graphc.backends.export.interface import Interface
-from graphc.backends.export.library import Library, Member
+from graphc.backends.export.library import MOST_THREADS, Library, Member
 from graphc.backends.export.signatures import Face, signatures
 from graphc.backends.interface import Arena
 from graphc.backends.primitives import Kernel
@@ -87,7 +87,7 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
     planned = [plan_member(library, member, built_for) for member in library.members]
     arenas = arenas_of(planned)
     meeting = next(iter(arenas.values())).shared
-    interface = Interface(library, arenas, manifest)
+    interface = Interface(library, arenas, manifest, min(MOST_THREADS, built_for.most_threads))
     text = interface.write()
     own = closure(interface.kernels.values())
     parts = [text, *modules(planned, meeting, store), *(lowered(kernel, store) for kernel in own)]
