@@ -1,4 +1,4 @@
-"""The command line: `python -m graphc show | compile | cache | doctor | bench`."""
+"""The command line: `python -m graphc show | compile | export | cache | doctor | bench`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     compiling = commands.add_parser("compile", help="compile a step into the cache and say what came out")
     compiling.add_argument("step", metavar="FILE.py:NAME")
     compiling.set_defaults(run=compile_step)
+    taking = commands.add_parser("export", help="write steps as a library that runs without Python")
+    taking.add_argument("steps", metavar="FILE.py:NAME", nargs="+", help="of one file; NAME is what C calls it")
+    taking.add_argument("-o", "--out", required=True, metavar="FOLDER", help="whose name is that of the library")
+    taking.add_argument(
+        "--target", action="append", metavar="NAME", help="may be repeated; this machine's kind if none"
+    )
+    taking.set_defaults(run=export_steps)
     cache = commands.add_parser("cache", help="list or clear the remembered machine code")
     cache.add_argument("action", choices=("list", "clear"), nargs="?", default="list")
     cache.set_defaults(run=show_cache)
@@ -56,17 +63,26 @@ def parser() -> argparse.ArgumentParser:
 
 def find_step(reference: str) -> Function:
     """The step called NAME in FILE.py, by running the file without its `__main__` part."""
+    (step,) = find_steps([reference]).values()
+    return step
+
+
+def find_steps(references: Sequence[str]) -> dict[str, Function]:
+    """Steps of one file, which is run once, by their names."""
     from graphc.function import Function
 
-    file, _, name = reference.rpartition(":")
+    pairs = [reference.rpartition(":")[::2] for reference in references]
+    file = pairs[0][0]
     if not file or not Path(file).is_file():
-        raise GraphcError(f"no file {file or reference!r}; give the step as FILE.py:NAME")
+        raise GraphcError(f"no file {file or references[0]!r}; give the step as FILE.py:NAME")
+    if any(other not in (file, "") for other, _ in pairs):
+        raise GraphcError(f"all steps must come from one file, {file}")
     found = runpy.run_path(file, run_name="graphc_show")
     known = [key for key, item in found.items() if isinstance(item, Function)]
-    if name not in known:
-        raise GraphcError(f"{file} has no step {name!r}; its steps are: {', '.join(known) or 'none'}")
-    step: Function = found[name]
-    return step
+    for _, name in pairs:
+        if name not in known:
+            raise GraphcError(f"{file} has no step {name!r}; its steps are: {', '.join(known) or 'none'}")
+    return {name: found[name] for _, name in pairs}
 
 
 def show_step(options: argparse.Namespace) -> int:
@@ -85,6 +101,15 @@ def show_step(options: argparse.Namespace) -> int:
 
 def compile_step(options: argparse.Namespace) -> int:
     print(find_step(options.step).compiled)
+    return 0
+
+
+def export_steps(options: argparse.Namespace) -> int:
+    from graphc.exporting import export
+
+    made = export(find_steps(options.steps), options.out, options.target or ["native"])
+    for file in made.files:
+        print(f"{file}  {file.stat().st_size:,} bytes")
     return 0
 
 

@@ -34,11 +34,9 @@ def library_of(functions: Sequence[Function] | Mapping[str, Function], name: str
     """The functions as a library, and the parameters that are its states, in their order."""
     named = named_functions(functions)
     taken: set[str] = set()
-    holders: dict[Parameter, str] = {}
-    for function in named.values():
-        for own, parameter in function.parameters.items():
-            if parameter not in holders:
-                holders[parameter] = unique(own, taken)
+    found = {parameter: own for function in named.values() for own, parameter in function.parameters.items()}
+    in_order = sorted(found, key=lambda parameter: parameter.number)  # as they were made, like the layers of a net
+    holders = {parameter: unique(found[parameter], taken) for parameter in in_order}
     states = lay_out([state_of(parameter, title) for parameter, title in holders.items()])
     places = dict(zip(holders, states, strict=True))
     members = tuple(member_of(title, function, places) for title, function in named.items())
@@ -84,10 +82,19 @@ def member_of(name: str, function: Function, places: Mapping[Parameter, State]) 
 
 
 def labels_of(function: Function) -> Iterator[Labels]:
+    """The integers of inputs that must lie in a range, but for one number that stands for none."""
     for value in function.ranges:
-        source = value.operands[0]
-        if source.op is ops.input and source in function.inputs and source.dtype in INTEGERS:
-            yield Labels(source.attrs["name"], value.attrs["low"], value.attrs["high"], value.attrs["message"])
+        source, other = value.operands[0], value.attrs["low"]
+        if source.op is ops.where:  # (labels != none, labels, some label), as in cross entropy
+            condition, source, _ = source.operands
+            if condition.op is not ops.not_equal or condition.operands[0] is not source:
+                continue
+            other = condition.operands[1].attrs.get("value", other)
+        while source.op is ops.reshape:
+            source = source.operands[0]
+        if source in function.inputs and source.dtype in INTEGERS:
+            name, limits = source.attrs["name"], (value.attrs["low"], value.attrs["high"], int(other))
+            yield Labels(name, *limits, value.attrs["message"])
 
 
 # -- files

@@ -11,6 +11,7 @@ import pytest
 
 import graphc
 from graphc import functional, nn
+from graphc.backends import artifact, description, target
 from graphc.backends.cache import Cache
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -24,6 +25,20 @@ for package in (functional, nn, graphc):  # tests evaluate calls in `vars(nn)`: 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files; then read the diff")
+    names = ", ".join(target.TARGETS)
+    parser.addoption("--target", help=f"compile as on a lesser machine, which this one must be able to do: {names}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With --target, this process compiles for that target wherever it would for this machine."""
+    name = config.getoption("--target")
+    if name is None:
+        return
+    chosen = target.TARGETS[name]
+    target.host = lambda: chosen
+    artifact.host_tile = lambda: (chosen.tile_rows, chosen.tile_vectors)
+    for module in (artifact, description):
+        module.host_signature = lambda: f"tests for {name}"
 
 
 @pytest.fixture

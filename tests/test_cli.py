@@ -52,6 +52,16 @@ def test_compile_says_what_came_out(model, capsys):
     assert "kernels in" in capsys.readouterr().out
 
 
+def test_export_writes_a_library(model, capsys, tmp_path):
+    assert cli.main(["export", f"{model}:step", "-o", str(tmp_path / "taken")]) == 0
+    assert "taken.h" in capsys.readouterr().out
+    assert "int32_t taken_step(void *state" in (tmp_path / "taken" / "taken.h").read_text()
+    assert cli.main(["export", f"{model}:step", "-o", str(tmp_path / "taken"), "--target", "abacus"]) == 1
+    assert "'abacus' is not a target" in capsys.readouterr().err
+    assert cli.main(["export", f"{model}:step", "other.py:step", "-o", str(tmp_path / "taken")]) == 1
+    assert "all steps must come from one file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("reference", "part"),
     [("nowhere.py:step", "no file 'nowhere.py'"), ("{model}:stop", "its steps are: step"), ("step", "FILE.py:NAME")],

@@ -62,9 +62,7 @@ def test_every_stage_of_a_program_goes_both_ways(program) -> None:
         round_trip(stage)
 
 
-@pytest.mark.parametrize(
-    "number", [0.1, -0.0, 1e-45, 3.4e38, -7.0, math.inf, -math.inf, math.nan, 2**-1074], ids=repr
-)
+@pytest.mark.parametrize("number", [0.1, -0.0, 1e-45, 3.4e38, -7.0, math.inf, -math.inf, math.nan, 2**-1074], ids=repr)
 def test_every_float_keeps_its_bits(number) -> None:
     value = ops.full(value=number, type=TensorType("f64", (2,)))
     again = round_trip(Graph("constant", (), (Output("result", "out", value),))).outputs[0].value
@@ -78,9 +76,7 @@ def test_other_constants_keep_their_type(dtype, number) -> None:
     assert again.attrs["value"] == number and type(again.attrs["value"]) is type(number)
 
 
-@pytest.mark.parametrize(
-    "message", ["labels", "it's, \"so\" (to say)", "x, %0, %x = 3; a=b", "%x: i64[] = y", "größer"]
-)
+@pytest.mark.parametrize("message", ["labels", 'it\'s, "so" (to say)', "x, %0, %x = 3; a=b", "%x: i64[] = y", "größer"])
 def test_messages_may_hold_any_text(message) -> None:
     labels = graphs.declare("y", "data", TensorType("i64", (4,)))
     value = ops.require_range(labels, low=-1, high=4, message=message)

@@ -94,9 +94,7 @@ CASES = {
 OPTIMIZERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
     "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
-    "nesterov": lambda parameters: torch.optim.SGD(
-        parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
-    ),
+    "nesterov": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
     "dampening": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, dampening=0.1),
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
     "adam weight decay": lambda parameters: torch.optim.Adam(parameters, lr=1e-2, weight_decay=1e-2),

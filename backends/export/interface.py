@@ -70,7 +70,7 @@ check:
   %odd = icmp ne i32 %aligned, 0
   br i1 %odd, label %misaligned, label %look
 look:
-  %wrong = call i64 @outside_i64(ptr %order, i64 %samples, i64 0, i64 %samples)
+  %wrong = call i64 @outside_i64(ptr %order, i64 %samples, i64 0, i64 %samples, i64 0)
   %bad = icmp ne i64 %wrong, 0
   %found = select i1 %bad, i32 {ORDER}, i32 0
   ret i32 %found
@@ -387,8 +387,9 @@ class Interface:
             source = next(each for each in face.member.graph.of_role("data") if each.attrs["name"] == label.name)
             row = bound(source.type.count) // bound(source.shape[0])
             count = body.let(f"mul i64 %samples, {row}")
-            kernel, limits = self.use(kernels.outside(source.dtype)), f"i64 {label.low}, i64 {label.high}"
-            wrong = body.let(f"call i64 @{kernel}(ptr %{identifier(label.name)}, i64 {count}, {limits})")
+            kernel, limits = self.use(kernels.outside(source.dtype)), (label.low, label.high, label.other)
+            numbers = ", ".join(f"i64 {number}" for number in (count, *limits))
+            wrong = body.let(f"call i64 @{kernel}(ptr %{identifier(label.name)}, {numbers})")
             bad = body.let(f"icmp ne i64 {wrong}, 0")
             status = next(status for status, text in checks_of(face) if text == label.message)
             found.append(body.let(f"select i1 {bad}, i32 {status}, i32 0"))

@@ -183,16 +183,16 @@ def hash_of(dtype: str) -> Kernel:
     return Kernel(name, text, (("words", f"{dtype}*"), ("count", "i64"), ("place", "i64")), returns="i64", inline=False)
 
 
-# 1 if some number is outside of low <= number < high, else 0.
 def outside(dtype: str) -> Kernel:
+    """1 if some number is neither from low to below high nor the other one, else 0."""
     name = f"outside_{dtype}"
-    text = f"""def {name}(numbers, count, low, high):
+    text = f"""def {name}(numbers, count, low, high, other):
     found = 0
     for i in range(count):
         number = as_i64(load(numbers, i))
-        if (number < low) | (number >= high):
+        if ((number < low) | (number >= high)) & (number != other):
             found = 1
     return found
 """
-    numbers = (("count", "i64"), ("low", "i64"), ("high", "i64"))
-    return Kernel(name, text, (("numbers", f"{dtype}*"), *numbers), returns="i64", inline=False)
+    limits = (("count", "i64"), ("low", "i64"), ("high", "i64"), ("other", "i64"))
+    return Kernel(name, text, (("numbers", f"{dtype}*"), *limits), returns="i64", inline=False)

@@ -57,11 +57,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A data input whose integers must be from low to below high as they come; `message` is that of its check."""
+    """A data input whose integers must be from low to below high, or be the `other` one; with the check's message."""
 
     name: str
     low: int
     high: int
+    other: int
     message: str
 
 

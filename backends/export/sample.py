@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from graphc.backends.export.interface import is_output
 from graphc.backends.export.library import Library
-from graphc.backends.export.signatures import C_TYPES, Argument, Face, faces
+from graphc.backends.export.signatures import C_TYPES, Argument, Face, faces, identifier
 from graphc.ir.graph import Value
 from graphc.ir.types import FLOATS, Dim, bound, evaluate
 
@@ -37,10 +37,9 @@ def write_sample(library: Library, version: str) -> str:
         "    return seed >> 8;",
         "}",
         "",
-        "/* The same for malloc, at a multiple of 64. */",
-        "static void *memory(int64_t bytes) {",
-        "    char *start = calloc(1, (size_t)bytes + 64);",
-        "    return start ? start + (64 - (uintptr_t)start % 64) : NULL;",
+        "/* The first multiple of 64 in memory that malloc gave. */",
+        "static void *aligned(char *memory) {",
+        "    return memory ? memory + (64 - (uintptr_t)memory % 64) : NULL;",
         "}",
         "",
         "int main(int count, char **arguments) {",
@@ -49,8 +48,10 @@ def write_sample(library: Library, version: str) -> str:
     for argument, value in zip(face.inputs, data, strict=True):
         lines.append(f"    static {C_TYPES[value.dtype]} {argument.name}[{counts[value]}];")
     lines += [
-        f"    void *state = memory({upper}_STATE_BYTES), *work = memory({name}_work_bytes(1));",
-        *(f"    {plain(each)} *{each.name} = memory({array_bytes(face, each)});" for each in outputs(face)),
+        f"    char *memory = calloc(1, (size_t){upper}_STATE_BYTES + 64);",
+        f"    char *scratch = malloc((size_t){name}_work_bytes(1) + 64);",
+        "    void *state = aligned(memory), *work = aligned(scratch);",
+        *(f"    static {plain(each)} {each.name}[{array_count(face, each)}];" for each in outputs(face)),
         *([f"    struct {face.results.name} results;"] if face.results else []),
         f"    int32_t status = state && work ? {name}_init(state, 1) : {upper}_NULL;",
         "    for (int step = 0; step < steps && status == 0; step++) {",
@@ -62,12 +63,13 @@ def write_sample(library: Library, version: str) -> str:
         ]
     lines += [f"        status = {face.name}({', '.join(given(face, sizes))});", *progress(face), "    }"]
     lines += [
-        "    if (status != 0) {",
+        "    if (status != 0)",
         f'        fprintf(stderr, "%s\\n", {name}_strerror(status));',
-        "        return 1;",
-        "    }",
-        f'    printf("state_hash %016" PRIx64 "\\n", {name}_state_hash(state));',
-        "    return 0;",
+        "    else",
+        f'        printf("state_hash %016" PRIx64 "\\n", {name}_state_hash(state));',
+        "    free(memory);",
+        "    free(scratch);",
+        "    return status != 0;",
         "}",
         "",
     ]
@@ -102,9 +104,9 @@ def plain(argument: Argument) -> str:
     return argument.kind.removeprefix("const ").rstrip("* ")
 
 
-def array_bytes(face: Face, argument: Argument) -> int:
-    output = next(each for each in face.arrays if each.name == argument.name)
-    return bound(output.value.type.max_bytes)
+def array_count(face: Face, argument: Argument) -> int:
+    output = next(each for each in face.arrays if identifier(each.name) == argument.name)
+    return bound(output.value.type.count)
 
 
 def progress(face: Face) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from graphc.tensor.dtypes import as_dtype, dtype_name, f32
 from graphc.tensor.placing import index_put
 from graphc.tensor.tensor import Tensor, the_number
 from graphc.tensor.tracing import active_trace, current_trace
+
+NUMBERS = count()  # of parameters, in the order they are made
 
 
 class Gradient(Tensor):
@@ -59,6 +62,7 @@ class Parameter(Tensor):
             raise DTypeError(f"a parameter cannot have dtype {array.dtype}", user_origin())
         self.storage = Storage(array.astype(wanted, copy=False))
         self.initial = constant_of(self.storage.array)
+        self.number = next(NUMBERS)
         self.name = name
         self.requires_grad = check_switch("requires_grad", requires_grad) and NAMES[wanted] in FLOATS
         kind = TensorType(NAMES[wanted], tuple(int(extent) for extent in array.shape))
@@ -185,9 +189,9 @@ class Parameter(Tensor):
                     user_origin(),
                     ["convert before the step is compiled, or convert a copy: copy.deepcopy(net).double()"],
                 )
-            initial = self.initial
+            initial, number = self.initial, self.number
             Parameter.__init__(self, self.storage.array, self.name, self.requires_grad, wanted)
-            self.initial = initial
+            self.initial, self.number = initial, number
         return self
 
     @property
