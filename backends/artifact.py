@@ -20,7 +20,7 @@ from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.description import PACKAGES, Artifact, Description, installed
 from graphc.backends.entry import epoch_layout, meeting_place, write_entry
-from graphc.backends.interface import LINKED, Arena, epoch_dim
+from graphc.backends.interface import LINKED, TEAM, Arena, epoch_dim
 from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
@@ -34,7 +34,7 @@ from graphc.ir.types import round_up
 if TYPE_CHECKING:
     from graphc.backends.units import Unit
 
-FORMAT = "2"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
+FORMAT = "3"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
     path = store.path("artifact", name)
     fresh = path is None
     if path is None:
-        code = compile_kernels(made.entry, made.kernels, layout_exports(program), store, codegen)
+        code = compile_kernels(made.entry, made.kernels, exports(program), store, codegen)
         path = store.put("artifact", name, code)
     marks.append(time.perf_counter())
     seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=True))
@@ -122,8 +122,10 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
     return Artifact(description, program.graph, str(path), fresh, seconds, lambda: made)
 
 
-def layout_exports(program: Program) -> tuple[str, ...]:
-    return ("step",) if epoch_dim(program.graph) is None else ("step", "epoch")
+def exports(program: Program) -> tuple[str, ...]:
+    """What can be called from outside: the program's own functions, and those that threads need."""
+    own = ("step",) if epoch_dim(program.graph) is None else ("step", "epoch")
+    return (*own, *TEAM) if program.is_shared_out else own
 
 
 def closure(kernels: Iterable[Kernel]) -> list[Kernel]:
@@ -164,7 +166,8 @@ def compile_kernels(
     from graphc.backends.link import link_shared_object
     from graphc.backends.units import cut
 
-    units = cut([*modules, target.spin_hint(target.host())], exports)
+    own = [name for name in exports if name not in TEAM]
+    units = cut([*modules, target.spin_hint(target.host())], own)
     objects = [compiled(unit, store) for unit in units]
     return link_shared_object(objects, exports, "graphc-step.so")
 

@@ -8,6 +8,8 @@ neither on the tile's shape nor on the target. A tile of lines runs along the de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.blocking import FEW_COLUMNS
 from graphc.ir.frozen import dataclass
@@ -194,14 +196,18 @@ def pack_rows(shape: TileShape) -> Kernel:
     return Kernel(name, text, parameters)
 
 
-def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False) -> Kernel:
+STEPS_AHEAD = 64  # of the depth: what is read then has time to come from memory
+
+
+def multiply_tile(shape: TileShape, dtype: str = "f32", resumes: bool = False, streams: bool = False) -> Kernel:
     """tile[r, :] = sum over k of a[r * row_stride + k * column_stride] * b[k * depth_stride + :], r < rows.
 
     Rows beyond those of the tile's shape are left out. Register tiles hold f32, other dtypes go lane by lane.
 
     resumes  the tile holds the sum over earlier k, where `started` is not 0
+    streams  A comes from far away, a row's neighbours side by side: they are fetched ahead of their step
     """
-    return multiply_register_tile(shape, resumes) if dtype == "f32" else multiply_lanes(shape, dtype)
+    return multiply_register_tile(shape, resumes, streams) if dtype == "f32" else multiply_lanes(shape, dtype)
 
 
 def multiply_lanes(shape: TileShape, dtype: str) -> Kernel:
@@ -224,12 +230,14 @@ def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
     return (*pointers, *((name, "i64") for name in numbers))
 
 
-def multiply_register_tile(shape: TileShape, resumes: bool) -> Kernel:
+def multiply_register_tile(shape: TileShape, resumes: bool, streams: bool) -> Kernel:
     """Never copied into its callers: their constants would take the registers that the tile needs."""
-    name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}"
+    name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}{'_ahead' if streams else ''}"
     parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
     step = "tile_multiply_add({tile}, a, row_stride, {start}k * column_stride, b, k * depth_stride)"
-    return by_heights(name, parameters, shape, step, "{row} * row_stride + ", resumes)
+    ends = ("", f" + {shape.rows - 1}") if streams else ()  # the rows of a tile may lie in two lines of the cache
+    ahead = [f"prefetch(a, (k + {STEPS_AHEAD}) * column_stride{end})" for end in ends]
+    return by_heights(name, parameters, shape, step, "{row} * row_stride + ", resumes, ahead)
 
 
 def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
@@ -246,16 +254,23 @@ def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
 
 
 def by_heights(
-    name: str, parameters: tuple[tuple[str, str], ...], shape: TileShape, step: str, start: str, resumes: bool
+    name: str,
+    parameters: tuple[tuple[str, str], ...],
+    shape: TileShape,
+    step: str,
+    start: str,
+    resumes: bool,
+    ahead: Sequence[str] = (),
 ) -> Kernel:
     """Tiles of full height, and lower ones for the rows that are left over.
 
     step   a step along the depth: `{tile}` stands for the tile, `{start}` for what says where its rows begin
     start  that for a tile that begins at `{row}`; nothing or 0 for one that begins at row 0
+    ahead  lines before each step of a tile of full height
     """
     first = "" if "*" in start else "0"
     text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
-    whole = some_rows(shape, step.replace("{start}", first), "tile", resumes)
+    whole = some_rows(shape, step.replace("{start}", first), "tile", resumes, ahead)
     text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
     before = shape.rows
     for height in (height for height in SMALL_ROWS if height < shape.rows):
@@ -269,7 +284,7 @@ def by_heights(
     return Kernel(name, text, parameters, inline=False)
 
 
-def some_rows(shape: TileShape, step: str, target: str, resumes: bool) -> list[str]:
+def some_rows(shape: TileShape, step: str, target: str, resumes: bool, ahead: Sequence[str] = ()) -> list[str]:
     """Lines that compute some rows of a tile."""
     form, tile = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
     resumed = ["if started != 0:", f"    {tile} = tile_load_{form}({target}, tile_stride)"]
@@ -277,6 +292,7 @@ def some_rows(shape: TileShape, step: str, target: str, resumes: bool) -> list[s
         f"{tile} = tile_zeros_{form}()",
         *(resumed if resumes else []),
         "for k in range(depth):",
+        *(f"    {line}" for line in ahead),
         f"    {tile} = {step.replace('{tile}', tile)}",
         f"tile_store({tile}, {target}, tile_stride)",
     ]
@@ -311,22 +327,27 @@ def pack_lines() -> Kernel:
     return Kernel("pack_lines", text, parameters)
 
 
+AHEAD = 2048  # elements: what is read later than these has time to come from memory
+
+
 def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
     """tile[r, c] = sum over k of a[r * row_stride + k] * b[c * column_stride + k] for r < rows, c < columns.
 
     A tile holds sixteen chains an element, of all columns or half of them and of so many rows as there are registers
-    for. Where the columns are odd the halves share one.
+    for. Where the columns are odd the halves share one. What lies whole tiles ahead in A is on its way to the second
+    cache meanwhile: the first one is for B.
     """
     high, wide = lines_shape(shape, columns)
     step = "tile_multiply_lines({tile}, a, row_stride, r * row_stride + {k}, line, column_stride, {k}, {mask})"
     text = f"""def multiply_lines_{high}x{wide}_{width}(tile, a, b, depth, rows, columns, row_stride, column_stride):
     whole = depth - depth % {LANES}
     rest = live(depth - whole)
+    ahead = ({AHEAD} // maximum({wide} * row_stride, 1) + 1) * {wide} * row_stride
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
         line = shift(b, first * column_stride)
         r = 0
-{rows_of_lines(high, wide, width, line_steps(step))}"""
+{rows_of_lines(high, wide, width, line_steps(step, wide))}"""
     parameters = (
         ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
@@ -368,10 +389,14 @@ def lines_shape(shape: TileShape, columns: int) -> tuple[int, int]:
     return high, max(1, min(3, shape.rows * shape.vectors // high))
 
 
-def line_steps(step: str) -> list[str]:
-    """All steps along a line; `{k}` and `{mask}` stand for where a step is and for its lanes."""
+def line_steps(step: str, fetched: int = 0) -> list[str]:
+    """All steps along a line; `{k}` and `{mask}` stand for where a step is and for its lanes.
+
+    fetched  so many rows `ahead` of those at hand are prefetched
+    """
     return [
         f"for k in range(0, whole, {LANES}):",
+        *(f"    prefetch(a, (r + {row}) * row_stride + ahead + k)" for row in range(fetched)),
         "    {tile} = " + step.replace("{k}", "k").replace("{mask}", f"live({LANES})"),
         "if whole < depth:",
         "    {tile} = " + step.replace("{k}", "whole").replace("{mask}", "rest"),

@@ -1,8 +1,11 @@
-"""The threads that help with native calls: each waits for a job, runs it without the interpreter's lock, waits again.
+"""The threads that help with native calls: each attends to a slot of memory where calls are told to it.
 
-All threads of one job run the same native function and meet inside it (see barrier.py), so a job is done when the
-caller's own share returns. A helper may still be on its way out of the last meeting then: its job holds on to the
-memory they meet in. The crew serves one job at a time; whoever finds it busy works alone, to the same bits.
+All threads of one call run the same native function and meet inside it (see barrier.py), so it is done when the
+caller's own share returns. A helper may still be on its way out of the last meeting then: it holds on to the memory
+they meet in. The crew serves one call at a time; whoever finds it busy works alone, to the same bits.
+
+To wake a thread takes some ten microseconds, as long as a small step. So a helper stays awake between calls that follow
+each other closely, in native code without the interpreter's lock, and goes to sleep when none comes for a while.
 """
 
 from __future__ import annotations
@@ -12,10 +15,34 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-Job = Callable[[int], Any]
+from graphc.backends.interface import LINE, SERVED, SLOT_WORDS
+from graphc.ir.frozen import dataclass
+
+AWAKE = 50e-6  # seconds that a helper waits for another call before it sleeps
+LOOKS = 1000  # of one measurement of how long a look at the slot takes
+NUMBER = ctypes.c_int64
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A native call that several threads can share.
+
+    alone   all of it, by one thread
+    lead    (threads, address of the first slot): the first thread's share, once the others are told of theirs
+    attend  (slot, looks, calls): what helpers wait in, see barrier.py
+    memory  what the call works in
+    code    what keeps the code of these alive
+    """
+
+    alone: Callable[[], int]
+    lead: Callable[..., int]
+    attend: Callable[..., int]
+    memory: Any
+    code: Any
 
 
 def thread_limit() -> int:
@@ -23,6 +50,11 @@ def thread_limit() -> int:
     setting = os.environ.get("GRAPHC_THREADS", "")
     if setting.isdecimal() and int(setting) > 0:
         return int(setting)
+    return processors()
+
+
+def processors() -> int:
+    """How many processors this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -30,27 +62,44 @@ def thread_limit() -> int:
 
 
 class Helper:
-    """One thread and its gate."""
+    """One thread, its slot and the gate that it sleeps at.
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    promised  how many calls it was told of, or is about to be; `served` of them are done
+    job       the last of them
+    """
+
+    def __init__(self, number: int, job: Job) -> None:
+        self.attend, self.code = job.attend, job.code
+        self.memory = (ctypes.c_char * (3 * LINE))()
+        self.place = ctypes.addressof(self.memory) + -ctypes.addressof(self.memory) % LINE
+        self.slot = (NUMBER * len(SLOT_WORDS)).from_address(self.place)
+        self.done = NUMBER.from_address(self.place + SERVED)
+        self.slot[SLOT_WORDS.index("yield")] = yield_address()
+        self.promised = 0
+        self.looks = 0
         self.job: Job | None = None
-        self.gate, self.free = threading.Lock(), threading.Lock()
+        self.gate = threading.Lock()
         self.gate.acquire()
         threading.Thread(target=self.serve, name=f"graphc-{number}", daemon=True).start()
 
+    @property
+    def is_free(self) -> bool:
+        return self.done.value == self.promised
+
     def serve(self) -> None:
+        place = ctypes.c_void_p(self.place)
         while True:
             self.gate.acquire()
-            if self.job is not None:
-                self.job(self.number)
-            self.job = None
-            self.free.release()
+            # What is promised counts before the gate opens and is asked for behind it: no call is slept through.
+            if not self.is_free:
+                self.attend(place, NUMBER(self.looks), NUMBER(self.promised))
 
-    def start(self, job: Job) -> None:
-        self.free.acquire()  # the share before may not have returned yet, although all threads had met
-        self.job = job
-        self.gate.release()
+    def promise(self, job: Job, looks: int) -> None:
+        """The helper is awake or wakes up, for a call that is told to its slot in a moment."""
+        self.job, self.looks = job, looks
+        self.promised += 1
+        if self.gate.locked():
+            self.gate.release()
 
 
 class Crew:
@@ -59,20 +108,37 @@ class Crew:
     def __init__(self) -> None:
         self.helpers: list[Helper] = []
         self.busy = threading.Lock()
+        self.looks = 0  # that take as long as a helper stays awake
+        self.processors = processors()
 
-    def run(self, job: Callable[[int, int], Any], threads: int) -> Any:
-        """What `job(0, threads)` returns, while helpers run `job(1, threads)` and so on; all of it alone if they are
-        busy."""
+    def run(self, job: Job, threads: int) -> int:
+        """The status of a call that `threads` threads share; of one alone if they are busy."""
         if threads == 1 or not self.busy.acquire(blocking=False):
-            return job(0, 1)
+            return job.alone()
         try:
             while len(self.helpers) < threads - 1:
-                self.helpers.append(Helper(len(self.helpers) + 1))
-            for helper in self.helpers[: threads - 1]:
-                helper.start(lambda number: job(number, threads))
-            return job(0, threads)
+                self.hire(job)
+            team = self.helpers[: threads - 1]
+            for helper in team:
+                if not helper.is_free:
+                    return job.alone()
+            # More threads than processors take turns: who waits then is in the way of who works.
+            looks = self.looks if threads <= self.processors else 0
+            for helper in team:
+                helper.promise(job, looks)
+            return job.lead(NUMBER(threads), ctypes.c_void_p(team[0].place))
         finally:
             self.busy.release()
+
+    def hire(self, job: Job) -> None:
+        helper = Helper(len(self.helpers) + 1, job)
+        if self.helpers:
+            self.helpers[-1].slot[SLOT_WORDS.index("next")] = helper.place
+        else:
+            start = time.perf_counter()
+            job.attend(ctypes.c_void_p(helper.place), NUMBER(LOOKS), NUMBER(0))
+            self.looks = int(AWAKE * LOOKS / max(time.perf_counter() - start, AWAKE / LOOKS))
+        self.helpers.append(helper)
 
 
 @functools.cache

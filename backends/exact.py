@@ -1,4 +1,5 @@
-"""Calls with arrays that native code can read as they are: right dtypes, right rows, one batch size.
+"""Calls with arrays that native code can read as they are: right dtypes, right rows, one batch size; and epochs over
+a data set that is as it was.
 
 They are what a training loop makes, and small steps take about a microsecond, so Python's own part of a call counts:
 all of it is in one function that has what it needs within reach.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -15,13 +17,24 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from graphc.backends.interface import epoch_dim
-from graphc.backends.runtime import Runner, address, numbers_for
+from graphc.backends.interface import (
+    FIRST_AT,
+    IN_PLACE,
+    LAST_AT,
+    NUMBER_AT,
+    ORDERING_AT,
+    SEED_AT,
+    SHUFFLED,
+    epoch_dim,
+)
+from graphc.backends.runtime import Runner, address, numbers_for, table
 from graphc.ir.types import DTYPES, evaluate
 
 Call = Callable[[Sequence[Any]], tuple[int, list[Any]] | None]
 
 WORD = ctypes.sizeof(ctypes.c_int64)
+# Of an array object: addresses of elements, shape, strides, owner and dtype, with the rank behind the first; the flags.
+HEAD = 6 * WORD + ctypes.sizeof(ctypes.c_int)
 
 
 @cache
@@ -79,5 +92,59 @@ def exact_call(runner: Runner) -> Call:
             sizes[0] = shape[0]
             expected[:] = [(place, (shape[0], *row), dtype) for place, (row, dtype) in enumerate(rows)]
         return True
+
+    return call
+
+
+class Feed:
+    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
+
+    kinds  PLAIN or BYTES_AS_IMAGE, for each
+    """
+
+    def __init__(self, arrays: Sequence[ndarray[Any, Any]], kinds: Sequence[int]) -> None:
+        self.places, self.kinds = table(arrays), numbers_for(kinds)
+        self.kinds[: len(kinds)] = kinds
+        self.seen: list[Any] = [(weakref.ref(array), array.shape, *head_of(array)) for array in arrays]
+
+    def reads(self, arrays: Sequence[Any]) -> bool:
+        """Whether these are its arrays, still where and as they were, so that they need not be looked at again."""
+        if len(arrays) != len(self.seen):
+            return False
+        for array, (reference, shape, head, before) in zip(arrays, self.seen):
+            if reference() is not array or array.shape != shape or head.raw != before:
+                return False
+        return True
+
+
+def head_of(array: ndarray[Any, Any]) -> tuple[Any, bytes]:
+    """The part of an array object that says where its elements are and how they lie, as long as the object lives; and
+    what is there now."""
+    offset = data_offset()
+    if offset is None:
+        return (ctypes.c_char * 1)(), b""  # which is never there
+    head = (ctypes.c_char * HEAD).from_address(id(array) + offset)
+    return head, head.raw
+
+
+def epoch_again(
+    runner: Runner, feed: Feed, count: int, batch: int, steps: int, seed: int | None
+) -> Callable[[int, int], tuple[int, Any]]:
+    """(number of the epoch, first step) -> (status, totals): what `Runner.epoch` does with one thread, shuffled by the
+    seed or in order. Where a check fails, the order in place of the totals."""
+    order = np.arange(count)
+    words, totals = runner.epoch_words(feed, order, batch)
+    words[ORDERING_AT], words[SEED_AT] = (IN_PLACE, 0) if seed is None else (SHUFFLED, seed)
+    words[LAST_AT] = steps
+    memory = runner.work, feed, order, totals
+    lock, native, places = runner.lock, runner.alone("epoch", words, memory), range(len(runner.results))
+
+    def call(number: int, first: int) -> tuple[int, Any]:
+        with lock:
+            words[NUMBER_AT], words[FIRST_AT] = number, first
+            for place in places:
+                totals[place] = 0.0
+            status = native()
+            return status, order.copy() if status else totals[: len(places)]
 
     return call

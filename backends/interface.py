@@ -12,9 +12,23 @@ LINKED = sys.platform == "linux"  # we write shared libraries for Linux; elsewhe
 CHECKS = 64  # what `epoch` multiplies a step number by, to tell it and a check in one status
 PLAIN, BYTES_AS_IMAGE = 0, 1  # how `epoch` reads a data array: as it is, or uint8 to be divided by 255
 GIVEN, SHUFFLED, IN_PLACE = 0, 1, 2  # what `epoch` does with `order`: takes it, fills it, or reads rows as they lie
+# What the two functions read at the address they are called with, eight bytes each: see entry.
+STEP_WORDS = ("states", "work", "inputs", "sizes", "scalars", "results")
+EPOCH_WORDS = (
+    "states", "work", "data", "kinds", "order", "ordering", "seed", "number", "samples", "batch", "first", "last",
+    "scalars", "totals",
+)  # fmt: skip
+EPOCH_NUMBERS = ("ordering", "seed", "number", "samples", "batch", "first", "last")  # the others are addresses
+ORDERING_AT, SEED_AT, NUMBER_AT, FIRST_AT, LAST_AT = map(
+    EPOCH_WORDS.index, ("ordering", "seed", "number", "first", "last")
+)
 LINE = 64  # bytes of a cache line
 MEETING_BYTES = 4 * LINE  # where threads meet: see barrier.py
 GENERATION, YIELD = LINE, 2 * LINE
+# Where a helper is told of calls, eight bytes each, and behind that line how many it has served: see barrier.
+SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield")
+SERVED = LINE
+TEAM = ("attend", "lead")  # what an artifact offers beside `step` and `epoch` if several threads can share them
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from graphc.backends.primitives import Kernel, is_vector
+from graphc.backends.primitives import LANES, Kernel, is_vector
 from graphc.ir.random import HALF, KEY_STEPS, MASK, MULTIPLIERS, ROUNDS
 
 WORDS = "abcd"
@@ -22,6 +22,14 @@ def random_word(kind: str, number: int) -> Kernel:
 {rounds(kind)}    return {WORDS[number]} & low
 """
     return Kernel(f"{name}_{kind}", text, parameters(kind), returns=kind)
+
+
+@cache
+def random_words(kind: str) -> Kernel:
+    """Stores all four words where (element, stream, call, seed) is given, one set of lanes behind the other."""
+    stores = "".join(f"    store_lanes(out, {LANES * place}, {word} & low)\n" for place, word in enumerate(WORDS))
+    text = f"def random_words(out, element, stream, call, seed):\n{rounds(kind)}{stores}"
+    return Kernel(f"random_words_{kind}", text, (("out", "i64*"), *parameters(kind)))
 
 
 @cache

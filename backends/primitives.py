@@ -329,6 +329,10 @@ def store_live(p: np.ndarray, i: int, v: np.ndarray, m: np.ndarray) -> None:
         p[i + lanes] = v[lanes]
 
 
+def prefetch(p: np.ndarray, i: int) -> None:
+    """Nothing: a hint to bring p[i] into the second cache, as it is read soon. It may lie behind the last element."""
+
+
 # --- lanes ------------------------------------------------------------------------------------------------------------
 
 
@@ -526,7 +530,7 @@ MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
     "load_live": load_live, "load_spaced": load_spaced, "load_at": load_at, "store_live": store_live,
-    "add_at": add_at, "store_spaced": store_spaced,
+    "add_at": add_at, "store_spaced": store_spaced, "prefetch": prefetch,
     "spread": spread, "live": live, "indices": indices,
     "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,

@@ -7,15 +7,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.crew import crew, thread_limit, yield_address
+from graphc.backends.crew import Job, crew, thread_limit, yield_address
 from graphc.backends.description import Artifact
-from graphc.backends.interface import GIVEN, IN_PLACE, LINKED, SHUFFLED, YIELD
+from graphc.backends.interface import (
+    EPOCH_WORDS,
+    FIRST_AT,
+    GIVEN,
+    IN_PLACE,
+    LAST_AT,
+    LINKED,
+    NUMBER_AT,
+    ORDERING_AT,
+    SEED_AT,
+    SHUFFLED,
+    TEAM,
+    YIELD,
+)
 from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
+
+if TYPE_CHECKING:
+    from graphc.backends.exact import Feed
 
 Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
@@ -78,17 +94,6 @@ def join_block(storages: Sequence[Storage]) -> Array:
     return block
 
 
-class Feed:
-    """How native code finds the arrays that an epoch reads; whoever made it keeps them alive.
-
-    kinds  PLAIN or BYTES_AS_IMAGE, for each
-    """
-
-    def __init__(self, arrays: Sequence[Array], kinds: Sequence[int]) -> None:
-        self.memory = table(arrays), (NUMBER * max(len(kinds), 1))(*kinds)
-        self.tables = [POINTER(ctypes.addressof(each)) for each in self.memory]
-
-
 class Runner:
     """One artifact with its arena, ready to be called. Calls from several threads wait for each other."""
 
@@ -112,19 +117,17 @@ class Runner:
         self.sizes = numbers_for(graph.dims)
         self.scalars = aligned_bytes(8 * max(len(graph.of_role("scalar")), 1))
         self.scalar_places = [number_in(self.scalars[8 * k :], v.dtype) for k, v in enumerate(graph.of_role("scalar"))]
-        self.totals = (ctypes.c_double * max(len(self.results), 1))()
         self.lock = threading.Lock()
-        self.library, step, epoch = load(artifact)
-        self.call_step: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(step)
-        if epoch is not None:
-            self.call_epoch: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int32)(epoch)
+        self.library, found = load(artifact)
+        self.functions: dict[str, Callable[..., int]] = {
+            name: ctypes.CFUNCTYPE(ctypes.c_int64 if name == "attend" else ctypes.c_int32)(place)
+            for name, place in found.items()
+        }
         self.tell_places()
 
     def tell_places(self) -> None:
         """Note where things are that calls are told of."""
         self.native = self.native_on(self.input_table, self.sizes)
-        self.epoch_tables = [POINTER(address(each)) for each in (self.state_table, self.work)]
-        self.epoch_results = [POINTER(address(each)) for each in (self.scalars, self.totals)]
 
     def use_threads(self, threads: int | None) -> None:
         """From now on use as many threads, even where one would be quicker; None: as many as pay, up to the limit."""
@@ -145,18 +148,28 @@ class Runner:
     def native_on(self, inputs: Any, sizes: Any) -> Callable[[], int]:
         """The native step for what two such tables say, with all its threads; of no use after `use_threads`."""
         tables = (self.state_table, self.work, inputs, sizes, self.scalars, self.result_table)
-        # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
-        share = partial(self.call_step, *(POINTER(address(each)) for each in tables))
+        words = table(tables)
         if self.threads == 1:
-            alone = partial(share, NUMBER(0), NUMBER(1))
-            alone.memory = tables  # type: ignore[attr-defined]  # whoever may still call it keeps what it works in
-            return alone
+            return self.alone("step", words, tables)
+        call = self.by_all("step", words, tables)
+        return lambda: call(sizes[0], 1)
 
-        def job(thread: int, threads: int, memory: Any = tables) -> int:
-            """memory: is held on to, because a helper may read it still when the call is over."""
-            return share(NUMBER(thread), NUMBER(threads))
+    def alone(self, name: str, words: Any, memory: Any) -> Callable[[], int]:
+        """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""
+        # ctypes takes values of its own as they are, three times as fast as it converts others to declared types.
+        call = partial(self.functions[name], POINTER(address(words)), NUMBER(0), NUMBER(1))
+        call.memory = words, memory  # type: ignore[attr-defined]
+        return call
 
-        return lambda: self.share_out(job, ("step", sizes[0]))
+    def by_all(self, name: str, words: Any, memory: Any) -> Callable[[int, int], int]:
+        """(size of a batch, steps) -> status: the same by all threads, or by one where that is quicker."""
+        alone = self.alone(name, words, memory)
+        if self.threads == 1:
+            return lambda batch, steps: alone()
+        function = ctypes.cast(self.functions[name], POINTER)  # type: ignore[arg-type]
+        lead = partial(self.functions["lead"], function, POINTER(address(words)))
+        job = Job(alone, lead, self.functions["attend"], (words, memory), self.library)
+        return lambda batch, steps: self.share_out(job, (name, batch), steps)
 
     def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
@@ -200,22 +213,23 @@ class Runner:
         in_order  the order is that of the rows
         """
         with self.lock:
-            status = 0
-            ctypes.memset(self.totals, 0, ctypes.sizeof(self.totals))
-            seed, number = shuffle or (0, 0)
-            ordering = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
-            before = (*self.epoch_tables, *feed.tables, POINTER(address(order)))
-            fixed = (NUMBER(seed), NUMBER(number), NUMBER(len(order)), NUMBER(batch))
-            for first, last in self.stretches(*steps, batch):
-                arguments = (*before, NUMBER(ordering), *fixed, NUMBER(first), NUMBER(last), *self.epoch_results)
-                status = self.share_out(partial(self.epoch_share, arguments), ("epoch", batch), last - first)
+            status, (words, totals) = 0, self.epoch_words(feed, order, batch)
+            call = self.by_all("epoch", words, (self.work, totals))
+            words[ORDERING_AT] = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
+            words[SEED_AT], words[NUMBER_AT] = shuffle or (0, 0)
+            for words[FIRST_AT], words[LAST_AT] in self.stretches(*steps, batch):
+                status = call(batch, words[LAST_AT] - words[FIRST_AT])
                 if status:
                     break
-                ordering = GIVEN if shuffle else ordering
-            return status, self.totals[: len(self.results)]
+                words[ORDERING_AT] = IN_PLACE if in_order else GIVEN
+            return status, totals[: len(self.results)]
 
-    def epoch_share(self, arguments: Sequence[Any], thread: int, threads: int) -> int:
-        return self.call_epoch(*arguments, NUMBER(thread), NUMBER(threads))
+    def epoch_words(self, feed: Feed, order: Array, batch: int) -> tuple[Any, Any]:
+        """What `epoch` is told, but for which steps in which order; and the totals it adds to, still zero."""
+        totals = (ctypes.c_double * max(len(self.results), 1))()
+        known = (self.state_table, self.work, feed.places, feed.kinds, order, self.scalars, totals)
+        *before, scalars, sums = addresses(known)
+        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums), totals
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
@@ -228,15 +242,14 @@ class Runner:
             yield first, min(first + run, last)
             first += run
 
-    def share_out(self, share: Callable[[int, int], int], kind: tuple[str, int], steps: int = 1) -> int:
-        """The status of a call that is done by all threads, or by one where that is quicker."""
+    def share_out(self, job: Job, kind: tuple[str, int], steps: int) -> int:
         if self.paces is None:
-            return share(0, 1) if self.threads == 1 else int(crew().run(share, self.threads))
+            return crew().run(job, self.threads)
         pace = self.paces.get(kind)
         if pace is None:
             pace = self.paces[kind] = Pace(self.threads)
         threads, start = pace.choose(), time.perf_counter()
-        status = int(crew().run(share, threads))
+        status = crew().run(job, threads)
         pace.note(threads, time.perf_counter() - start, steps)
         return status
 
@@ -261,16 +274,16 @@ def table(arrays: Sequence[Array]) -> Any:
     return (NUMBER * max(len(arrays), 1))(*addresses(arrays))
 
 
-def load(artifact: Artifact) -> tuple[Any, int, int | None]:
-    """(what keeps the code alive, address of `step`, address of `epoch` or None)."""
-    has_epoch = artifact.description.layout is not None
+def load(artifact: Artifact) -> tuple[Any, dict[str, int]]:
+    """(what keeps the code alive, the addresses of its functions by name)."""
+    described = artifact.description
+    own = ("step",) if described.layout is None else ("step", "epoch")
+    names = (*own, *TEAM) if described.arena.for_many else own
     if LINKED:
         library = ctypes.CDLL(artifact.file)
-        found = [ctypes.cast(getattr(library, name), POINTER).value for name in ("step", "epoch")[: 1 + has_epoch]]
-        return library, found[0] or 0, found[1] if has_epoch else None
+        return library, {name: ctypes.cast(getattr(library, name), POINTER).value or 0 for name in names}
     engine = load_object(artifact.path.read_bytes())
-    addresses = [engine.get_function_address(name) for name in ("step", "epoch")[: 1 + has_epoch]]
-    return engine, addresses[0], addresses[1] if has_epoch else None
+    return engine, {name: engine.get_function_address(name) for name in names}
 
 
 def load_object(data: bytes) -> Any:

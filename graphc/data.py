@@ -188,8 +188,10 @@ class DataLoader:
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         require(is_whole(epoch) and 0 <= epoch < SPLIT_EPOCH, "epoch", epoch, "a whole number from 0")
-        self._epoch, self._skipped = int(epoch), 0
-        self._place = (epoch, 0)
+        self._go_to(int(epoch), 0)
+
+    def _go_to(self, epoch: int, done: int) -> None:
+        self._epoch, self._skipped = self._place = epoch, done
 
     def __len__(self) -> int:
         """The number of batches in a full pass."""
@@ -201,8 +203,11 @@ class DataLoader:
 
     def take_epoch(self) -> tuple[int, int]:
         """Claim the next pass: its epoch, and how many samples of its order are already done (0 unless resumed)."""
-        claimed = self._epoch, self._skipped
-        self.epoch = self._epoch + 1
+        claimed, following = (self._epoch, self._skipped), self._epoch + 1
+        if following < SPLIT_EPOCH:
+            self._go_to(following, 0)
+        else:
+            self.epoch = following  # which refuses it
         return claimed
 
     def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
@@ -238,8 +243,7 @@ class DataLoader:
             )
         self.seed = checked_seed(seed)
         self.epoch = epoch
-        self._skipped = position
-        self._place = (self.epoch, self._skipped)
+        self._go_to(self.epoch, position)
 
 
 def gather(dataset: Any, indices: NDArray[np.int64]) -> Batch:

@@ -9,11 +9,11 @@ import numpy as np
 from graphc import generator
 from graphc.backends import reference
 from graphc.errors import LabelError, ShapeError
-from graphc.function import Plan, bind
 from graphc.ir import ops
 from graphc.ir.graph import Value, reachable, user_origin
 from graphc.ir.passes import run_passes
 from graphc.ir.types import dims_of
+from graphc.plan import Plan, bind
 from graphc.tensor import Tensor
 
 

@@ -22,10 +22,11 @@ from graphc.backends.export.library import Labels, Library, Member, State, lay_o
 from graphc.backends.files import replacing
 from graphc.backends.target import TARGETS, Target
 from graphc.errors import ArgumentError, CheckpointError, TraceError
-from graphc.function import Function, unique
+from graphc.function import Function
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
 from graphc.ir.types import DTYPES, INTEGERS, TensorType
+from graphc.plan import unique
 from graphc.settings import check_list, check_path, require, shown
 from graphc.tensor import Parameter
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from graphc.cuda import check_device
 from graphc.errors import ArgumentError
-from graphc.function import Function, Plan
+from graphc.function import Function
 from graphc.functional.creation import zeros_like
 from graphc.ir.graph import user_origin
 from graphc.ir.types import TensorType, bound
 from graphc.optim import Optimizer
+from graphc.plan import Plan
 from graphc.settings import require
 from graphc.step import batch_of, check_cost, check_loss, check_net, in_mode, named_metrics, split_at_sums, wants_finite
 from graphc.tensor import Parameter, Tensor, as_tensor, tracing

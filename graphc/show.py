@@ -175,6 +175,6 @@ def assembly(function: Function) -> str:
 
 
 def exports(function: Function) -> tuple[str, ...]:
-    from graphc.backends.artifact import layout_exports
+    from graphc.backends import artifact
 
-    return layout_exports(function.artifact.program)
+    return artifact.exports(function.artifact.program)

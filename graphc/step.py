@@ -13,13 +13,14 @@ import numpy as np
 from graphc import functional
 from graphc.cuda import check_device
 from graphc.errors import GradientError, TraceError
-from graphc.function import Function, Plan, unique
+from graphc.function import Function
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import renewed
 from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
 from graphc.optim import Accumulate, Optimizer
+from graphc.plan import Plan, unique
 from graphc.settings import check_choice, check_function, check_number, check_whole, is_called_with, require, shown
 from graphc.structure import leaves
 from graphc.tensor import Parameter, Tensor, as_tensor, tracing

@@ -2,13 +2,15 @@
 
 The body of the loop backwards is the adjoint of the body. What it reads of the steps gone by is stacked by the loop
 itself, which is replaced by one that gives these stacks as well. A product whose sum over all steps is wanted (the
-gradient of a weight) is taken once, after the loop, over the stacked operands.
+gradient of a weight) is taken once, after the loop, over the stacked operands; so is a sum of the rows of a matrix that
+is stacked anyway (the gradient of a bias).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from graphc.ir import ops
 from graphc.ir.access import is_constant
@@ -20,6 +22,7 @@ Cotangents = dict[Value, Value]
 Grown = dict[Value, Value]  # loops -> the same loops with more results
 PullBack = Callable[[Cotangents, tuple[Value, ...], Grown], Cotangents]
 Factors = tuple[Value, Value, int]  # both operands of a product, and how often its result is transposed
+Later = tuple[tuple[Value, ...], Callable[..., Value]]  # matrices of a step, and what to make of their stacks
 
 
 def pull_back_loop(loop: Value, given: Cotangents, grown: Grown, pull_back: PullBack) -> Sequence[Value | None]:
@@ -97,10 +100,11 @@ class Adjoint:
         for data, _ in self.roles.slices:
             if data in found:
                 self.results[slope_name(data)] = found[data]
-        products = {data: self.gather_up(data, found[data]) for data, _ in self.roles.captured if data in found}
-        stacks = {
-            factor: self.plan_stack(factor) for factors in products.values() for pair in factors for factor in pair[:2]
-        }
+        terms = {data: [*summands(found[data])] for data, _ in self.roles.captured if data in found}
+        stacked = self.stacked(terms.values())
+        later = {data: self.gather_up(data, each, stacked) for data, each in terms.items()}
+        matrices = dict.fromkeys(matrix for each in later.values() for some, _ in each for matrix in some)
+        stacks = {matrix: self.plan_stack(matrix) for matrix in matrices}
         forward, back = self.build(grown)
 
         def handed_out(value: Value) -> Value | None:
@@ -111,23 +115,28 @@ class Adjoint:
         cotangents += [handed_out(value) for value, _ in (*self.roles.carried, *self.roles.slices)]
         for data, _ in self.roles.captured:
             total = handed_out(data)
-            for left, right, turns in products.get(data, ()):
-                one = self.product_of_stacks(stacks[left](forward, back), stacks[right](forward, back), turns)
+            for some, made_of in later.get(data, ()):
+                one = made_of(*(stacks[matrix](forward, back) for matrix in some))
                 total = one if total is None else ops.add(total, one)
             cotangents.append(total)
         return cotangents
 
-    def gather_up(self, data: Value, cotangent: Value) -> list[Factors]:
-        """The products in a captured value's cotangent; what is left is summed from step to step."""
-        terms = list(summands(cotangent))
-        factored = [None if self.roles.trips is not None else factors_of(term) for term in terms]
-        rest = [term for term, factors in zip(terms, factored, strict=True) if factors is None]
+    def stacked(self, terms: Iterable[list[Value]]) -> set[Value]:
+        """The matrices that are stacked whatever becomes of the rest of the terms."""
+        factors = (factors_of(term) for each in terms for term in each)
+        found = {factor for pair in factors if pair is not None for factor in pair[:2]}
+        return {*self.results.values(), *(each.operands[0] if each.op is ops.transpose else each for each in found)}
+
+    def gather_up(self, data: Value, terms: list[Value], stacked: set[Value]) -> list[Later]:
+        """What of a captured value's cotangent is made after the loop; the other terms are summed from step to step."""
+        later = [None if self.roles.trips is not None else made_later(term, stacked) for term in terms]
+        rest = [term for term, found in zip(terms, later, strict=True) if found is None]
         if rest:
             total = self.carry(data, None)
             for term in rest:
                 total = ops.add(total, term)
             self.updates[slope_name(data)] = total
-        return [factors for factors in factored if factors is not None]
+        return [found for found in later if found is not None]
 
     def plan_stack(self, factor: Value) -> Callable[[Value, Value], Value]:
         """How to get, from the loop forwards and the one backwards, the stack of a factor over all steps."""
@@ -148,12 +157,6 @@ class Adjoint:
             return lambda forward, back: merged(ops.broadcast(whole, shape=(length, *source.shape)), turned)
         self.keep(source)
         return lambda forward, back: merged(ops.part_of(forward, self.kept[source]), turned)
-
-    @staticmethod
-    def product_of_stacks(left: Value, right: Value, turns: int) -> Value:
-        """[steps * k, m] and [steps * k, n] -> [m, n], or its transpose."""
-        product = ops.dot(ops.transpose(left, permutation=(1, 0)), right)
-        return ops.transpose(product, permutation=(1, 0)) if turns % 2 else product
 
     def build(self, grown: Grown) -> tuple[Value, Value]:
         """The loop forwards, giving what it has to, and the loop backwards."""
@@ -267,6 +270,30 @@ def summands(value: Value) -> Iterator[Value]:
             yield from summands(operand)
     else:
         yield value
+
+
+def made_later(term: Value, stacked: set[Value]) -> Later | None:
+    """How a product or the sum of a stacked matrix's rows is made for all steps at once; None for other terms."""
+    factors = factors_of(term)
+    if factors is not None:
+        return factors[:2], partial(product_of_stacks, turns=factors[2])
+    total = term.operands[0] if term.op is ops.reshape else term
+    if total.op is not ops.sum or total.attrs["axes"] != (0,) or len(total.shape) != 2:
+        return None
+    if total.operands[0] not in stacked:
+        return None
+    return total.operands, partial(sum_of_stack, shape=term.shape)
+
+
+def product_of_stacks(left: Value, right: Value, turns: int) -> Value:
+    """[steps * k, m] and [steps * k, n] -> [m, n], or its transpose."""
+    product = ops.dot(ops.transpose(left, permutation=(1, 0)), right)
+    return ops.transpose(product, permutation=(1, 0)) if turns % 2 else product
+
+
+def sum_of_stack(rows: Value, shape: Shape) -> Value:
+    """[steps * k, n] -> n numbers, in a shape."""
+    return ops.reshape(ops.sum(rows, axes=(0,)), shape=shape)
 
 
 def factors_of(value: Value) -> Factors | None:

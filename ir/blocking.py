@@ -15,23 +15,29 @@ The shape of a sum depends on the form alone, neither on blocks nor on threads n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import LANES, LoopNest, Operand
+from graphc.ir.loops import LANES, Buffer, Index, LoopNest, Operand
 from graphc.ir.types import Extent, bound
 
 TILE_ROWS = 16  # no register tile of any target has more rows
 DEPTH_BLOCK = 1024
 ROW_BLOCK = 84  # a multiple of the rows of every target's tile; twice that where the depth is at most half a block
 COLUMN_BLOCK = 512
+FAR = 1 << 18  # elements of the matrices and of what a tile's terms see that do not all stay in the second cache
 WHOLE = 1 << 18  # elements of a left operand, or of a part of its depth, that is not cut into blocks of rows
-FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is read where it lies
+FEW_ROWS = 64  # up to here a right operand whose rows are contiguous is always read where it lies
 FEW_COLUMNS = 14  # what "turned" and one run of "lines" take
 MANY_COLUMNS = 128  # from here it pays to pack a left operand that is read badly
+STREAM_BLOCK, STREAM_ROWS = 256, 1024  # of a left operand that streams: a block fits into the second cache
 CONFLICT = 2048  # bytes: rows a multiple of this apart fall into few sets of the first cache
+CROWD = 4096  # bytes: rows a multiple of this apart fall into one set, which has no room for those of a tile
 PAGE = 4096  # bytes
+WAY = 4096  # bytes: so far apart elements share a place in the first cache, which has room for the lines of eight
+WAYS = 8
 MANY_IDLE = 0.5  # lanes beside each one in use
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
@@ -52,6 +58,8 @@ class Blocking:
     by_places      the operand that walks several axes is read element by element, at places that are looked up
     deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
+    fetches        what a tile's terms read and write is fetched while the tile is computed: it comes from far away
+    streams        the tall operand is read where it lies, a block of the depth at a time; what is ahead is fetched
     """
 
     form: str
@@ -65,6 +73,8 @@ class Blocking:
     by_places: bool = False
     deep_first: bool = False
     padded_rows: int = 0
+    fetches: bool = False
+    streams: bool = False
 
 
 def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
@@ -91,7 +101,29 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
         return Blocking("turned", LANES if rows <= LANES else panel_width)
     if columns <= FEW_COLUMNS and not walks(left) and stride(left.rows) == 1 and rows > columns:
         return Blocking("turned", panel_width, packs_wide=False)
+    if is_stream(left, rows, columns, depth):
+        return Blocking(
+            "tiles",
+            panel_width,
+            STREAM_BLOCK,
+            columns=COLUMN_BLOCK if columns > COLUMN_BLOCK else 0,
+            deep_first=True,
+            padded_rows=rows + TILE_ROWS,
+            fetches=is_far(nest),
+            streams=True,
+        )
     return tiles(nest, panel_width)
+
+
+def is_stream(left: Operand, rows: int, columns: int, depth: int) -> bool:
+    """A deep product whose left operand lies transposed, as in the gradient of a weight: step by step along the depth
+    a tile's rows lie side by side, so to pack them would be to read all of it once more.
+    """
+    step = stride(left.columns)
+    if walks(left) or stride(left.rows) != 1 or not isinstance(step, int) or step * 4 >= PAGE:
+        return False
+    is_deep = depth > DEPTH_BLOCK or rows * depth > WHOLE
+    return is_deep and depth > STREAM_BLOCK and FEW_ROWS < rows <= STREAM_ROWS and columns >= MANY_COLUMNS
 
 
 def tiles(nest: LoopNest, panel_width: int) -> Blocking:
@@ -102,11 +134,13 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
     is_large = rows * min(depth, DEPTH_BLOCK) > WHOLE
     row_block = (2 * ROW_BLOCK if 2 * depth <= DEPTH_BLOCK else ROW_BLOCK) if is_large else 0
     packs_tall = columns >= MANY_COLUMNS and rows > FEW_ROWS and not walks(left) and is_read_badly(left, is_large)
-    packs_wide = rows > FEW_ROWS or walks(right) or stride(right.columns) != 1
+    width = LANES if columns <= LANES else panel_width
+    lies = not walks(right) and stride(right.columns) == 1
+    packs_wide = not lies or (rows > FEW_ROWS and not stays(right, depth, width))
     deep_first = depth_block > 0 and rows <= depth
     return Blocking(
         "tiles",
-        LANES if columns <= LANES else panel_width,
+        width,
         depth_block,
         row_block,
         COLUMN_BLOCK if columns > COLUMN_BLOCK and (row_block or packs_tall) else 0,
@@ -116,7 +150,33 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
         by_places=walks(left),
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
+        fetches=is_far(nest),
     )
+
+
+def stays(right: Operand, depth: int, width: int) -> bool:
+    """A panel that is read where it lies stays in the first cache for all tiles."""
+    step = stride(right.rows)
+    return isinstance(step, int) and depth * max(math.gcd(step * 4, WAY), width * 4) <= WAYS * WAY
+
+
+def is_far(nest: LoopNest) -> bool:
+    """The matrices and what a tile's terms see do not all stay in the second cache."""
+    assert nest.product is not None
+    rows, columns, depth = bound(nest.frame[-2]), bound(nest.frame[-1]), bound(nest.product.depth)
+    return rows * depth + depth * columns + rows * columns * len(places_of_tiles(nest)) > FAR
+
+
+def places_of_tiles(nest: LoopNest) -> list[tuple[Buffer, Index]]:
+    """Where the terms of a product's nest see memory by sets of lanes, another place for each of its elements."""
+    loads = [term.detail[:2] for term in nest.terms() if term.kind == "load" and not term.detail[2]]
+    stores = [(store.buffer, store.index) for store in nest.stores if not store.term.late]
+    both = nest.lane - 1, nest.lane
+    return [
+        (buffer, index)
+        for buffer, index in dict.fromkeys([*loads, *stores])
+        if dict(index).get(nest.lane) == 1 and set(both) <= {axis for axis, _ in index}
+    ]
 
 
 def walks(operand: Operand) -> bool:
@@ -144,10 +204,15 @@ def is_cheaper_turned(nest: LoopNest, rows: int, columns: int, depth: int) -> bo
     """Few rows by the transpose of a large matrix: to transpose the other two takes less than half of the moves."""
     assert nest.product is not None
     left, right = nest.product.left, nest.product.right
-    if walks(left) or walks(right) or rows > 2 * LANES or idle_lanes(rows) >= MANY_IDLE or columns < MANY_COLUMNS:
+    if walks(left) or walks(right) or not fill_lanes(rows) or columns < MANY_COLUMNS:
         return False
     lies = stride(right.rows) == 1 and stride(left.columns) == 1 and not conflicts(stride(right.columns))
     return lies and 2 * rows * (depth + columns) <= columns * depth
+
+
+def fill_lanes(rows: int) -> bool:
+    """Few rows, but most of one or two sets of lanes."""
+    return rows <= 2 * LANES and idle_lanes(rows) < MANY_IDLE
 
 
 def lies_in_pieces(right: Operand) -> bool:
@@ -175,7 +240,7 @@ def is_read_badly(left: Operand, is_large: bool) -> bool:
     """Elements that are read together fall into one another's place in the cache, or lie on many pages."""
     row, column = stride(left.rows), stride(left.columns)
     if column == 1:
-        return not isinstance(row, int) or conflicts(row)
+        return not isinstance(row, int) or row * 4 % CROWD == 0
     return is_large or (isinstance(column, int) and column * 4 >= PAGE)
 
 

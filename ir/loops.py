@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import IRError, Output, Value
 from graphc.ir.layout import Steps
-from graphc.ir.types import Extent, content
+from graphc.ir.types import Extent, bound, content, multiply
 
 if TYPE_CHECKING:
     from graphc.ir.program import Program
@@ -268,6 +268,38 @@ def has_few_lanes(nest: LoopNest) -> bool:
         return False
     lanes = [term for term in nest.terms() if nest.lane in term.axes]
     return bool(nest.frame) and all(term.kind != "compute" or term.value.op.cost <= 1 for term in lanes)
+
+
+ROWS, SHORT = 4, 256  # rows that are computed side by side, and up to how many lanes each
+WORTH = 1 << 14  # elements of a nest from which on that is worth a text five times as long
+
+
+def rows_together(nest: LoopNest) -> int:
+    """How many rows go side by side: a short one with sums along it would mostly wait for its own numbers.
+
+    What is added up row by row, all lanes of one before the next, stays so; random bits are shared along the lanes.
+    """
+    if nest.lane < 1 or bound(nest.frame[-2]) < ROWS or bound(multiply(*nest.frame)) < WORTH:
+        return 1
+    if bound(nest.lane_extent) > SHORT or has_few_lanes(nest):
+        return 1
+    terms = list(nest.terms())
+    is_short = lane_mode(nest.lane_extent) in ("one", "single")
+    waits = any(term.kind == "row" for term in terms)
+    waits &= is_short or not any(mixes_lanes(term, nest.lane) for term in terms)
+    return ROWS if waits and all(term.value.op.name != "random_bits" for term in terms) else 1
+
+
+def mixes_lanes(term: Term, lane: int) -> bool:
+    """Several lanes of a row, and of the next, are added to one number."""
+    if term.kind == "total":
+        return lane in term.operands[0].axes
+    return term.kind == "scatter" and any(lane in index.axes for index in term.operands[1:])
+
+
+def row_room(nest: LoopNest) -> int:
+    """Elements that one row of scratch takes."""
+    return (bound(nest.lane_extent) // LANES + 2) * LANES
 
 
 # -- phases

@@ -10,13 +10,15 @@ import numpy as np
 from graphc.ir import ops
 from graphc.ir.access import is_squeeze
 from graphc.ir.autodiff import expand_gradients, hold_wanted
+from graphc.ir.captured import turn_captured
 from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.guards import GUARDS
 from graphc.ir.ops.record import Op
 from graphc.ir.placing import place_copies
 from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
-from graphc.ir.types import DTYPES, Shape, TensorType
+from graphc.ir.tables import multiply_tables
+from graphc.ir.types import DTYPES, Shape, TensorType, add
 from graphc.ir.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -129,7 +131,19 @@ def merge_view(value: Value) -> Value | None:
         return x
     if value.op is ops.pad and value.shape == x.shape and not any(value.attrs["start"]):
         return x
+    if value.op is ops.pad and x.op is ops.pad and is_cut_out(value):
+        start = tuple(map(add, value.attrs["start"], x.attrs["start"]))
+        return ops.pad(x.operands[0], start=start, shape=value.shape)
     return None
+
+
+def is_cut_out(value: Value) -> bool:
+    """A pad that adds nothing."""
+    for start, extent, whole in zip(value.attrs["start"], value.shape, value.operands[0].shape, strict=True):
+        is_all = start == 0 and extent == whole
+        if not is_all and not (isinstance(extent, int) and isinstance(whole, int) and 0 <= start <= whole - extent):
+            return False
+    return True
 
 
 def merge_transpose(permutation: tuple[int, ...], x: Value) -> Value | None:
@@ -309,10 +323,12 @@ PIPELINE: tuple[Pass, ...] = (
     hold_wanted,
     merge_views,
     stabilise,
+    multiply_tables,
     expand_gradients,
     collect_checks,
     flip_products,
     tidy,
+    turn_captured,
     prune_loops,
     place_copies,
 )

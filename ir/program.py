@@ -19,7 +19,17 @@ from graphc.ir.frozen import dataclass
 from graphc.ir.fuse import fuse
 from graphc.ir.graph import Graph, IRError, TooLittleMemory, Value
 from graphc.ir.group import Group
-from graphc.ir.loops import LANES, Buffer, LoopNest, Repetition, Term, print_buffer, print_nest, verify_nest
+from graphc.ir.loops import (
+    Buffer,
+    LoopNest,
+    Repetition,
+    Term,
+    print_buffer,
+    print_nest,
+    row_room,
+    rows_together,
+    verify_nest,
+)
 from graphc.ir.partition import partition
 from graphc.ir.schedule import all_reads
 from graphc.ir.types import DTYPES, Extent, add, bound, multiply, round_up
@@ -245,7 +255,8 @@ def scratch_bytes(nest: LoopNest, panel_width: int) -> Iterator[tuple[Buffer, in
             for name, dtype, elements in blocking.scratch(nest, panel_width, term.dtype):
                 yield Buffer("scratch", term.value, name), elements * DTYPES[dtype].itemsize
     for term in nest.stash:
-        yield Buffer("scratch", term.value, "row"), (bound(nest.lane_extent) + LANES) * DTYPES[term.dtype].itemsize
+        room = rows_together(nest) * row_room(nest)
+        yield Buffer("scratch", term.value, "row"), room * DTYPES[term.dtype].itemsize
 
 
 Life = tuple[tuple[int, Buffer], int, int, int]

@@ -18,6 +18,7 @@ Wide = np.ndarray[Any, np.dtype[np.uint64]]  # 32-bit words in 64 bits: products
 ROUNDS = 10
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 KEY_STEPS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # the fractions of the golden ratio and of the root of three
+GROUP = 64  # neighbours in an order, whose draws are the four words of 16 counters
 MASK, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
@@ -45,15 +46,18 @@ def words(number: int | Wide) -> tuple[Wide, Wide]:
 def permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The numbers 0 .. count-1 in the random order of an epoch, int64 (count,).
 
-    Fisher and Yates's shuffle from the end: `i` changes places with `draw * (i + 1) >> 32`, where draw is the first
-    Philox word at counter (i, epoch) under the seed, each of the three a 64-bit number. So any entry's draw can be had
-    without the others, and native code needs no state to repeat it.
+    Fisher and Yates's shuffle, from the inside out: for i from 0, place i takes what is at place
+    j = draw * (i + 1) >> 32, and place j takes i. The draw is one of four words at the Philox counter
+    (i // 64 * 16 + i % 16, epoch) under the seed, each of the three a 64-bit number: of 64 neighbours the first 16 have
+    the first words, the next 16 the second ones, and so on. So any entry's draw can be had without the others, native
+    code needs no state to repeat it, and a call of the generator serves four entries.
     """
     places = np.arange(count, dtype=np.uint64)
-    draws, *_ = philox_4x32_10((*words(places), *words(epoch)), words(seed))
+    counters = np.arange(-(-count // GROUP) * GROUP // 4, dtype=np.uint64)
+    drawn = np.stack(philox_4x32_10((*words(counters), *words(epoch)), words(seed)))
+    draws = drawn.reshape(4, -1, GROUP // 4).swapaxes(0, 1).reshape(-1)[:count]
     partners = (draws.astype(np.uint64) * (places + np.uint64(1)) >> HALF).tolist()
     order = list(range(count))
-    for i in range(count - 1, 0, -1):
-        j = partners[i]
-        order[i], order[j] = order[j], order[i]
+    for i, j in enumerate(partners):
+        order[i], order[j] = order[j], i
     return np.array(order, np.int64)

@@ -95,8 +95,8 @@ def test_counts():
     """Against every product written down one by one."""
     assert floor.counts(WORKLOADS["W3"]).operations == 2 * 256 * (2 * 784 * 256 + 3 * 256 * 10)
     assert floor.counts(WORKLOADS["W6"]).operations == 64 * (784 * 150 * 4 + 100 * 2400 * 6 + (48000 + 10080 + 840) * 6)
-    gates, scores = 512 * 256, 128 * 64
-    assert floor.counts(WORKLOADS["W8"]).operations == 32 * 32 * 6 * (gates + scores)
+    gates, scores = 512 * 128, 128 * 64
+    assert floor.counts(WORKLOADS["W8"]).operations == 32 * 32 * 6 * (gates + scores) + 64 * 6 * gates
     assert floor.counts(WORKLOADS["W5"]).functions == {"tanh": 20 * 64 * 32, "exp": 320, "log": 32}
     assert floor.counts(WORKLOADS["W7"]).bytes == 32_000_000
     weights = 1024 * 1024 * 2 + 1024 * 2 + 10 * 1024 + 10

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.backends import reference
+from graphc.backends import contraction, primitives, reference, target
 from graphc.backends.contraction import TileShape
 from graphc.ir import blocking
 from graphc.ir.passes import run_passes
 
 SMALL = {
     "DEPTH_BLOCK": 24, "ROW_BLOCK": 28, "COLUMN_BLOCK": 64, "WHOLE": 800, "FEW_ROWS": 20, "MANY_COLUMNS": 40,
-    "CONFLICT": 64, "PAGE": 64,
+    "CONFLICT": 64, "CROWD": 64, "PAGE": 64, "FAR": 0, "WAYS": 1,
 }  # fmt: skip
 FORMS = ("AB", "AtB", "ABt", "AtBt")
 SIZES = [(90, 70, 130), (61, 48, 96), (29, 25, 65), (57, 7, 43), (15, 100, 64)]
@@ -152,6 +152,47 @@ def test_forms_follow_sizes_and_layouts():
     assert list(found.values()) == forms
 
 
+def test_a_panel_that_stays_in_the_first_cache_is_read_where_it_lies():
+    """Deeper ones, and those whose rows fall into one another's place there, are packed, but for few rows."""
+    packs = {
+        sizes: blocking_of(product("AtB", *sizes).artifact.program.nests[0]).packs_wide
+        for sizes in [(256, 256, 784), (256, 512, 784), (256, 64, 1024), (256, 256, 1040), (64, 256, 1024)]
+    }
+    assert list(packs.values()) == [False, True, True, False, False]
+    assert blocking_of(product("ABt", 256, 256, 784).artifact.program.nests[0]).packs_wide
+
+
+@pytest.mark.parametrize(("depth", "packs"), [(256, False), (512, False), (768, False), (1024, True)])
+def test_rows_are_packed_where_a_tile_of_them_finds_no_room_in_the_cache(depth, packs):
+    """Fourteen rows 2 KiB apart fall into two sets of eight places, those 4 KiB apart all into one."""
+    (nest,) = product("AB", 256, depth, 128, bare=True).artifact.program.nests
+    assert blocking_of(nest).packs_tall == packs
+
+
+@pytest.mark.parametrize("sizes", [(90, 70, 130), (61, 48, 96), (29, 41, 65), (36, 90, 43)], ids=str)
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_a_left_operand_that_streams(sizes, bare, rng, monkeypatch):
+    """Blocks of the depth in order: the same bits, inside of all buffers; what is ahead is fetched."""
+    whole = product("AtB", *sizes, bare)
+    arrays = operands(whole, rng)
+    for name, number in {**SMALL, "PAGE": 4096, "STREAM_BLOCK": 16}.items():
+        monkeypatch.setattr(blocking, name, number)
+    function = product("AtB", *sizes, bare)
+    (nest,) = (nest for nest in function.artifact.program.nests if nest.product)
+    assert blocking_of(nest).streams and "prefetch(a, (k + 64) * column_stride + 13)" in function.source()
+    names = [value.attrs["name"] for value in function.inputs]
+    uncompiled = emulator.emulate(run_passes(function.traced), dict(zip(names, arrays, strict=True))).values()
+    for wanted, native, found in zip(*map(as_list, (whole(*arrays), function(*arrays))), uncompiled, strict=True):
+        assert np.array_equal(wanted, native) and np.array_equal(found, native)
+
+
+def test_weight_gradients_stream_where_they_are_deep():
+    """Not those that fit into the caches, nor from rows that fall into one another's place there."""
+    sizes = [(512, 1024, 128), (384, 4096, 128), (512, 256, 512), (256, 512, 256), (512, 1024, 64), (1024, 512, 1024)]
+    found = [blocking_of(product("AtB", *each).artifact.program.nests[0]).streams for each in sizes]
+    assert found == [True, True, False, False, False, False]
+
+
 def test_lines_are_added_up_by_halves(rng):
     function = product("ABt", 5, 90, 3)
     a, b, bias = operands(function, rng)
@@ -164,3 +205,53 @@ def test_lines_are_added_up_by_halves(rng):
         half = chains.shape[-1] // 2
         chains = chains[..., :half] + chains[..., half:]
     np.testing.assert_allclose(function(a, b, bias)[0], chains[..., 0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("depth", [80, 2000])
+def test_tiles_fetch_what_their_terms_touch_of_far_buffers(depth):
+    """Every set of lanes of a tile, be its depth cut; not what is small."""
+    weight, rate = gx.parameter("weight", np.zeros((140, 2000), np.float32)), gx.input("rate", gx.f32[2000])
+    a, b = gx.input("a", gx.f32[depth, 140]), gx.input("b", gx.f32[depth, 2000])
+    function = gx.function([a, b, rate], [], updates={weight: weight - rate * (a.T @ b)})
+    text = function.source()
+    kernel = text[text.index("def dot_") :]
+    kernel = kernel[: kernel.index("\ndef ", 1)]
+    assert kernel.count("prefetch(") == kernel.count("prefetch(state0, i * n1 + j)") == target.host_tile()[1]
+    assert ("if depth_stop == depth:\n" in kernel) == (depth > blocking.DEPTH_BLOCK)
+    assert "prefetch" not in product("AtB", 90, 80, 200).source()
+
+
+def test_lines_fetch_what_later_tiles_read(monkeypatch):
+    """Each set of lanes of the rows that lie at least so many elements ahead, and nothing between the rows."""
+    monkeypatch.setattr(contraction, "AHEAD", 300)
+    rows, depth, stride, fetched = 9, 64, 100, []
+    meanings = {**primitives.MEANINGS, "prefetch": lambda p, i: fetched.append(a.size - p.size + i)}
+    monkeypatch.setattr(primitives, "MEANINGS", meanings)
+    primitives._uncompiled.cache_clear()
+    a, b, tile = np.ones(rows * stride, np.float32), np.ones(10 * depth, np.float32), np.zeros(rows * 16, np.float32)
+    kernel = contraction.multiply_lines(TileShape(14, 2), 10, 16)
+    primitives.run(kernel, tile, a, b, depth, rows, 10, stride, depth)
+    primitives._uncompiled.cache_clear()
+    assert np.all(tile.reshape(rows, 16)[:, :10] == depth)
+    read = {row * stride + k for row in range(4, rows) for k in range(0, depth, 16)}
+    assert read <= set(fetched)
+    assert {place for place in fetched if place < a.size} == read
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
+def test_tiles_fetch_what_their_terms_write(bare, rng, monkeypatch):
+    """All sets of lanes of every result; nothing where all of it stays in the second cache."""
+    rows, columns, fetched = 33, 80, {}
+    meanings = {**primitives.MEANINGS, "prefetch": lambda p, i: fetched.setdefault(id(p), []).append(int(i))}
+    monkeypatch.setattr(primitives, "MEANINGS", meanings)
+    primitives._uncompiled.cache_clear()
+    function = product("AB", rows, 20, columns, bare)
+    arrays = dict(zip(("a", "b", "bias"), operands(function, rng)))
+    emulator.emulate(run_passes(function.traced), arrays)
+    assert not fetched
+    monkeypatch.setattr(blocking, "FAR", 4000)
+    emulator.emulate(run_passes(function.traced), arrays)
+    primitives._uncompiled.cache_clear()
+    assert len(fetched) == (1 if bare else 2)
+    sets = {row * columns + first for row in range(rows) for first in range(0, columns, 16)}
+    assert all(sets <= set(places) and max(places) < rows * columns + 16 for places in fetched.values())

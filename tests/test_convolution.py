@@ -9,6 +9,8 @@ import pytest
 
 import graphc as gx
 from graphc import nn
+from graphc.ir import ops
+from graphc.ir.passes import run_passes
 
 BATCH = gx.dim("batch", max=4)
 
@@ -79,6 +81,84 @@ def test_initial_values_lie_evenly_around_zero(layer, inputs):
         assert most * limit < np.abs(array).max() <= limit
         assert array.std() == pytest.approx(limit / math.sqrt(3), rel=0.2)
     assert abs(made.weight.numpy().mean()) < 0.01 * limit
+
+
+def image_gradient(ct, weight, extents, padding, dilation, groups, stride=1):
+    """Every product of a place under the window, added up where it belongs, in f64."""
+    n, outputs, height, width = ct.shape
+    _, inputs, *size = weight.shape
+    found = np.zeros((n, groups * inputs, *(extent + 2 * padding for extent in extents)))
+    behind = ct.reshape(n, groups, outputs // groups, height, width).astype(np.float64)
+    kernel = weight.reshape(groups, outputs // groups, inputs, *size)
+    for i, j in np.ndindex(*size):
+        part = np.einsum("ngohw,goc->ngchw", behind, kernel[..., i, j]).reshape(n, -1, height, width)
+        rows, columns = (place * dilation + stride * np.arange(extent) for place, extent in ((i, height), (j, width)))
+        found[:, :, rows[:, None], columns] += part
+    inside = slice(padding, -padding or None)
+    return found[:, :, inside, inside]
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "padding", "dilation", "groups", "is_one"),
+    [
+        ((3, 5, 12, 11), (6, 5, 3, 3), 1, 1, 1, True),
+        ((2, 8, 20, 30), (4, 8, 3, 2), 0, 1, 1, True),
+        ((2, 8, 9, 12), (6, 4, 3, 3), 2, 2, 2, True),
+        ((2, 4, 8, 8), (4, 4, 3, 3), 3, 1, 1, True),
+        ((2, 4, 8, 8), (4, 4, 5, 5), 0, 1, 1, False),
+        ((2, 3, 12, 11), (6, 3, 3, 3), 1, 1, 1, False),
+    ],
+)
+def test_the_gradient_of_an_image_is_one_product(shape, weight, padding, dilation, groups, is_one, rng):
+    """Where steps are 1, channels not few, and nearly as many positions as places."""
+    x, kernel = (rng.normal(size=each).astype(np.float32) for each in (shape, weight))
+    given = [gx.input("x", gx.f32[shape]), gx.input("weight", gx.f32[weight])]
+    y = gx.conv2d(*given, padding=padding, dilation=dilation, groups=groups)
+    seen = rng.normal(size=y.shape).astype(np.float32)
+    function = gx.function(given, gx.grad((y * seen).sum(), given[0]))
+    products = [value for value in run_passes(function.traced).values() if value.op is ops.dot]
+    assert [value.shape[-2] for value in products] == [shape[1] // groups * (1 if is_one else math.prod(weight[2:]))]
+    wanted = image_gradient(seen, kernel, shape[2:], padding, dilation, groups)
+    np.testing.assert_allclose(function(x, kernel), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "padding", "stride", "groups", "is_one"),
+    [
+        ((3, 8, 12, 12), (6, 8, 3, 3), 1, 2, 1, True),
+        ((2, 8, 13, 11), (6, 4, 3, 3), 1, 2, 2, True),
+        ((2, 5, 12, 15), (6, 5, 2, 2), 0, 2, 1, True),
+        ((2, 4, 14, 14), (6, 4, 5, 5), 2, 2, 1, True),
+        ((2, 4, 15, 15), (6, 4, 5, 5), 1, 3, 1, False),
+        ((2, 4, 12, 16), (6, 4, 4, 4), 0, 4, 1, True),
+        ((2, 4, 17, 17), (6, 4, 6, 6), 3, 4, 1, True),
+        ((2, 8, 12, 12), (6, 8, 1, 1), 0, 2, 1, False),
+    ],
+)
+def test_the_gradient_of_an_image_under_longer_steps(shape, weight, padding, stride, groups, is_one, rng):
+    """Rows for every rest divided by the step, but where most of them see nothing."""
+    x, kernel = (rng.normal(size=each).astype(np.float32) for each in (shape, weight))
+    given = [gx.input("x", gx.f32[shape]), gx.input("weight", gx.f32[weight])]
+    y = gx.conv2d(*given, padding=padding, stride=stride, groups=groups)
+    seen = rng.normal(size=y.shape).astype(np.float32)
+    function = gx.function(given, gx.grad((y * seen).sum(), given[0]))
+    products = [value for value in run_passes(function.traced).values() if value.op is ops.dot]
+    parts = stride**2 if is_one else math.prod(weight[2:])
+    assert [value.shape[-2] for value in products] == [shape[1] // groups * parts]
+    wanted = image_gradient(seen, kernel, shape[2:], padding, 1, groups, stride)
+    np.testing.assert_allclose(function(x, kernel), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_by_a_padded_image_reach_its_border(rng):
+    """As one product the gradient of an image leaves out what surrounds it: not where that is asked for."""
+    x, weight = gx.input("x", gx.f32[2, 4, 9, 9]), rng.normal(size=(4, 4, 3, 3)).astype(np.float32)
+    padded = gx.pad(x, (1, 1, 1, 1))
+    y = gx.conv2d(padded, weight)
+    seen = rng.normal(size=y.shape).astype(np.float32)
+    border, inside = gx.function([x], gx.grad((y * seen).sum(), [padded, x]))(np.zeros(x.shape, np.float32))
+    wanted = image_gradient(seen, weight, (11, 11), 0, 1, 1)
+    np.testing.assert_allclose(border, wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(inside, wanted[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
 
 
 def test_a_symbolic_length_is_convolved_natively(rng):

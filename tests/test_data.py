@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from graphc import generator
+from graphc.backends import primitives
+from graphc.backends.entry.epoch import gather
 from graphc.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 from graphc.errors import ArgumentError, DatasetError, GraphcError, ShapeError
 from graphc.ir.random import permutation
@@ -238,3 +240,20 @@ def test_loader_without_a_seed_follows_manual_seed():
 
     first = orders()
     assert first == orders() and first[0] != first[1]
+
+
+@pytest.mark.parametrize("source", ["f32", "u8"])
+def test_a_row_is_fetched_while_earlier_ones_are_gathered(source, rng, monkeypatch):
+    """What `epoch` reads: the rows of one batch in the order's order, bytes as [0, 1], and no row beyond the batch."""
+    fetched = []
+    meanings = {**primitives.MEANINGS, "prefetch": lambda p, i: fetched.append(int(i))}
+    monkeypatch.setattr(primitives, "MEANINGS", meanings)
+    primitives._uncompiled.cache_clear()
+    data, order = rng.integers(0, 256, (9, 37)).astype(primitives.ELEMENTS[source]), rng.permutation(9)
+    out = np.zeros((5, 37), np.float32)
+    primitives.run(gather(source, "f32", 37), out.ravel(), data.ravel(), order, 3, 1, 5, 37)
+    primitives._uncompiled.cache_clear()
+    scale = np.float32(1 / 255) if source == "u8" else np.float32(1)
+    assert np.array_equal(out[1:], data[order[4:8]].astype(np.float32) * scale)
+    assert not out[0].any()
+    assert set(fetched) == {row * 37 + column for row in order[6:8] for column in (0, 16)}

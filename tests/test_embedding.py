@@ -11,6 +11,7 @@ from graphc import functional as F
 from graphc import nn, optim
 from graphc.backends import reference
 from graphc.errors import ArgumentError, DTypeError, LabelError, ShapeError
+from graphc.ir import ops
 from graphc.ir.passes import run_passes
 
 BATCH = gx.dim("batch", max=16)
@@ -62,6 +63,38 @@ def test_indices_of_any_integers(dtype):
     found = gx.function([x], layer(x))(INDICES[:2].astype(dtype.numpy))
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, layer.weight.numpy()[INDICES[:2]])
+
+
+def products_of(step):
+    """The rows of every matrix product of a step."""
+    return [value.shape[0] for value in run_passes(step.traced).values() if value.op is ops.dot]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_of_many_rows_is_one_of_the_table(order, biased):
+    """16 places of 4 numbers look up 5 rows: products forward and backward have 5 rows, or 5 to add up."""
+    rows, w, b = table(5, 3), table(7, 3, seed=1), table(1, 7, seed=2)[0]
+    x, seen = gx.input("x", gx.i64[BATCH, 4]), gx.input("seen", gx.f32[BATCH, 4, 7])
+    given = [gx.Parameter(each) for each in (rows, w, b)]
+    out = F.linear(F.embedding(x, given[0]).permute(*order), given[1], given[2] if biased else None).permute(*order)
+    step = gx.function([x, seen], [out, *gx.grad((out * seen).sum(), given[: 2 + biased])])
+    weights = np.random.default_rng(3).normal(size=(3, 4, 7)).astype(np.float32)
+    found = step(INDICES, weights)
+    gradient = np.zeros((5, 3))
+    np.add.at(gradient, INDICES, weights @ w)
+    expected = [rows[INDICES] @ w.T + b * biased, gradient, np.tensordot(weights, rows[INDICES], ((0, 1), (0, 1)))]
+    for got, wanted in zip(found, [*expected, weights.sum((0, 1))], strict=False):
+        np.testing.assert_allclose(got, wanted, 1e-5, 1e-5)
+    assert sorted(products_of(step)) == [5, 5, 7]
+
+
+def test_a_gradient_by_looked_up_rows_keeps_their_product():
+    x, w = gx.input("x", gx.i64[BATCH, 4]), gx.Parameter(table(7, 3, seed=1))
+    rows = F.embedding(x, gx.Parameter(table(5, 3)))
+    step = gx.function([x], gx.grad((F.linear(rows, w) ** 2).sum(), rows))
+    found = table(5, 3)[INDICES]
+    np.testing.assert_allclose(step(INDICES), 2 * found @ w.numpy().T @ w.numpy(), 1e-5, 1e-5)
 
 
 def test_initial_rows_are_normal_and_padding_is_zero():

@@ -109,7 +109,7 @@ def test_regularisation():
 def test_descent_compared():
     losses = run("descent_compared")
     assert losses["full batch"] == pytest.approx(0.147, rel=0.01)
-    assert losses["stochastic"] < 0.13 and losses["mini-batch"] < 0.125
+    assert losses["stochastic"] < 0.14 and losses["mini-batch"] < 0.125
 
 
 def test_learning_rates():
@@ -128,7 +128,7 @@ def test_initialisation():
     deviation, loss = run("initialisation")
     assert deviation["too small"] < 1e-9 < deviation["Xavier"] < 0.01
     assert 0.3 < deviation["He"] < 3 < 1e9 < deviation["too large"]
-    assert loss["He"] < 0.6
+    assert loss["He"] < 0.65
     assert loss["Xavier"] == pytest.approx(math.log(2), abs=0.01)
 
 

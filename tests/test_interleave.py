@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import graphs
 import numpy as np
 import pytest
+from emulator import emulate
 
 from graphc.backends import artifact, reference, source
 from graphc.backends.contraction import TileShape
@@ -13,9 +15,10 @@ from graphc.backends.source import interleave as interleaving
 from graphc.backends.source.interleave import OFTEN, WAYS, interleave
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output
+from graphc.ir.loops import ROWS, SHORT, WORTH, rows_together
 from graphc.ir.passes import run_passes
 from graphc.ir.program import plan
-from graphc.ir.types import TensorType
+from graphc.ir.types import Dim, TensorType
 
 TEXT = """def kernel(out, x, y, n):
     total_running = spread(f32(0.0))
@@ -102,3 +105,77 @@ def native(graph, x, store):
     status, (loss,) = Runner(artifact.build(graph, store), [storage]).step([], [])
     assert status == 0
     return np.array(loss), storage.array.copy()
+
+
+BATCH = Dim("batch", 11)
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    monkeypatch.setattr("graphc.ir.loops.WORTH", 0)
+
+
+def norm_of_rows(lanes, mixed=False, batch=BATCH):
+    """Softmax of rows without its mean, sums down the rows and, if mixed, over all lanes of all rows."""
+    x, which = graphs.data("x", batch, lanes), graphs.declare("which", "data", TensorType("i64", (batch, 1)))
+    shape = x.shape
+    top = ops.broadcast(ops.max(x, axes=(1,)), shape=shape)
+    e = ops.exp(ops.sub(x, top))
+    found = ops.div(e, ops.broadcast(ops.sum(e, axes=(1,)), shape=shape))
+    mean = ops.div(ops.sum(ops.mul(found, x), axes=(1,)), ops.constant(lanes, ops.sum(x, axes=(1,))))
+    out = ops.sub(found, ops.broadcast(mean, shape=shape))
+    results = {"out": out, "down": ops.sum(ops.mul(out, x), axes=(0,)), "mean": mean}
+    results |= {"sum": ops.sum(which, axes=(0,)), "means": ops.sum(mean, axes=(0,))}
+    if mixed:
+        results["all"] = graphs.total(ops.mul(found, out))
+    return run_passes(Graph("rows", (x, which), tuple(Output("result", *each) for each in results.items())))
+
+
+@pytest.mark.parametrize("lanes", [7, 16, 25, 64, 80])
+@pytest.mark.parametrize("rows", [1, 3, 4, 6, 11])
+def test_rows_side_by_side_give_the_same_bits(lanes, rows, rng, monkeypatch, few_rows):
+    """Whatever the number of rows left over; each row has scratch of its own, and nothing is touched beyond it."""
+    graph = norm_of_rows(lanes, mixed=lanes <= LANES)
+    arrays = {"x": rng.normal(size=(rows, lanes)).astype(np.float32), "which": np.arange(rows)[:, None]}
+    together = emulate(graph, arrays)
+    assert any("i0_3" in source.write(nest, TileShape(14, 2)).kernel.text for nest in plan(graph, 32).nests)
+    monkeypatch.setattr("graphc.ir.loops.ROWS", 1)
+    assert not any("i0_1" in source.write(nest, TileShape(14, 2)).kernel.text for nest in plan(graph, 32).nests)
+    for name, alone in emulate(graph, arrays).items():
+        np.testing.assert_array_equal(together[name], alone, err_msg=name)
+
+
+@pytest.mark.parametrize("lanes", [10, 64, 100])
+def test_native_rows_side_by_side_give_the_same_bits(lanes, rng, store, monkeypatch, few_rows):
+    graph = norm_of_rows(lanes)
+    arrays = [rng.normal(size=(10, lanes)).astype(np.float32), np.arange(10)[:, None]]
+    _, together = Runner(artifact.build(graph, store), []).step(arrays, [10])
+    monkeypatch.setattr("graphc.ir.loops.ROWS", 1)
+    _, alone = Runner(artifact.build(graph, store), []).step(arrays, [10])
+    expected = reference.run(graph, dict(zip(("x", "which"), arrays)), double=True)
+    for one, other, output in zip(together, alone, graph.outputs, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, expected[output.name], rtol=1e-4, atol=1e-5)
+
+
+def most_together(graph):
+    return max(rows_together(nest) for nest in plan(graph, 32).nests)
+
+
+def test_long_rows_and_what_has_an_order_along_the_lanes_go_row_by_row(few_rows):
+    assert [most_together(norm_of_rows(lanes)) for lanes in (10, SHORT, SHORT + 1)] == [ROWS, ROWS, 1]
+    assert [most_together(norm_of_rows(lanes, mixed=True)) for lanes in (10, 16, 17)] == [ROWS, ROWS, 1]
+    assert most_together(with_draws(64)) == 1
+
+
+def test_few_rows_are_not_worth_a_longer_text():
+    rows = WORTH // 64
+    assert [most_together(norm_of_rows(64, batch=Dim("batch", most))) for most in (rows - 1, rows)] == [1, ROWS]
+
+
+def with_draws(lanes):
+    x = graphs.data("x", BATCH, lanes)
+    counted = TensorType("i64", x.shape)
+    numbers = (ops.iota(axis=1, type=counted), *(ops.full(value=value, type=counted) for value in (1, 2, 3)))
+    kept = ops.mul(x, ops.cast(ops.random_bits(*numbers), dtype="f32"))
+    return run_passes(Graph("draws", (x,), (Output("result", "sums", ops.sum(kept, axes=(1,))),)))

@@ -12,6 +12,7 @@ import graphc as gx
 from graphc import nn, optim
 from graphc.backends import reference
 from graphc.ir import ops
+from graphc.ir.blocking import walks
 from graphc.ir.cost import cost_of
 from graphc.ir.graph import Graph, Output, Value
 from graphc.ir.passes import run_passes
@@ -188,3 +189,6 @@ def test_a_transformer_block_copies_nothing() -> None:
     assert not [value for value in passed.values() if value.op is ops.copy]
     assert sum(value.op is ops.join for value in passed.values()) == 2
     assert not [value for value in passed.values() if value.op is ops.pad]  # what joins hold is added up nowhere else
+    for nest in plan(passed, 32).nests:  # gradients of weights read the heads where the projections do
+        assert nest.product is None or not (walks(nest.product.left) or walks(nest.product.right))
+        assert nest.name != "dot" or len(nest.stores) == 1

@@ -84,6 +84,46 @@ def test_weight_gradients_are_one_product_after_the_loop() -> None:
     assert sorted(str(value.type) for value in products) == ["f32[3,4]", "f32[4,4]"]
     loops = [value for value in graph.values() if value.op is ops.loop]
     assert len(loops) == 2, "one forwards, one backwards"
+    carried = [value.attrs["name"] for value in loops[1].attrs["body"].graph.of_role("state")]
+    assert carried == ["d.c0"], "the bias is summed over the rows that are stacked for the weights"
+
+
+def test_a_bias_beside_no_product_is_summed_from_step_to_step() -> None:
+    """Nothing is stacked for it alone."""
+    h0, b = graphs.data("h", BATCH, 4), graphs.state("b", 1, 4)
+    carried, bias = graphs.state("c0", BATCH, 4), graphs.data("k0", 1, 4)
+    moved = ops.sin(ops.add(carried, ops.broadcast(bias, shape=(BATCH, 4))))
+    body = Graph("body", (carried, bias), (Output("update", "c0", moved),))
+    loop = ops.loop(h0, b, body=ops.Body(body), length=6, reverse=False, slices=0, counted=False)
+    graph = run_passes(with_gradients((h0, b), ops.part_of(loop, "c0"), ops.part_of(loop, "c0")))
+    backwards = [value.attrs["body"].graph for value in graph.values() if value.op is ops.loop][1]
+    assert [value.attrs["name"] for value in backwards.of_role("state")] == ["d.c0", "d.k0"]
+    given = {name: array for name, array in arrays(6, 3).items() if name in "hb"}
+    found = reference.run(graph, given, double=True)
+    np.testing.assert_allclose(found["d.b"], slopes(graph, given, "b"), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "steps", "packed"), [(40, 9, True), (4, 9, True), (32, 9, False), (40, 7, False)])
+def test_a_transpose_is_laid_out_before_the_loop(batch, steps, packed, rng) -> None:
+    """Where every step would pack it: not for few steps, nor for a batch that lies along the lanes itself."""
+    x, h, w = rng.normal(size=(steps, batch, 160)), rng.normal(size=(batch, 160)), rng.normal(size=(160, 160)) / 16
+    x, h, w = (array.astype(np.float32) for array in (x, h, w))
+    inputs = [gx.input(name, gx.f32[array.shape]) for name, array in (("x", x), ("h", h), ("w", w))]
+
+    def step(h, x):
+        h = (x + h @ inputs[2].T).tanh()
+        return h, h
+
+    function = gx.function(inputs, gx.scan(step, inputs[1], inputs[0])[1])
+    before = [nest.name for nest in function.artifact.program.nests]
+    assert before[: before.index("loop")] == ["copy"] * packed
+    loop = function.artifact.program.nests[before.index("loop")]
+    (inner, *_) = loop.repetition.program.nests
+    right = inner.product.right
+    assert (right.rows[0][1], right.columns[0][1]) == ((160, 1) if packed else (1, 160))
+    for number, found in enumerate(function(x, h, w)):
+        h = np.tanh(x[number] + h @ w.T)
+        np.testing.assert_allclose(found, h, 1e-4, 1e-5)
 
 
 def test_what_nobody_reads_is_not_stacked() -> None:

@@ -249,6 +249,18 @@ def test_looked_up_places(element: str, count: int) -> None:
     check(kernel, numbers(element, seed=1), places, np.zeros(LANES, ELEMENTS[element]), numbers(element, seed=2), count)
 
 
+@pytest.mark.parametrize("element", ALL)
+@pytest.mark.parametrize("place", [1, 10**9])
+def test_prefetching_changes_nothing(element: str, place: int) -> None:
+    text = "def fetch(p, i):\n    prefetch(p, i)\n    prefetch(shift(p, 1), i)\n    store(p, 0, load(p, 1))\n"
+    kernel = Kernel("fetch", text, (("p", f"{element}*"), ("i", "i64")))
+    check(kernel, numbers(element, seed=1), place)
+    for codegen in ("numba", "direct"):
+        for target in TARGETS.values():
+            fetching = "prfm\tpldl2keep" if target.name == "aarch64" else "prefetcht1"
+            assert assembly([lower(kernel, codegen)], ["fetch"], target).count(fetching) == 2
+
+
 def test_indices_spread_shift_and_mask_reductions() -> None:
     text = """def fill(out, flags, count):
     store_lanes(shift(out, 2), 1, indices(count) * spread(count))

@@ -36,19 +36,20 @@ def test_arrays_of_counters_give_what_single_ones_give() -> None:
 
 
 def test_permutation_is_the_documented_shuffle() -> None:
-    count, seed, epoch = 9, 2**40 + 3, 2**33 + 1
+    count, seed, epoch = 150, 2**40 + 3, 2**33 + 1
     order = list(range(count))
-    for i in range(count - 1, 0, -1):
-        draw = int(philox_4x32_10((i, 0, epoch % 2**32, epoch >> 32), (seed % 2**32, seed >> 32))[0])
+    for i in range(count):
+        counter = i // 64 * 16 + i % 16, 0, epoch % 2**32, epoch >> 32
+        draw = int(philox_4x32_10(counter, (seed % 2**32, seed >> 32))[i % 64 // 16])
         j = draw * (i + 1) >> 32
-        order[i], order[j] = order[j], order[i]
+        order[i], order[j] = order[j], i
     assert permutation(count, seed, epoch).tolist() == order
 
 
 def test_the_kernel_shuffles_alike() -> None:
-    order, seed, epoch = np.empty(40, np.int64), 2**40 + 3, 2**33 + 1
-    for count in (40, 33, 17, 16, 2, 1, 0):
-        run(shuffle(), order[:count], np.empty(16, np.int64), count, seed, epoch)
+    order, seed, epoch = np.empty(130, np.int64), 2**40 + 3, 2**33 + 1
+    for count in (130, 128, 65, 64, 33, 17, 16, 2, 1, 0):
+        run(shuffle(), order[:count], np.empty(64, np.int64), count, seed, epoch)
         np.testing.assert_array_equal(order[:count], permutation(count, seed, epoch))
 
 
@@ -60,9 +61,15 @@ def test_permutation_holds_every_number_once(count: int) -> None:
 
 
 def test_permutation_is_fixed_for_all_time() -> None:
-    assert permutation(10, seed=1, epoch=0).tolist() == [9, 4, 5, 6, 1, 0, 8, 3, 7, 2]
+    assert permutation(10, seed=1, epoch=0).tolist() == [5, 4, 9, 7, 1, 2, 3, 8, 6, 0]
 
 
-def test_every_place_is_equally_likely() -> None:
-    first = np.bincount([permutation(8, seed, epoch=0)[0] for seed in range(4000)], minlength=8)
-    assert abs(first - 500).max() < 5 * np.sqrt(500)
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_every_number_is_equally_likely(place: int) -> None:
+    found = np.bincount([permutation(8, seed, epoch=0)[place] for seed in range(4000)], minlength=8)
+    assert abs(found - 500).max() < 5 * np.sqrt(500)
+
+
+def test_all_orders_are_equally_likely() -> None:
+    orders, counts = np.unique([permutation(4, 7, epoch) for epoch in range(6000)], axis=0, return_counts=True)
+    assert len(orders) == 24 and abs(counts - 250).max() < 5 * np.sqrt(250)

@@ -110,6 +110,14 @@ def test_sums_of_parts_are_the_sum() -> None:
         assert most == x[:rows].max() and np.array_equal(top, x[:rows].max(0))
 
 
+def wait_for_helpers() -> None:
+    """Until they have left the last call; on a busy machine that may take a while."""
+    end = time.perf_counter() + 20
+    while not all(helper.is_free for helper in crews.crew().helpers) and time.perf_counter() < end:
+        time.sleep(0.001)
+    assert all(helper.is_free for helper in crews.crew().helpers)
+
+
 def test_a_failed_check_updates_nothing_whoever_finds_it(cut_everything) -> None:
     step, x, y = built("perceptron")
     step.threads = 3
@@ -118,7 +126,9 @@ def test_a_failed_check_updates_nothing_whoever_finds_it(cut_everything) -> None
         with pytest.raises(LabelError):
             step(x[:96], np.where(np.arange(96) == 50, 10, y[:96]))
     assert all(np.array_equal(before[key], parameter.numpy()) for key, parameter in step.parameters.items())
-    assert np.isfinite(step(x[:96], y[:96]).loss)
+    for _ in range(20):  # also while others still look at what the check counted
+        assert np.isfinite(step(x[:96], y[:96]).loss)
+    wait_for_helpers()
 
 
 def test_callers_in_several_threads_get_what_one_gets(cut_everything) -> None:
@@ -158,6 +168,57 @@ def test_more_threads_than_processors_under_load(cut_everything) -> None:
     finally:
         busy.kill()
         busy.wait()
+
+
+def wide() -> tuple[gx.Function, np.ndarray]:
+    """A function that two threads share, and what it is called with."""
+    given = gx.input("x", gx.f32[100_000])
+    step = gx.function([given], gx.tanh(given).sum())
+    step.threads = 2
+    return step, np.linspace(-1, 1, 100_000, dtype=np.float32)
+
+
+def test_calls_at_any_distance_find_a_helper() -> None:
+    """Awake, on its way to sleep, asleep: no call is slept through, and two functions share the helper."""
+    (step, x), (other, _) = wide(), wide()
+    expected = step(x)
+    busy_until = random = 0.0
+    for number in range(3000):
+        random = (random + 0.618) % 1
+        busy_until = time.perf_counter() + random * 3 * crews.AWAKE
+        while time.perf_counter() < busy_until:
+            pass
+        assert (step, other)[number % 2](x) == expected
+
+
+def test_a_helper_sleeps_when_no_call_comes() -> None:
+    step, x = wide()
+    for _ in range(20):
+        step(x)
+    wait_for_helpers()
+    start = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - start < 0.05
+
+
+def test_helpers_stay_awake_only_where_each_has_a_processor() -> None:
+    step, x = wide()
+    expected = step(x)
+    helper = crews.crew().helpers[0]
+    wait_for_helpers()
+    assert step(x) == expected
+    wait_for_helpers()
+    assert (helper.looks > 0) == (crews.crew().processors > 1)
+    step.threads = crews.crew().processors + 1
+    assert step(x) == expected and helper.looks == 0
+
+
+def test_who_finds_a_helper_still_busy_works_alone(monkeypatch) -> None:
+    step, x = wide()
+    expected = step(x)
+    told = crews.crew().helpers[0].promised
+    monkeypatch.setattr(crews.Helper, "is_free", False)
+    assert step(x) == expected and crews.crew().helpers[0].promised == told
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

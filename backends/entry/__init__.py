@@ -1,8 +1,13 @@
 """The two functions of an artifact, as LLVM IR that calls the kernels: `step` for one batch and `epoch` for many.
 
-    i32 step(states, work, inputs, sizes, scalars, results, thread, threads)
-    i32 epoch(states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last,
-              scalars, totals, thread, threads)
+    i32 step(call, thread, threads)
+    i32 epoch(call, thread, threads)
+
+`call` points to words of eight bytes, which are addresses and numbers (an argument each would take a caller from Python
+longer than a small step takes):
+
+    step   states, work, inputs, sizes, scalars, results
+    epoch  states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last, scalars, totals
 
 `states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph, `sizes` to one i64 a
 dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
@@ -11,14 +16,15 @@ rows order[s * batch ...] of `data` into the arena, the last batch as small as i
 batch's size to `totals` (f64). `ordering` says where the order comes from; rows in order are read where they lie.
 
 `threads` threads call the same function with the same arguments and their own numbers `thread` from 0 on. They share
-the arena `work`, at whose end each has a private part and where they meet (see barrier.py).
+the arena `work`, at whose end each has a private part and where they meet: see barrier.py, also for `attend` and
+`lead`, by which a host tells threads of calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphc.backends.entry.barrier import MEET, SHARE
+from graphc.backends.entry.barrier import ATTEND, LEAD, MEET, SHARE
 from graphc.backends.entry.epoch import epoch_kernels, write_epoch
 from graphc.backends.entry.pieces import declare, epoch_layout, meeting_place
 from graphc.backends.entry.step import StepWriter, call_names, write_call
@@ -52,7 +58,7 @@ def write_entry(
     parts += [write_call(name, source, dims) for name, source in called.items()]
     parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
     if program.is_shared_out:
-        parts += [MEET, SHARE]
+        parts += [MEET, SHARE, ATTEND, LEAD]
     if epoch_dim(program.graph) is not None:
         parts.append(write_epoch(program, place))
     return "\n".join(parts), tuple(helpers.values())

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.backends import philox
-from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout
-from graphc.backends.interface import CHECKS, IN_PLACE, PLAIN, SHUFFLED
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, told
+from graphc.backends.interface import CHECKS, EPOCH_NUMBERS, EPOCH_WORDS, IN_PLACE, PLAIN, SHUFFLED, STEP_WORDS
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.program import Program
+from graphc.ir.random import GROUP
 from graphc.ir.types import ALIGNMENT, FLOATS, TensorType, bound, multiply
 
 FEW_COLUMNS = 4  # of a row that is written out number by number
+ROWS_AHEAD = 2  # is the row that is on its way from memory
 
 
 def gather(source: str, dtype: str, columns: int) -> Kernel:
-    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input comes out in [0, 1]."""
+    """Rows begin to end of a batch from a data array, in a given order; uint8 for a float input comes out in [0, 1].
+
+    A row lies anywhere, so only the order tells early enough which one is next.
+    """
     few = columns <= FEW_COLUMNS
     name = f"gather_{source}_{dtype}" + (f"_of_{columns}" if few else "")
     scaled = f"as_{dtype}({{}}) * {{}}" if source != dtype else "{}"
@@ -25,7 +30,9 @@ def gather(source: str, dtype: str, columns: int) -> Kernel:
     if few:
         rows = "".join(f"        {store.format(column)}\n" for column in range(columns))
     else:
-        rows = f"""        for j in range(0, whole, {LANES}):
+        rows = f"""        ahead = load(order, start + minimum(i + {ROWS_AHEAD}, end - 1)) * columns
+        for j in range(0, whole, {LANES}):
+            prefetch(data, ahead + j)
             store_lanes(out, i * columns + j, {lanes})
         for j in range(whole, columns):
             {store.format("j")}
@@ -43,26 +50,24 @@ def gather(source: str, dtype: str, columns: int) -> Kernel:
 
 
 def shuffle() -> Kernel:
-    """Fisher and Yates's shuffle with one draw a step: the order of `graphc.ir.random.permutation`.
+    """The order of `graphc.ir.random.permutation`: Fisher and Yates's shuffle from the inside out.
 
-    draws  scratch: the draws of a set of lanes
+    draws  scratch: those of a group of neighbours
     """
     text = f"""def shuffle(order, draws, count, seed, epoch):
-    for i in range(count):
-        store(order, i, i)
-    for first in range(0, count - 1, {LANES}):
-        places = spread(count - 1 - first) - indices(0)
-        bits = random_word_0(places, places >> spread(32), spread(epoch), spread(seed))
-        store_lanes(draws, 0, (bits * (places + spread(1))) >> spread(32))
-        for step in range(first, minimum(first + {LANES}, count - 1)):
-            last = count - 1 - step
-            chosen = load(draws, step - first)
-            kept = load(order, last)
-            store(order, last, load(order, chosen))
-            store(order, chosen, kept)
+    for first in range(0, count, {GROUP}):
+        element = spread(first >> 2) + indices(0)
+        random_words(draws, element, element >> spread(32), spread(epoch), spread(seed))
+        for j in range(0, {GROUP}, {LANES}):
+            places = spread(first + j + 1) + indices(0)
+            store_lanes(draws, j, (load_lanes(draws, j) * places) >> spread(32))
+        for i in range(first, minimum(first + {GROUP}, count)):
+            chosen = load(draws, i - first)
+            store(order, i, load(order, chosen))
+            store(order, chosen, i)
 """
     parameters = (("order", "i64*"), ("draws", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64"))
-    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_word(f"i64x{LANES}", 0),))
+    return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_words(f"i64x{LANES}"),))
 
 
 def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:
@@ -88,22 +93,25 @@ def write_epoch(program: Program, meeting: int) -> str:
     data, results = graph.of_role("data"), graph.of_kind("result")
     meet = ["  call void @meet(ptr %meeting, i64 %threads)"] if program.is_shared_out else []
     lines = [
-        "define i32 @epoch(ptr noalias %states, ptr noalias %work, ptr noalias %data, ptr noalias %kinds, "
-        "ptr noalias %order, i64 %ordering, i64 %seed, i64 %number, i64 %samples, i64 %batch, i64 %first, i64 %last, "
-        f"ptr noalias %scalars, ptr noalias %totals, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
+        f"define i32 @epoch(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
         "entry:",
+        *told(EPOCH_WORDS, EPOCH_NUMBERS),
         "  %leads = icmp eq i64 %thread, 0",
         "  %following = add nsw i64 %thread, 1",
         f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting}",
         f"  %inputs = alloca [{max(len(data), 1)} x ptr]",
         f"  %results = alloca [{max(len(results), 1)} x ptr]",
         "  %sizes = alloca i64, align 8",
-        f"  %draws = alloca [{LANES} x i64], align {ALIGNMENT}",
+        f"  %step.call = alloca [{len(STEP_WORDS)} x i64], align 8",
+        f"  %draws = alloca [{GROUP} x i64], align {ALIGNMENT}",
     ]
     for number, offset in enumerate(layout.inputs):
         lines += point_into_work("inputs", number, offset)
     for number, offset in enumerate(layout.results):
         lines += point_into_work("results", number, offset)
+    for number, word in enumerate(STEP_WORDS):
+        lines.append(f"  %step.word.{number} = getelementptr inbounds i64, ptr %step.call, i64 {number}")
+        lines.append(f"  store ptr %{word}, ptr %step.word.{number}, align 8")
     lines += [
         f"  %wanted = icmp eq i64 %ordering, {SHUFFLED}",
         f"  %as.they.lie = icmp eq i64 %ordering, {IN_PLACE}",
@@ -132,8 +140,7 @@ def write_epoch(program: Program, meeting: int) -> str:
         lines += gather_rows(number, value.type)
     lines += [
         *meet,
-        "  %status = call i32 @step(ptr %states, ptr %work, ptr %inputs, ptr %sizes, ptr %scalars, ptr %results, "
-        "i64 %thread, i64 %threads)",
+        "  %status = call i32 @step(ptr %step.call, i64 %thread, i64 %threads)",
         "  %ok = icmp eq i32 %status, 0",
         "  br i1 %ok, label %succeeded, label %failed",
         "succeeded:",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from graphc.backends.interface import EpochLayout, epoch_dim
 from graphc.backends.primitives import Kernel
 from graphc.ir.program import Program, round_up
@@ -26,6 +28,15 @@ def epoch_layout(program: Program) -> EpochLayout:
 def meeting_place(program: Program) -> int:
     """The offset in the arena behind all that threads share: there they meet, and behind that lies what is private."""
     return round_up(program.work_bytes) if epoch_dim(program.graph) is None else epoch_layout(program).size
+
+
+def told(words: Sequence[str], numbers: Iterable[str] = ()) -> list[str]:
+    """The words at the address `%call`, by their names: pointers, but for those that are numbers."""
+    lines = []
+    for number, name in enumerate(words):
+        lines.append(f"  %word.{number} = getelementptr inbounds i64, ptr %call, i64 {number}")
+        lines.append(f"  %{name} = load {'i64' if name in numbers else 'ptr'}, ptr %word.{number}, align 8")
+    return lines
 
 
 def llvm_type(kind: str) -> str:

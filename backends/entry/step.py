@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from graphc.backends import sweeps
-from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type
-from graphc.backends.interface import MEETING_BYTES
+from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, told
+from graphc.backends.interface import MEETING_BYTES, STEP_WORDS
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
 from graphc.backends.source.lines import Cut
@@ -105,9 +105,9 @@ class StepWriter:
 
     def write(self) -> str:
         self.lines = [
-            "define i32 @step(ptr noalias %states, ptr noalias %work, ptr noalias %inputs, ptr noalias %sizes, "
-            f"ptr noalias %scalars, ptr noalias %results, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
+            f"define i32 @step(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
             "entry:",
+            *told(STEP_WORDS),
             "  %leads = icmp eq i64 %thread, 0",
             "  %following = add nsw i64 %thread, 1",
             f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {self.meeting}",
@@ -187,8 +187,25 @@ class StepWriter:
                 self.write_nest(name, source, place)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
-                    self.meet()
-                    self.lines += run_check(index, check.buffer, program)
+                    self.write_check(index, check.buffer, program)
+
+    def write_check(self, index: int, buffer: Buffer, program: Program) -> None:
+        """All threads look at what was counted, and have done so before anyone returns or counts again: who comes late
+        would go another way than the others, and wait for them."""
+        self.meet()
+        region = program.region(-1, buffer)
+        failed = ["  call void @meet(ptr %meeting, i64 %threads)"] if self.shared_out else []
+        self.lines += [
+            f"  %check.{index} = getelementptr inbounds i8, ptr %work, i64 {region.offset}",
+            f"  %count.{index} = load i64, ptr %check.{index}, align 8",
+            f"  %bad.{index} = icmp ne i64 %count.{index}, 0",
+            f"  br i1 %bad.{index}, label %fail.{index}, label %pass.{index}",
+            f"fail.{index}:",
+            *failed,
+            f"  ret i32 {index + 1}",
+            f"pass.{index}:",
+        ]
+        self.open.append(Work(True, (("work", region.offset, region.offset + region.size),), ()))
 
     def write_nest(self, name: str, source: Source, place: Callable[[Buffer], str]) -> None:
         if source.cut is None:
@@ -353,14 +370,3 @@ def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[st
     for number, value in enumerate(graph.of_role("scalar")):
         lines.append(f"  %scalar.{number} = getelementptr inbounds i64, ptr %scalars, i64 {number}")
         yield ("input", value.attrs["name"]), f"%scalar.{number}"
-
-
-def run_check(index: int, buffer: Buffer, program: Program) -> Iterator[str]:
-    offset = program.region(-1, buffer).offset
-    yield f"  %check.{index} = getelementptr inbounds i8, ptr %work, i64 {offset}"
-    yield f"  %count.{index} = load i64, ptr %check.{index}, align 8"
-    yield f"  %bad.{index} = icmp ne i64 %count.{index}, 0"
-    yield f"  br i1 %bad.{index}, label %fail.{index}, label %pass.{index}"
-    yield f"fail.{index}:"
-    yield f"  ret i32 {index + 1}"
-    yield f"pass.{index}:"

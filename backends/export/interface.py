@@ -21,8 +21,21 @@ from graphc.backends.export.signatures import (
     identifier,
 )
 from graphc.backends.export.statuses import CHECKS_FROM, MISALIGNED, NULL, ORDER, SIZE, STATE, TEXTS, THREADS, UNKNOWN
-from graphc.backends.interface import CHECKS, GENERATION, GIVEN, IN_PLACE, MEETING_BYTES, YIELD, Arena, epoch_dim
+from graphc.backends.interface import (
+    CHECKS,
+    EPOCH_NUMBERS,
+    EPOCH_WORDS,
+    GENERATION,
+    GIVEN,
+    IN_PLACE,
+    MEETING_BYTES,
+    STEP_WORDS,
+    YIELD,
+    Arena,
+    epoch_dim,
+)
 from graphc.backends.primitives import Kernel
+from graphc.ir.random import GROUP
 from graphc.ir.types import ALIGNMENT, DTYPES, bound
 
 ATTRIBUTES = 'nounwind "no-builtins"'
@@ -116,6 +129,14 @@ class Body:
         for number, pointer in enumerate(pointers):
             slot = self.let(f"getelementptr inbounds ptr, ptr {found}, i64 {number}")
             self.do(f"store ptr {pointer}, ptr {slot}")
+        return found
+
+    def words(self, names: Sequence[str], given: Sequence[str], numbers: Sequence[str] = ()) -> str:
+        """What the compiler's functions read where they are told to: eight bytes each, pointers but for numbers."""
+        found = self.let(f"alloca [{len(names)} x i64], align 16")
+        for place, (name, value) in enumerate(zip(names, given, strict=True)):
+            kind = "i64" if name in numbers else "ptr"
+            self.do(f"store {kind} {value}, ptr {self.at(found, 8 * place)}, align 8")
         return found
 
     def refuse(self, statuses: Sequence[str]) -> None:
@@ -296,7 +317,7 @@ class Interface:
         order = Argument("order", "int64_t *")
         limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
         body.refuse([body.pointer(order, 8), body.check("range", limits)])
-        draws = body.let(f"alloca [16 x i64], align {ALIGNMENT}")
+        draws = body.let(f"alloca [{GROUP} x i64], align {ALIGNMENT}")
         body.do(f"call void @shuffle(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
         body.do("ret i32 0")
         return body.end()
@@ -343,8 +364,8 @@ class Interface:
         results = body.table("results", self.result_places(body, face))
         states, scalars = self.state_table(body, face), self.settings(body, face)
         share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
-        pointers = ", ".join(f"ptr {each}" for each in (states, "%work", inputs, sizes, scalars, results))
-        found = body.let(f"call i32 @{face.name}.step({pointers}, {share})")
+        words = body.words(STEP_WORDS, (states, "%work", inputs, sizes, scalars, results))
+        found = body.let(f"call i32 @{face.name}.step(ptr {words}, {share})")
         body.do(f"ret i32 {told(body, found)}")
         return declare_step(face) + body.end()
 
@@ -370,9 +391,10 @@ class Interface:
         most = body.let(f"sub i64 {more}, 1")
         steps = body.let(f"sdiv i64 {most}, %batch")
         share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
-        pointers = ", ".join(f"ptr {each}" for each in (states, "%work", data, kinds, "%order"))
-        numbers = f"i64 {ordering}, i64 0, i64 0, i64 %samples, i64 %batch, i64 0, i64 {steps}"
-        found = body.let(f"call i32 @{face.name}.epoch({pointers}, {numbers}, ptr {scalars}, ptr {totals}, {share})")
+        numbers = (ordering, "0", "0", "%samples", "%batch", "0", steps)
+        given = (states, "%work", data, kinds, "%order", *numbers, scalars, totals)
+        words = body.words(EPOCH_WORDS, given, EPOCH_NUMBERS)
+        found = body.let(f"call i32 @{face.name}.epoch(ptr {words}, {share})")
         self.write_means(body, face, found, totals, steps)
         body.do(f"ret i32 {told(body, body.let(f'urem i32 {found}, {CHECKS}'))}")
         return declare_epoch(face) + body.end()
@@ -516,8 +538,8 @@ def declaration(kernel: Kernel) -> str:
 
 
 def declare_step(face: Face) -> str:
-    return f"declare i32 @{face.name}.step({', '.join(['ptr'] * 6)}, i64, i64)\n"
+    return f"declare i32 @{face.name}.step(ptr, i64, i64)\n"
 
 
 def declare_epoch(face: Face) -> str:
-    return f"declare i32 @{face.name}.epoch({', '.join(['ptr'] * 5 + ['i64'] * 7 + ['ptr', 'ptr', 'i64', 'i64'])})\n"
+    return f"declare i32 @{face.name}.epoch(ptr, i64, i64)\n"

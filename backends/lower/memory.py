@@ -112,6 +112,12 @@ def _store_live(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.V
     call_declared(b, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), [value, place, m], {1: alignment})
 
 
+def _prefetch(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> None:
+    """0: to be read, 2: into the second cache, 1: as data."""
+    place, _ = address(b, p, i, element_of(kinds[0]))
+    call_declared(b, "llvm.prefetch.p0", ir.VoidType(), [place, I32(0), I32(2), I32(1)])
+
+
 def _live(b: ir.IRBuilder, kinds: Kinds, count: ir.Value) -> ir.Value:
     # Held between 0 and 16 the count fits i32, whose lanes compare in half the registers of i64.
     held = call_intrinsic(b, "smin", call_intrinsic(b, "smax", count, I64(0)), I64(LANES))
@@ -188,6 +194,7 @@ MEMORY = {
         like([is_pointer, "i64", is_vector, MASK], _nothing_if_elements_agree),
         _store_live,
     ),
+    "prefetch": Operation(_POINTER_AND_INDEX, like([is_pointer, "i64"], lambda _: ""), _prefetch),
 }
 
 LANE_OPERATIONS = {

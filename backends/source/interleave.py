@@ -89,6 +89,55 @@ def several_rounds(loop: re.Match[str], body: Sequence[str], multiples: Mapping[
         yield from body
 
 
+def rows_side_by_side(lines: Sequence[str], counter: str, ways: int, memory: Mapping[str, str]) -> list[str]:
+    """Loops over rows with so many rows at a time, and a loop for the rows left.
+
+    What is done to one row is done to the next one right after, line by line, so what rows add to is added to in their
+    order. Loops and branches inside are the same for all of them.
+
+    counter  of the innermost loop over rows
+    memory   pointers to what each row has of its own, and how far it is from one to the next
+    """
+    number = next(number for number, line in enumerate(lines) if line.lstrip().startswith(f"for {counter} in "))
+    loop, body = _LOOP.fullmatch(lines[number]), list(inside(lines, number))
+    assert loop is not None
+    own, shared = names_of_rows({counter, *memory}, body)
+    first, stop, _ = bounds(loop["bounds"])
+    until, margin = f"{stop} - ({stop} - {first}) % {ways}", loop["indent"]
+    if first == "0":
+        until = f"{stop} - {stop} % {ways}"
+    found = list(lines[:number])
+    for way in range(1, ways):
+        found += [f"{margin}{name}_{way} = shift({name}, {way} * ({step}))" for name, step in memory.items()]
+    found.append(f"{margin}for {counter} in range({first}, {until}, {ways}):")
+    found += [f"{margin}    {counter}_{way} = {counter} + {way}" for way in range(1, ways)]
+    for line in body:
+        assigned = _ASSIGNED.match(line)
+        found.append(line)
+        if not line.endswith(":") and (assigned is None or assigned[1] not in shared):
+            found += [_NAME.sub(partial(of_round, own, way), line) for way in range(1, ways)]
+    return [*found, f"{margin}for {counter} in range({until}, {stop}):", *body, *lines[number + 1 + len(body) :]]
+
+
+def names_of_rows(own: set[str], body: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The names that mean something else in every row, those known at the start among them, and those that mean the
+    same. Sums that run on from row to row are neither."""
+    sources: dict[str, set[str]] = {}
+    running, read = set[str](), set[str]()
+    for line in body:
+        found, names = _ASSIGNED.match(line), _NAME.findall(line)
+        read |= set(names[1:] if found else names)
+        if found and found[1] in read and found[1] not in sources:
+            running.add(found[1])
+        if found:
+            sources.setdefault(found[1], set()).update(names[1:])
+    known = 0
+    while known < len(own):
+        known = len(own)
+        own = own | {name for name, names in sources.items() if name not in running and not own.isdisjoint(names)}
+    return own, sources.keys() - own - running
+
+
 def bounds(text: str) -> tuple[str, str, int]:
     """First, stop and step of a range."""
     commas = [place for place, letter in enumerate(text) if letter == "," and is_outside(text[:place])]

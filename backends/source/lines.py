@@ -11,7 +11,7 @@ import numpy as np
 from graphc.backends import contraction
 from graphc.backends.primitives import LANES, Kernel, constant
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Buffer, LoopNest, Term, has_few_lanes, lane_mode
+from graphc.ir.loops import Buffer, LoopNest, Term, has_few_lanes, lane_mode, rows_together
 from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 
 Argument = Buffer | Extent | str  # a str: one of SHARE, which each call of a cut kernel has its own of
@@ -56,6 +56,7 @@ class Lines:
         self.depth = 1
         self.live = ""
         self.names: dict[Term, str] = {}
+        self.held: dict[Term, str] = {}  # columns whose sums are at hand under a name, and not in memory
         self.counts: dict[str, int] = {}
         self.parameters: dict[str, str] = {}
         self.arguments: dict[str, Argument] = {}
@@ -64,6 +65,7 @@ class Lines:
         self.extents: list[str] = []
         self.terms = list(nest.terms())
         self.partition = nest.partition
+        self.rows = rows_together(nest)
         self.mode = "few" if has_few_lanes(nest) else lane_mode(nest.lane_extent)
 
     @property

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from graphc.backends import maths, philox
 from graphc.backends.primitives import LANES, constant
 from graphc.backends.source import extremes
-from graphc.backends.source.interleave import WAYS
+from graphc.backends.source.interleave import WAYS, rows_side_by_side
 from graphc.backends.source.lines import EACH, identity
 from graphc.backends.source.memory import Memory
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots, walked_by
@@ -20,11 +20,17 @@ class Nests(Memory):
     """Adds loops over rows and lanes to memory."""
 
     def outer_loops(self) -> None:
+        start = len(self.lines)
         with self.loops(range(self.nest.lane)):
             for phase in range(phase_count(self.nest)):
                 self.row_terms(phase)
                 self.lane_loop(phase)
             self.row_stores(last=True)
+        if self.rows > 1:
+            kept = [self.stash(term) for term in self.nest.stash]
+            step = f"{self.extents[-1]} // {LANES} * {LANES} + {2 * LANES}"
+            rows = self.variable(self.nest.lane - 1)
+            self.lines[start:] = rows_side_by_side(self.lines[start:], rows, self.rows, dict.fromkeys(kept, step))
 
     def declare_buffers(self) -> None:
         written = {store.buffer for store in self.nest.stores}
@@ -316,6 +322,9 @@ class Nests(Memory):
             self.line(f"{running} = {op.scalar.format(running, text)}")
             return
         buffer, index, name = term.detail
+        if term in self.held:
+            self.line(f"{self.held[term]} = {OPS[name].scalar.format(self.held[term], text)}")
+            return
         pointer, at = self.pointers[buffer], self.index(index)
         known = self.load(pointer, at, lanes)
         self.save(pointer, at, OPS[name].scalar.format(known, text), lanes)

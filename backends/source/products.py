@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.operands import Matrix, Operands, Span
-from graphc.ir.blocking import TILE_ROWS, blocking, walks
+from graphc.ir.blocking import TILE_ROWS, blocking, places_of_tiles, walks
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Store
 from graphc.ir.types import Extent, bound
@@ -106,6 +106,9 @@ class Products(Operands):
         """One tile: straight to where a bare product goes, or to scratch and on through the nest's terms."""
         store, columns = self.bare_store(), self.nest.frame[-1]
         whole = isinstance(columns, int) and columns % self.tile.width == 0
+        if self.blocking.fetches:
+            with self.last_of_depth(block):
+                self.fetch(block.down)
         if store is None or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
@@ -115,6 +118,14 @@ class Products(Operands):
                 self.straight(store, tall, panel, block)
             with self.block("else:"):
                 self.through_scratch(tall, panel, block, rest=True)
+
+    def fetch(self, down: Span) -> None:
+        """What the nest's terms will read and write beside a tile comes nearer while the tile is computed."""
+        with self.block(f"for i in range(first_row, minimum(first_row + {self.tile.rows}, {down.last})):"):
+            for first in range(0, self.tile.width, LANES):
+                self.line(f"j = first_column + {first}" if first else "j = first_column")
+                for buffer, index in places_of_tiles(self.nest):
+                    self.line(f"prefetch({self.pointers[buffer]}, {self.index(index)})")
 
     def bare_store(self) -> Store | None:
         """Where the product goes if it goes there as it is, by whole sets of lanes."""
@@ -143,11 +154,12 @@ class Products(Operands):
         with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
             for vectors in choices:
                 self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
-        if not self.blocking.depth:
+        with self.last_of_depth(block):
             self.tile_rows(down, across, self.tile)
-            return
-        with self.block(f"if {block.deep.last} == {self.matrix_depth}:"):
-            self.tile_rows(down, across, self.tile)
+
+    def last_of_depth(self, block: Block) -> AbstractContextManager[None]:
+        """Only where a tile is complete after this block of the depth."""
+        return self.block(f"if {block.deep.last} == {self.matrix_depth}:") if self.blocking.depth else nullcontext()
 
     @contextmanager
     def by_width(self, place: str, span: Span, extent: Extent, rest: bool = False) -> Iterator[Iterator[int]]:
@@ -181,15 +193,32 @@ class Products(Operands):
             return
         strides = (tall.row, tall.column, panel.row, tile_stride)
         arguments = (tile, tall.pointer, panel.pointer, deep.length, rows, *strides, *more)
-        self.call(contraction.multiply_tile(shape, self.product_term.dtype, resumes), *arguments)
+        kernel = contraction.multiply_tile(shape, self.product_term.dtype, resumes, self.blocking.streams)
+        self.call(kernel, *arguments)
 
     def tile_rows(self, down: Span, across: Span, shape: TileShape) -> None:
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         self.tile_place = f"(i - first_row) * {shape.width} + (j - first_column)"
         steps = self.lane_steps("first_column", f"minimum(first_column + {shape.width}, {across.last})")
-        with steps, self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):"):
+        rows = self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):")
+        with steps, self.columns_at_hand(), rows:
             self.row_terms(0)
             self.lane_body(0)
+
+    @contextmanager
+    def columns_at_hand(self) -> Iterator[None]:
+        """Sums over the rows, of the lanes at hand, in registers meanwhile: memory would make each row wait."""
+        columns = [term for term in self.terms if term.kind == "column" and self.lane_step(term.detail[1]) == 1]
+        for term in columns:
+            if self.varies(term.operands[0]) and self.nest.lane - 1 not in dict(term.detail[1]):
+                self.held[term] = self.running(term)
+        places = {name: (self.pointers[term.detail[0]], self.index(term.detail[1])) for term, name in self.held.items()}
+        for name, place in places.items():
+            self.line(f"{name} = {self.load(*place, lanes=True)}")
+        yield
+        for name, place in places.items():
+            self.save(*place, name, lanes=True)
+        self.held.clear()
 
     # -- turned
 

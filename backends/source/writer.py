@@ -87,7 +87,7 @@ class Writer(Products):
 
     def interleaved(self) -> list[str]:
         """The lines, with several rounds of long loops side by side where there are many of them."""
-        if bound(multiply(*self.nest.frame)) < OFTEN * LANES and not has_draws(self.lines):
+        if self.rows > 1 or (bound(multiply(*self.nest.frame)) < OFTEN * LANES and not has_draws(self.lines)):
             return self.lines
         return interleave(self.lines, self.weights(), self.multiples())
 

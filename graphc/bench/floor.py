@@ -82,10 +82,14 @@ def chain(workload: Workload) -> tuple[int, Counter[str]]:
 
 
 def lstm(workload: Workload) -> tuple[int, Counter[str]]:
-    """For each character two products with the weights of four gates and one for the scores; 3 sigmoids, 2 tanh."""
+    """At each place a product with the weights of four gates and one for the scores; 3 sigmoids, 2 tanh.
+
+    What a character gives to the gates is the same at every place: it is a product, and has gradients, once for each.
+    """
     rows = workload.batch * LENGTH
     gates = (4 * HIDDEN, HIDDEN)
-    operations = products(rows, [gates, gates, (CHARACTERS, HIDDEN)], first=False)
+    operations = products(rows, [gates, (CHARACTERS, HIDDEN)], first=False)
+    operations += products(CHARACTERS, [gates], first=False)
     functions = Counter(exp=3 * rows * HIDDEN, tanh=2 * rows * HIDDEN)
     return operations, functions + cross_entropy(rows, CHARACTERS)
 

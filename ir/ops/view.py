@@ -248,9 +248,13 @@ def window_walk(x: TensorType, axes: Sizes, size: Sizes, stride: Sizes, dilation
 
 
 def window_vjp(ct: Value, out: Value, x: Value) -> tuple[Value, ...]:
-    """Every place gets the sum over all windows it lies under: one term for each place of a window."""
+    """Every place gets the sum over all windows it lies under: one term for each place of a window, or one product."""
     from graphc.ir.ops.elementwise import add as total_of  # elementwise.py is made of records, views among them
+    from graphc.ir.ops.turned_round import folded_product  # it is made of views
 
+    whole = folded_product(ct, out, x)
+    if whole is not None:
+        return (whole,)
     axes, size, stride, dilation = (out.attrs[name] for name in ("axes", "size", "stride", "dilation"))
     for axis, step in zip(axes, stride, strict=True):
         ct = spread_out(ct, axis, step)

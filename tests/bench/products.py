@@ -94,7 +94,7 @@ def native_text() -> str:
     steps = "\n".join(f"  %b{i} = call <16 x float> @llvm.fma.v16f32(<16 x float> %a{i}, {one}, {one})" for i in chains)
     sums = "  %s0 = fadd <16 x float> %b0, %b1\n"
     sums += "\n".join(f"  %s{i} = fadd <16 x float> %s{i - 1}, %b{i + 1}" for i in range(1, 15))
-    step = loads("arguments", 6) + f"  call i32 %f({', '.join(f'ptr %p{i}' for i in range(6))}, i64 0, i64 1)"
+    step = "  call i32 %f(ptr %arguments, i64 0, i64 1)"
     blas = loads("arguments", 13) + "".join(
         f"  %m{i} = getelementptr i64, ptr %moves, i64 {i}\n  %v{i} = load i64, ptr %m{i}\n"
         f"  %o{i} = mul i64 %v{i}, %k\n  %q{i} = getelementptr i8, ptr %p{at}, i64 %o{i}\n"
@@ -230,7 +230,7 @@ def graphc_loop(native: Native, case: Case, a: np.ndarray, b: np.ndarray):
     assert status == 0
     told = (runner.state_table, runner.work, runner.input_table, runner.sizes, runner.scalars, runner.result_table)
     table = (ctypes.c_void_p * 6)(*map(address, told))
-    code = ctypes.cast(runner.call_step, ctypes.c_void_p)
+    code = ctypes.cast(runner.functions["step"], ctypes.c_void_p)
     keep = (function, kept, table, told, a, b)
     return lambda times, keep=keep: native.step(code, table, times)
 

@@ -1,0 +1,140 @@
+"""Epochs: all steps of a pass over a data set in one native call, or batch by batch where that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from graphc.arrays import fit_array, fit_data, signed
+from graphc.backends.exact import Feed, epoch_again
+from graphc.backends.interface import CHECKS
+from graphc.data import DataLoader, TensorDataset
+from graphc.errors import BatchError
+from graphc.failures import check_ranges, fail
+from graphc.ir.graph import user_origin
+from graphc.ir.types import Dim
+from graphc.limits import check_limits
+from graphc.settings import check_function, check_whole, require
+
+if TYPE_CHECKING:
+    from graphc.function import Function
+
+Progress = Callable[[int, int], None]
+Again = Callable[[Any], tuple[int, Any] | None]
+
+
+def run(function: Function, loader: Any, progress: Progress | None, slices: int) -> Any:
+    """What `Function.epoch` does; and the next one is made ready, where it can be quick."""
+    require(hasattr(loader, "dataset"), "loader", loader, "a loader, such as DataLoader(TensorDataset(x, y), 64)")
+    if progress is not None:
+        check_function("progress", progress, takes=2)
+    if slices != 1:
+        check_whole("slices", slices, 1)
+    arrays = getattr(loader.dataset, "arrays", None)
+    if function.artifact.description.layout is None or arrays is None or len(arrays) != len(function.inputs):
+        return of_batches(function, loader, progress)
+    feed, sources = feed_of(function, arrays)
+    check_ranges(function, arrays)
+    runner = function.runner
+    if function.figures or runner.array_results:
+        return of_batches(function, loader, progress)
+    batch, most = loader.batch_size, runner.dims[0].max
+    if batch > most:
+        raise BatchError(
+            f"{function.name} was compiled for batches up to {most}, the loader gives {batch}",
+            user_origin(),
+            [f'declare a larger dim: gx.dim("batch", max={batch})'],
+        )
+    number, done = loader.take_epoch()
+    steps, first, count, in_order = len(loader), done // batch, len(sources[0]), not loader.shuffle
+    order = np.arange(count, dtype=np.int64) if in_order else np.empty(count, np.int64)
+    for size in (batch, count - (steps - 1) * batch) if function.limits else ():
+        check_limits(function.name, function.limits, {runner.dims[0]: min(size, batch)})
+    shuffle = None if in_order else (signed(loader.seed), number)
+    totals = [0.0] * len(runner.results)
+    marks = dict.fromkeys(first + (steps - first) * part // slices for part in range(slices + 1))
+    for start, stop in pairwise(marks):
+        function.write_scalars()
+        status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
+        if status:
+            fail_at(function, status, arrays, order, batch)
+        totals, shuffle = [known + more for known, more in zip(totals, found, strict=True)], None
+        if progress is not None:
+            progress(stop, steps)
+    function.exact_epoch = again(function, loader, feed) if sources is arrays else None
+    samples = max(min(steps * batch, count) - first * batch, 1)
+    return function.record(*[total / samples for total in totals])
+
+
+def again(function: Function, known: Any, feed: Feed) -> Again | None:
+    """The next epoch like the one just done over a loader: (status, record, or the order if a check failed); None, and
+    nothing is done, where the loader or its arrays are not as they were."""
+    dataset, runner = known.dataset, function.runner
+    plain = type(known) is DataLoader and type(dataset) is TensorDataset
+    if not plain or runner.threads != 1 or function.ranges or function.limits:
+        return None
+    batch, shuffle, seed, _ = settings = known.batch_size, known.shuffle, known.seed, known.drop_last
+    steps, count = len(known), len(dataset)
+    reads, record = feed.reads, partial(tuple.__new__, function.record)
+    native = epoch_again(runner, feed, count, batch, steps, signed(seed) if shuffle else None)
+    samples = min(steps * batch, count)
+
+    def call(loader: Any) -> tuple[int, Any] | None:
+        if type(loader) is not DataLoader or type(loader.dataset) is not TensorDataset:
+            return None
+        if (loader.batch_size, loader.shuffle, loader.seed, loader.drop_last) != settings:
+            return None
+        arrays = loader.dataset.arrays  # which live as long as they are read
+        if not reads(arrays):
+            return None
+        number, done = loader.take_epoch()
+        status, found = native(number, done // batch)
+        if status:
+            return status, found
+        left = max(samples - done // batch * batch, 1)
+        return 0, record([total / left for total in found])
+
+    return call
+
+
+def feed_of(function: Function, arrays: Sequence[Any]) -> tuple[Feed, Sequence[Any]]:
+    """What native code is told of a data set, and the arrays it reads, which must live as long as it does so: those of
+    the data set if they can be, of which the last feed is kept."""
+    if function.fed is not None and function.fed.reads(arrays):
+        return function.fed, arrays
+    fitted = [fit_data(value, array, function.name) for value, array in zip(function.inputs, arrays, strict=True)]
+    kinds, sources = [kind for _, kind in fitted], [function.apart(array) for array, _ in fitted]
+    feed = Feed(sources, kinds)
+    if not all(source is array for source, array in zip(sources, arrays, strict=True)):
+        return feed, sources
+    function.fed = feed
+    return feed, arrays
+
+
+def of_batches(function: Function, loader: Any, progress: Progress | None) -> Any:
+    """The same, batch by batch; of results that are arrays, the means."""
+    names = [name for name, _ in function.runner.results]
+    totals, samples = dict.fromkeys(names, np.float64(0)), 0
+    for number, batch in enumerate(loader, 1):
+        rows = len(batch[0])
+        for name, result in zip(names, function.run(batch), strict=True):
+            totals[name] = totals[name] + (result if name in function.sums else np.mean(result) * rows)
+        samples += rows
+        if progress is not None:
+            progress(number, len(loader))
+    means = [totals[name] if name in function.sums else float(totals[name] / max(samples, 1)) for name in names]
+    return function.record(*function.finish(means))
+
+
+def fail_at(function: Function, status: int, arrays: Sequence[Any], order: Any, batch: int) -> NoReturn:
+    """The error of a check that failed in an epoch, with the step and what is wrong in its rows."""
+    step = status // CHECKS
+    rows = order[step * batch : (step + 1) * batch]
+    sizes: dict[Dim, int] = {}
+    given = zip(function.inputs, arrays, strict=True)
+    ready = [fit_array(value, array[rows], sizes, function.name) for value, array in given]
+    fail(function, status, ready, f" in step {step} of the epoch")
