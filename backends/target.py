@@ -32,6 +32,7 @@ class Target:
     spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
     halves_masks: sixteen 32-bit elements under a mask are read as two registers, by the processor's own instruction.
     masks_lines: what is under a mask is read and written in whole lines, as only WebAssembly allows.
+    has_prefetch: memory can be asked for ahead; loops that do nothing else are left out where it cannot.
     fma_of_16_bytes: the intrinsic that fuses, for vectors of 16 bytes alone; "" where LLVM finds instructions for all.
     relocation: LLVM's name for how code finds what it refers to. is_short: code is made short, not soon.
     most_threads: of one call.
@@ -47,6 +48,7 @@ class Target:
     spin_hint: str = ""
     halves_masks: bool = False
     masks_lines: bool = False
+    has_prefetch: bool = True
     fma_of_16_bytes: str = ""
     relocation: str = "pic"
     is_short: bool = False
@@ -70,6 +72,7 @@ _WASM = Target(
     2,
     1,
     masks_lines=True,
+    has_prefetch=False,
     relocation="static",
     is_short=True,
     most_threads=1,
@@ -227,12 +230,15 @@ def spin_hint(target: Target) -> str:
 
 
 _FMA = re.compile(r"@llvm\.fma\b")
+_PREFETCH = re.compile(r"^ *call void @llvm\.prefetch\b.*\n", re.MULTILINE)
 
 
 def _for_target(text: str, target: Target) -> str:
     """Without what LLVM would get wrong for the target, or make too much of."""
     if not target.has_fma:  # it would call libm's fma; its fmuladd becomes a multiply and an add
         text = _FMA.sub("@llvm.fmuladd", text)
+    if not target.has_prefetch:
+        text = _PREFETCH.sub("", text)
     if target.fma_of_16_bytes:
         from graphc.backends import fused
 
@@ -327,6 +333,7 @@ def _shorten(module: Any, machine: Any) -> None:
     passes.add_instruction_combine_pass()
     passes.add_new_gvn_pass()
     passes.add_instruction_combine_pass()
+    passes.add_loop_deletion_pass()
     passes.add_simplify_cfg_pass()
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
 
