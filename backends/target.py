@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +36,11 @@ class Target:
     stays in registers. has_fma: without it `fma` rounds twice, so results belong to a second family of bits.
     spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
     halves_masks: sixteen 32-bit elements under a mask are read as two registers, by the processor's own instruction.
+    masks_lines: what is under a mask is read and written in whole lines, as only WebAssembly allows.
+    has_prefetch: memory can be asked for ahead; loops that do nothing else are left out where it cannot.
+    fma_of_16_bytes: the intrinsic that fuses, for vectors of 16 bytes alone; "" where LLVM finds instructions for all.
+    relocation: LLVM's name for how code finds what it refers to. is_short: code is made short, not soon.
+    most_threads: of one call.
     lacks: what it has no instructions for, see lacking.py. attributes: LLVM's, of every function.
     variants: for which a library holds its steps, lowest first, to choose among when it runs; all else is for this one.
     """
@@ -48,6 +54,12 @@ class Target:
     has_fma: bool = True
     spin_hint: str = ""
     halves_masks: bool = False
+    masks_lines: bool = False
+    has_prefetch: bool = True
+    fma_of_16_bytes: str = ""
+    relocation: str = "pic"
+    is_short: bool = False
+    most_threads: int = 1 << 20
     lacks: tuple[str, ...] = ()
     attributes: str = ""
     variants: tuple[Target, ...] = ()
@@ -95,7 +107,7 @@ AARCH64 = Target("aarch64", f"aarch64-{_LINUX}", "generic", "", 6, 1, True, _HIN
 # Our linker keeps code as long as it is, so relaxation is off, and takes no differences of addresses.
 RISCV64 = Target(
     "riscv64", f"riscv64-{_LINUX}", "generic-rv64", "+m,+a,+f,+d,+c,-relax", 1, 1,
-    attributes='"no-jump-tables"="true"',
+    has_prefetch=False, attributes='"no-jump-tables"="true"',
 )  # fmt: skip
 ARMV7 = Target(
     "armv7", "armv7-unknown-linux-gnueabihf", "generic", "+neon,+vfp4,+hwdiv-arm", 2, 1, True, "llvm.arm.hint(i32 1)",
@@ -104,10 +116,34 @@ ARMV7 = Target(
 X86_64_WINDOWS = _x86_64("x86-64-windows", _WINDOWS)
 X86_64_MACOS = _x86_64("x86-64-macos", _MACOS)
 AARCH64_MACOS = Target("aarch64-macos", f"arm64-{_MACOS}", "apple-m1", "", 6, 1, True, _HINT)
+# What browsers and node have had since 2023; some of them have relaxed SIMD since then, others came later.
+_WASM = Target(
+    "wasm32",
+    "wasm32-unknown-unknown",
+    "mvp",
+    "+bulk-memory,+bulk-memory-opt,+nontrapping-fptoint,+sign-ext,+simd128",
+    2,
+    1,
+    masks_lines=True,
+    has_prefetch=False,
+    relocation="static",
+    is_short=True,
+    most_threads=1,
+)
+WASM32 = replace(_WASM, has_fma=False)
+WASM32_RELAXED = replace(
+    _WASM,
+    name="wasm32-relaxed",
+    features=f"{_WASM.features},+relaxed-simd",
+    fma_of_16_bytes="llvm.wasm.relaxed.madd",
+)
 TARGETS = {
     target.name: target
-    for target in (X86_64, *X86_64.variants, AARCH64, RISCV64, ARMV7, X86_64_WINDOWS, X86_64_MACOS, AARCH64_MACOS)
-}
+    for target in (
+        X86_64, *X86_64.variants, AARCH64, RISCV64, ARMV7, X86_64_WINDOWS, X86_64_MACOS, AARCH64_MACOS,
+        WASM32, WASM32_RELAXED,
+    )
+}  # fmt: skip
 
 
 @cache
@@ -194,7 +230,7 @@ def _machine(target: Target) -> Any:
 
     _initialise_llvm()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+        cpu=target.cpu, features=target.features, opt=3, reloc=target.relocation, codemodel="default"
     )
 
 
@@ -212,6 +248,8 @@ def _optimise(
     module = _link(modules, target, machine, variants)
     _hide_all_but(module, exports, target)
     _run_passes(module, machine)
+    if target.is_short:
+        _shorten(module, machine)
     _join_equal(module, machine)
     return module
 
@@ -262,13 +300,24 @@ def spin_hint(target: Target) -> str:
 
 
 _FMA = re.compile(r"@llvm\.fma\b")
+_PREFETCH = re.compile(r"^ *call void @llvm\.prefetch\b.*\n", re.MULTILINE)
 _HEAD = re.compile(r"^(define [^\n]*) \{$", re.MULTILINE)
 
 
 def _for_target(text: str, target: Target) -> str:
-    """Without what the target lacks, and what LLVM would get wrong for it."""
+    """Without what the target lacks, and what LLVM would get wrong for it or make too much of."""
     if not target.has_fma:  # it would call libm's fma; its fmuladd becomes a multiply and an add
         text = _FMA.sub("@llvm.fmuladd", text)
+    if not target.has_prefetch:
+        text = _PREFETCH.sub("", text)
+    if target.fma_of_16_bytes:
+        from graphc.backends import fused
+
+        text = fused.in_pieces(text, target.fma_of_16_bytes)
+    if target.masks_lines:
+        from graphc.backends import masks
+
+        text = masks.of_lines(text)
     if target.halves_masks:
         text = _with_halved_masks(text)
     if target.lacks:
@@ -360,6 +409,22 @@ def _run_passes(module: Any, machine: Any) -> None:
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
 
 
+def _shorten(module: Any, machine: Any) -> None:
+    """A twentieth less code: functions take what they are always given, and nothing is computed twice."""
+    from llvmlite import binding as llvm
+
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_ipsccp_pass()
+    passes.add_argument_promotion_pass()
+    passes.add_dead_arg_elimination_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_new_gvn_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_loop_deletion_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+
+
 def _join_equal(module: Any, machine: Any) -> None:
     """Functions that became equal, such as equal parts of several steps, are one from here on."""
     from llvmlite import binding as llvm
@@ -371,7 +436,11 @@ def _join_equal(module: Any, machine: Any) -> None:
 
 
 def _undefined_symbols(data: bytes, module: Any) -> list[str]:
-    """What the object asks of a linker. Calls that only code generation adds are seen in objects alone."""
+    """What the object asks of a linker. Calls that only code generation adds are seen in the object alone."""
+    from graphc.backends import wasm
+
+    if data.startswith(wasm.MAGIC):
+        return wasm.read_object(data).undefined()
     return sorted(read_symbols(data).undefined if is_known(data) else _declared(module))
 
 

@@ -153,6 +153,8 @@ def test_two_builds_are_equal_and_the_manifest_has_their_sums(target, exported, 
         assert file.read_bytes() == (folder / file.relative_to(again.folder)).read_bytes(), file
     (listed,) = json.loads((folder / "regression.json").read_text())["targets"]
     assert listed["files"]
+    families = {each.name: each.has_fma for each in TARGETS[target].variants} or TARGETS[target].has_fma
+    assert listed.get("fused", listed.get("variants_fused")) == families
     for each in listed["files"]:
         data = (folder / each["path"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (each["bytes"], each["sha256"])

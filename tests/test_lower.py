@@ -459,6 +459,8 @@ def test_tile_of_lines(shape: tuple[int, int], depth: int) -> None:
 
 def test_the_largest_tile_of_a_machine_stays_in_registers() -> None:
     for target in TARGETS.values():
+        if target.triple.startswith("wasm32"):  # a stack machine: what lies in registers is up to the engine
+            continue
         text = assembly([lower(product_kernel(target.tile_rows, target.tile_vectors))], ["product"], target)
         loops = re.findall(r"^\.?LBB\d+_\d+:.*\n(?:[^.L].*\n)*?\s+(?:j\w+|b\.?\w+|cbnz)\s.*LBB", text, re.MULTILINE)
         multiplying = [loop for loop in loops if re.search(r"fmadd|fmla|vfma|mulps", loop)]

@@ -15,7 +15,7 @@ from graphc.backends.contraction import TileShape
 from graphc.backends.entry import meeting_place, write_entry
 from graphc.backends.export.dispatch import write_dispatch
 from graphc.backends.export.interface import Interface
-from graphc.backends.export.library import Library, Member
+from graphc.backends.export.library import MOST_THREADS, Library, Member
 from graphc.backends.export.signatures import Face, faces, signatures
 from graphc.backends.interface import Arena
 from graphc.backends.primitives import Kernel
@@ -94,7 +94,8 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
     planned = {each: [plan_member(library, member, each) for member in library.members] for each in processors}
     arenas = arenas_of([one for each in planned.values() for one in each])
     meeting = next(iter(arenas.values())).shared
-    interface = Interface(library, arenas, manifest, bool(built_for.variants))
+    most_threads = min(MOST_THREADS, built_for.most_threads)
+    interface = Interface(library, arenas, manifest, most_threads, bool(built_for.variants))
     parts = [interface.write()]
     own = closure(interface.kernels.values())
     texts = {}

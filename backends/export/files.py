@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from graphc.backends import wasm
 from graphc.backends.cache import Cache
 from graphc.backends.export.archive import write_apple_archive, write_archive
 from graphc.backends.export.build import build_object, exports
@@ -16,10 +17,11 @@ from graphc.backends.export.library import Library
 from graphc.backends.export.manifest import describe
 from graphc.backends.export.sample import write_sample
 from graphc.backends.link import link_shared_object
-from graphc.backends.symbols import is_known, read_symbols
+from graphc.backends.symbols import read_symbols
 from graphc.backends.target import BuildError, Target
 
 LOADER = Path(__file__).with_name("loader.py")
+MODULE_LOADER, PAGE = Path(__file__).with_name("model.mjs"), Path(__file__).with_name("page.html")
 
 
 def write_files(
@@ -44,8 +46,9 @@ def write_files(
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for path, data in built.items()
         ]
-        variants = {each.name: each.has_fma for each in target.variants or (target,)}
-        listed.append({"name": name, "triple": target.triple, "fused": variants, "files": sums})
+        variants = {each.name: each.has_fma for each in target.variants}
+        family = {"variants_fused": variants} if variants else {"fused": target.has_fma}
+        listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
     files[f"{library.name}.h"] = write_header(library, version).encode()
     files["main.c"] = write_sample(library, version).encode()
@@ -57,9 +60,13 @@ def write_files(
 def target_files(library: Library, name: str, target: Target, manifest: str, store: Cache) -> dict[str, bytes]:
     """A shared object and an archive, or for a linker that is not ours the object and an archive."""
     code, named = build_object(library, target, manifest, store), exports(library)
-    if is_known(code):
-        check_symbols(code, library, target)
     stem = library.name[:12]
+    if code.startswith(wasm.MAGIC):
+        archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
+        return {f"{name}/lib{library.name}.a": archive} | module_files(
+            library.name, name, wasm.link_module(code, named)
+        )
+    check_symbols(code, library, target)
     if target.is_windows:
         archive = write_archive({f"{stem}.obj": code}, {f"{stem}.obj": named})
         return {f"{name}/{library.name}.obj": code, f"{name}/{library.name}.lib": archive}
@@ -81,3 +88,12 @@ def check_symbols(data: bytes, library: Library, target: Target) -> None:
     if (found.defined, found.undefined, found.writable) != (wanted, (), kept):
         about = f"defines {found.defined}, needs {found.undefined}, keeps {found.writable} bytes"
         raise BuildError(f"the file of {library.name} for {target.name} {about}; expected are {wanted}, () and {kept}")
+
+
+def module_files(library: str, folder: str, module: bytes) -> dict[str, bytes]:
+    """A WebAssembly module, what loads it, and a page in which it trains."""
+    return {
+        f"{folder}/{library}.wasm": module,
+        f"{folder}/{library}.mjs": MODULE_LOADER.read_bytes(),
+        f"{folder}/{library}.html": PAGE.read_bytes().replace(b"model.mjs", f"{library}.mjs".encode()),
+    }

@@ -65,7 +65,7 @@ define internal i32 @check.range(i64 %number, i64 %low, i64 %high, i32 %status) 
 
 define internal i32 @check.threads(i32 %thread, i32 %threads) noinline {ATTRIBUTES} {{
   %few = icmp slt i32 %threads, 1
-  %many = icmp sgt i32 %threads, {MOST_THREADS}
+  %many = icmp sgt i32 %threads, MOST_THREADS
   %under = icmp slt i32 %thread, 0
   %over = icmp sge i32 %thread, %threads
   %a = or i1 %few, %many
@@ -171,11 +171,20 @@ class Body:
 class Interface:
     """Writes the functions of a library.
 
-    arenas   of every member by name, all with one place to meet
-    chooses  there are variants, and processors that none of them is for
+    arenas        of every member by name, all with one place to meet
+    most_threads  of a call
+    chooses       there are variants, and processors that none of them is for
     """
 
-    def __init__(self, library: Library, arenas: dict[str, Arena], manifest: str, chooses: bool = False) -> None:
+    def __init__(
+        self,
+        library: Library,
+        arenas: dict[str, Arena],
+        manifest: str,
+        most_threads: int = MOST_THREADS,
+        chooses: bool = False,
+    ) -> None:
+        self.most_threads = most_threads
         self.library = library
         self.arenas = arenas
         self.manifest = manifest
@@ -186,7 +195,8 @@ class Interface:
     def write(self) -> str:
         """The IR; `kernels` has what it calls then."""
         self.use(kernels.outside("i64"))
-        parts = [GUARDS, self.check_state(), *self.common_functions()]
+        guards = GUARDS.replace("MOST_THREADS", str(self.most_threads))
+        parts = [guards, self.check_state(), *self.common_functions()]
         for face in faces(self.library):
             parts.append(self.call(face))
             if face.has_epoch:
@@ -312,7 +322,7 @@ class Interface:
         place = body.at("%work", meeting)
         body.do(f"store i64 0, ptr {place}, align 8")
         body.do(f"store i64 0, ptr {body.at(place, GENERATION)}, align 8")
-        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}, align 8")
+        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}")
         body.do("ret i32 0")
         return body.end()
 

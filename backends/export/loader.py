@@ -144,8 +144,7 @@ class Function:
         structures = [each for each in (self.settings, self.numbers) if each is not None]
         arguments += [POINTER(ctypes.addressof(each)) for each in structures]
         self.run, self.told = partial(self.native, *arguments, *ONE_THREAD), self.teller(outputs)
-        self.first, *rest = ready or [None]
-        self.rest = tuple(rest)
+        self.first, self.rest = ready[0] if ready else None, tuple(ready[1:])
 
     def teller(self, outputs: list[np.ndarray[Any, Any]]) -> Any:
         """What gives the results of a call."""
