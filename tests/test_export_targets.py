@@ -13,15 +13,19 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from exported_models import MODELS, built, trained_in_process
 
 import graphc as gx
 from graphc import exporting, nn, optim
+from graphc.backends import primitives
 from graphc.backends.export.files import check_symbols
+from graphc.backends.export.kernels import SHUFFLE
 from graphc.backends.lacking import EXTREMES, LONG
 from graphc.backends.symbols import read_symbols
 from graphc.backends.target import ARMV7, TARGETS, BuildError, host
+from graphc.ir.random import GROUP, permutation
 
 CROSS = {  # target: what its tools are called, what runs its programs
     "aarch64": ("aarch64-linux-gnu", "qemu-aarch64"),
@@ -137,6 +141,14 @@ def test_a_library_takes_the_variant_that_its_processor_runs(processor, like, ex
     alone = exported("mlp", like)
     assert found == said(program(alone, "cc", archive(alone, like)))
     assert (found == in_process("mlp")) == (like == "x86-64-v3")
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
+def test_orders_of_a_library_are_those_of_this_process(count):
+    for seed, epoch in ((0, 0), (5, 1), (2**63 - 7, 2**62 + 3), (-3, 2**32)):
+        order = np.full(count, -1)
+        primitives.run(SHUFFLE, order, np.zeros(GROUP, np.int64), count, seed, epoch)
+        np.testing.assert_array_equal(order, permutation(count, seed % 2**64, epoch))
 
 
 # -- files
