@@ -219,16 +219,25 @@ def test_archives_point_to_their_members(exported):
     assert start % 8 == 0 and start > place
 
 
-@on_x86
-def test_systems_linkers_take_objects_of_windows_and_macos(exported, tmp_path):
-    linker = needed("lld-link")
-    folder = exported("regression", "x86-64-windows") / "x86-64-windows"
-    for file in folder.iterdir():
-        whole = ["/wholearchive"] if file.suffix == ".lib" else []
-        out = f"/out:{tmp_path / 'regression.dll'}"
-        command = [linker, "/dll", "/noentry", "/nodefaultlib", out, "/export:regression_step", *whole, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True)
+def test_the_linker_of_windows_takes_both_files(exported, tmp_path):
+    linker, folder = needed("lld-link"), exported("regression", "x86-64-windows") / "x86-64-windows"
+    out = ["/dll", "/noentry", "/nodefaultlib", f"/out:{tmp_path / 'regression.dll'}", "/export:regression_step"]
+    for file in (folder / "regression.obj", folder / "regression.lib"):
+        whole = [f"/wholearchive:{file}"] if file.suffix == ".lib" else []
+        done = subprocess.run([linker, *out, *whole, str(file)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("target", "machine"), [("x86-64-macos", "x86_64"), ("aarch64-macos", "arm64")])
+def test_the_linker_of_macos_takes_both_files(target, machine, exported, tmp_path):
+    linker = shutil.which("ld64.lld") or needed("ld64.lld-14")
+    folder, made = exported("regression", target) / target, tmp_path / "regression.dylib"
+    out = ["-dylib", "-arch", machine, "-platform_version", "macos", "11.0", "11.0", "-o", str(made)]
+    for file in (folder / "regression.o", folder / "libregression.a"):
+        wanted = [] if file.suffix == ".o" else ["-u", "_regression_step"]
+        done = subprocess.run([linker, *out, *wanted, str(file)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert b"_regression_step\0" in made.read_bytes()
 
 
 def test_sizes(tmp_path):
@@ -257,6 +266,13 @@ def test_a_target_that_lacks_something_is_told_with_the_line(monkeypatch, tmp_pa
     assert first == "bare cannot compute floor of f32[batch,3]: that takes floorf"
     assert "y = gx.functional.floor(x * 2.0)" in second and "test_export_targets.py" in second
     assert not (tmp_path / "floors").exists()
+
+
+def test_a_target_that_llvm_does_not_know_is_told(monkeypatch, tmp_path):
+    unknown = replace(ARMV7, name="unknown", triple="vax-unknown-linux-gnu")
+    monkeypatch.setattr(exporting, "TARGETS", {"unknown": unknown})
+    with pytest.raises(gx.TargetError, match="this LLVM makes no code for unknown"):
+        gx.export({"step": built("regression")}, tmp_path / "regression", ["unknown"])
 
 
 def test_native_is_what_this_machine_is(monkeypatch):

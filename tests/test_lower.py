@@ -324,7 +324,8 @@ def test_prefetching_changes_nothing(element: str, place: int) -> None:
     check(kernel, numbers(element, seed=1), place)
     for codegen in ("numba", "direct"):
         for target in TARGETS.values():
-            fetching = "prfm\tpldl2keep" if "aarch64" in target.name else "pld\t" if "arm" in target.name else "prefetcht1"
+            kind = target.name.partition("-")[0]
+            fetching = {"aarch64": "prfm\tpldl2keep", "armv7": "pld\t"}.get(kind, "prefetcht1")
             wanted = 2 if target.has_prefetch else 0
             assert assembly([lower(kernel, codegen)], ["fetch"], target).count(fetching) == wanted, target.name
 

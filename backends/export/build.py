@@ -112,8 +112,10 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
     try:
         return target.build(parts, exports(library), built_for, texts)
     except BuildError as error:
+        if not error.undefined:
+            raise
         values = (value for member in library.members for value in member.graph.values())
-        found = next((value for value in values if error.undefined and lacks(processors, value, store)), None)
+        found = next((value for value in values if lacks(processors, value, store)), None)
         raise LackingError(str(error), error.undefined, built_for.name, found) from error
 
 
