@@ -113,6 +113,7 @@ RISCV64 = Target(
     "riscv64", f"riscv64-{_LINUX}", "generic-rv64", "+m,+a,+f,+d,+c,-relax", 1, 1,
     has_prefetch=False, attributes='"no-jump-tables"="true"',
 )  # fmt: skip
+# Its vectors take subnormal numbers for zeros.
 ARMV7 = Target(
     "armv7", "armv7-unknown-linux-gnueabihf", "generic", "+neon,+vfp4,+hwdiv-arm", 2, 1, True, "llvm.arm.hint(i32 1)",
     lacks=(ROUNDING, EXTREMES, LONG),
@@ -233,7 +234,11 @@ def _machine(target: Target) -> Any:
     from llvmlite import binding as llvm
 
     _initialise_llvm()
-    return llvm.Target.from_triple(target.triple).create_target_machine(
+    try:
+        known = llvm.Target.from_triple(target.triple)
+    except RuntimeError as error:
+        raise BuildError(f"this LLVM makes no code for {target.name}: {error}") from error
+    return known.create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc=target.relocation, codemodel="default"
     )
 

@@ -21,7 +21,7 @@ from graphc.backends.export.files import write_files
 from graphc.backends.export.kernels import FIRST, GOLDEN, SECOND
 from graphc.backends.export.library import Labels, Library, Member, State, lay_out
 from graphc.backends.files import replacing
-from graphc.backends.target import TARGETS, Target
+from graphc.backends.target import TARGETS, BuildError, Target
 from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TargetError, TraceError
 from graphc.function import Function
 from graphc.ir import ops
@@ -185,6 +185,8 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
         made = write_files(library, chosen, version(), default_cache(), lambda each: log.info("%s for %s", name, each))
     except LackingError as error:
         raise lacking(error) from error
+    except BuildError as error:
+        raise TargetError(str(error), user_origin()) from error
     written = []
     for file, data in made.items():
         place = folder / file

@@ -13,15 +13,19 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from exported_models import MODELS, built, trained_in_process
 
 import graphc as gx
 from graphc import exporting, nn, optim
+from graphc.backends import primitives
 from graphc.backends.export.files import check_symbols
+from graphc.backends.export.kernels import SHUFFLE
 from graphc.backends.lacking import EXTREMES, LONG
 from graphc.backends.symbols import read_symbols
 from graphc.backends.target import ARMV7, TARGETS, BuildError, host
+from graphc.ir.random import GROUP, permutation
 
 CROSS = {  # target: what its tools are called, what runs its programs
     "aarch64": ("aarch64-linux-gnu", "qemu-aarch64"),
@@ -139,6 +143,14 @@ def test_a_library_takes_the_variant_that_its_processor_runs(processor, like, ex
     assert (found == in_process("mlp")) == (like == "x86-64-v3")
 
 
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
+def test_orders_of_a_library_are_those_of_this_process(count):
+    for seed, epoch in ((0, 0), (5, 1), (2**63 - 7, 2**62 + 3), (-3, 2**32)):
+        order = np.full(count, -1)
+        primitives.run(SHUFFLE, order, np.zeros(GROUP, np.int64), count, seed, epoch)
+        np.testing.assert_array_equal(order, permutation(count, seed % 2**64, epoch))
+
+
 # -- files
 
 
@@ -207,16 +219,25 @@ def test_archives_point_to_their_members(exported):
     assert start % 8 == 0 and start > place
 
 
-@on_x86
-def test_systems_linkers_take_objects_of_windows_and_macos(exported, tmp_path):
-    linker = needed("lld-link")
-    folder = exported("regression", "x86-64-windows") / "x86-64-windows"
-    for file in folder.iterdir():
-        whole = ["/wholearchive"] if file.suffix == ".lib" else []
-        out = f"/out:{tmp_path / 'regression.dll'}"
-        command = [linker, "/dll", "/noentry", "/nodefaultlib", out, "/export:regression_step", *whole, str(file)]
-        done = subprocess.run(command, capture_output=True, text=True)
+def test_the_linker_of_windows_takes_both_files(exported, tmp_path):
+    linker, folder = needed("lld-link"), exported("regression", "x86-64-windows") / "x86-64-windows"
+    out = ["/dll", "/noentry", "/nodefaultlib", f"/out:{tmp_path / 'regression.dll'}", "/export:regression_step"]
+    for file in (folder / "regression.obj", folder / "regression.lib"):
+        whole = [f"/wholearchive:{file}"] if file.suffix == ".lib" else []
+        done = subprocess.run([linker, *out, *whole, str(file)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("target", "machine"), [("x86-64-macos", "x86_64"), ("aarch64-macos", "arm64")])
+def test_the_linker_of_macos_takes_both_files(target, machine, exported, tmp_path):
+    linker = shutil.which("ld64.lld") or needed("ld64.lld-14")
+    folder, made = exported("regression", target) / target, tmp_path / "regression.dylib"
+    out = ["-dylib", "-arch", machine, "-platform_version", "macos", "11.0", "11.0", "-o", str(made)]
+    for file in (folder / "regression.o", folder / "libregression.a"):
+        wanted = [] if file.suffix == ".o" else ["-u", "_regression_step"]
+        done = subprocess.run([linker, *out, *wanted, str(file)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert b"_regression_step\0" in made.read_bytes()
 
 
 def test_sizes(tmp_path):
@@ -245,6 +266,13 @@ def test_a_target_that_lacks_something_is_told_with_the_line(monkeypatch, tmp_pa
     assert first == "bare cannot compute floor of f32[batch,3]: that takes floorf"
     assert "y = gx.functional.floor(x * 2.0)" in second and "test_export_targets.py" in second
     assert not (tmp_path / "floors").exists()
+
+
+def test_a_target_that_llvm_does_not_know_is_told(monkeypatch, tmp_path):
+    unknown = replace(ARMV7, name="unknown", triple="vax-unknown-linux-gnu")
+    monkeypatch.setattr(exporting, "TARGETS", {"unknown": unknown})
+    with pytest.raises(gx.TargetError, match="this LLVM makes no code for unknown"):
+        gx.export({"step": built("regression")}, tmp_path / "regression", ["unknown"])
 
 
 def test_native_is_what_this_machine_is(monkeypatch):

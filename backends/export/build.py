@@ -97,22 +97,25 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
     most_threads = min(MOST_THREADS, built_for.most_threads)
     interface = Interface(library, arenas, manifest, most_threads, bool(built_for.variants))
     parts = [interface.write()]
-    own = closure(interface.kernels.values())
+    own = {kernel.name: kernel for kernel in closure(interface.kernels.values())}
     texts = {}
     for each, members in planned.items():
         steps, kernels = entries(members, meeting)
+        others = {kernel.name: kernel for kernel in kernels if kernel.name not in own}
         if built_for.variants:
-            texts[each] = [*steps, *(lowered(kernel, store) for kernel in kernels if kernel not in own)]
+            texts[each] = [*steps, *(lowered(kernel, store) for kernel in others.values())]
         else:
-            parts, own = [*parts, *steps], [*own, *kernels]
+            parts, own = [*parts, *steps], {**own, **others}
     if built_for.variants:
         parts.append(write_dispatch(faces(library), built_for.variants))
-    parts += [lowered(kernel, store) for kernel in closure(own)]
+    parts += [lowered(kernel, store) for kernel in own.values()]
     try:
         return target.build(parts, exports(library), built_for, texts)
     except BuildError as error:
+        if not error.undefined:
+            raise
         values = (value for member in library.members for value in member.graph.values())
-        found = next((value for value in values if error.undefined and lacks(processors, value, store)), None)
+        found = next((value for value in values if lacks(processors, value, store)), None)
         raise LackingError(str(error), error.undefined, built_for.name, found) from error
 
 

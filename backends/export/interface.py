@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from graphc.backends.entry.epoch import shuffle
 from graphc.backends.export import kernels
 from graphc.backends.export.library import MAGIC, MOST_THREADS, Library, State
 from graphc.backends.export.signatures import (
@@ -332,7 +331,7 @@ class Interface:
         limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
         body.refuse([body.pointer(order, 8), body.check("range", limits)])
         draws = body.room(GROUP, "i64", ALIGNMENT)
-        mix = self.use(shuffle())
+        mix = self.use(kernels.SHUFFLE)
         body.do(f"call void @{mix}(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
         body.do("ret i32 0")
         return body.end()
