@@ -426,6 +426,7 @@ LOADER = """
     found.order = [...model.shuffle(rows, 5, 2)].map(Number);
     found.means = model.step.epoch(x, y, { batch: 16, order: found.order });
     found.scores = [...Object.values(model.predict(x.subarray(0, 90)))[0]];
+    found.taken = typeof model.save() === "object" && model.functions.save(x.subarray(0, 30)).result.length;
     found.hash = model.stateHash().toString(16);
     found.threads = model.native.net_work_bytes(2) === 0n && model.native.net_work_bytes(1) > 0n;
     console.log(JSON.stringify(found));
@@ -441,7 +442,8 @@ def test_the_loader_in_node(tmp_path):
     x, y = gx.f32[batch, 30], gx.i64[batch]
     step = gx.train_step(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=0.1), x=x, y=y)
     predict = gx.predict_step(net, x=x)
-    made = gx.export({"step": step, "predict": predict}, tmp_path / "net", ["wasm32-relaxed"])
+    functions = {"step": step, "predict": predict, "save": predict}
+    made = gx.export(functions, tmp_path / "net", ["wasm32-relaxed"])
     found = node(LOADER, made.folder / "wasm32-relaxed" / "net.mjs")
     size = made.library.state_bytes
     assert found["refused"] == [
@@ -461,6 +463,7 @@ def test_the_loader_in_node(tmp_path):
         f"there are {30 * 24 + 24 + 240 + 10} parameters, given are 1",
     ]
     assert found["moved"] and found["back"] and found["anew"] and found["threads"]
+    assert found["taken"] == 10
     assert found["still"] == 30 * 24 + 24 + 240 + 10
     assert found["order"] == permutation(37, 5, 2).tolist()
     samples, labels = np.sin(np.arange(37 * 30)).astype("f").reshape(37, 30), np.arange(37) % 10
@@ -516,6 +519,20 @@ def opened(folder, page, tmp_path):
 
 def numbers_of(page):
     return dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page))
+
+
+@needs_chromium
+@fuses
+def test_a_browser_trains_to_the_bits_of_this_process(tmp_path):
+    step = built("mlp")
+    made = gx.export({"step": step}, tmp_path / "mlp", ["wasm32-relaxed"])
+    script = TRAIN.replace("process.argv[2]", '"./mlp.mjs"').replace("process.argv[3]", "1")
+    page = script.replace("console.log(", "document.body.textContent = (")
+    (made.folder / "wasm32-relaxed" / "bits.html").write_text(f'<body><script type="module">{page}</script>')
+    found, complaints = opened(made.folder / "wasm32-relaxed", "bits.html", tmp_path)
+    assert not [each for each in complaints if "favicon" not in each]
+    trained_in_process(step)
+    assert f'"{made.state_hash():x}"]' in found
 
 
 @needs_chromium

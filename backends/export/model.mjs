@@ -37,7 +37,7 @@ async function bytesOf(source) {
   return answer.arrayBuffer();
 }
 
-// A state of the library, and its functions as properties.
+// A state of the library. Its functions are in `functions`, and properties where their names are free.
 export class Model {
   constructor(instance, seed) {
     this.native = instance.exports;
@@ -49,7 +49,8 @@ export class Model {
     this.scratch = up(this.places.work + Number(this.call("work_bytes", 1)));
     this.reserve(this.scratch);
     this.init(seed);
-    for (const known of this.manifest.functions) this[known.name] = functionOf(this, known);
+    this.functions = Object.fromEntries(this.manifest.functions.map((known) => [known.name, functionOf(this, known)]));
+    for (const [name, run] of Object.entries(this.functions)) if (!(name in this)) this[name] = run;
   }
 
   // First numbers, anew.
