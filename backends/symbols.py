@@ -1,6 +1,6 @@
 """What an object file or shared object offers, what it asks of a linker and what it can write to.
 
-ELF of 32 and 64 bits, COFF and Mach-O of 64 bits are read, all little-endian.
+ELF of 32 and 64 bits, COFF and Mach-O of 64 bits and WebAssembly are read, all little-endian.
 
 Sources: System V Application Binary Interface, chapter 4; Microsoft's "PE Format"; Apple's <mach-o/loader.h> and
 <mach-o/nlist.h>.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from graphc.ir.frozen import dataclass
 
-ELF, MACH_O, COFF_X86_64 = b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86"
+ELF, MACH_O, COFF_X86_64, WASM = b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\0asm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Symbols:
 
 
 def is_known(data: bytes) -> bool:
-    return data.startswith((ELF, MACH_O, COFF_X86_64))
+    return data.startswith((ELF, MACH_O, COFF_X86_64, WASM))
 
 
 def read_symbols(data: bytes) -> Symbols:
@@ -37,8 +37,10 @@ def read_symbols(data: bytes) -> Symbols:
         found, writable = list(_mach_symbols(data)), sum(_mach_writable(data))
     elif data.startswith(COFF_X86_64):
         found, writable = list(_coff_symbols(data)), sum(_coff_writable(data))
+    elif data.startswith(WASM):
+        found, writable = list(_wasm_symbols(data)), sum(_wasm_writable(data))
     else:
-        raise ValueError("this is no object file in ELF, Mach-O or COFF")
+        raise ValueError("this is no object file in ELF, Mach-O, COFF or WebAssembly")
     defined, undefined = (tuple(sorted({name for name, is_own in found if is_own is own})) for own in (True, False))
     return Symbols(defined, undefined, writable)
 
@@ -157,3 +159,26 @@ def _coff_writable(data: bytes) -> Iterator[int]:
         flags = struct.unpack_from("<I", data, start + 36)[0]
         if flags & IMAGE_SCN_MEM_WRITE:
             yield struct.unpack_from("<I", data, start + 16)[0]
+
+
+# -- WebAssembly, of which wasm.py reads objects and writes modules
+
+
+def _wasm_symbols(data: bytes) -> Iterator[tuple[str, bool]]:
+    """The functions that an object shows a linker, or a module its host."""
+    from graphc.backends import wasm
+
+    if wasm.is_module(data):
+        yield from wasm.shown(data)
+        return
+    found = wasm.read_object(data)
+    yield from ((name, False) for name in found.undefined())
+    yield from ((symbol.name, True) for symbol in found.symbols if symbol.is_shown)
+
+
+def _wasm_writable(data: bytes) -> Iterator[int]:
+    """Of modules nothing: what is written to is not linked."""
+    from graphc.backends import wasm
+
+    if not wasm.is_module(data):
+        yield from (len(each.contents) for each in wasm.read_object(data).segments if not each.is_constant)

@@ -82,6 +82,10 @@ class Target:
     def is_apple(self) -> bool:
         return "-apple-" in self.triple
 
+    @property
+    def is_wasm(self) -> bool:
+        return self.triple.startswith("wasm32")
+
 
 # Processors that support AVX-512 mostly ask LLVM for 256-bit vectors; kernels spell 512-bit ones out.
 _WIDE_VECTORS = "-prefer-256-bit"
@@ -442,10 +446,6 @@ def _join_equal(module: Any, machine: Any) -> None:
 
 def _undefined_symbols(data: bytes, module: Any) -> list[str]:
     """What the object asks of a linker. Calls that only code generation adds are seen in the object alone."""
-    from graphc.backends import wasm
-
-    if data.startswith(wasm.MAGIC):
-        return wasm.read_object(data).undefined()
     return sorted(read_symbols(data).undefined if is_known(data) else _declared(module))
 
 

@@ -5,8 +5,8 @@ nothing: the memory, the stack pointer and the table of functions, which an obje
 functions that are named, `memory` and the global `__heap_base`.
 
     from 0            nothing
-    from SPARE_LINE   room for one line, see masks.py
-    from STACK_FLOOR  the stack, which grows down; one that is far too deep traps
+    from SPARE_LINE   room for one line of at most 128 bytes, see masks.py
+    behind that       the stack, which grows down: one that is far too deep traps
     from STACK_TOP    constants
     from __heap_base  the host's
 
@@ -24,13 +24,13 @@ from graphc.backends.link import LinkError
 from graphc.ir.frozen import dataclass
 
 MAGIC = b"\0asm\1\0\0\0"
-SPARE_LINE, STACK_FLOOR, STACK_TOP = 128, 256, 64 * 1024
+SPARE_LINE, STACK_TOP = 128, 64 * 1024
 PAGE = 64 * 1024
 HEAP_ALIGNMENT = 64
 CUSTOM, TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = range(12)
 AS_FUNCTION, AS_TABLE, AS_MEMORY, AS_GLOBAL, AS_TAG = range(5)  # kinds of imports and exports
 OF_FUNCTION, OF_DATA, OF_GLOBAL, OF_SECTION, OF_TAG, OF_TABLE = range(6)  # kinds of symbols
-UNDEFINED, EXPLICIT_NAME = 0x10, 0x40  # flags of symbols
+LOCAL, UNDEFINED, EXPLICIT_NAME = 0x2, 0x10, 0x40  # flags of symbols
 SEGMENT_INFO, INIT_FUNCTIONS, COMDAT, SYMBOL_TABLE = 5, 6, 7, 8  # parts of the section "linking"
 LINKING_VERSION = 2
 I32, FUNCREF, CONSTANT, VARIABLE = 0x7F, 0x70, 0, 1
@@ -128,12 +128,16 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Constants; `start` is where they lie in the data section of the object."""
+    """Data; `start` is where they lie in the data section of the object."""
 
     name: str
     alignment: int
     contents: bytes
     start: int
+
+    @property
+    def is_constant(self) -> bool:
+        return self.name.startswith(CONSTANTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,12 @@ class Symbol:
     index: int
     offset: int
     is_defined: bool
+    is_local: bool
+
+    @property
+    def is_shown(self) -> bool:
+        """A linker may have others call it."""
+        return self.is_defined and not self.is_local and self.kind != OF_SECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +199,39 @@ class Object:
         return sorted({symbol.name for symbol in self.symbols if not symbol.is_defined} - own)
 
 
-def read_object(data: bytes) -> Object:
-    """Read a relocatable object. Raises ValueError when it is something else."""
+def read_sections(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(kind, contents) of every section of an object or module."""
     if not data.startswith(MAGIC):
-        raise ValueError("the object is no WebAssembly file")
-    sections, custom, order = {}, {}, []
+        raise ValueError("this is no WebAssembly file")
     reader = Reader(data, len(MAGIC))
     while reader:
-        kind, payload = reader.byte(), reader.take(reader.number())
+        yield reader.byte(), reader.take(reader.number())
+
+
+def is_module(data: bytes) -> bool:
+    """It is linked."""
+    return all(kind != CUSTOM for kind, _ in read_sections(data))
+
+
+def shown(data: bytes) -> Iterator[tuple[str, bool]]:
+    """(name, True) of every function that a module exports, (name, False) of everything that it imports."""
+    for kind, payload in read_sections(data):
+        if kind == IMPORT:
+            yield from ((each.name, False) for each in read_imports(Reader(payload)))
+        elif kind == EXPORT:
+            reader = Reader(payload)
+            for _ in range(reader.number()):
+                name, is_function = reader.text(), reader.byte() == AS_FUNCTION
+                reader.number()
+                if is_function:
+                    yield name, True
+
+
+def read_object(data: bytes) -> Object:
+    """Read a relocatable object. Raises ValueError when it is something else."""
+    sections: dict[int, bytes] = {}
+    custom, order = {}, []
+    for kind, payload in read_sections(data):
         order.append(kind)
         if kind != CUSTOM:
             sections[kind] = payload
@@ -293,14 +328,14 @@ def read_linking(reader: Reader) -> tuple[list[tuple[str, int]], list[Symbol]]:
 
 def read_symbol(reader: Reader) -> Symbol:
     kind, flags = reader.byte(), reader.number()
-    is_defined = not flags & UNDEFINED
+    is_defined, is_local = not flags & UNDEFINED, bool(flags & LOCAL)
     if kind == OF_DATA:
         name = reader.text()
         index, offset, _ = (reader.number() if is_defined else 0 for _ in range(3))
-        return Symbol(kind, name, index, offset, is_defined)
+        return Symbol(kind, name, index, offset, is_defined, is_local)
     index = reader.number()
     has_name = kind != OF_SECTION and (is_defined or flags & EXPLICIT_NAME)
-    return Symbol(kind, reader.text() if has_name else "", index, 0, is_defined)
+    return Symbol(kind, reader.text() if has_name else "", index, 0, is_defined, is_local)
 
 
 def named(symbol: Symbol, imports: Sequence[Import]) -> Symbol:
@@ -309,7 +344,7 @@ def named(symbol: Symbol, imports: Sequence[Import]) -> Symbol:
     same = [each for each in imports if each.kind == kinds.get(symbol.kind)]
     if symbol.is_defined or not same:
         return symbol
-    return Symbol(symbol.kind, same[symbol.index].name, symbol.index, symbol.offset, False)
+    return Symbol(symbol.kind, same[symbol.index].name, symbol.index, symbol.offset, False, False)
 
 
 # ---- writing modules -------------------------------------------------------------------------------------------------
@@ -338,7 +373,7 @@ class Layout:
         place = STACK_TOP
         self.places = []
         for segment in found.segments:
-            if not segment.name.startswith(CONSTANTS):
+            if not segment.is_constant:
                 raise ValueError(f"{segment.name} is written to: keep it in memory that is passed as an argument")
             place += -place % segment.alignment
             self.places.append(place)

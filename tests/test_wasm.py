@@ -6,11 +6,14 @@ import functools
 import http.server
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from graphc.backends.export.build import exports
 from graphc.backends.link import LinkError
 from graphc.backends.lower import lower
 from graphc.backends.primitives import Kernel
+from graphc.backends.symbols import Symbols, read_symbols
 from graphc.backends.target import WASM32, WASM32_RELAXED, BuildError, build, build_unit, host
 from graphc.datasets import SAMPLE, SAMPLES
 from graphc.ir.random import permutation
@@ -121,6 +125,14 @@ def test_the_step_of_an_mlp_is_at_most_25_kilobytes(tmp_path):
     gx.export(step, tmp_path / "mlp", MODULES)
     sizes = [(tmp_path / "mlp" / target / "mlp.wasm").stat().st_size for target in MODULES]
     assert max(sizes) <= 25_000, sizes
+
+
+def test_what_is_offered_needed_and_kept_is_read():
+    text = "declare i32 @other(i32)\ndefine i32 @f(i32 %x) {\n  %y = call i32 @other(i32 %x)\n  ret i32 %y\n}\n"
+    changing = "@kept = internal global [5 x i64] zeroinitializer\ndefine ptr @g() {\n  ret ptr @kept\n}\n"
+    assert read_symbols(build_unit(text, WASM32)) == Symbols(("f",), ("other",), 0)
+    assert read_symbols(build_unit(changing, WASM32)) == Symbols(("g",), (), 40)
+    assert read_symbols(module([TWO_CALLS], ["text", "deep"], WASM32)) == Symbols(("deep", "text"), (), 0)
 
 
 def test_two_builds_are_the_same_bytes(exported, tmp_path):
@@ -457,6 +469,21 @@ def test_the_loader_in_node(tmp_path):
         step(samples[rows], labels[rows])
     assert int(found["hash"], 16) == made.state_hash()
     assert np.array_equal(np.float32(found["scores"]).reshape(3, 10), predict(samples[:3]))
+
+
+@needs_node
+def test_the_documentation_trains(tmp_path):
+    """The programs of the page for the browser, one after the other."""
+    page = (Path(gx.__file__).parent / "docs" / "train_in_the_browser.md").read_text(encoding="utf-8")
+    python, script = re.search(r"```python\n(.*?)```", page, re.S)[1], re.search(r"```js\n(.*?)```", page, re.S)[1]
+    (tmp_path / "model.py").write_text(python)
+    environment = {**os.environ, "PYTHONPATH": str(Path(gx.__file__).parents[1])}
+    subprocess.run([sys.executable, "model.py"], cwd=tmp_path, env=environment, check=True)
+    folder = tmp_path / "build" / "mnist" / "wasm32"
+    (folder / "train.mjs").write_text(script)
+    said = subprocess.run([NODE, "train.mjs"], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+    last, mean, count, state = float(said[0]), float(said[1]), int(said[2]), said[3]
+    assert mean < last < 0.1 and count == 30 and int(state, 16) > 0
 
 
 # -- the page

@@ -61,11 +61,6 @@ def target_files(library: Library, name: str, target: Target, manifest: str, sto
     """A shared object and an archive, or for a linker that is not ours the object and an archive."""
     code, named = build_object(library, target, manifest, store), exports(library)
     stem = library.name[:12]
-    if code.startswith(wasm.MAGIC):
-        archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
-        return {f"{name}/lib{library.name}.a": archive} | module_files(
-            library.name, name, wasm.link_module(code, named)
-        )
     check_symbols(code, library, target)
     if target.is_windows:
         archive = write_archive({f"{stem}.obj": code}, {f"{stem}.obj": named})
@@ -74,6 +69,10 @@ def target_files(library: Library, name: str, target: Target, manifest: str, sto
         archive = write_apple_archive(f"{stem}.o", code, [f"_{each}" for each in named])
         return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     archive = write_archive({f"{stem}.o": code}, {f"{stem}.o": named})
+    if target.is_wasm:
+        module = wasm.link_module(code, named)
+        check_symbols(module, library, target)
+        return {f"{name}/lib{library.name}.a": archive, **module_files(library.name, name, module)}
     if not target.is_linked:
         return {f"{name}/{library.name}.o": code, f"{name}/lib{library.name}.a": archive}
     shared = link_shared_object([code], named, f"lib{library.name}.so", names_all=False)
