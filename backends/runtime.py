@@ -16,6 +16,7 @@ from graphc.backends.description import Artifact
 from graphc.backends.interface import (
     EPOCH_WORDS,
     FIRST_AT,
+    FRESH_AT,
     GIVEN,
     IN_PLACE,
     LAST_AT,
@@ -24,8 +25,8 @@ from graphc.backends.interface import (
     ORDERING_AT,
     SEED_AT,
     SHUFFLED,
-    TEAM,
     YIELD,
+    functions_of,
 )
 from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
@@ -37,6 +38,8 @@ Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
 NUMBER_BYTES = 8
+# `fits` looks at Python's objects, so it keeps the interpreter's lock.
+KINDS = {"attend": ctypes.CFUNCTYPE(ctypes.c_int64), "fits": ctypes.PYFUNCTYPE(ctypes.c_int32)}
 STRETCH = 0.02  # seconds of an epoch between two looks at how many threads pay
 
 
@@ -120,8 +123,7 @@ class Runner:
         self.lock = threading.Lock()
         self.library, found = load(artifact)
         self.functions: dict[str, Callable[..., int]] = {
-            name: ctypes.CFUNCTYPE(ctypes.c_int64 if name == "attend" else ctypes.c_int32)(place)
-            for name, place in found.items()
+            name: KINDS.get(name, ctypes.CFUNCTYPE(ctypes.c_int32))(place) for name, place in found.items()
         }
         self.tell_places()
 
@@ -217,19 +219,20 @@ class Runner:
             call = self.by_all("epoch", words, (self.work, totals))
             words[ORDERING_AT] = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
             words[SEED_AT], words[NUMBER_AT] = shuffle or (0, 0)
+            words[FRESH_AT] = 1
             for words[FIRST_AT], words[LAST_AT] in self.stretches(*steps, batch):
                 status = call(batch, words[LAST_AT] - words[FIRST_AT])
                 if status:
                     break
-                words[ORDERING_AT] = IN_PLACE if in_order else GIVEN
+                words[ORDERING_AT], words[FRESH_AT] = IN_PLACE if in_order else GIVEN, 0
             return status, totals[: len(self.results)]
 
     def epoch_words(self, feed: Feed, order: Array, batch: int) -> tuple[Any, Any]:
-        """What `epoch` is told, but for which steps in which order; and the totals it adds to, still zero."""
+        """What `epoch` is told, but for which steps in which order; and the totals."""
         totals = (ctypes.c_double * max(len(self.results), 1))()
         known = (self.state_table, self.work, feed.places, feed.kinds, order, self.scalars, totals)
         *before, scalars, sums = addresses(known)
-        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums), totals
+        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums, 0), totals
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
@@ -277,8 +280,7 @@ def table(arrays: Sequence[Array]) -> Any:
 def load(artifact: Artifact) -> tuple[Any, dict[str, int]]:
     """(what keeps the code alive, the addresses of its functions by name)."""
     described = artifact.description
-    own = ("step",) if described.layout is None else ("step", "epoch")
-    names = (*own, *TEAM) if described.arena.for_many else own
+    names = functions_of(described.layout is not None, described.arena.for_many)
     if LINKED:
         library = ctypes.CDLL(artifact.file)
         return library, {name: ctypes.cast(getattr(library, name), POINTER).value or 0 for name in names}

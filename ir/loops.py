@@ -277,24 +277,17 @@ WORTH = 1 << 14  # elements of a nest from which on that is worth a text five ti
 def rows_together(nest: LoopNest) -> int:
     """How many rows go side by side: a short one with sums along it would mostly wait for its own numbers.
 
-    What is added up row by row, all lanes of one before the next, stays so; random bits are shared along the lanes.
+    Not where lanes look up what they are added to, as another row may come upon the same place; nor with random bits,
+    which are shared along the lanes.
     """
     if nest.lane < 1 or bound(nest.frame[-2]) < ROWS or bound(multiply(*nest.frame)) < WORTH:
         return 1
     if bound(nest.lane_extent) > SHORT or has_few_lanes(nest):
         return 1
     terms = list(nest.terms())
-    is_short = lane_mode(nest.lane_extent) in ("one", "single")
-    waits = any(term.kind == "row" for term in terms)
-    waits &= is_short or not any(mixes_lanes(term, nest.lane) for term in terms)
-    return ROWS if waits and all(term.value.op.name != "random_bits" for term in terms) else 1
-
-
-def mixes_lanes(term: Term, lane: int) -> bool:
-    """Several lanes of a row, and of the next, are added to one number."""
-    if term.kind == "total":
-        return lane in term.operands[0].axes
-    return term.kind == "scatter" and any(lane in index.axes for index in term.operands[1:])
+    scattered = any(nest.lane in index.axes for term in terms if term.kind == "scatter" for index in term.operands[1:])
+    drawn = any(term.value.op.name == "random_bits" for term in terms)
+    return ROWS if any(term.kind == "row" for term in terms) and not (scattered or drawn) else 1
 
 
 def row_room(nest: LoopNest) -> int:

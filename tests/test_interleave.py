@@ -145,6 +145,17 @@ def test_rows_side_by_side_give_the_same_bits(lanes, rows, rng, monkeypatch, few
         np.testing.assert_array_equal(together[name], alone, err_msg=name)
 
 
+@pytest.mark.parametrize("lanes", [25, 64])
+def test_totals_take_row_by_row_however_many_go_side_by_side(lanes, rng, monkeypatch, few_rows):
+    """All lanes of a row in one vector, which is added to what the rows before it came to."""
+    graph = norm_of_rows(lanes, mixed=True)
+    arrays = {"x": rng.normal(size=(7, lanes)).astype(np.float32), "which": np.arange(7)[:, None]}
+    found = emulate(graph, arrays)
+    monkeypatch.setattr("graphc.ir.loops.ROWS", 3)
+    assert emulate(graph, arrays)["all"] == found["all"]
+    np.testing.assert_allclose(found["all"], reference.run(graph, arrays, double=True)["all"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("lanes", [10, 64, 100])
 def test_native_rows_side_by_side_give_the_same_bits(lanes, rng, store, monkeypatch, few_rows):
     graph = norm_of_rows(lanes)
@@ -162,10 +173,31 @@ def most_together(graph):
     return max(rows_together(nest) for nest in plan(graph, 32).nests)
 
 
-def test_long_rows_and_what_has_an_order_along_the_lanes_go_row_by_row(few_rows):
+def test_long_rows_and_random_bits_go_row_by_row(few_rows):
     assert [most_together(norm_of_rows(lanes)) for lanes in (10, SHORT, SHORT + 1)] == [ROWS, ROWS, 1]
-    assert [most_together(norm_of_rows(lanes, mixed=True)) for lanes in (10, 16, 17)] == [ROWS, ROWS, 1]
     assert most_together(with_draws(64)) == 1
+
+
+def added_to_places(lanes, along_lanes):
+    """Rows of softmax added to rows of a table, or lanes of them to numbers, that an array says."""
+    x = graphs.data("x", BATCH, lanes)
+    which = graphs.declare("which", "data", TensorType("i64", (BATCH, lanes if along_lanes else 1)))
+    e = ops.exp(x)
+    found = ops.div(e, ops.broadcast(ops.sum(e, axes=(1,)), shape=x.shape))
+    where = which if along_lanes else ops.broadcast(which, shape=x.shape)
+    places, shape = ((-1,), (3,)) if along_lanes else ((-1, 1), (3, lanes))
+    table = ops.scatter(found, where, places=places, shape=shape)
+    return run_passes(Graph("places", (x, which), (Output("result", "table", table),)))
+
+
+def test_rows_are_added_to_one_place_in_their_order(rng, monkeypatch, few_rows):
+    graph = added_to_places(40, along_lanes=False)
+    assert (most_together(graph), most_together(added_to_places(40, along_lanes=True))) == (ROWS, 1)
+    arrays = {"x": rng.normal(size=(11, 40)).astype(np.float32), "which": rng.integers(0, 3, (11, 1))}
+    together = emulate(graph, arrays)["table"]
+    monkeypatch.setattr("graphc.ir.loops.ROWS", 1)
+    np.testing.assert_array_equal(together, emulate(graph, arrays)["table"])
+    np.testing.assert_allclose(together, reference.run(graph, arrays, double=True)["table"], rtol=1e-5, atol=1e-6)
 
 
 def test_few_rows_are_not_worth_a_longer_text():

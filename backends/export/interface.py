@@ -29,6 +29,7 @@ from graphc.backends.interface import (
     GIVEN,
     IN_PLACE,
     MEETING_BYTES,
+    PLAIN,
     STEP_WORDS,
     YIELD,
     Arena,
@@ -394,10 +395,9 @@ class Interface:
         body.refuse(statuses)
         body.refuse([body.check("order", "ptr %order, i64 %samples"), *self.labels(body, face)])
         data = body.table("data", [f"%{argument.name}" for argument in face.inputs])
-        kinds, totals = (body.room(size, "i64") for size in self.epoch_sizes(face))
-        for place, size in zip((kinds, totals), self.epoch_sizes(face), strict=True):
-            for number in range(size):
-                body.do(f"store i64 0, ptr {body.at(place, 8 * number)}, align 8")
+        kinds, totals = body.room(len(face.inputs), "i64"), body.room(len(face.numbers), "i64")
+        for number, _ in enumerate(face.inputs):
+            body.do(f"store i64 {PLAIN}, ptr {body.at(kinds, 8 * number)}, align 8")
         states, scalars = self.state_table(body, face), self.settings(body, face)
         none = body.let("icmp eq ptr %order, null")
         ordering = body.let(f"select i1 {none}, i64 {IN_PLACE}, i64 {GIVEN}")
@@ -406,15 +406,12 @@ class Interface:
         steps = body.let(f"udiv i64 {most}, %batch")
         share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
         numbers = (ordering, "0", "0", "%samples", "%batch", "0", steps)
-        given = (states, "%work", data, kinds, "%order", *numbers, scalars, totals)
+        given = (states, "%work", data, kinds, "%order", *numbers, scalars, totals, "1")
         words = body.words(EPOCH_WORDS, given, EPOCH_NUMBERS)
         found = body.let(f"call i32 @{face.name}.epoch(ptr {words}, {share})")
         self.write_means(body, face, found, totals, steps)
         body.do(f"ret i32 {told(body, body.let(f'urem i32 {found}, {CHECKS}'))}")
         return declare_epoch(face) + body.end()
-
-    def epoch_sizes(self, face: Face) -> tuple[int, int]:
-        return max(len(face.inputs), 1), max(len(face.numbers), 1)
 
     def labels(self, body: Body, face: Face) -> list[str]:
         """All integers that must lie in a range are looked at before the first step."""

@@ -141,6 +141,8 @@ class Nests(Memory):
             over_keys = extremes.is_extreme(term.detail, term.dtype)
             empty = (extremes.worst if over_keys else identity)(term.detail, term.dtype)
             self.line(f"{self.name(term)}_lanes = spread({empty})")
+        for term in self.totals_of_rows(phase):
+            self.line(f"{self.in_row(term)} = spread({identity(term.detail, term.dtype)})")
         first, last = self.span(self.nest.lane)
         if self.mode == "exact":
             with self.block(f"for j in range({first}, {last}, {LANES}):"):
@@ -157,6 +159,18 @@ class Nests(Memory):
                 self.live = ""
         for term in rows:
             self.line(f"{self.names[term]} = {self.of_lanes(term, f'{self.names[term]}_lanes')}")
+        for term in self.totals_of_rows(phase):
+            self.line(f"{self.running(term)} = {OPS[term.detail].scalar.format(self.running(term), self.in_row(term))}")
+
+    def totals_of_rows(self, phase: int) -> list[Term]:
+        """Totals that rows side by side each take a part of, all lanes of one before those of the next."""
+        totals = [term for term in self.terms if term.kind == "total" and self.is_lanes(term.operands[0])]
+        loops = self.rows > 1 and self.mode not in ("single", "one")
+        return [term for term in totals if loops and term.operands[0].phase == phase]
+
+    def in_row(self, term: Term) -> str:
+        """The name of a total as far as it got within a row."""
+        return f"{self.name(term)}_row"
 
     def of_lanes(self, term: Term, lanes: str) -> str:
         """A row's reduction from what its lanes have: numbers, or keys of floats."""
@@ -319,6 +333,8 @@ class Nests(Memory):
     def accumulate(self, term: Term, text: str, lanes: bool) -> None:
         if term.kind == "total" or self.in_registers(term):
             running, op = self.running(term), OPS[term.detail if term.kind == "total" else term.detail[2]]
+            if term in self.totals_of_rows(term.operands[0].phase):
+                running = self.in_row(term)
             self.line(f"{running} = {op.scalar.format(running, text)}")
             return
         buffer, index, name = term.detail
