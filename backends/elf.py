@@ -1,9 +1,9 @@
 """The ELF object format: its numbers and records, reading relocatable objects, what each machine's relocations mean.
 
-Only 64-bit little-endian ELF is spoken, for x86-64 and aarch64.
+Only 64-bit little-endian ELF is spoken, for x86-64, aarch64 and riscv64.
 
-Sources: System V Application Binary Interface (gABI), chapters 4 and 5; its x86-64 supplement, section 4.4, and ELF for
-the Arm 64-bit Architecture (AAELF64), section 5.7, for relocation.
+Sources: System V Application Binary Interface (gABI), chapters 4 and 5; its x86-64 supplement, section 4.4, ELF for the
+Arm 64-bit Architecture (AAELF64), section 5.7, and RISC-V ELF Specification, section 8.4, for relocation.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Via(Enum):
     SYMBOL = auto()  # the address itself
     SLOT = auto()  # the address of a pointer in .got, which the loader fills
     LOADER = auto()  # nothing yet: the place is itself a pointer, which the loader fills
+    PAIR = auto()  # the symbol is a place that is relocated too: the value is what that was short of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Machine:
     page: int  # bytes, the largest page size in use
     relative: int  # the dynamic relocation by which the loader stores load address + addend
     kinds: Mapping[int, RelocationKind]
+    flags: int = 0  # of the file's header
 
 
 def _absolute(target: int, place: int) -> int:
@@ -111,6 +113,19 @@ def _pages_from_place(target: int, place: int) -> int:
 
 def _in_page(target: int, place: int) -> int:
     return target & 0xFFF
+
+
+def _nearest_page(target: int, place: int) -> int:
+    """What a signed number of twelve bits can be added to."""
+    return (target - place + 0x800) & ~0xFFF
+
+
+def _rest_of_page(target: int, place: int) -> int:
+    return (target - place) & 0xFFF
+
+
+def _page_and_rest(target: int, place: int) -> int:
+    return _nearest_page(target, place) | _rest_of_page(target, place)
 
 
 WORD, DOUBLE_WORD = Field(4, ((32, 0),)), Field(8, ((64, 0),))
@@ -156,7 +171,24 @@ AARCH64 = Machine(
         312: RelocationKind("R_AARCH64_LD64_GOT_LO12_NC", _in_page, OFFSET_IN_PAGE[3], Via.SLOT),
     },
 )
-MACHINES = {machine.number: machine for machine in (X86_64, AARCH64)}
+UPPER = Field(4, ((20, 12),), dropped=12)  # auipc
+RISCV64 = Machine(
+    "riscv64",
+    number=243,  # EM_RISCV
+    page=0x1000,
+    relative=3,  # R_RISCV_RELATIVE
+    kinds={
+        2: RelocationKind("R_RISCV_64", _absolute, DOUBLE_WORD, Via.LOADER),
+        19: RelocationKind("R_RISCV_CALL_PLT", _page_and_rest, Field(8, ((12, 52), (20, 12)))),  # auipc and jalr
+        20: RelocationKind("R_RISCV_GOT_HI20", _nearest_page, UPPER, Via.SLOT),
+        23: RelocationKind("R_RISCV_PCREL_HI20", _nearest_page, UPPER),
+        24: RelocationKind("R_RISCV_PCREL_LO12_I", _rest_of_page, Field(4, ((12, 20),), 0, False), Via.PAIR),
+        25: RelocationKind("R_RISCV_PCREL_LO12_S", _rest_of_page, Field(4, ((5, 7), (7, 25)), 0, False), Via.PAIR),
+        57: RelocationKind("R_RISCV_32_PCREL", _from_place, WORD),
+    },
+    flags=5,  # EF_RISCV_RVC, EF_RISCV_FLOAT_ABI_DOUBLE
+)
+MACHINES = {machine.number: machine for machine in (X86_64, AARCH64, RISCV64)}
 
 
 # ---- reading relocatable objects -------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Linking ELF objects into a shared object, with no compiler or linker at hand.
 
-`link_shared_object` takes the position-independent objects that LLVM emits for x86-64 or aarch64 and returns the bytes
-of a shared object that a dynamic loader, a static linker and the usual tools accept. It is a linker for closed code:
-every symbol must be defined by the objects themselves, so the result needs no other library, and the loader has nothing
-to do but add the load address to a few pointers.
+`link_shared_object` takes the position-independent objects that LLVM emits for x86-64, aarch64 or riscv64 and returns
+the bytes of a shared object that a dynamic loader, a static linker and the usual tools accept. It is a linker for
+closed code: every symbol must be defined by the objects themselves, so the result needs no other library, and the
+loader has nothing to do but add the load address to a few pointers.
 
     segment      sections                                      in memory
     read only    .hash .dynsym .dynstr .rela.dyn .rodata       r--
@@ -36,8 +36,10 @@ class LinkError(Exception):
     """The objects cannot become a shared object that stands alone; the message names what is in the way."""
 
 
-def link_shared_object(objects: Sequence[bytes], exports: Sequence[str], soname: str) -> bytes:
+def link_shared_object(objects: Sequence[bytes], exports: Sequence[str], soname: str, names_all: bool = True) -> bytes:
     """Link `objects` into a shared object that exports exactly the symbols `exports` and is called `soname`.
+
+    names_all  it also names what it does not export: for debuggers, profilers and disassemblers
 
     Raises LinkError when a symbol is undefined or defined twice, an export is missing, a relocation is unknown, or the
     objects hold what a closed library has no place for, such as thread-local data or functions to run at load.
@@ -62,7 +64,7 @@ def link_shared_object(objects: Sequence[bytes], exports: Sequence[str], soname:
     _write(image, layout.places[".dynstr"], strings.contents)
     _write(image, layout.places[".rela.dyn"], _pointer_table(pointers, machine))
     _write(image, layout.places[".dynamic"], _dynamic_table(layout, strings, soname, pointer_count))
-    internal = _internal_symbols(files, destinations, exported)
+    internal = _internal_symbols(files, destinations, exported) if names_all else []
     return _with_headers(image, layout, machine, internal, exported)
 
 
@@ -197,7 +199,7 @@ def _patch(relocation: Relocation, target: Symbol, machine: Machine, destination
 def _internal_symbols(
     files: Sequence[ObjectFile], destinations: Mapping[Section, str], exported: Sequence[Symbol]
 ) -> list[Symbol]:
-    """The named functions and data that are not exported: for debuggers, profilers and disassemblers."""
+    """The named functions and data that are not exported."""
     hidden = set(exported)
     symbols = [symbol for file in files for symbol in file.symbols if symbol.section in destinations]
     return [symbol for symbol in symbols if symbol.type in (elf.STT_FUNC, elf.STT_OBJECT) and symbol not in hidden]
@@ -383,18 +385,19 @@ def _write(image: bytearray, place: Place, contents: bytes) -> None:
 
 
 def _apply(
-    patches: Iterable[Patch], slot_symbols: Sequence[Symbol], layout: Layout, image: bytearray
+    patches: Sequence[Patch], slot_symbols: Sequence[Symbol], layout: Layout, image: bytearray
 ) -> list[tuple[int, int]]:
     """Store in `image` what is known now; return the pointers that the loader fills: (their address, their value)."""
     got = layout.places[".got"]
     slots = {symbol: got.plus(index * elf.POINTER.size).address for index, symbol in enumerate(slot_symbols)}
     pointers = [(slot, layout.address(symbol)) for symbol, slot in slots.items()]
+    known = {(patch.section, patch.offset): patch for patch in patches}
     for patch in patches:
         place = layout.inputs[patch.section].plus(patch.offset)
-        kind = patch.kind
-        target = slots[patch.symbol] if kind.via is Via.SLOT else layout.address(patch.symbol)
-        target += patch.addend
-        value = kind.formula(target, place.address)
+        kind, meant = patch.kind, _meant(patch, known)
+        target = slots[meant.symbol] if meant.kind.via is Via.SLOT else layout.address(meant.symbol)
+        target += meant.addend
+        value = kind.formula(target, layout.inputs[meant.section].plus(meant.offset).address)
         if not kind.field.accepts(value):
             raise LinkError(f"{patch}: the value {value:#x} is too large for its field or not a multiple of its unit")
         if kind.via is Via.LOADER:
@@ -402,6 +405,17 @@ def _apply(
         else:
             kind.field.store(image, place.offset, value)
     return sorted(pointers)
+
+
+def _meant(patch: Patch, known: Mapping[tuple[Section, int], Patch]) -> Patch:
+    """The relocation that says what a place depends on: its own, or for the second of a pair the first."""
+    if patch.kind.via is not Via.PAIR:
+        return patch
+    assert patch.symbol.section is not None
+    first = known.get((patch.symbol.section, patch.symbol.value))
+    if first is None or first.kind.via is Via.PAIR or patch.addend:
+        raise LinkError(f"{patch} belongs to no relocation there")
+    return first
 
 
 def _pointer_table(pointers: Iterable[tuple[int, int]], machine: Machine) -> bytes:
@@ -489,7 +503,7 @@ def _with_headers(
         )
     file_header = elf.FILE_HEADER.pack(
         *(elf.MAGIC, elf.ET_DYN, machine.number, elf.EV_CURRENT),
-        *(0, elf.FILE_HEADER.size, headers_offset, 0),  # no entry point, no flags
+        *(0, elf.FILE_HEADER.size, headers_offset, machine.flags),  # no entry point
         *(elf.FILE_HEADER.size, elf.PROGRAM_HEADER.size, len(layout.segments)),
         *(elf.SECTION_HEADER.size, 1 + len(sections), numbers[".strtab"]),
     )

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
-from graphc.backends.elf import MAGIC as ELF_MAGIC
-from graphc.backends.elf import read_object
+from graphc.backends.lacking import EXTREMES, LONG, ROUNDING, spell_out
 from graphc.backends.machine import processor_lines
+from graphc.backends.symbols import is_known, read_symbols
 from graphc.ir.frozen import dataclass
 
 
 class BuildError(Exception):
-    """LLVM refused a module, or the object would need symbols from outside."""
+    """LLVM refused a module, or the object would need symbols from outside, `undefined`."""
+
+    def __init__(self, message: str, undefined: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.undefined = tuple(undefined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,13 @@ class Target:
     stays in registers. has_fma: without it `fma` rounds twice, so results belong to a second family of bits.
     spin_hint: the call of an intrinsic that tells the processor of a loop that waits; "" where there is none.
     halves_masks: sixteen 32-bit elements under a mask are read as two registers, by the processor's own instruction.
+    masks_lines: what is under a mask is read and written in whole lines, as only WebAssembly allows.
+    has_prefetch: memory can be asked for ahead; loops that do nothing else are left out where it cannot.
+    fma_of_16_bytes: the intrinsic that fuses, for vectors of 16 bytes alone; "" where LLVM finds instructions for all.
+    relocation: LLVM's name for how code finds what it refers to. is_short: code is made short, not soon.
+    most_threads: of one call.
+    lacks: what it has no instructions for, see lacking.py. attributes: LLVM's, of every function.
+    variants: for which a library holds its steps, lowest first, to choose among when it runs; all else is for this one.
     """
 
     name: str
@@ -41,17 +54,101 @@ class Target:
     has_fma: bool = True
     spin_hint: str = ""
     halves_masks: bool = False
+    masks_lines: bool = False
+    has_prefetch: bool = True
+    fma_of_16_bytes: str = ""
+    relocation: str = "pic"
+    is_short: bool = False
+    most_threads: int = 1 << 20
+    lacks: tuple[str, ...] = ()
+    attributes: str = ""
+    variants: tuple[Target, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """What names its functions in a library of several variants."""
+        return self.name.rpartition("-")[2]
+
+    @property
+    def is_linked(self) -> bool:
+        """Its shared objects are written here, see link.py."""
+        return self.triple in ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "riscv64-unknown-linux-gnu")
+
+    @property
+    def is_windows(self) -> bool:
+        return "-windows" in self.triple
+
+    @property
+    def is_apple(self) -> bool:
+        return "-apple-" in self.triple
+
+    @property
+    def is_wasm(self) -> bool:
+        return self.triple.startswith("wasm32")
 
 
 # Processors that support AVX-512 mostly ask LLVM for 256-bit vectors; kernels spell 512-bit ones out.
 _WIDE_VECTORS = "-prefer-256-bit"
 
-_PAUSE = "llvm.x86.sse2.pause()"
-X86_64_V2 = Target("x86-64-v2", "x86_64-unknown-linux-gnu", "x86-64-v2", "", 2, 1, False, _PAUSE)
-X86_64_V3 = Target("x86-64-v3", "x86_64-unknown-linux-gnu", "x86-64-v3", "", 6, 1, True, _PAUSE, halves_masks=True)
-X86_64_V4 = Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", _WIDE_VECTORS, 14, 2, True, _PAUSE)
-AARCH64 = Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "", 6, 1, True, "llvm.aarch64.hint(i32 1)")
-TARGETS = {target.name: target for target in (X86_64_V2, X86_64_V3, X86_64_V4, AARCH64)}
+_PAUSE, _HINT = "llvm.x86.sse2.pause()", "llvm.aarch64.hint(i32 1)"
+_LINUX, _WINDOWS, _MACOS = "unknown-linux-gnu", "pc-windows-gnu", "apple-macosx11.0"
+
+
+def _x86_64(name: str, system: str) -> Target:
+    """Any processor of the last fifteen years."""
+    triple = f"x86_64-{system}"
+    variants = (
+        Target(f"{name}-v2", triple, "x86-64-v2", "", 2, 1, False, _PAUSE),
+        Target(f"{name}-v3", triple, "x86-64-v3", "", 6, 1, True, _PAUSE, halves_masks=True),
+        Target(f"{name}-v4", triple, "x86-64-v4", _WIDE_VECTORS, 14, 2, True, _PAUSE),
+    )
+    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, lacks=(ROUNDING,), variants=variants)
+
+
+X86_64 = _x86_64("x86-64", _LINUX)
+X86_64_V2, X86_64_V3, X86_64_V4 = X86_64.variants
+AARCH64 = Target("aarch64", f"aarch64-{_LINUX}", "generic", "", 6, 1, True, _HINT)
+# Our linker keeps code as long as it is, so relaxation is off, and takes no differences of addresses.
+RISCV64 = Target(
+    "riscv64", f"riscv64-{_LINUX}", "generic-rv64", "+m,+a,+f,+d,+c,-relax", 1, 1,
+    has_prefetch=False, attributes='"no-jump-tables"="true"',
+)  # fmt: skip
+# Its vectors take subnormal numbers for zeros.
+ARMV7 = Target(
+    "armv7", "armv7-unknown-linux-gnueabihf", "generic", "+neon,+vfp4,+hwdiv-arm", 2, 1, True, "llvm.arm.hint(i32 1)",
+    lacks=(ROUNDING, EXTREMES, LONG),
+)  # fmt: skip
+X86_64_WINDOWS = _x86_64("x86-64-windows", _WINDOWS)
+X86_64_MACOS = _x86_64("x86-64-macos", _MACOS)
+AARCH64_MACOS = Target("aarch64-macos", f"arm64-{_MACOS}", "apple-m1", "", 6, 1, True, _HINT)
+# What browsers and node have had since 2023; some of them have relaxed SIMD since then, others came later.
+_WASM = Target(
+    "wasm32",
+    "wasm32-unknown-unknown",
+    "mvp",
+    "+bulk-memory,+bulk-memory-opt,+nontrapping-fptoint,+sign-ext,+simd128",
+    2,
+    1,
+    masks_lines=True,
+    has_prefetch=False,
+    relocation="static",
+    is_short=True,
+    most_threads=1,
+)
+WASM32 = replace(_WASM, has_fma=False)
+WASM32_RELAXED = replace(
+    _WASM,
+    name="wasm32-relaxed",
+    features=f"{_WASM.features},+relaxed-simd",
+    fma_of_16_bytes="llvm.wasm.relaxed.madd",
+)
+TARGETS = {
+    target.name: target
+    for target in (
+        X86_64, *X86_64.variants, AARCH64, RISCV64, ARMV7, X86_64_WINDOWS, X86_64_MACOS, AARCH64_MACOS,
+        WASM32, WASM32_RELAXED,
+    )
+}  # fmt: skip
 
 
 @cache
@@ -91,24 +188,30 @@ def host_tile() -> tuple[int, int]:
     return target.tile_rows, target.tile_vectors
 
 
-def build(modules: Sequence[str], exports: Sequence[str], target: Target) -> bytes:
+Variants = Mapping[Target, Sequence[str]]
+NO_VARIANTS: Variants = MappingProxyType({})
+
+
+def build(modules: Sequence[str], exports: Sequence[str], target: Target, variants: Variants = NO_VARIANTS) -> bytes:
     """The object file of LLVM IR texts linked together, of which only the functions named in `exports` are visible.
+
+    variants  texts for other processors, whose functions get the variant's suffix behind a dot
 
     Raises BuildError when a text is not valid, an export is missing or a symbol stays undefined.
     """
     machine = _machine(target)
-    module = _optimise(modules, exports, target, machine)
+    module = _optimise(modules, exports, target, machine, variants)
     data: bytes = machine.emit_object(module)
     undefined = _undefined_symbols(data, module)
     if undefined:
-        raise BuildError(f"the object for {target.name} needs undefined symbols: {', '.join(undefined)}")
+        raise BuildError(f"the object for {target.name} needs undefined symbols: {', '.join(undefined)}", undefined)
     return data
 
 
 def build_unit(text: str, target: Target) -> bytes:
     """The object file of one LLVM IR text as it is, which may call functions of other objects."""
     machine = _machine(target)
-    module = _parsed(text, target, machine)
+    module = _parsed(_for_target(text, target), target, machine)
     _run_passes(module, machine)
     data: bytes = machine.emit_object(module)
     return data
@@ -131,8 +234,12 @@ def _machine(target: Target) -> Any:
     from llvmlite import binding as llvm
 
     _initialise_llvm()
-    return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    try:
+        known = llvm.Target.from_triple(target.triple)
+    except RuntimeError as error:
+        raise BuildError(f"this LLVM makes no code for {target.name}: {error}") from error
+    return known.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc=target.relocation, codemodel="default"
     )
 
 
@@ -144,15 +251,22 @@ def _initialise_llvm() -> None:
     llvm.initialize_all_asmprinters()
 
 
-def _optimise(modules: Sequence[str], exports: Sequence[str], target: Target, machine: Any) -> Any:
-    module = _link(modules, target, machine)
+def _optimise(
+    modules: Sequence[str], exports: Sequence[str], target: Target, machine: Any, variants: Variants = NO_VARIANTS
+) -> Any:
+    module = _link(modules, target, machine, variants)
     _hide_all_but(module, exports, target)
     _run_passes(module, machine)
+    if target.is_short:
+        _shorten(module, machine)
+    _join_equal(module, machine)
     return module
 
 
-def _link(modules: Sequence[str], target: Target, machine: Any) -> Any:
-    return _parsed(_joined([*modules, spin_hint(target)]), target, machine)
+def _link(modules: Sequence[str], target: Target, machine: Any, variants: Variants) -> Any:
+    own = _for_target(_joined([*modules, spin_hint(target)]), target)
+    others = (_as_variant(_joined(texts), variant) for variant, texts in variants.items())
+    return _parsed(_joined([own, *others]), target, machine)
 
 
 def _parsed(text: str, target: Target, machine: Any) -> Any:
@@ -160,7 +274,7 @@ def _parsed(text: str, target: Target, machine: Any) -> Any:
 
     header = f'target datalayout = "{machine.target_data}"\ntarget triple = "{target.triple}"\n'
     try:
-        module = llvm.parse_assembly(header + _for_target(text, target))
+        module = llvm.parse_assembly(header + text)
         module.verify()
     except RuntimeError as error:
         raise BuildError(f"LLVM refuses the modules for {target.name}: {error}") from error
@@ -195,13 +309,29 @@ def spin_hint(target: Target) -> str:
 
 
 _FMA = re.compile(r"@llvm\.fma\b")
+_PREFETCH = re.compile(r"^ *call void @llvm\.prefetch\b.*\n", re.MULTILINE)
+_HEAD = re.compile(r"^(define [^\n]*) \{$", re.MULTILINE)
 
 
 def _for_target(text: str, target: Target) -> str:
-    """Without what LLVM would get wrong for the target."""
+    """Without what the target lacks, and what LLVM would get wrong for it or make too much of."""
     if not target.has_fma:  # it would call libm's fma; its fmuladd becomes a multiply and an add
         text = _FMA.sub("@llvm.fmuladd", text)
-    return _with_halved_masks(text) if target.halves_masks else text
+    if not target.has_prefetch:
+        text = _PREFETCH.sub("", text)
+    if target.fma_of_16_bytes:
+        from graphc.backends import fused
+
+        text = fused.in_pieces(text, target.fma_of_16_bytes)
+    if target.masks_lines:
+        from graphc.backends import masks
+
+        text = masks.of_lines(text)
+    if target.halves_masks:
+        text = _with_halved_masks(text)
+    if target.lacks:
+        text = _joined([spell_out(text, target.lacks)])
+    return _HEAD.sub(rf"\1 {target.attributes} {{", text) if target.attributes else text
 
 
 # What reads eight elements under a mask of their signs, by the type of sixteen.
@@ -245,6 +375,18 @@ def _halved_read(name: str, element: str, read: str) -> str:
     return "\n".join([f"{head} alwaysinline nounwind {{", *lines, "}", f"declare {half} @{read}(ptr, {words})", ""])
 
 
+_NAME = re.compile(r"@([\w.]+)")
+
+
+def _as_variant(text: str, variant: Target) -> str:
+    """The text with functions of its own, for a processor of its own."""
+    text = _for_target(text, variant)
+    own = set(_DEFINITION.findall(text))
+    named = _NAME.sub(lambda found: f"{found[0]}.{variant.suffix}" if found[1] in own else found[0], text)
+    features = f' "target-features"="{variant.features}"' if variant.features else ""
+    return _HEAD.sub(rf'\1 "target-cpu"="{variant.cpu}"{features} {{', named)
+
+
 def _hide_all_but(module: Any, exports: Sequence[str], target: Target) -> None:
     from llvmlite.binding import Linkage
 
@@ -276,14 +418,35 @@ def _run_passes(module: Any, machine: Any) -> None:
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
 
 
+def _shorten(module: Any, machine: Any) -> None:
+    """A twentieth less code: functions take what they are always given, and nothing is computed twice."""
+    from llvmlite import binding as llvm
+
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_ipsccp_pass()
+    passes.add_argument_promotion_pass()
+    passes.add_dead_arg_elimination_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_new_gvn_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_loop_deletion_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+
+
+def _join_equal(module: Any, machine: Any) -> None:
+    """Functions that became equal, such as equal parts of several steps, are one from here on."""
+    from llvmlite import binding as llvm
+
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_merge_functions_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+
+
 def _undefined_symbols(data: bytes, module: Any) -> list[str]:
-    """What the object asks of a linker. Calls that only code generation adds are seen in ELF objects alone."""
-    return sorted(_undefined_in_elf(data) if data.startswith(ELF_MAGIC) else _declared(module))
-
-
-def _undefined_in_elf(data: bytes) -> Iterable[str]:
-    symbols = read_object(data, "the object").symbols
-    return (symbol.name for symbol in symbols if symbol.section is None and symbol.name and symbol.type == 0)
+    """What the object asks of a linker. Calls that only code generation adds are seen in the object alone."""
+    return sorted(read_symbols(data).undefined if is_known(data) else _declared(module))
 
 
 def _declared(module: Any) -> Iterable[str]:

@@ -18,6 +18,7 @@ from graphc.errors import (
     LabelError,
     NumericsError,
     ShapeError,
+    TargetError,
     TraceError,
 )
 from graphc.function import Function

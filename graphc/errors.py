@@ -93,6 +93,10 @@ class TraceError(GraphcError):
     """Python that a static graph cannot record."""
 
 
+class TargetError(GraphcError):
+    """An operation that a target of an export has no instructions for."""
+
+
 class InternalError(GraphcError):
     """A fault of this package, never of the user's code."""
 

@@ -16,12 +16,13 @@ from graphc import generator
 from graphc.arrays import as_array
 from graphc.backends.artifact import passed
 from graphc.backends.cache import default_cache
+from graphc.backends.export.build import LackingError
 from graphc.backends.export.files import write_files
 from graphc.backends.export.kernels import FIRST, GOLDEN, SECOND
 from graphc.backends.export.library import Labels, Library, Member, State, lay_out
 from graphc.backends.files import replacing
-from graphc.backends.target import TARGETS, Target
-from graphc.errors import ArgumentError, CheckpointError, TraceError
+from graphc.backends.target import TARGETS, BuildError, Target
+from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TargetError, TraceError
 from graphc.function import Function
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
@@ -164,10 +165,11 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
     path       a folder, whose name is that of the library: "build/mnist" gives build/mnist/mnist.h and so on
     targets    of TARGETS; "native" is the kind of this machine
 
-    Every target gets lib<name>.so and lib<name>.a; beside them lie the header <name>.h, the manifest <name>.json,
-    <name>.py, which loads the library with NumPy alone, and main.c, which trains on made-up numbers.
+    Targets of Linux get lib<name>.so and lib<name>.a, others an object and an archive for their own linker. Beside
+    them lie the header <name>.h, the manifest <name>.json, <name>.py, which loads the library with NumPy alone, and
+    main.c, which trains on made-up numbers.
 
-    Raises ArgumentError for an unknown target or a name that C does not take, GraphcError where a target lacks what a
+    Raises ArgumentError for an unknown target or a name that C does not take, TargetError where a target lacks what a
     function needs. The files appear when all of them are made.
     """
     folder = check_path("path", path)
@@ -179,7 +181,12 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
     chosen = chosen_targets(targets)
     library, holders = library_of(functions, name)
     log = logging.getLogger("graphc.export")
-    made = write_files(library, chosen, version(), default_cache(), lambda target: log.info("%s for %s", name, target))
+    try:
+        made = write_files(library, chosen, version(), default_cache(), lambda each: log.info("%s for %s", name, each))
+    except LackingError as error:
+        raise lacking(error) from error
+    except BuildError as error:
+        raise TargetError(str(error), user_origin()) from error
     written = []
     for file, data in made.items():
         place = folder / file
@@ -191,6 +198,16 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
             raise CheckpointError(f"cannot write {place}: {error.strerror}", user_origin()) from error
         written.append(place)
     return Export(library, holders, folder, written)
+
+
+def lacking(error: LackingError) -> GraphcError:
+    value = error.value
+    if value is None:
+        return InternalError(str(error), user_origin())
+    kinds = ", ".join(str(operand.type) for operand in value.operands)
+    message = f"{error.target} cannot compute {value.op.name} of {kinds}: that takes {', '.join(error.undefined)}"
+    details = ("a library of graphc needs no other one; leave the target out, or the operation",)
+    return TargetError(message, value.origin, details)
 
 
 def chosen_targets(names: Sequence[str]) -> dict[str, Target]:
@@ -206,8 +223,11 @@ def chosen_targets(names: Sequence[str]) -> dict[str, Target]:
 
 
 def native_name() -> str:
+    """The target for this machine and its system."""
     machine = platform.machine().lower()
-    return {"amd64": "x86-64-v3", "x86_64": "x86-64-v3", "arm64": "aarch64"}.get(machine, machine)
+    machine = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64", "armv7l": "armv7"}.get(machine, machine)
+    system = {"Windows": "-windows", "Darwin": "-macos"}.get(platform.system(), "")
+    return machine + system
 
 
 def version() -> str:

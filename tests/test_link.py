@@ -31,6 +31,7 @@ from linked import (
 from graphc.backends import elf
 from graphc.backends.cache import Cache
 from graphc.backends.link import LinkError, link_shared_object
+from graphc.backends.target import TARGETS, build_unit
 
 # ---- it runs ---------------------------------------------------------------------------------------------------------
 
@@ -276,6 +277,55 @@ def test_aarch64_code_runs_in_an_emulator(tmp_path: Path) -> None:
     program.write_bytes(image)
     program.chmod(0o755)
     assert subprocess.run(["qemu-aarch64", program], cwd=tmp_path).returncode == -signal.SIGTRAP
+
+
+ON_RISCV = """
+@before = global [{0} x i8] zeroinitializer
+@kept = internal global i64 0
+@shown = global i64 9
+define i64 @reads() {{
+  %value = load i64, ptr @kept
+  ret i64 %value
+}}
+define void @writes(i64 %value) {{
+  store i64 %value, ptr @kept
+  ret void
+}}
+define ptr @looks_up() {{
+  ret ptr @shown
+}}
+define i64 @calls() {{
+  %value = call i64 @reads()
+  %more = add i64 %value, 1
+  ret i64 %more
+}}
+"""
+
+
+@pytest.mark.parametrize("filler", [1, 2000, 3000, 5000])
+def test_pairs_of_riscv_instructions_add_up(filler: int) -> None:
+    machine = TARGETS["riscv64"]
+    image = link_shared_object(
+        [build_unit(ON_RISCV.format(filler), machine)],
+        ["before", "shown", "reads", "writes", "looks_up", "calls"],
+        "lib.so",
+    )
+    view = View(image)
+    places = {name: address for name, (address, _) in view.symbols().items()}
+    kept = places["before"] + -(-filler // 8) * 8
+    (slot,) = (place for place, value in view.pointers().items() if value == places["shown"])
+    wanted = {"reads": kept, "writes": kept, "looks_up": slot, "calls": places["reads"]}
+    assert {name: pair_target(view, places[name]) for name in wanted} == wanted
+    assert struct.unpack_from("<I", image, 48) == (5,)  # compressed instructions, floats in registers
+
+
+def pair_target(view: View, start: int) -> int:
+    """The address that the first auipc of a function and the instruction behind it make up."""
+    place = next(place for place in range(start, start + 16, 2) if view.word(place) & 0x7F == 0x17)
+    upper, second = view.word(place) & 0xFFFFF000, view.word(place + 4)
+    is_store = second & 0x7F == 0x23
+    lower = (second >> 25 << 5 | second >> 7 & 0x1F) if is_store else second >> 20
+    return (place + upper + (lower ^ 0x800) - 0x800) % 2**32
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ closed:
   br i1 %patient, label %spin, label %ask
 ask:
   %slot = getelementptr inbounds i8, ptr %meeting, i64 {YIELD}
-  %function = load ptr, ptr %slot, align 8
+  %function = load ptr, ptr %slot
   %none = icmp eq ptr %function, null
   br i1 %none, label %spin, label %yield
 spin:

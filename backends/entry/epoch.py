@@ -99,8 +99,8 @@ def write_epoch(program: Program, meeting: int) -> str:
         "  %leads = icmp eq i64 %thread, 0",
         "  %following = add nsw i64 %thread, 1",
         f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {meeting}",
-        f"  %inputs = alloca [{max(len(data), 1)} x ptr], align 8",
-        f"  %results = alloca [{max(len(results), 1)} x ptr], align 8",
+        f"  %inputs = alloca [{max(len(data), 1)} x ptr]",
+        f"  %results = alloca [{max(len(results), 1)} x ptr]",
         "  %sizes = alloca i64, align 8",
         f"  %step.call = alloca [{len(STEP_WORDS)} x i64], align 8",
         f"  %draws = alloca [{GROUP} x i64], align {ALIGNMENT}",
@@ -188,7 +188,7 @@ def point_into_work(table: str, number: int, offset: int) -> list[str]:
     return [
         f"  %{table}.at.{number} = getelementptr inbounds i8, ptr %work, i64 {offset}",
         f"  %{table}.slot.{number} = getelementptr inbounds ptr, ptr %{table}, i64 {number}",
-        f"  store ptr %{table}.at.{number}, ptr %{table}.slot.{number}, align 8",
+        f"  store ptr %{table}.at.{number}, ptr %{table}.slot.{number}",
     ]
 
 
@@ -198,7 +198,7 @@ def gather_rows(number: int, tensor_type: TensorType) -> Iterator[str]:
     columns, kind = row_size(tensor_type), LLVM_TYPES[tensor_type.dtype]
     kernels = gathers(tensor_type)
     yield f"  %data.slot.{number} = getelementptr inbounds ptr, ptr %data, i64 {number}"
-    yield f"  %data.{number} = load ptr, ptr %data.slot.{number}, align 8"
+    yield f"  %data.{number} = load ptr, ptr %data.slot.{number}"
     yield f"  %kind.slot.{number} = getelementptr inbounds i64, ptr %kinds, i64 {number}"
     yield f"  %kind.{number} = load i64, ptr %kind.slot.{number}, align 8"
     yield f"  %plain.{number} = icmp eq i64 %kind.{number}, {PLAIN}"
@@ -207,10 +207,10 @@ def gather_rows(number: int, tensor_type: TensorType) -> Iterator[str]:
     yield f"lies.go.{number}:"
     yield f"  %before.{number} = mul nsw i64 %start, {columns}"
     yield f"  %there.{number} = getelementptr inbounds {kind}, ptr %data.{number}, i64 %before.{number}"
-    yield f"  store ptr %there.{number}, ptr %inputs.slot.{number}, align 8"
+    yield f"  store ptr %there.{number}, ptr %inputs.slot.{number}"
     yield f"  br label %gathered.{number}"
     yield f"moved.{number}:"
-    yield f"  store ptr %inputs.at.{number}, ptr %inputs.slot.{number}, align 8"
+    yield f"  store ptr %inputs.at.{number}, ptr %inputs.slot.{number}"
     yield f"  br i1 %plain.{number}, label %plain.go.{number}, label %image.go.{number}"
     call = f"(ptr %inputs.at.{number}, ptr %data.{number}, ptr %order, i64 %start, i64 %begin, i64 %end, i64 {columns})"
     for kernel, label in zip((kernels[PLAIN], kernels[-1]), ("plain", "image"), strict=True):

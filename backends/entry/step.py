@@ -364,7 +364,7 @@ def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[st
             slot, pointer = f"%{table}.slot.{number}", f"%{table}.{number}"
             lines += [
                 f"  {slot} = getelementptr inbounds ptr, ptr %{table}, i64 {number}",
-                f"  {pointer} = load ptr, ptr {slot}, align 8",
+                f"  {pointer} = load ptr, ptr {slot}",
             ]
             yield ("result" if table == "results" else "input", name), pointer
     for number, value in enumerate(graph.of_role("scalar")):

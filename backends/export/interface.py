@@ -65,7 +65,7 @@ define internal i32 @check.range(i64 %number, i64 %low, i64 %high, i32 %status) 
 
 define internal i32 @check.threads(i32 %thread, i32 %threads) noinline {ATTRIBUTES} {{
   %few = icmp slt i32 %threads, 1
-  %many = icmp sgt i32 %threads, {MOST_THREADS}
+  %many = icmp sgt i32 %threads, MOST_THREADS
   %under = icmp slt i32 %thread, 0
   %over = icmp sge i32 %thread, %threads
   %a = or i1 %few, %many
@@ -115,6 +115,12 @@ class Body:
         self.lines.append(f"  {name} = {text}")
         return name
 
+    def room(self, count: int, kind: str, alignment: int = 16) -> str:
+        """Memory on the stack, from the start of the function on: so no system needs a function that grows a stack."""
+        name = f"%{self.fresh()}"
+        self.lines.insert(2, f"  {name} = alloca [{max(count, 1)} x {kind}], align {alignment}")
+        return name
+
     def do(self, text: str) -> None:
         self.lines.append(f"  {text}")
 
@@ -126,7 +132,7 @@ class Body:
 
     def table(self, name: str, pointers: Sequence[str]) -> str:
         """An array of pointers on the stack."""
-        found = self.let(f"alloca [{max(len(pointers), 1)} x ptr], align 16")
+        found = self.room(len(pointers), "ptr")
         for number, pointer in enumerate(pointers):
             slot = self.let(f"getelementptr inbounds ptr, ptr {found}, i64 {number}")
             self.do(f"store ptr {pointer}, ptr {slot}")
@@ -134,7 +140,7 @@ class Body:
 
     def words(self, names: Sequence[str], given: Sequence[str], numbers: Sequence[str] = ()) -> str:
         """What the compiler's functions read where they are told to: eight bytes each, pointers but for numbers."""
-        found = self.let(f"alloca [{len(names)} x i64], align 16")
+        found = self.room(len(names), "i64")
         for place, (name, value) in enumerate(zip(names, given, strict=True)):
             kind = "i64" if name in numbers else "ptr"
             self.do(f"store {kind} {value}, ptr {self.at(found, 8 * place)}, align 8")
@@ -165,20 +171,32 @@ class Body:
 class Interface:
     """Writes the functions of a library.
 
-    arenas   of every member by name, all with one place to meet
+    arenas        of every member by name, all with one place to meet
+    most_threads  of a call
+    chooses       there are variants, and processors that none of them is for
     """
 
-    def __init__(self, library: Library, arenas: dict[str, Arena], manifest: str) -> None:
+    def __init__(
+        self,
+        library: Library,
+        arenas: dict[str, Arena],
+        manifest: str,
+        most_threads: int = MOST_THREADS,
+        chooses: bool = False,
+    ) -> None:
+        self.most_threads = most_threads
         self.library = library
         self.arenas = arenas
         self.manifest = manifest
+        self.chooses = chooses
         self.kernels: dict[str, Kernel] = {}
         self.signatures = {each.name.removeprefix(f"{library.name}_"): each for each in common(library)}
 
     def write(self) -> str:
         """The IR; `kernels` has what it calls then."""
         self.use(kernels.outside("i64"))
-        parts = [GUARDS, self.check_state(), *self.common_functions()]
+        guards = GUARDS.replace("MOST_THREADS", str(self.most_threads))
+        parts = [guards, self.check_state(), *self.common_functions()]
         for face in faces(self.library):
             parts.append(self.call(face))
             if face.has_epoch:
@@ -227,7 +245,7 @@ class Interface:
     def init(self) -> str:
         body = self.body("init")
         body.refuse([body.check("pointer", f"ptr %state, i64 {BLOCK_ALIGNMENT}")])
-        bits = body.let("alloca [4 x i64], align 16")
+        bits = body.room(4, "i64")
         body.do(f"call void @{self.use(kernels.fill('i64'))}(ptr %state, i64 {self.library.state_bytes // 8}, i64 0)")
         for state in self.library.states:
             self.first_numbers(body, state, body.at("%state", state.offset), bits)
@@ -304,7 +322,7 @@ class Interface:
         place = body.at("%work", meeting)
         body.do(f"store i64 0, ptr {place}, align 8")
         body.do(f"store i64 0, ptr {body.at(place, GENERATION)}, align 8")
-        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}, align 8")
+        body.do(f"store ptr %yield, ptr {body.at(place, YIELD)}")
         body.do("ret i32 0")
         return body.end()
 
@@ -313,8 +331,9 @@ class Interface:
         order = Argument("order", "int64_t *")
         limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
         body.refuse([body.pointer(order, 8), body.check("range", limits)])
-        draws = body.let(f"alloca [{GROUP} x i64], align {ALIGNMENT}")
-        body.do(f"call void @shuffle(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
+        draws = body.room(GROUP, "i64", ALIGNMENT)
+        mix = self.use(kernels.SHUFFLE)
+        body.do(f"call void @{mix}(ptr %order, ptr {draws}, i64 %samples, i64 %seed, i64 %epoch)")
         body.do("ret i32 0")
         return body.end()
 
@@ -353,7 +372,7 @@ class Interface:
         if face.results is not None:
             statuses.append(body.pointer(Argument("results", "void *"), widest(face.results)))
         body.refuse(statuses)
-        sizes = body.let(f"alloca [{max(len(face.sizes), 1)} x i64], align 16")
+        sizes = body.room(len(face.sizes), "i64")
         for number, argument in enumerate(face.sizes):
             body.do(f"store i64 %{argument.name}, ptr {body.at(sizes, 8 * number)}, align 8")
         inputs = body.table("inputs", [f"%{argument.name}" for argument in face.inputs])
@@ -376,8 +395,7 @@ class Interface:
         body.refuse(statuses)
         body.refuse([body.check("order", "ptr %order, i64 %samples"), *self.labels(body, face)])
         data = body.table("data", [f"%{argument.name}" for argument in face.inputs])
-        kinds = body.let(f"alloca [{max(len(face.inputs), 1)} x i64], align 16")
-        totals = body.let(f"alloca [{max(len(face.numbers), 1)} x i64], align 16")
+        kinds, totals = body.room(len(face.inputs), "i64"), body.room(len(face.numbers), "i64")
         for number, _ in enumerate(face.inputs):
             body.do(f"store i64 {PLAIN}, ptr {body.at(kinds, 8 * number)}, align 8")
         states, scalars = self.state_table(body, face), self.settings(body, face)
@@ -385,7 +403,7 @@ class Interface:
         ordering = body.let(f"select i1 {none}, i64 {IN_PLACE}, i64 {GIVEN}")
         more, most = body.let("add i64 %samples, %batch"), "0"
         most = body.let(f"sub i64 {more}, 1")
-        steps = body.let(f"sdiv i64 {most}, %batch")
+        steps = body.let(f"udiv i64 {most}, %batch")
         share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
         numbers = (ordering, "0", "0", "%samples", "%batch", "0", steps)
         given = (states, "%work", data, kinds, "%order", *numbers, scalars, totals, "1")
@@ -431,7 +449,8 @@ class Interface:
     def memory_and_share(self, body: Body, face: Face) -> list[str]:
         statuses = [body.check("state", "ptr %state"), body.check("pointer", f"ptr %work, i64 {BLOCK_ALIGNMENT}")]
         statuses += [body.pointer(argument, size_of(argument)) for argument in face.inputs]
-        return [*statuses, body.check("threads", "i32 %thread, i32 %threads")]
+        statuses.append(body.check("threads", "i32 %thread, i32 %threads"))
+        return [*statuses, body.check("processor", "")] if self.chooses else statuses
 
     def state_table(self, body: Body, face: Face) -> str:
         return body.table("states", [body.at("%state", state.offset) for state in face.member.states])
@@ -439,7 +458,7 @@ class Interface:
     def settings(self, body: Body, face: Face) -> str:
         """The run-time scalars, eight bytes each: those that are given, or as they were at export."""
         structure = face.settings
-        slots = body.let(f"alloca [{max(len(face.member.settings), 1)} x i64], align 16")
+        slots = body.room(len(face.member.settings), "i64")
         if structure is None:
             return slots
         none, fixed, given, ready = body.let("icmp eq ptr %settings, null"), *(body.fresh() for _ in range(3))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from graphc.backends.primitives import Kernel
-from graphc.ir import initial
+from graphc.ir import initial, random
 from graphc.ir.initial import FAR_TAIL, KEY_STEPS, MIDDLE, MULTIPLIERS, NEAR_TAIL, ODD, ROUNDS, SHARE_BITS
+from graphc.ir.random import GROUP
 
 WORD = 2**32 - 1
 
@@ -196,3 +197,39 @@ def outside(dtype: str) -> Kernel:
 """
     limits = (("count", "i64"), ("low", "i64"), ("high", "i64"), ("other", "i64"))
     return Kernel(name, text, (("numbers", f"{dtype}*"), *limits), returns="i64", inline=False)
+
+
+# -- an order: what backends/entry/epoch.py makes by sets of lanes, one by one in a tenth of the code
+
+SHUFFLE = Kernel(
+    "shuffle",
+    f"""def shuffle(order, draws, count, seed, epoch):
+    for first in range(0, count, {GROUP}):
+        for lane in range({GROUP // 4}):
+            a = (first >> 2) + lane
+            b = a >> 32
+            c = epoch
+            d = (epoch >> 32) & {WORD}
+            key_a = seed
+            key_b = seed >> 32
+            for turn in range({random.ROUNDS}):
+                left = (a & {WORD}) * {random.MULTIPLIERS[0]}
+                right = (c & {WORD}) * {random.MULTIPLIERS[1]}
+                a = (right >> 32) ^ b ^ key_a
+                b = right
+                c = (left >> 32) ^ d ^ key_b
+                d = left
+                key_a = key_a + {random.KEY_STEPS[0]}
+                key_b = key_b + {random.KEY_STEPS[1]}
+            store(draws, lane, a & {WORD})
+            store(draws, lane + {GROUP // 4}, b & {WORD})
+            store(draws, lane + {GROUP // 2}, c & {WORD})
+            store(draws, lane + {3 * GROUP // 4}, d & {WORD})
+        for i in range(first, minimum(first + {GROUP}, count)):
+            chosen = (load(draws, i - first) * (i + 1)) >> 32
+            store(order, i, load(order, chosen))
+            store(order, chosen, i)
+""",
+    (("order", "i64*"), ("draws", "i64*"), ("count", "i64"), ("seed", "i64"), ("epoch", "i64")),
+    inline=False,
+)

@@ -13,7 +13,10 @@ import ctypes
 import json
 import os
 import platform
+import struct
 from collections import namedtuple
+from functools import partial
+from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,13 @@ C_TYPES: dict[str, Any] = {
     "float": ctypes.c_float, "double": ctypes.c_double, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64,
     "uint8_t": ctypes.c_uint8,
 }  # fmt: skip
-MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "aarch64", "arm64": "aarch64", "riscv64": "riscv64"}
+MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64", "riscv64": "riscv64"}
+LEVELS: dict[str, set[str]] = {  # of x86-64, best first, by what Linux calls the instructions they are known by
+    "-v4": {"avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "-v3": {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
+    "-v2": {"sse4_1", "sse4_2", "ssse3", "popcnt", "cx16", "lahf_lm"},
+}
+FORMATS = {"float": "f", "double": "d", "int32_t": "i", "int64_t": "q", "uint8_t": "B"}
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 ONE_THREAD = ctypes.c_int32(0), ctypes.c_int32(1)
 
@@ -40,13 +49,25 @@ class LibraryError(ValueError):
 
 
 def find_library() -> Path:
-    """The file for this machine. Raises OSError if the library was not exported for it."""
-    machine = MACHINES.get(platform.machine(), platform.machine())
+    """The file for this machine: one that chooses among its variants itself, or the best that the processor runs.
+
+    Raises OSError if the library was not exported for this machine.
+    """
     paths = [HERE / file["path"] for target in MANIFEST.get("targets", []) for file in target["files"]]
-    fitting = [path for path in paths if path.suffix == ".so" and path.parent.name.startswith(machine)]
-    if not fitting:
-        raise OSError(f"{NAME} has no library for {machine}; there are {', '.join(map(str, paths)) or 'none'}")
-    return min(fitting, key=lambda path: len(path.parent.name))
+    kept = {path.parent.name: path for path in paths if path.suffix == ".so"}
+    machine = MACHINES.get(platform.machine(), platform.machine())
+    here = machine if platform.system() == "Linux" else f"{machine} under {platform.system()}"
+    levels = [here, *(here + level for level in LEVELS if here + level in kept and LEVELS[level] <= instructions())]
+    found = next((kept[level] for level in levels if level in kept), None)
+    if found is None:
+        raise OSError(f"{NAME} has no library that runs on {here}; there are {', '.join(map(str, paths)) or 'none'}")
+    return found
+
+
+def instructions() -> set[str]:
+    """What Linux says that the processor has."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
 LIBRARY = ctypes.CDLL(str(find_library()))
@@ -90,7 +111,10 @@ class Function:
         self.numbers = structure("Numbers", known["numbers"])() if known["numbers"] else None
         names = [each["name"] for each in known["numbers"]]
         self.record: Any = namedtuple("Record", names, rename=True)  # type: ignore[misc]
-        self.latest: tuple[Any, ...] = (None, None)
+        self.first: Any = self  # array of the call that is ready; not one yet
+        self.rest: tuple[Any, ...] = ()
+        self.run: Any = None
+        self.told: Any = None
 
     def set(self, **numbers: float) -> Function:
         """New values of run-time settings."""
@@ -100,42 +124,38 @@ class Function:
             setattr(self.settings, name, number)
         return self
 
-    def __call__(self, *arrays: Any) -> Any:
+    def __call__(self, first: Any = None, *rest: Any) -> Any:
         """One batch: a record of numbers, an array, or a tuple of the record and arrays."""
-        given, call = self.latest
-        same = given is not None and len(arrays) == len(given) and all(map(is_same, arrays, given))
-        if not same:
-            call = self.prepared(self.fit(arrays))
-        return call()
+        if first is not self.first or len(rest) != len(self.rest) or (rest and not all(map(is_, rest, self.rest))):
+            self.prepare((first, *rest) if first is not None else ())
+        status = self.run()
+        if status:
+            check(status)
+        return self.told()
 
-    def prepared(self, arrays: list[np.ndarray[Any, Any]]) -> Any:
-        """The call with these arrays, which is kept: their memory is looked up once."""
-        sizes = self.sizes(arrays)
+    def prepare(self, arrays: tuple[Any, ...]) -> None:
+        """Get ready for a call with these arrays, whose memory is looked up once."""
+        ready = self.fit(arrays)
+        sizes = self.sizes(ready)
         outputs = [np.empty(evaluated(each["shape"], sizes), DTYPES[each["dtype"]]) for each in self.known["arrays"]]
-        places = [self.model.state, self.model.work, *arrays]
-        arguments: list[Any] = [POINTER(each.ctypes.data) for each in places]
+        arguments: list[Any] = [POINTER(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
         arguments += [NUMBER(sizes[each["dim"]]) for each in self.known["sizes"]]
         arguments += [POINTER(each.ctypes.data) for each in outputs]
         structures = [each for each in (self.settings, self.numbers) if each is not None]
         arguments += [POINTER(ctypes.addressof(each)) for each in structures]
-        arguments += ONE_THREAD
-        native, numbers, record = self.native, self.numbers, self.record
-        fields = [each["name"] for each in self.known["numbers"]]
+        self.run, self.told = partial(self.native, *arguments, *ONE_THREAD), self.teller(outputs)
+        self.first, self.rest = ready[0] if ready else None, tuple(ready[1:])
 
-        def call(keep: Any = places) -> Any:
-            status = native(*arguments)
-            if status:
-                check(status)
-            told = None if numbers is None else record._make([getattr(numbers, field) for field in fields])
-            if not outputs:
-                return told
-            copies = [output.copy() for output in outputs]
-            if told is None:
-                return copies[0] if len(copies) == 1 else tuple(copies)
-            return (told, *copies)
-
-        self.latest = arrays, call
-        return call
+    def teller(self, outputs: list[np.ndarray[Any, Any]]) -> Any:
+        """What gives the results of a call."""
+        copies = [output.copy for output in outputs]
+        if self.numbers is None:
+            return copies[0] if len(copies) == 1 else lambda: tuple(copy() for copy in copies)
+        make, numbers = partial(tuple.__new__, self.record), self.numbers
+        unpack = struct.Struct("".join(FORMATS[each["type"]] for each in self.known["numbers"])).unpack_from
+        if not copies:
+            return lambda: make(unpack(numbers))
+        return lambda: (make(unpack(numbers)), *(copy() for copy in copies))
 
     def fit(self, arrays: tuple[Any, ...]) -> list[np.ndarray[Any, Any]]:
         if len(arrays) != len(self.kinds):
@@ -180,10 +200,6 @@ class Function:
             arguments.append(POINTER(ctypes.addressof(self.settings)))
         check(library(f"{self.name}_epoch")(*arguments, POINTER(ctypes.addressof(means)), *ONE_THREAD))
         return self.record._make([getattr(means, each["name"]) for each in self.known["numbers"]])
-
-
-def is_same(array: Any, known: np.ndarray[Any, Any]) -> bool:
-    return array is known
 
 
 def evaluated(shape: list[Any], sizes: dict[str, int]) -> list[int]:

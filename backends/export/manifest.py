@@ -7,6 +7,7 @@ from typing import Any
 from graphc.backends.export.interface import checks_of
 from graphc.backends.export.library import ABI, Library
 from graphc.backends.export.signatures import Argument, Face, Structure, faces
+from graphc.ir.graph import Value
 from graphc.ir.types import TensorType
 
 Described = dict[str, Any]
@@ -34,7 +35,8 @@ def function(face: Face) -> Described:
     values = dict(zip((each.name for each in face.inputs), graph.of_role("data"), strict=True))
     return {
         "name": face.member.name,
-        "inputs": [{"name": name, **kind(value.type)} for name, value in values.items()],
+        "trains": bool(graph.of_kind("update")),
+        "inputs": [{"name": name, **kind(value.type), **limits(face, value)} for name, value in values.items()],
         "sizes": [
             {"name": size.name, "dim": dim.name, "most": dim.max}
             for size, dim in zip(face.sizes, graph.dims, strict=True)
@@ -48,6 +50,12 @@ def function(face: Face) -> Described:
         "epoch": face.has_epoch,
         "statuses": {str(status): text for status, text in checks_of(face)},
     }
+
+
+def limits(face: Face, value: Value) -> Described:
+    """The whole numbers that an input takes, from low to below high, where it is known."""
+    found = (each for each in face.member.labels if each.name == value.attrs["name"])
+    return next(({"low": each.low, "high": each.high} for each in found), {})
 
 
 def kind(tensor_type: TensorType) -> Described:
