@@ -20,7 +20,7 @@ from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.description import PACKAGES, Artifact, Description, installed
 from graphc.backends.entry import epoch_layout, meeting_place, write_entry
-from graphc.backends.interface import LINKED, TEAM, Arena, epoch_dim
+from graphc.backends.interface import ENTRIES, LINKED, Arena, epoch_dim, functions_of
 from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
@@ -123,9 +123,8 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
 
 
 def exports(program: Program) -> tuple[str, ...]:
-    """What can be called from outside: the program's own functions, and those that threads need."""
-    own = ("step",) if epoch_dim(program.graph) is None else ("step", "epoch")
-    return (*own, *TEAM) if program.is_shared_out else own
+    """What can be called from outside."""
+    return functions_of(epoch_dim(program.graph) is not None, program.is_shared_out)
 
 
 def closure(kernels: Iterable[Kernel]) -> list[Kernel]:
@@ -166,8 +165,7 @@ def compile_kernels(
     from graphc.backends.link import link_shared_object
     from graphc.backends.units import cut
 
-    own = [name for name in exports if name not in TEAM]
-    units = cut([*modules, target.spin_hint(target.host())], own)
+    units = cut([*modules, target.spin_hint(target.host())], [name for name in exports if name in ENTRIES])
     objects = [compiled(unit, store) for unit in units]
     return link_shared_object(objects, exports, "graphc-step.so")
 

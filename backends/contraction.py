@@ -164,19 +164,33 @@ def pieces(width: int, count: int) -> str:
     return indented(lines, 12)
 
 
+STEPS_TOGETHER = 8  # as many lines as the first cache keeps of those that are a power of two apart
+
+
 def pack_rows(shape: TileShape) -> Kernel:
     """packed[(r // R * depth + k) * R + r % R] = a[r * row_stride + k * column_stride], R rows of a tile side by side.
 
     rows: to be packed. behind: how many rows there are to read, at least as many. Whole sets of lanes are written in
     order of their places, so what a set writes beyond its R rows is written over by the next; the last one needs room.
+    Of rows side by side a few steps of the depth go into all tiles before the next ones do: their neighbours lie in
+    the same lines of the cache, of which far steps would leave nothing.
     """
     name, high = f"pack_rows_{shape.rows}", shape.rows
     text = f"""def {name}(packed, a, depth, rows, behind, row_stride, column_stride):
-    for first in range(0, rows, {high}):
-        if (row_stride == 1) & (behind - first >= {LANES}):
-            for k in range(depth):
-                store_lanes(packed, first * depth + k * {high}, load_lanes(a, first + k * column_stride))
-        elif (column_stride == 1) & (behind - first >= {LANES}):
+    done = 0
+    if (row_stride == 1) & (depth > 0):
+        last = depth - 1
+        whole = minimum(rows, behind - {LANES - 1})
+        for start in range(0, last, {STEPS_TOGETHER}):
+            for first in range(0, whole, {high}):
+                for k in range(start, minimum(start + {STEPS_TOGETHER}, last)):
+                    store_lanes(packed, first * depth + k * {high}, load_lanes(a, first + k * column_stride))
+        for first in range(0, whole, {high}):
+            lanes = load_lanes(a, first + last * column_stride)
+            store_live(packed, first * depth + last * {high}, lanes, live({high}))
+            done = first + {high}
+    for first in range(done, rows, {high}):
+        if (column_stride == 1) & (behind - first >= {LANES}):
             whole = depth - depth % {LANES}
             for k in range(0, whole, {LANES}):
                 target = shift(packed, first * depth + k * {high})
@@ -230,14 +244,24 @@ def tile_parameters(dtype: str) -> tuple[tuple[str, str], ...]:
     return (*pointers, *((name, "i64") for name in numbers))
 
 
+STRIDED_STEP = "tile_multiply_add({tile}, a, row_stride, {start}k * column_stride, b, k * depth_stride)"
+STRIDED_START = "{row} * row_stride + "
+
+
 def multiply_register_tile(shape: TileShape, resumes: bool, streams: bool) -> Kernel:
     """Never copied into its callers: their constants would take the registers that the tile needs."""
     name = f"multiply_tile_{shape.rows}x{shape.vectors}{'_on' if resumes else ''}{'_ahead' if streams else ''}"
     parameters = (*tile_parameters("f32"), *([("started", "i64")] if resumes else []))
-    step = "tile_multiply_add({tile}, a, row_stride, {start}k * column_stride, b, k * depth_stride)"
     ends = ("", f" + {shape.rows - 1}") if streams else ()  # the rows of a tile may lie in two lines of the cache
     ahead = [f"prefetch(a, (k + {STEPS_AHEAD}) * column_stride{end})" for end in ends]
-    return by_heights(name, parameters, shape, step, "{row} * row_stride + ", resumes, ahead)
+    return by_heights(name, parameters, shape, STRIDED_STEP, STRIDED_START, resumes, ahead)
+
+
+def subtract_product(shape: TileShape) -> Kernel:
+    """tile[r, :] -= scale * (what multiply_tile computes), r < rows: a step down a gradient, straight into weights."""
+    name, parameters = f"subtract_product_{shape.rows}x{shape.vectors}", (*tile_parameters("f32"), ("scale", "f32"))
+    finish = "tile_subtract({tile}, scale, {target}, tile_stride)"
+    return by_heights(name, parameters, shape, STRIDED_STEP, STRIDED_START, resumes=False, finish=finish)
 
 
 def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
@@ -261,30 +285,33 @@ def by_heights(
     start: str,
     resumes: bool,
     ahead: Sequence[str] = (),
+    finish: str = "tile_store({tile}, {target}, tile_stride)",
 ) -> Kernel:
     """Tiles of full height, and lower ones for the rows that are left over.
 
-    step   a step along the depth: `{tile}` stands for the tile, `{start}` for what says where its rows begin
-    start  that for a tile that begins at `{row}`; nothing or 0 for one that begins at row 0
-    ahead  lines before each step of a tile of full height
+    step    a step along the depth: `{tile}` stands for the tile, `{start}` for what says where its rows begin
+    start   that for a tile that begins at `{row}`; nothing or 0 for one that begins at row 0
+    ahead   lines before each step of a tile of full height
+    finish  what becomes of the tile; `{target}` stands for the memory of its rows
     """
     first = "" if "*" in start else "0"
     text = f"def {name}({', '.join(name for name, _ in parameters)}):\n"
-    whole = some_rows(shape, step.replace("{start}", first), "tile", resumes, ahead)
+    whole = some_rows(shape, step.replace("{start}", first), finish, "tile", resumes, ahead)
     text += f"    if rows >= {shape.rows}:\n{indented(whole, 8)}    else:\n        r = 0\n"
     before = shape.rows
     for height in (height for height in SMALL_ROWS if height < shape.rows):
         head = f"while rows - r >= {height}" if before > 2 * height else f"if rows - r >= {height}"
         low = TileShape(height, shape.vectors)
-        part = some_rows(
-            low, step.replace("{start}", start.replace("{row}", "r")), "shift(tile, r * tile_stride)", resumes
-        )
+        at = step.replace("{start}", start.replace("{row}", "r"))
+        part = some_rows(low, at, finish, "shift(tile, r * tile_stride)", resumes)
         text += f"        {head}:\n{indented([*part, f'r = r + {height}'], 12)}"
         before = height
     return Kernel(name, text, parameters, inline=False)
 
 
-def some_rows(shape: TileShape, step: str, target: str, resumes: bool, ahead: Sequence[str] = ()) -> list[str]:
+def some_rows(
+    shape: TileShape, step: str, finish: str, target: str, resumes: bool, ahead: Sequence[str] = ()
+) -> list[str]:
     """Lines that compute some rows of a tile."""
     form, tile = f"{shape.rows}x{shape.vectors}", f"t{shape.rows}"
     resumed = ["if started != 0:", f"    {tile} = tile_load_{form}({target}, tile_stride)"]
@@ -294,7 +321,7 @@ def some_rows(shape: TileShape, step: str, target: str, resumes: bool, ahead: Se
         "for k in range(depth):",
         *(f"    {line}" for line in ahead),
         f"    {tile} = {step.replace('{tile}', tile)}",
-        f"tile_store({tile}, {target}, tile_stride)",
+        finish.replace("{tile}", tile).replace("{target}", target),
     ]
 
 

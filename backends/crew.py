@@ -25,6 +25,7 @@ from graphc.ir.frozen import dataclass
 AWAKE = 50e-6  # seconds that a helper waits for another call before it sleeps
 LOOKS = 1000  # of one measurement of how long a look at the slot takes
 NUMBER = ctypes.c_int64
+TICKET, NEXT, YIELD, PROMISED = map(SLOT_WORDS.index, ("ticket", "next", "yield", "promised"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Job:
 
     alone   all of it, by one thread
     lead    (threads, address of the first slot): the first thread's share, once the others are told of theirs
-    attend  (slot, looks, calls): what helpers wait in, see barrier.py
+    attend  (slot, looks): what helpers wait in, see barrier.py
     memory  what the call works in
     code    what keeps the code of these alive
     """
@@ -64,8 +65,9 @@ def processors() -> int:
 class Helper:
     """One thread, its slot and the gate that it sleeps at.
 
-    promised  how many calls it was told of, or is about to be; `served` of them are done
-    job       the last of them
+    slot  where it is told of calls; how many are promised it, which are those it was told of and one about to be told
+    done  how many of them it has served
+    job   the last of them
     """
 
     def __init__(self, number: int, job: Job) -> None:
@@ -74,8 +76,7 @@ class Helper:
         self.place = ctypes.addressof(self.memory) + -ctypes.addressof(self.memory) % LINE
         self.slot = (NUMBER * len(SLOT_WORDS)).from_address(self.place)
         self.done = NUMBER.from_address(self.place + SERVED)
-        self.slot[SLOT_WORDS.index("yield")] = yield_address()
-        self.promised = 0
+        self.slot[YIELD] = yield_address()
         self.looks = 0
         self.job: Job | None = None
         self.gate = threading.Lock()
@@ -84,7 +85,7 @@ class Helper:
 
     @property
     def is_free(self) -> bool:
-        return self.done.value == self.promised
+        return bool(self.done.value == self.slot[PROMISED])
 
     def serve(self) -> None:
         place = ctypes.c_void_p(self.place)
@@ -92,14 +93,18 @@ class Helper:
             self.gate.acquire()
             # What is promised counts before the gate opens and is asked for behind it: no call is slept through.
             if not self.is_free:
-                self.attend(place, NUMBER(self.looks), NUMBER(self.promised))
+                self.attend(place, NUMBER(self.looks))
 
     def promise(self, job: Job, looks: int) -> None:
         """The helper is awake or wakes up, for a call that is told to its slot in a moment."""
         self.job, self.looks = job, looks
-        self.promised += 1
+        self.slot[PROMISED] += 1
         if self.gate.locked():
             self.gate.release()
+
+    def forget(self) -> None:
+        """Nothing is promised but what it was told of."""
+        self.slot[PROMISED] = self.slot[TICKET]
 
 
 class Crew:
@@ -123,32 +128,39 @@ class Crew:
                 if not helper.is_free:
                     return job.alone()
             # More threads than processors take turns: who waits then is in the way of who works.
-            looks = self.looks if threads <= self.processors else 0
-            for helper in team:
-                helper.promise(job, looks)
-            return job.lead(NUMBER(threads), ctypes.c_void_p(team[0].place))
+            return self.shared(job, team, self.looks if threads <= self.processors else 0)
         finally:
             self.busy.release()
+
+    def shared(self, job: Job, team: list[Helper], looks: int) -> int:
+        try:
+            for helper in team:
+                helper.promise(job, looks)
+            return job.lead(NUMBER(1 + len(team)), ctypes.c_void_p(team[0].place))
+        except BaseException:  # an interrupt between the lines
+            for helper in team:
+                helper.forget()
+            raise
 
     def hire(self, job: Job) -> None:
         helper = Helper(len(self.helpers) + 1, job)
         if self.helpers:
-            self.helpers[-1].slot[SLOT_WORDS.index("next")] = helper.place
+            self.helpers[-1].slot[NEXT] = helper.place
         else:
             start = time.perf_counter()
-            job.attend(ctypes.c_void_p(helper.place), NUMBER(LOOKS), NUMBER(0))
+            job.attend(ctypes.c_void_p(helper.place), NUMBER(LOOKS))
             self.looks = int(AWAKE * LOOKS / max(time.perf_counter() - start, AWAKE / LOOKS))
         self.helpers.append(helper)
 
 
 @functools.cache
-def crew_of(process: int) -> Crew:
-    """A forked process has none of its parent's threads and hires its own."""
+def crew() -> Crew:
+    """That of this process."""
     return Crew()
 
 
-def crew() -> Crew:
-    return crew_of(os.getpid())
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads and hires its own
+    os.register_at_fork(after_in_child=crew.cache_clear)
 
 
 @functools.cache

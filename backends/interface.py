@@ -16,18 +16,25 @@ GIVEN, SHUFFLED, IN_PLACE = 0, 1, 2  # what `epoch` does with `order`: takes it,
 STEP_WORDS = ("states", "work", "inputs", "sizes", "scalars", "results")
 EPOCH_WORDS = (
     "states", "work", "data", "kinds", "order", "ordering", "seed", "number", "samples", "batch", "first", "last",
-    "scalars", "totals",
+    "scalars", "totals", "fresh",
 )  # fmt: skip
-ORDERING_AT, SEED_AT, NUMBER_AT, FIRST_AT, LAST_AT = map(
-    EPOCH_WORDS.index, ("ordering", "seed", "number", "first", "last")
+ORDERING_AT, SEED_AT, NUMBER_AT, FIRST_AT, LAST_AT, FRESH_AT = map(
+    EPOCH_WORDS.index, ("ordering", "seed", "number", "first", "last", "fresh")
 )
 LINE = 64  # bytes of a cache line
 MEETING_BYTES = 4 * LINE  # where threads meet: see barrier.py
 GENERATION, YIELD = LINE, 2 * LINE
 # Where a helper is told of calls, eight bytes each, and behind that line how many it has served: see barrier.
-SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield")
+SLOT_WORDS = ("ticket", "function", "call", "thread", "threads", "next", "yield", "promised")
 SERVED = LINE
-TEAM = ("attend", "lead")  # what an artifact offers beside `step` and `epoch` if several threads can share them
+# What `fits` is told of the arrays of a call, before what it is told of each: see entry/arrays.py.
+ARRAY_WORDS = (
+    "objects", "count", "array.kind", "offset", "flags.wanted", "fixed", "places", "sizes", "blocks", "block.count",
+)  # fmt: skip
+EQUAL, BINDS, BOUND = 0, 1, 2  # how `fits` is told of an axis
+# Where things are in an array object, in bytes from where the address of its elements is.
+KIND, RANK, EXTENTS, DTYPE, FLAGS = -8, 8, 16, 40, 48
+ENTRIES = ("step", "epoch")  # an artifact's own functions; others are the same in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +71,8 @@ def epoch_dim(graph: Graph) -> Dim | None:
         return None
     rows = (value.type.with_shape(value.shape[1:]) for value in data)
     return None if any(True for row in rows for _ in row.dims()) else dims[0]
+
+
+def functions_of(has_epoch: bool, for_many: bool) -> tuple[str, ...]:
+    """What an artifact offers: `epoch` where the inputs allow one, `attend` and `lead` where threads share its work."""
+    return ("step", "fits", *(("epoch",) if has_epoch else ()), *(("attend", "lead") if for_many else ()))

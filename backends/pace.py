@@ -10,6 +10,7 @@ from __future__ import annotations
 TRIALS = 3  # calls in a row of one look
 SHARE = 0.03  # of all time that may go into looking at the slower way
 NEWS = 0.3  # what the last call counts in the seconds of a way that is in use
+QUIET = 0.001  # seconds of short calls by one thread between two looks at the clock, which takes a tenth of such a call
 
 
 class Pace:
@@ -17,13 +18,14 @@ class Pace:
 
     spent, looked  all seconds so far, and those of looks at the slower way
     left           calls that the look at `other` still takes, `seen` being the quickest so far
+    quiet          calls by one thread that come next and need not be told of
     """
 
     def __init__(self, most: int) -> None:
         self.ways = (most, 1)
         self.seconds = [0.0, 0.0]
         self.spent = self.looked = self.seen = 0.0
-        self.calls = self.left = self.other = 0
+        self.calls = self.left = self.other = self.quiet = 0
 
     @property
     def quicker(self) -> int:
@@ -53,7 +55,10 @@ class Pace:
         self.spent += seconds
         if not self.left:
             self.seconds[way] += NEWS * (each - self.seconds[way])
+            self.quiet = int(QUIET / self.seconds[1]) if way == self.quicker == 1 else 0
+            self.spent += self.quiet * self.seconds[1]
             return
+        self.quiet = 0
         self.left, self.looked = self.left - 1, self.looked + seconds
         self.seen = min(self.seen or each, each)
         if not self.left:

@@ -470,6 +470,15 @@ def tile_store(t: np.ndarray, p: np.ndarray, stride: int) -> None:
             store_lanes(p, r * stride + LANES * v, t[r, v])
 
 
+def tile_subtract(t: np.ndarray, s: Any, p: np.ndarray, stride: int) -> None:
+    """p[r * stride + 16 v : +16] -= s * t[r, v]: the product and the difference are rounded."""
+    rows, vectors, _ = t.shape
+    for r in range(rows):
+        for v in range(vectors):
+            place = r * stride + LANES * v
+            store_lanes(p, place, load_lanes(p, place) - s * t[r, v])
+
+
 def tile_multiply_add(
     t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_base: int
 ) -> np.ndarray:  # fmt: skip
@@ -536,7 +545,8 @@ MEANINGS: dict[str, Any] = {
     "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "copysign": np.copysign,
     "bits_of": bits_of, "float_of": float_of, "sum_lanes": _halve(_sum), "prod_lanes": _halve(_product),
     "max_lanes": _halve(maximum), "min_lanes": _halve(minimum), "any_lanes": np.any, "all_lanes": np.all,
-    "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "transpose_block": transpose_block,
+    "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "tile_subtract": tile_subtract,
+    "transpose_block": transpose_block,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},

@@ -16,6 +16,7 @@ from graphc.backends.description import Artifact
 from graphc.backends.interface import (
     EPOCH_WORDS,
     FIRST_AT,
+    FRESH_AT,
     GIVEN,
     IN_PLACE,
     LAST_AT,
@@ -24,8 +25,8 @@ from graphc.backends.interface import (
     ORDERING_AT,
     SEED_AT,
     SHUFFLED,
-    TEAM,
     YIELD,
+    functions_of,
 )
 from graphc.backends.pace import Pace
 from graphc.ir.types import ALIGNMENT, DTYPES, evaluate, round_up
@@ -37,6 +38,8 @@ Array = np.ndarray[Any, Any]
 POINTER = ctypes.c_void_p
 NUMBER = ctypes.c_int64
 NUMBER_BYTES = 8
+# `fits` looks at Python's objects, so it keeps the interpreter's lock.
+KINDS = {"attend": ctypes.CFUNCTYPE(ctypes.c_int64), "fits": ctypes.PYFUNCTYPE(ctypes.c_int32)}
 STRETCH = 0.02  # seconds of an epoch between two looks at how many threads pay
 
 
@@ -111,6 +114,9 @@ class Runner:
         self.array_results = [(number, kind) for number, (_, kind) in enumerate(self.results) if kind.shape]
         self.latest: tuple[Any, list[tuple[list[int], np.dtype[Any]]]] = (None, [])
         self.numbers = [number_in(aligned_bytes(8), tensor_type.dtype) for _, tensor_type in self.results]
+        bases: Any = {id(storage.array.base): storage.array.base for storage in storages}.values()
+        ends = [end for base in bases for end in (address(base), address(base) + base.nbytes)]
+        self.blocks = len(bases), (NUMBER * max(len(ends), 1))(*ends)  # where the memory of states starts and ends
         self.state_table = table([storage.array for storage in storages])
         self.input_table = numbers_for(graph.of_role("data"))
         self.result_table = table(self.numbers)
@@ -120,8 +126,7 @@ class Runner:
         self.lock = threading.Lock()
         self.library, found = load(artifact)
         self.functions: dict[str, Callable[..., int]] = {
-            name: ctypes.CFUNCTYPE(ctypes.c_int64 if name == "attend" else ctypes.c_int32)(place)
-            for name, place in found.items()
+            name: KINDS.get(name, ctypes.CFUNCTYPE(ctypes.c_int32))(place) for name, place in found.items()
         }
         self.tell_places()
 
@@ -151,8 +156,20 @@ class Runner:
         words = table(tables)
         if self.threads == 1:
             return self.alone("step", words, tables)
-        call = self.by_all("step", words, tables)
-        return lambda: call(sizes[0], 1)
+        call, alone = self.by_all("step", words, tables), self.alone("step", words, tables)
+        quiet, batch = 0, 0  # calls of that batch to go before the clock is looked at again
+
+        def native() -> int:
+            nonlocal quiet, batch
+            if quiet and sizes[0] == batch:
+                quiet -= 1
+                return alone()
+            batch = sizes[0]
+            status = call(batch, 1)
+            quiet = self.paces["step", batch].quiet if self.paces else 0
+            return status
+
+        return native
 
     def alone(self, name: str, words: Any, memory: Any) -> Callable[[], int]:
         """A call by one thread with a table of words; whoever may still call it keeps the memory it works in."""
@@ -217,19 +234,20 @@ class Runner:
             call = self.by_all("epoch", words, (self.work, totals))
             words[ORDERING_AT] = SHUFFLED if shuffle else IN_PLACE if in_order else GIVEN
             words[SEED_AT], words[NUMBER_AT] = shuffle or (0, 0)
+            words[FRESH_AT] = 1
             for words[FIRST_AT], words[LAST_AT] in self.stretches(*steps, batch):
                 status = call(batch, words[LAST_AT] - words[FIRST_AT])
                 if status:
                     break
-                words[ORDERING_AT] = IN_PLACE if in_order else GIVEN
+                words[ORDERING_AT], words[FRESH_AT] = IN_PLACE if in_order else GIVEN, 0
             return status, totals[: len(self.results)]
 
     def epoch_words(self, feed: Feed, order: Array, batch: int) -> tuple[Any, Any]:
-        """What `epoch` is told, but for which steps in which order; and the totals it adds to, still zero."""
+        """What `epoch` is told, but for which steps in which order; and the totals."""
         totals = (ctypes.c_double * max(len(self.results), 1))()
         known = (self.state_table, self.work, feed.places, feed.kinds, order, self.scalars, totals)
         *before, scalars, sums = addresses(known)
-        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums), totals
+        return (NUMBER * len(EPOCH_WORDS))(*before, GIVEN, 0, 0, len(order), batch, 0, 0, scalars, sums, 0), totals
 
     def stretches(self, first: int, last: int, batch: int) -> Iterator[tuple[int, int]]:
         """The steps of an epoch, in one go or, where it is to be seen how many threads pay, in short runs."""
@@ -277,8 +295,7 @@ def table(arrays: Sequence[Array]) -> Any:
 def load(artifact: Artifact) -> tuple[Any, dict[str, int]]:
     """(what keeps the code alive, the addresses of its functions by name)."""
     described = artifact.description
-    own = ("step",) if described.layout is None else ("step", "epoch")
-    names = (*own, *TEAM) if described.arena.for_many else own
+    names = functions_of(described.layout is not None, described.arena.for_many)
     if LINKED:
         library = ctypes.CDLL(artifact.file)
         return library, {name: ctypes.cast(getattr(library, name), POINTER).value or 0 for name in names}

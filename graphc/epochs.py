@@ -14,7 +14,7 @@ from graphc.backends.exact import Feed, epoch_again
 from graphc.backends.interface import CHECKS
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import BatchError
-from graphc.failures import check_ranges, fail
+from graphc.failures import are_inside, check_ranges, fail
 from graphc.ir.graph import user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_limits
@@ -75,28 +75,29 @@ def again(function: Function, known: Any, feed: Feed) -> Again | None:
     nothing is done, where the loader or its arrays are not as they were."""
     dataset, runner = known.dataset, function.runner
     plain = type(known) is DataLoader and type(dataset) is TensorDataset
-    if not plain or runner.threads != 1 or function.ranges or function.limits:
+    if not plain or runner.threads != 1 or function.limits:
         return None
     batch, shuffle, seed, _ = settings = known.batch_size, known.shuffle, known.seed, known.drop_last
     steps, count = len(known), len(dataset)
-    reads, record = feed.reads, partial(tuple.__new__, function.record)
+    record, samples = partial(tuple.__new__, function.record), min(steps * batch, count)
     native = epoch_again(runner, feed, count, batch, steps, signed(seed) if shuffle else None)
-    samples = min(steps * batch, count)
+    spans = function.spans
 
     def call(loader: Any) -> tuple[int, Any] | None:
-        if type(loader) is not DataLoader or type(loader.dataset) is not TensorDataset:
+        if type(loader) is not DataLoader or type(dataset := loader.dataset) is not TensorDataset:
             return None
         if (loader.batch_size, loader.shuffle, loader.seed, loader.drop_last) != settings:
             return None
-        arrays = loader.dataset.arrays  # which live as long as they are read
-        if not reads(arrays):
+        arrays = dataset.arrays  # which live as long as they are read
+        fits = len(arrays) == len(function.inputs) and are_inside(spans, arrays)
+        found = native(arrays, loader.take_epoch) if fits else None
+        if found is None:
             return None
-        number, done = loader.take_epoch()
-        status, found = native(number, done // batch)
+        status, done, totals = found
         if status:
-            return status, found
-        left = max(samples - done // batch * batch, 1)
-        return 0, record([total / left for total in found])
+            return status, totals
+        left = samples if not done else max(samples - done // batch * batch, 1)
+        return 0, record([total / left for total in totals])
 
     return call
 
@@ -104,11 +105,12 @@ def again(function: Function, known: Any, feed: Feed) -> Again | None:
 def feed_of(function: Function, arrays: Sequence[Any]) -> tuple[Feed, Sequence[Any]]:
     """What native code is told of a data set, and the arrays it reads, which must live as long as it does so: those of
     the data set if they can be, of which the last feed is kept."""
-    if function.fed is not None and function.fed.reads(arrays):
-        return function.fed, arrays
+    with function.runner.lock:
+        if function.fed is not None and function.fed.reads(arrays):
+            return function.fed, arrays
     fitted = [fit_data(value, array, function.name) for value, array in zip(function.inputs, arrays, strict=True)]
     kinds, sources = [kind for _, kind in fitted], [function.apart(array) for array, _ in fitted]
-    feed = Feed(sources, kinds)
+    feed = Feed(function.runner, sources, kinds)
     if not all(source is array for source, array in zip(sources, arrays, strict=True)):
         return feed, sources
     function.fed = feed

@@ -7,7 +7,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from graphc.tensor import Parameter, Scalar
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
     from graphc.epochs import Again, Progress
+    from graphc.failures import Spans
 
 UNKNOWN = object()
 
@@ -101,6 +102,12 @@ class Function:
             raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+
+    @cached_property
+    def spans(self) -> Spans | None:
+        from graphc.failures import spans_of
+
+        return spans_of(self)
 
     @property
     def stages(self) -> dict[str, Graph]:

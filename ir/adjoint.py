@@ -15,6 +15,7 @@ from functools import partial
 from graphc.ir import ops
 from graphc.ir.access import is_constant
 from graphc.ir.graph import Graph, Output, Value, reachable
+from graphc.ir.residuals import LOADED, STACKED, computed_again
 from graphc.ir.rewrite import hand_out, renewed
 from graphc.ir.types import FLOATS, Shape, multiply
 
@@ -50,6 +51,7 @@ class Adjoint:
     captured  data input -> the operand it is
     results   what is stacked, by name
     inner     the loops of the body that have to give more than they did
+    again     values of the loop forwards that are computed again
     """
 
     def __init__(self, loop: Value, given: dict[str, Value]) -> None:
@@ -65,6 +67,7 @@ class Adjoint:
         self.kept: dict[Value, str] = {}
         self.mine: dict[Value, Value] = {}
         self.inner: Grown = {}
+        self.again: set[Value] = set()
         self.names = {value.attrs["name"] for value in self.body.inputs} | {each.name for each in self.body.outputs}
         states = {state.attrs["name"]: state for state, _ in self.roles.carried}
         for output in self.body.outputs:
@@ -164,6 +167,7 @@ class Adjoint:
         outputs += [Output("result", name, value) for name, value in self.results.items()]
         backwards = self.marked(tuple(output.value for output in outputs))
         residuals: dict[Value, Value] = {}
+        self.again = computed_again(self.read(outputs, backwards), partial(self.price, known=self.known(grown)))
         outputs = [replace(output, value=self.own(output.value, backwards, residuals)) for output in outputs]
         forward = self.grow(grown)
         for arriving, value in residuals.items():
@@ -180,6 +184,33 @@ class Adjoint:
                 found.add(value)
         return found
 
+    def read(self, outputs: list[Output], backwards: set[Value]) -> list[Value]:
+        """The values of the loop forwards that the loop backwards reads, through views."""
+        found: dict[Value, None] = {}
+        seen: set[Value] = set()
+        stack = [output.value for output in outputs]
+        while stack:
+            value = stack.pop()
+            if value in seen or is_constant(value):
+                continue
+            seen.add(value)
+            if value in backwards or value.op.kind == "view":
+                stack.extend(value.operands)
+            else:
+                found[value] = None
+        return list(found)
+
+    def known(self, grown: Grown) -> set[Value]:
+        """The values that are stacked already, whatever is read."""
+        body: Graph = self.latest(grown).attrs["body"].graph
+        return {*dict(self.roles.slices), *self.kept, *(output.value for output in body.of_kind("result"))}
+
+    def price(self, value: Value, known: set[Value]) -> int:
+        """Of a byte of a value that the loop backwards is brought."""
+        if value in dict(self.roles.captured):
+            return 0
+        return LOADED if value in known else STACKED
+
     def own(self, value: Value, backwards: set[Value], residuals: dict[Value, Value]) -> Value:
         """The value over inputs of the loop backwards: those of the loop forwards come as slices or whole."""
         stack = [value]
@@ -188,7 +219,7 @@ class Adjoint:
             if each in self.mine:
                 stack.pop()
                 continue
-            copies = each in backwards or each.op.kind == "view" or is_constant(each)
+            copies = each in backwards or each in self.again or each.op.kind == "view" or is_constant(each)
             if not copies or each in self.carries or each in self.slices:
                 self.mine[each] = each if each in backwards else self.bring(each, residuals)
                 continue
@@ -216,11 +247,16 @@ class Adjoint:
             self.kept[value] = free_name("kept", self.names)
         return self.kept[value]
 
+    def latest(self, grown: Grown) -> Value:
+        """The loop as it has become for other gradients."""
+        found = self.loop
+        while found in grown:
+            found = grown[found]
+        return found
+
     def grow(self, grown: Grown) -> Value:
         """The loop with a stack of everything that is kept, in place of the loop it was."""
-        latest = self.loop
-        while latest in grown:
-            latest = grown[latest]
+        latest = self.latest(grown)
         if not self.kept:
             return latest
         body: Graph = latest.attrs["body"].graph

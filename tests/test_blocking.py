@@ -207,6 +207,52 @@ def test_lines_are_added_up_by_halves(rng):
     np.testing.assert_allclose(function(a, b, bias)[0], chains[..., 0], rtol=1e-6, atol=1e-7)
 
 
+def stepped(weight, step, shown=False):
+    """A function that changes a state by a matrix product, which it may return as well."""
+    state = gx.parameter("weight", weight)
+    a, b = (gx.input(name, gx.f32[20, each]) for name, each in zip("ab", weight.shape, strict=True))
+    rate, product = gx.input("rate", gx.f32[1]), a.T @ b
+    outputs = {"product": product} if shown else {}
+    return gx.function([a, b, rate], outputs, updates={state: step(state, product, rate[0])})
+
+
+def steps_of(sizes, rng):
+    """Weights of the sizes and what `stepped` takes."""
+    arrays = {name: rng.normal(size=(20, each)).astype(np.float32) for name, each in zip("ab", sizes, strict=True)}
+    return rng.normal(size=sizes).astype(np.float32), {**arrays, "rate": np.float32([0.3])}
+
+
+@pytest.mark.parametrize("sizes", [(33, 64), (33, 41), (5, 100), (20, 16), (14, 32)], ids=str)
+def test_a_gradient_is_subtracted_straight_from_the_weights(sizes, rng):
+    """To the bits of what a product gives that goes through scratch, as another reader of it makes it do."""
+    weight, arrays = steps_of(sizes, rng)
+    for step in (lambda w, p, rate: w - rate * p, lambda w, p, rate: w - p * rate):
+        straight, through = stepped(weight, step), stepped(weight, step, shown=True)
+        assert "subtract_product" in straight.source() and "subtract_product" not in through.source()
+        emulated = emulator.emulate(run_passes(straight.traced), {**arrays, "weight": weight})["weight"]
+        for function in (straight, through):
+            function(*arrays.values())
+            assert np.array_equal(function.state_dict()["weight"], emulated)
+        wanted = weight - np.float32(0.3) * (arrays["a"].T @ arrays["b"])
+        np.testing.assert_allclose(emulated, wanted, rtol=1e-4, atol=1e-5)
+
+
+OTHER_STEPS = [
+    lambda w, p, rate: w + rate * p, lambda w, p, rate: rate * p - w, lambda w, p, rate: w - rate * p * p,
+    lambda w, p, rate: w * 2 - rate * p, lambda w, p, rate: w - w[0] * p, lambda w, p, rate: w - p * p,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(OTHER_STEPS)))
+def test_other_steps_go_through_scratch(number, rng):
+    step, (weight, arrays) = OTHER_STEPS[number], steps_of((33, 64), rng)
+    function = stepped(weight, step)
+    assert "subtract_product" not in function.source()
+    function(*arrays.values())
+    wanted = step(weight, arrays["a"].T @ arrays["b"], arrays["rate"][0])
+    np.testing.assert_allclose(function.state_dict()["weight"], wanted, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("depth", [80, 2000])
 def test_tiles_fetch_what_their_terms_touch_of_far_buffers(depth):
     """Every set of lanes of a tile, be its depth cut; not what is small."""
@@ -255,3 +301,18 @@ def test_tiles_fetch_what_their_terms_write(bare, rng, monkeypatch):
     assert len(fetched) == (1 if bare else 2)
     sets = {row * columns + first for row in range(rows) for first in range(0, columns, 16)}
     assert all(sets <= set(places) and max(places) < rows * columns + 16 for places in fetched.values())
+
+
+@pytest.mark.parametrize("strides", ["rows", "columns"])
+@pytest.mark.parametrize(
+    ("rows", "behind", "depth"), [(30, 30, 19), (30, 33, 8), (14, 16, 1), (5, 40, 20), (17, 17, 40)]
+)
+def test_rows_are_packed_tile_by_tile(strides, rows, behind, depth, rng):
+    """By every way of reading them, to the last one there is; nothing is written behind the room of one set."""
+    a = rng.normal(size=(behind, depth)).astype(np.float32)
+    memory, row, column = (a.T.ravel(), 1, behind) if strides == "rows" else (a.ravel(), depth, 1)
+    tiles = -(-rows // 14)
+    packed = np.full(tiles * 14 * depth + 16, np.nan, np.float32)
+    primitives.run(contraction.pack_rows(TileShape(14, 2)), packed, memory, depth, rows, behind, row, column)
+    found = packed[: tiles * 14 * depth].reshape(tiles, depth, 14).transpose(0, 2, 1).reshape(-1, depth)
+    assert np.array_equal(found[:rows], a[:rows])

@@ -89,6 +89,15 @@ def test_a_product_of_many_rows_is_one_of_the_table(order, biased):
     assert sorted(products_of(step)) == [5, 5, 7]
 
 
+def test_a_padding_row_of_such_a_table_has_no_gradient():
+    layer, x = nn.Embedding(5, 3, padding_idx=1), gx.input("x", gx.i64[BATCH, 4])
+    w = gx.Parameter(table(7, 3, seed=1))
+    step = gx.function([x], gx.grad(F.linear(layer(x), w).sum(), layer.weight))
+    found = expected_gradient(layer, np.broadcast_to(w.numpy().sum(0), (3, 4, 3)))
+    np.testing.assert_allclose(step(INDICES), found, 1e-5, 1e-5)
+    assert 5 in products_of(step) and BATCH not in products_of(step)
+
+
 def test_a_gradient_by_looked_up_rows_keeps_their_product():
     x, w = gx.input("x", gx.i64[BATCH, 4]), gx.Parameter(table(7, 3, seed=1))
     rows = F.embedding(x, gx.Parameter(table(5, 3)))

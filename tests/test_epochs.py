@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import epochs, nn, optim
+from graphc import epochs, functional, nn, optim
 from graphc.data import DataLoader, Subset, TensorDataset
 
 ROWS, BATCH = 43, 8
@@ -219,3 +219,53 @@ def test_a_data_set_is_not_kept() -> None:
     del loader
     gc.collect()
     assert not any(each() is not None for each in held)
+
+
+def labelled(make: Callable[[Any], Any], row: tuple[int, ...] = ()) -> tuple[gx.Function, gx.Parameter]:
+    """Training whose labels are made of an input's numbers."""
+    n = gx.dim("n", max=16)
+    x, y = gx.input("x", gx.f32[n, 3]), gx.input("y", gx.i64[(n, *row)])
+    w = gx.parameter("w", np.zeros((3, 4), np.float32))
+    loss = functional.cross_entropy(x @ w, make(y))
+    return gx.function([x, y], loss, updates={w: w - gx.grad(loss, w)}), w
+
+
+def test_a_label_that_became_wrong_is_found_before_the_next_epoch(long_ways: list[Any]) -> None:
+    """The least and the largest are looked at each time; none is updated by rows before the wrong one."""
+    step, w = labelled(lambda y: y)
+    assert step.spans == [(1, 0, 4)]
+    x, y = arrays()[0], np.arange(ROWS) % 4
+    loader = loader_of((x, y), shuffle=False)
+    step.epoch(loader)
+    step.epoch(loader)
+    assert len(long_ways) == 1
+    before = w.numpy()
+    for wrong in (-1, 4, 2**40):
+        y[ROWS - 2] = wrong
+        with pytest.raises(gx.LabelError, match=rf"0\.\.3: got {wrong} at index {ROWS - 2}"):
+            step.epoch(loader)
+        assert np.array_equal(w.numpy(), before)
+    y[ROWS - 2] = -100  # which leaves a row out, and is looked at one by one
+    step.epoch(loader)
+    assert len(long_ways) == 5 and not np.array_equal(w.numpy(), before)
+
+
+@pytest.mark.parametrize(
+    ("make", "row", "spans"),
+    [
+        (lambda y: y, (), [(1, 0, 4)]),
+        (lambda y: 3 - y, (), [(1, 0, 4)]),
+        (lambda y: y[:, 1], (5,), [(1, 0, 4)]),
+        (lambda y: y + 1, (), None),
+        (lambda y: (y[:, 0] + y[:, 1]) // 2 * 2, (2,), None),
+        (lambda y: y.sum(1), (2,), None),
+    ],
+)  # fmt: skip
+def test_labels_the_least_and_the_largest_of_which_tell_enough(make: Any, row: Any, spans: Any) -> None:
+    step, _ = labelled(make, row)
+    assert step.spans == spans
+    right, wrong = np.zeros((ROWS, *row), np.int64), np.zeros((ROWS, *row), np.int64)
+    wrong[7] = 4
+    step.epoch(loader_of((arrays()[0], right)))
+    with pytest.raises(gx.LabelError, match="index 7"):
+        step.epoch(loader_of((arrays()[0], wrong)))

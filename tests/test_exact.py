@@ -13,6 +13,7 @@ from graphc import nn, optim
 from graphc.backends import exact
 from graphc.backends.exact import data_offset, exact_call
 from graphc.backends.runtime import address
+from graphc.ir.types import multiply
 
 MOST = 16
 
@@ -57,7 +58,6 @@ CONVERTED = {
     "a class of its own": (X.view(Own), Y),
     "columns first": (np.asfortranarray(X), Y),
     "every other row": (np.repeat(X, 2, 0)[::2], Y),
-    "read only": (read_only(X.copy()), Y),
     "at an odd address": (shifted(X), Y),
     "another byte order": (X.astype(">f4"), Y),
     "narrower labels": (X, Y.astype(np.int32)),
@@ -72,6 +72,30 @@ def test_what_has_to_be_converted_takes_the_long_way(kind: str, step: gx.Functio
     wanted, found = step(X, Y), step(*CONVERTED[kind])
     assert found.total == wanted.total and found.labels == wanted.labels
     np.testing.assert_array_equal(found.twice, wanted.twice)
+
+
+def test_what_must_not_be_written_is_read_as_it_is(step: gx.Function) -> None:
+    status, (total, *_) = step.exact_call((read_only(X.copy()), Y))
+    assert status == 0 and total == X.sum()
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_memory_of_parameters_takes_the_long_way(writeable: bool) -> None:
+    """Where it is copied, so that an update does not change what it is computed from."""
+    w, v = gx.parameter("w", np.ones((4, 3), np.float32)), gx.parameter("v", np.ones((4, 3), np.float32))
+    x = gx.input("x", gx.f32[4, 3])
+    step = gx.function([x], x * 2, updates={w: w + x, v: v + w})
+    apart = np.full((4, 3), 5, np.float32)
+    assert step.exact_call((apart,)) is not None
+    ours = w.storage.array if writeable else np.asarray(w)
+    block = w.storage.array.base
+    start = w.storage.array.ctypes.data - block.ctypes.data
+    shifted_by_one = block[start + 4 : start + 4 + 48].view(np.float32).reshape(4, 3)
+    for given in (ours, shifted_by_one):
+        assert step.exact_call((given,)) is None
+    before = w.numpy()
+    np.testing.assert_array_equal(step(ours), 2 * before)
+    np.testing.assert_array_equal(w.numpy(), 2 * before)
 
 
 REFUSED = {
@@ -118,6 +142,70 @@ def test_results_are_the_callers(step: gx.Function) -> None:
     assert first.total == X.sum() != second.total and isinstance(first.total, np.float32)
 
 
+def numbers_of(*shape: int) -> np.ndarray:
+    return np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+
+
+def several_dims() -> gx.Function:
+    n, m = gx.dim("n", max=6), gx.dim("m", max=5)
+    a, b, c = gx.input("a", gx.f32[n, m, 2]), gx.input("b", gx.f32[m, n]), gx.input("c", gx.f32[()])
+    return gx.function([a, b, c], {"total": a.sum() + b.sum() * c, "turned": b.mT + c})
+
+
+SEVERAL = {
+    "all": (True, (4, 3, 2), (3, 4), ()),
+    "the largest": (True, (6, 5, 2), (5, 6), ()),
+    "the smallest": (True, (1, 1, 2), (1, 1), ()),
+    "one dim differs": (False, (4, 3, 2), (4, 4), ()),
+    "the other differs": (False, (4, 3, 2), (3, 3), ()),
+    "they change places": (False, (4, 3, 2), (4, 3), ()),
+    "an axis differs": (False, (4, 3, 3), (3, 4), ()),
+    "too large": (False, (7, 3, 2), (3, 7), ()),
+    "empty": (False, (0, 3, 2), (3, 0), ()),
+    "a list of one number": (False, (4, 3, 2), (3, 4), (1,)),
+    "a flat one": (False, (24,), (3, 4), ()),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_several_dims(kind: str) -> None:
+    fits, *shapes = SEVERAL[kind]
+    step, given = several_dims(), tuple(numbers_of(*shape) for shape in shapes)
+    if not fits:
+        assert step.exact_call(given) is None
+        with pytest.raises(gx.errors.GraphcError):
+            step(*given)
+        return
+    status, (total, turned) = step.exact_call(given)
+    a, b, c = given
+    assert status == 0 and total == a.sum() + b.sum() * c
+    np.testing.assert_array_equal(turned, b.T + c)
+    long = step(*(array.tolist() for array in given))
+    assert long.total == total and np.array_equal(long.turned, turned)
+
+
+def test_fixed_shapes_and_no_inputs() -> None:
+    x = gx.input("x", gx.f32[4, 3])
+    step = gx.function([x], [x * 2, x.sum()])
+    given = numbers_of(4, 3)
+    _, (twice, total) = step.exact_call((given,))
+    assert np.array_equal(twice, 2 * given) and total == given.sum()
+    for other in (numbers_of(3, 4), numbers_of(4, 3, 1), numbers_of(12), numbers_of(5, 3), numbers_of(4, 3).T):
+        assert step.exact_call((other,)) is None
+    calls = gx.parameter("calls", np.zeros(2, np.float32))
+    count = gx.function([], calls + 0, updates={calls: calls + 1})
+    assert count.exact_call(())[1][0].tolist() == [0, 0] and count().tolist() == [1, 1]
+    assert count.exact_call((given,)) is None
+
+
+def test_extents_that_are_computed_take_the_long_way() -> None:
+    n = gx.dim("n", max=6)
+    x, y = gx.input("x", gx.f32[n]), gx.input("y", gx.f32[multiply(2, n)])
+    step = gx.function([x, y], x.sum() + y.sum())
+    assert step.exact_call((numbers_of(3), numbers_of(6))) is None
+    assert step(numbers_of(3), numbers_of(6)) == 18
+
+
 def test_threads_wait_for_each_other(step: gx.Function) -> None:
     wrong: list[Any] = []
     start = step(X, Y).calls
@@ -153,6 +241,19 @@ def test_addresses_are_found_in_array_objects() -> None:
     assert offset is not None
     for array in (np.zeros(3), np.zeros((4, 5), np.int8)[1:, 2:], np.zeros(()), np.zeros(7, "f4")[::-1], X.T):
         assert ctypes.c_int64.from_address(id(array) + offset).value == address(array) == array.ctypes.data
+
+
+def test_what_is_laid_out_in_another_way_is_not_read(step: gx.Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KIND", "RANK", "EXTENTS", "DTYPE", "FLAGS", "ITEMS"):
+        with monkeypatch.context() as other:
+            other.setattr(exact, name, getattr(exact, name) + 8)
+            assert data_offset.__wrapped__() is None
+    assert data_offset.__wrapped__() == data_offset()
+
+
+def test_arrays_in_a_list_take_the_long_way(step: gx.Function) -> None:
+    assert step.exact_call([X, Y]) is None
+    assert step.run([X, Y])[0] == X.sum()
 
 
 def test_new_numbers_of_scalars_count_from_the_next_call() -> None:

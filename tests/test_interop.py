@@ -102,7 +102,8 @@ def test_plain_arrays_take_the_quick_path_and_odd_ones_do_not(doubled):
     labels = np.arange(3)
     status, (found, *_) = doubled.exact_call((ROWS, labels))
     assert status == 0 and np.array_equal(found, doubled(ROWS, labels)[0])
-    for odd in (ROWS[::2], read_only(ROWS), shifted(ROWS), flipped(ROWS), ROWS.tolist(), WithArray(ROWS)):
+    assert doubled.exact_call((read_only(ROWS), labels))[0] == 0
+    for odd in (ROWS[::2], shifted(ROWS), flipped(ROWS), ROWS.tolist(), WithArray(ROWS)):
         assert doubled.exact_call((odd, labels)) is None
 
 

@@ -370,6 +370,22 @@ def test_tile_product(shape: tuple[int, int], depth: int) -> None:
     np.testing.assert_allclose(c[:, :width], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (6, 1), (14, 2)])
+def test_a_tile_is_subtracted_from_memory(shape: tuple[int, int]) -> None:
+    rows, vectors = shape
+    text = f"""def subtract(t, p, s, stride):
+    tile_subtract(tile_load_{rows}x{vectors}(t, {LANES * vectors}), s, p, stride)
+"""
+    random, width = np.random.default_rng(8), LANES * vectors
+    kernel = Kernel("subtract", text, (("t", "f32*"), ("p", "f32*"), ("s", "f32"), ("stride", "i64")))
+    t, p = (random.normal(size=(rows, each)).astype("f") for each in (width, width + 3))
+    check(kernel, t.ravel(), p.ravel(), np.float32(0.3), width + 3)
+    found = p.copy()
+    run_native(kernel, t, found, 0.3, width + 3)
+    assert np.array_equal(found[:, :width], p[:, :width] - np.float32(0.3) * t)
+    assert np.array_equal(found[:, width:], p[:, width:])
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (14, 2)])
 @pytest.mark.parametrize("depth", [9, 50])
 def test_tile_of_lines(shape: tuple[int, int], depth: int) -> None:

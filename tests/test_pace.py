@@ -32,3 +32,18 @@ def test_a_slow_first_call_says_nothing() -> None:
     first = pace.choose()
     pace.note(first, 100.0)
     assert used(pace, {2: 1.0, 1: 2.0}, 20)[-1] == 2
+
+
+def test_short_calls_by_one_thread_are_not_timed_one_by_one() -> None:
+    pace = Pace(2)
+    used(pace, {2: 2e-5, 1: 1e-5}, 50)
+    assert pace.spent > 10 * 100 * 1e-5  # of 50 calls of that time
+    used(pace, {2: 1e-2, 1: 2e-2}, 200)
+    assert pace.quiet == 0
+
+
+def test_looks_at_the_slower_way_go_on() -> None:
+    """Quiet calls count as time that was spent, so the other way has its turns."""
+    pace = Pace(2)
+    found = used(pace, {2: 2e-5, 1: 1e-5}, 300)
+    assert found[100:].count(2) >= TRIALS

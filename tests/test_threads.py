@@ -216,9 +216,28 @@ def test_helpers_stay_awake_only_where_each_has_a_processor() -> None:
 def test_who_finds_a_helper_still_busy_works_alone(monkeypatch) -> None:
     step, x = wide()
     expected = step(x)
-    told = crews.crew().helpers[0].promised
+    wait_for_helpers()
+    told = crews.crew().helpers[0].done.value
     monkeypatch.setattr(crews.Helper, "is_free", False)
-    assert step(x) == expected and crews.crew().helpers[0].promised == told
+    assert step(x) == expected and crews.crew().helpers[0].done.value == told
+
+
+def test_an_interrupt_before_the_others_are_told_leaves_nobody_waiting(monkeypatch) -> None:
+    step, x = wide()
+    expected = step(x)
+    wait_for_helpers()
+    promise = crews.Helper.promise
+
+    def interrupted(*given) -> None:
+        promise(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(crews.Helper, "promise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        step(x)
+    monkeypatch.undo()
+    wait_for_helpers()
+    assert step(x) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -7,23 +7,25 @@
 longer than a small step takes):
 
     step   states, work, inputs, sizes, scalars, results
-    epoch  states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last, scalars, totals
+    epoch  states, work, data, kinds, order, ordering, seed, number, samples, batch, first, last, scalars, totals, fresh
 
 `states`, `inputs`, `results` and `data` point to arrays of pointers in the order of the graph, `sizes` to one i64 a
 dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k - 1 failed before anything was updated;
 `epoch` adds CHECKS times the number of the step that failed. `epoch` runs the steps first <= s < last: it gathers the
 rows order[s * batch ...] of `data` into the arena, the last batch as small as it is, and adds every result times the
-batch's size to `totals` (f64). `ordering` says where the order comes from; rows in order are read where they lie.
+batch's size to `totals` (f64), from 0 if they are `fresh`. `ordering` says where the order comes from; rows in order
+are read where they lie.
 
 `threads` threads call the same function with the same arguments and their own numbers `thread` from 0 on. They share
 the arena `work`, at whose end each has a private part and where they meet: see barrier.py, also for `attend` and
-`lead`, by which a host tells threads of calls.
+`lead`, by which a host tells threads of calls. A host in Python asks `fits` about a call's arrays: see arrays.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from graphc.backends.entry.arrays import FITS
 from graphc.backends.entry.barrier import ATTEND, LEAD, MEET, SHARE
 from graphc.backends.entry.epoch import epoch_kernels, write_epoch
 from graphc.backends.entry.pieces import declare, epoch_layout, meeting_place
@@ -50,7 +52,7 @@ def write_entry(program: Program, sources: tuple[Source, ...]) -> tuple[str, tup
     kernels = {source.kernel.name: source.kernel for source in called.values()} | helpers
     parts = [declare(kernel) for kernel in kernels.values()]
     parts += [write_call(name, source, dims) for name, source in called.items()]
-    parts += [step, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
+    parts += [step, FITS, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
     if program.is_shared_out:
         parts += [MEET, SHARE, ATTEND, LEAD]
     if epoch_dim(program.graph) is not None:

@@ -8,8 +8,9 @@ The meeting place is MEETING_BYTES of memory, zero before the first call: who ha
 of a function without arguments, each in a cache line of its own.
 
 Between calls a helper is in `attend`: it looks at its slot and runs what it is told of there. It stays until it has
-served `calls` of them, all told, and has then looked `looks` times in vain. `lead` tells the helpers, whose slots are a
-chain, and runs the share of the first thread. Both are the same in all programs; a host may use those of any.
+served as many calls, all told, as are promised in the slot, and has then looked `looks` times in vain. `lead` tells the
+helpers, whose slots are a chain, and runs the share of the first thread. Both are the same in all programs; a host may
+use those of any.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ _PLACES = "\n".join(
 )
 
 ATTEND = f"""
-define i64 @attend(ptr %slot, i64 %looks, i64 %calls) nounwind "no-builtins" {{
+define i64 @attend(ptr %slot, i64 %looks) nounwind "no-builtins" {{
 entry:
 {_PLACES}
   %served.at = getelementptr inbounds i8, ptr %slot, i64 {SERVED}
@@ -102,7 +103,8 @@ work:
   store atomic i64 %ticket, ptr %served.at release, align 8
   br label %wait
 nothing:
-  %due = icmp slt i64 %served, %calls
+  %promised = load atomic i64, ptr %promised.at monotonic, align 8
+  %due = icmp slt i64 %served, %promised
   %hopeful = icmp slt i64 %vain, %looks
   %stays = or i1 %due, %hopeful
   br i1 %stays, label %stay, label %leave

@@ -12,7 +12,7 @@ from graphc.ir.program import Program
 from graphc.ir.random import GROUP
 from graphc.ir.types import ALIGNMENT, FLOATS, TensorType, bound, multiply
 
-NUMBERS = ("ordering", "seed", "number", "samples", "batch", "first", "last")  # among the words
+NUMBERS = ("ordering", "seed", "number", "samples", "batch", "first", "last", "fresh")  # among the words
 FEW_COLUMNS = 4  # of a row that is written out number by number
 ROWS_AHEAD = 2  # is the row that is on its way from memory
 
@@ -110,6 +110,8 @@ def write_epoch(program: Program) -> str:
         lines += point_into_work("inputs", number, offset)
     for number, offset in enumerate(layout.results):
         lines += point_into_work("results", number, offset)
+    for number, _ in enumerate(results):
+        lines.append(f"  %total.at.{number} = getelementptr inbounds double, ptr %totals, i64 {number}")
     for number, word in enumerate(STEP_WORDS):
         lines.append(f"  %step.word.{number} = getelementptr inbounds ptr, ptr %step.call, i64 {number}")
         lines.append(f"  store ptr %{word}, ptr %step.word.{number}, align 8")
@@ -123,6 +125,11 @@ def write_epoch(program: Program) -> str:
         "  br label %mixed",
         "mixed:",
         *meet,
+        "  %starts.anew = icmp ne i64 %fresh, 0",
+        "  %clears = and i1 %starts.anew, %leads",
+        "  br i1 %clears, label %clear, label %loop.entry",
+        "clear:",
+        *(f"  store double 0.0, ptr %total.at.{number}, align 8" for number, _ in enumerate(results)),
         "  br label %loop.entry",
         "loop.entry:",
         "  br label %loop",
@@ -226,7 +233,6 @@ def add_to_total(number: int, tensor_type: TensorType, offset: int) -> Iterator[
     if convert:
         yield f"  %wide.{number} = {convert} {kind} {operand} to double"
         operand = f"%wide.{number}"
-    yield f"  %total.at.{number} = getelementptr inbounds double, ptr %totals, i64 {number}"
     yield f"  %total.{number} = load double, ptr %total.at.{number}, align 8"
     yield f"  %weighed.{number} = fmul double {operand}, %weight"
     yield f"  %sum.{number} = fadd double %total.{number}, %weighed.{number}"

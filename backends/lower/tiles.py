@@ -64,6 +64,15 @@ def _tile_store(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, p: ir.Value, stride:
         store(b, p, index, b.extract_value(t, position), _ROW)
 
 
+def _tile_subtract(
+    b: ir.IRBuilder, kinds: Kinds, t: ir.Value, s: ir.Value, p: ir.Value, stride: ir.Value
+) -> None:  # fmt: skip
+    scale = spread(b, s)
+    for position, index in enumerate(_places(b, *_extents(kinds[0]), stride)):
+        product = b.fmul(scale, b.extract_value(t, position))
+        store(b, p, index, b.fsub(load(b, p, index, _ROW), product), _ROW)
+
+
 Places = Callable[[int], ir.Value]
 
 
@@ -178,6 +187,11 @@ def _transpose(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
 
 TILES = {
     "tile_store": Operation("a tile, an f32* and an i64", like([_is_tile, "f32*", "i64"], lambda _: ""), _tile_store),
+    "tile_subtract": Operation(
+        "a tile, an f32, an f32* and an i64",
+        like([_is_tile, "f32", "f32*", "i64"], lambda _: ""),
+        _tile_subtract,
+    ),
     "tile_multiply_add": Operation(
         "a tile, an f32*, two i64, an f32* and an i64",
         like([_is_tile, "f32*", "i64", "i64", "f32*", "i64"], lambda kinds: kinds[0]),

@@ -11,7 +11,7 @@ from graphc.backends.primitives import LANES
 from graphc.backends.source.operands import Matrix, Operands, Span
 from graphc.ir.blocking import TILE_ROWS, blocking, places_of_tiles, walks
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Store
+from graphc.ir.loops import Store, Term
 from graphc.ir.types import Extent, bound
 
 TURNED_ROWS = 8  # of a tile that is turned: two fill the lanes of the result
@@ -103,19 +103,19 @@ class Products(Operands):
                 self.one_tile(self.tall_rows(left, "first_row", down, deep), panel, block)
 
     def one_tile(self, tall: Matrix, panel: Matrix, block: Block) -> None:
-        """One tile: straight to where a bare product goes, or to scratch and on through the nest's terms."""
-        store, columns = self.bare_store(), self.nest.frame[-1]
+        """One tile: straight to where it goes or is subtracted from, or through scratch and the nest's terms."""
+        columns = self.nest.frame[-1]
         whole = isinstance(columns, int) and columns % self.tile.width == 0
         if self.blocking.fetches:
             with self.last_of_depth(block):
                 self.fetch(block.down)
-        if store is None or (self.blocking.depth and not whole):
+        if not self.goes_straight() or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
-            self.straight(store, tall, panel, block)
+            self.straight(tall, panel, block)
         else:
             with self.block(f"if {block.across.last} - first_column >= {self.tile.width}:"):
-                self.straight(store, tall, panel, block)
+                self.straight(tall, panel, block)
             with self.block("else:"):
                 self.through_scratch(tall, panel, block, rest=True)
 
@@ -127,20 +127,37 @@ class Products(Operands):
                 for buffer, index in places_of_tiles(self.nest):
                     self.line(f"prefetch({self.pointers[buffer]}, {self.index(index)})")
 
-    def bare_store(self) -> Store | None:
-        """Where the product goes if it goes there as it is, by whole sets of lanes."""
+    def goes_straight(self) -> bool:
+        """By whole sets of lanes, as it is or subtracted from a state."""
         (store, *others) = self.nest.stores
-        if others or store.term is not self.product_term or self.lane_step(store.index) != 1:
-            return None
-        return store
+        if others or self.lane_step(store.index) != 1:
+            return False
+        return store.term is self.product_term or self.scale(store) is not None
 
-    def straight(self, store: Store, tall: Matrix, panel: Matrix, block: Block) -> None:
+    def scale(self, store: Store) -> Term | None:
+        """What the product is multiplied with before it is subtracted from what is stored there; None: more is done."""
+        product = self.nest.product
+        assert product is not None
+        if self.product_term.dtype != "f32" or self.blocking.depth or walks(product.left) or store.term.late:
+            return None
+        if store.buffer in (product.left.buffer, product.right.buffer):
+            return None
+        state, step = operands_of(store.term, "sub")
+        if state is None or step is None or state.detail != (store.buffer, store.index, ()):
+            return None
+        factors = operands_of(step, "mul")
+        others = [factor for factor in factors if factor is not None and factor is not self.product_term]
+        return others[0] if self.product_term in factors and len(others) == 1 and not others[0].axes else None
+
+    def straight(self, tall: Matrix, panel: Matrix, block: Block) -> None:
+        (store,) = self.nest.stores
         self.line("i = first_row")
         self.line("j = first_column")
         row = next((step for axis, step in store.index if axis == self.nest.lane - 1), 0)
-        target = f"shift({self.pointers[store.buffer]}, {self.index(store.index)})"
+        target = f"shift({self.pointers[store.buffer]}, {self.index(store.index)})", self.number(row)
+        scale = None if store.term is self.product_term else self.scale(store)
         rows = f"{block.down.last} - first_row"
-        self.multiply(self.tile.vectors, tall, panel, block.deep, rows, (target, self.number(row)))
+        self.multiply(self.tile.vectors, tall, panel, block.deep, rows, target, scale)
 
     def through_scratch(self, tall: Matrix, panel: Matrix, block: Block, rest: bool = False) -> None:
         """rest: fewer columns than a panel has are left."""
@@ -180,9 +197,19 @@ class Products(Operands):
             yield 1
 
     def multiply(
-        self, vectors: int, tall: Matrix, panel: Matrix, deep: Span, rows: str, target: tuple[str, str]
+        self,
+        vectors: int,
+        tall: Matrix,
+        panel: Matrix,
+        deep: Span,
+        rows: str,
+        target: tuple[str, str],
+        scale: Term | None = None,
     ) -> None:
-        """The call of the kernel that computes a tile; target: its memory and how far its rows are apart there."""
+        """The call of the kernel that computes a tile, or subtracts so many times the tile from what is there.
+
+        target  its memory and how far its rows are apart there
+        """
         shape, resumes = TileShape(self.tile.rows, vectors), self.blocking.depth > 0
         tile, tile_stride = target
         more = [deep.first] if resumes else []
@@ -193,6 +220,9 @@ class Products(Operands):
             return
         strides = (tall.row, tall.column, panel.row, tile_stride)
         arguments = (tile, tall.pointer, panel.pointer, deep.length, rows, *strides, *more)
+        if scale is not None:
+            self.call(contraction.subtract_product(shape), *arguments, self.operand(scale, lanes=False))
+            return
         kernel = contraction.multiply_tile(shape, self.product_term.dtype, resumes, self.blocking.streams)
         self.call(kernel, *arguments)
 
@@ -273,3 +303,11 @@ class Products(Operands):
                 self.call(kernel, "tile", a, right.pointer, self.matrix_depth, count, columns.last, *strides)
             self.line(f"first_column = {columns.first}")
             self.tile_rows(rows, columns, TileShape(TILE_ROWS, width // LANES))
+
+
+def operands_of(term: Term, op: str) -> tuple[Term | None, Term | None]:
+    """The two operands of a term that is that operation; (None, None) of any other."""
+    if term.kind != "compute" or term.value.op.name != op:
+        return None, None
+    first, second = term.operands
+    return first, second

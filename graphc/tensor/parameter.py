@@ -102,7 +102,7 @@ class Parameter(Tensor):
         if current_trace() is not None:
             super().__array__()  # which refuses: updates of this trace are not in its memory
         view = self.storage.array.view()
-        view.flags.writeable = False  # calls look twice at what cannot be written: it may be memory that they update
+        view.flags.writeable = False  # new numbers come by `copy_` and by updates
         return np.array(view, dtype, copy=copy)
 
     def __dlpack__(self, *, max_version: tuple[int, int] | None = None, **options: Any) -> Any:
