@@ -31,6 +31,7 @@ from graphc.ir.loops import (
     verify_nest,
 )
 from graphc.ir.partition import partition
+from graphc.ir.reuse import in_place
 from graphc.ir.schedule import all_reads
 from graphc.ir.types import DTYPES, Extent, add, bound, multiply, round_up
 
@@ -61,6 +62,7 @@ class Check:
 class Program:
     """What one call does.
 
+    apart          the nests as they were before values took the places of others
     work           where each buffer that is neither an input nor a result lies in the arena, or, if it is private, in
                    each thread's own
     work_bytes     of the arena all threads share
@@ -69,6 +71,7 @@ class Program:
 
     graph: Graph
     nests: tuple[LoopNest, ...]
+    apart: tuple[LoopNest, ...]
     checks: tuple[Check, ...]
     work: dict[tuple[int, Buffer], Region]
     work_bytes: int
@@ -109,13 +112,14 @@ def plan(graph: Graph, panel_width: int) -> Program:
     return laid_out(graph, nests, panel_width)
 
 
-def laid_out(graph: Graph, nests: tuple[LoopNest, ...], panel_width: int) -> Program:
+def laid_out(graph: Graph, apart: tuple[LoopNest, ...], panel_width: int) -> Program:
     """The program of nests in their order."""
-    written = {buffer: number for number, nest in enumerate(nests) for buffer in nest.written()}
+    written = {buffer: number for number, nest in enumerate(apart) for buffer in nest.written()}
     counts = [(each.name, Buffer("value", memory_of(each.value))) for each in graph.of_kind("check")]
     checks = tuple(Check(written[buffer], buffer, message) for message, buffer in counts)
-    lives = lifetimes(nests, panel_width)
     looked_at = {check.buffer for check in checks}  # a thread may look at one when others are nests ahead
+    nests = in_place(apart, looked_at)
+    lives = lifetimes(nests, panel_width)
     last = len(nests)
     lives = [
         (key, size, 0, last) if key[1] in looked_at else (key, size, first, end) for key, size, first, end in lives
@@ -124,7 +128,7 @@ def laid_out(graph: Graph, nests: tuple[LoopNest, ...], panel_width: int) -> Pro
     private, private_bytes = allocate([life for life in lives if is_private(life[0][1])])
     repeated = (nest.repetition.program.private_bytes for nest in nests if nest.repetition is not None)
     private_bytes = max([private_bytes, *repeated])
-    return verify_program(Program(graph, nests, checks, work | private, work_bytes, private_bytes))
+    return verify_program(Program(graph, nests, apart, checks, work | private, work_bytes, private_bytes))
 
 
 def fitted(program: Program, panel_width: int, most: int) -> Program:
@@ -135,7 +139,7 @@ def fitted(program: Program, panel_width: int, most: int) -> Program:
     keep = {check.buffer for check in program.checks}
     least, tries = program.work_bytes, TRIES * len(program.nests)
     while program.work_bytes > most:
-        nests = let_go(program.nests, live_bytes(program), keep) if tries else None
+        nests = let_go(program.apart, live_bytes(program), keep) if tries else None
         if nests is None:
             raise TooLittleMemory(least)
         program, tries = laid_out(program.graph, nests, panel_width), tries - 1

@@ -86,7 +86,7 @@ class Flow:
 
 
 def flow(program: Program) -> Flow:
-    cards = tuple(describe(program, number, nest) for number, nest in enumerate(program.nests))
+    cards = tuple(describe(program, number, nest) for number, nest in enumerate(program.apart))
     return Flow(program, program.graph.of_role("data"), cards, tuple(connect(cards)))
 
 
