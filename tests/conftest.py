@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     chosen = target.TARGETS[name]
     target.host = lambda: chosen
-    artifact.host_tile = lambda: (chosen.tile_rows, chosen.tile_vectors)
+    target.host_tile = artifact.host_tile = lambda: (chosen.tile_rows, chosen.tile_vectors)
     for module in (artifact, description):
         module.host_signature = lambda: f"tests for {name}"
 
