@@ -18,6 +18,7 @@ TURN = 0.05  # seconds of a turn, about
 LEAST = 5  # steps of a turn
 DISTURBED = 0.02  # share of a turn that other processes may take before it is done again, up to so many times
 TRIES, PAUSE = 3, 0.1
+SETTLE = 0.1  # seconds before a turn in which the threads of the last system, which may wait awake, fall asleep
 LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "GRAPHC_THREADS", "NPROC")
 
 
@@ -111,5 +112,6 @@ def rounds(lanes: Sequence[Lane], count: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {lane.name: [] for lane in lanes}
     for _ in range(count):
         for each in lanes:
+            time.sleep(SETTLE)
             found[each.name].append(each.turn())
     return found
