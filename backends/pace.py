@@ -8,8 +8,10 @@ make one look, of which the quickest counts: the first ones also wake threads an
 from __future__ import annotations
 
 TRIALS = 3  # calls in a row of one look
-SHARE = 0.03  # of all time that may go into looking at the slower way
+SHARE = 0.03  # of all time that may go into looking at the other way
+HOPE = 1.5  # times as slow the other way may have been; if it was slower, it gets less of that time
 NEWS = 0.3  # what the last call counts in the seconds of a way that is in use
+MOST_NEWS = 2.0  # times those seconds is what a call counts for at most: one may have been interrupted
 QUIET = 0.001  # seconds of short calls by one thread between two looks at the clock, which takes a tenth of such a call
 
 
@@ -42,7 +44,8 @@ class Pace:
         self.calls += 1
         if self.calls <= 2 * TRIALS:
             return self.ways[(self.calls - 1) // TRIALS]
-        if not self.left and self.looked <= SHARE * self.spent:
+        share = SHARE * min(1.0, HOPE * self.expected / max(self.seconds))
+        if not self.left and self.looked <= share * self.spent:
             self.left, self.other, self.seen = TRIALS, 1 - self.quicker, 0.0
         return self.ways[self.other if self.left else self.quicker]
 
@@ -54,7 +57,7 @@ class Pace:
             return
         self.spent += seconds
         if not self.left:
-            self.seconds[way] += NEWS * (each - self.seconds[way])
+            self.seconds[way] += NEWS * (min(each, MOST_NEWS * self.seconds[way]) - self.seconds[way])
             self.quiet = int(QUIET / self.seconds[1]) if way == self.quicker == 1 else 0
             self.spent += self.quiet * self.seconds[1]
             return

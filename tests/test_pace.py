@@ -47,3 +47,10 @@ def test_looks_at_the_slower_way_go_on() -> None:
     pace = Pace(2)
     found = used(pace, {2: 2e-5, 1: 1e-5}, 300)
     assert found[100:].count(2) >= TRIALS
+
+
+def test_a_call_that_was_interrupted_changes_nothing() -> None:
+    pace = Pace(2)
+    used(pace, {2: 1.0, 1: 1.8}, 50)
+    used(pace, {2: 100.0, 1: 100.0}, 1)
+    assert used(pace, {2: 1.0, 1: 1.8}, 10).count(2) >= 10 - TRIALS
