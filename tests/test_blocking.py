@@ -179,7 +179,8 @@ def test_a_left_operand_that_streams(sizes, bare, rng, monkeypatch):
         monkeypatch.setattr(blocking, name, number)
     function = product("AtB", *sizes, bare)
     (nest,) = (nest for nest in function.artifact.program.nests if nest.product)
-    assert blocking_of(nest).streams and f"prefetch(a, (k + 64) * column_stride + {target.host_tile()[0] - 1})" in function.source()
+    last = target.host_tile()[0] - 1
+    assert blocking_of(nest).streams and f"prefetch(a, (k + 64) * column_stride + {last})" in function.source()
     names = [value.attrs["name"] for value in function.inputs]
     uncompiled = emulator.emulate(run_passes(function.traced), dict(zip(names, arrays, strict=True))).values()
     for wanted, native, found in zip(*map(as_list, (whole(*arrays), function(*arrays))), uncompiled, strict=True):

@@ -345,3 +345,65 @@ def test_threads_of_the_caller_share_a_step_to_the_same_bits(tmp_path):
     (folder / "threads.c").write_text(THREADS)
     program = compiled(folder, "threads.c", "-std=c11", "-pthread")
     assert len({output(program, str(threads)) for threads in (1, 2, 3)}) == 1
+
+
+TWO_STATES = """
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "gru.h"
+struct one { uint64_t seed, hash; int32_t status; };
+static void *train(void *given) {
+    struct one *one = given;
+    void *state = aligned_alloc(64, GRU_STATE_BYTES);
+    void *work = aligned_alloc(64, (size_t)(gru_work_bytes(1) + 63) / 64 * 64);
+    int64_t x[16 * 6], y[16 * 6];
+    for (int i = 0; i < 16 * 6; i++) { x[i] = i % 10; y[i] = (i + 1) % 10; }
+    struct gru_step_results results;
+    one->status = gru_init(state, one->seed);
+    for (int k = 0; k < 200 && one->status == 0; k++)
+        one->status = gru_step(state, work, x, y, 16, NULL, &results, 0, 1);
+    one->hash = gru_state_hash(state);
+    free(state), free(work);
+    return NULL;
+}
+int main(int count, char **arguments) {
+    struct one ones[2] = {{1, 0, 0}, {2, 0, 0}};
+    pthread_t ids[2];
+    (void)arguments;
+    for (int k = 0; k < 2; k++) {
+        pthread_create(&ids[k], NULL, train, &ones[k]);
+        if (count > 1) pthread_join(ids[k], NULL);
+    }
+    for (int k = 0; k < 2 && count == 1; k++) pthread_join(ids[k], NULL);
+    printf("%llx %llx", (unsigned long long)ones[0].hash, (unsigned long long)ones[1].hash);
+    return ones[0].status | ones[1].status;
+}
+"""
+
+
+@needs_c
+def test_two_states_train_at_once_as_one_after_the_other(tmp_path):
+    folder = gx.export({"step": built("gru")}, tmp_path / "gru").folder
+    (folder / "two.c").write_text(TWO_STATES)
+    program = compiled(folder, "two.c", "-std=c11", "-pthread")
+    at_once, in_turn = output(program).split(), output(program, "in turn").split()
+    assert at_once == in_turn and at_once[0] != at_once[1]
+
+
+@needs_c
+def test_a_loss_that_is_not_finite_changes_nothing(tmp_path):
+    w = gx.parameter("w", np.ones(3))
+    x = gx.input("x", gx.f32["batch", 3])
+    loss = (gx.log(x * w)).mean()
+    step = gx.function([x], {"loss": loss}, updates={w: w - 0.1 * gx.grad(loss, w)}, nan="raise", name="step")
+    made = gx.export(step, tmp_path / "checked")
+    spec = importlib.util.spec_from_file_location("checked", made.folder / "checked.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.Model()
+    model.step(np.ones((4, 3), np.float32))
+    before = model.state_hash()
+    with pytest.raises(module.LibraryError, match="loss is not finite"):
+        model.step(np.array([[1, 1, -1]], np.float32))
+    assert model.state_hash() == before
