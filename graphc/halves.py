@@ -9,13 +9,13 @@ from graphc.cuda import check_device
 from graphc.errors import ArgumentError
 from graphc.function import Function
 from graphc.functional.creation import zeros_like
-from graphc.ir.graph import user_origin
+from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import TensorType, bound
 from graphc.optim import Optimizer
 from graphc.plan import Plan
 from graphc.settings import require
-from graphc.step import batch_of, check_cost, check_loss, check_net, in_mode, named_metrics, split_at_sums, wants_finite
-from graphc.tensor import Parameter, Tensor, as_tensor, tracing
+from graphc.step import batch_of, model_step
+from graphc.tensor import Parameter, Tensor, tracing
 from graphc.tensor.joining import concat
 
 GRADIENTS = "gradients"
@@ -38,25 +38,13 @@ def gradient_step(
 
     Raises ArgumentError for parameters of several dtypes, which have no one array.
     """
-    check_device(device)
-    check_net(net)
-    check_loss(loss)
-    source, target = batch_of("x", x), batch_of("y", y)
-    with tracing() as trace, in_mode(net, training=True):
-        output = net(source)
-        cost = loss(output, target)
-        check_cost(cost)
-        measured = {"loss": cost.value}
-        for title, metric in named_metrics(metrics).items():
-            measured[title] = as_tensor(metric(output, target)).value
+
+    def gradients(cost: Tensor) -> dict[str, Value]:
         cost.backward()
         slopes = [each.grad if each.grad is not None else zeros_like(each) for each in trained(net.parameters())]
-        measured[GRADIENTS] = concat([slope.reshape(-1) for slope in slopes]).value
-    updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    results, figures = split_at_sums(measured, trace.sums)
-    inputs, fields = (("x", source.value), ("y", target.value)), tuple(measured)
-    finite, origin = wants_finite(nan), user_origin()
-    return Function(Plan("gradient_step", inputs, results, updates, "record", finite, origin, fields, figures))
+        return {GRADIENTS: concat([slope.reshape(-1) for slope in slopes]).value}
+
+    return model_step("gradient_step", net, loss, gradients, x, y, metrics, nan, None, device)
 
 
 def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:

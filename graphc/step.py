@@ -175,7 +175,14 @@ def train_step(
         check_number("max_grad_norm", max_grad_norm, 0)
     if accumulate != 1 or max_grad_norm is not None:
         optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
-    return model_step("train_step", net, loss, optimizer, x, y, metrics, nan, limit, device)
+
+    def update(cost: Tensor) -> dict[str, Value]:
+        optimizer.zero_grad()
+        cost.backward()
+        optimizer.step()
+        return {}
+
+    return model_step("train_step", net, loss, update, x, y, metrics, nan, limit, device)
 
 
 def eval_step(
@@ -228,7 +235,7 @@ def model_step(
     name: str,
     net: Any,
     loss: Callable[[Tensor, Tensor], Tensor],
-    optimizer: Any,
+    train: Callable[[Tensor], Mapping[str, Value]] | None,
     x: TensorType,
     y: TensorType,
     metrics: Iterable[Any],
@@ -236,21 +243,21 @@ def model_step(
     max_bytes: int | None,
     device: str,
 ) -> Function:
+    """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
+    evaluation mode without it."""
     check_device(device)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)
-    with tracing() as trace, in_mode(net, training=optimizer is not None):
+    with tracing() as trace, in_mode(net, training=train is not None):
         output = net(source)
         cost = loss(output, target)
         check_cost(cost)
         measured = {"loss": cost.value}
         for title, metric in named_metrics(metrics).items():
             measured[title] = as_tensor(metric(output, target)).value
-        if optimizer is not None:
-            optimizer.zero_grad()
-            cost.backward()
-            optimizer.step()
+        if train is not None:
+            measured |= train(cost)
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
