@@ -45,7 +45,7 @@ def llvm_type(kind: str) -> str:
 
 def declare(kernel: Kernel) -> str:
     kinds = ", ".join(llvm_type(kind) for _, kind in kernel.parameters)
-    return f"declare void @{kernel.name}({kinds})"
+    return f"declare {llvm_type(kernel.returns) if kernel.returns else 'void'} @{kernel.name}({kinds})"
 
 
 def extent_operand(extent: Extent, name: str, dims: tuple[Dim, ...], lines: list[str]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.backends.export.interface import ATTRIBUTES
+from graphc.backends.export.body import ATTRIBUTES
 from graphc.backends.export.signatures import Face
 from graphc.backends.export.statuses import PROCESSOR
 from graphc.backends.target import Target

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphc.backends.export.interface import checks_of
 from graphc.backends.export.library import ABI, Library
-from graphc.backends.export.signatures import YIELD_TYPE, Argument, Signature, Structure, faces, signatures
+from graphc.backends.export.signatures import YIELD_TYPE, Argument, Signature, Structure, checks_of, faces, signatures
 from graphc.backends.export.statuses import NAMES, TEXTS
 
 ABOUT = """\

@@ -5,9 +5,11 @@ What the compiler made for a function goes by the function's name and ".step" or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from graphc.backends.entry.pieces import LLVM_TYPES, declare
 from graphc.backends.export import kernels
+from graphc.backends.export.body import ATTRIBUTES, BLOCK_ALIGNMENT, GUARDS, Body, constant_text, literal
 from graphc.backends.export.library import MAGIC, MOST_THREADS, Library, State
 from graphc.backends.export.signatures import (
     IR_TYPES,
@@ -15,12 +17,15 @@ from graphc.backends.export.signatures import (
     Argument,
     Face,
     Signature,
-    Structure,
+    checks_of,
     common,
     faces,
     identifier,
+    is_output,
+    size_of,
+    widest,
 )
-from graphc.backends.export.statuses import CHECKS_FROM, MISALIGNED, NULL, ORDER, SIZE, STATE, TEXTS, THREADS, UNKNOWN
+from graphc.backends.export.statuses import CHECKS_FROM, SIZE, STATE, TEXTS, UNKNOWN
 from graphc.backends.interface import (
     CHECKS,
     EPOCH_NUMBERS,
@@ -38,134 +43,6 @@ from graphc.backends.interface import (
 from graphc.backends.primitives import Kernel
 from graphc.ir.random import GROUP
 from graphc.ir.types import ALIGNMENT, DTYPES, bound
-
-ATTRIBUTES = 'nounwind "no-builtins"'
-BLOCK_ALIGNMENT = 16
-
-# The first of two statuses that is not 0; pointers; numbers in a range.
-GUARDS = f"""
-define internal i32 @check.pointer(ptr %p, i64 %alignment) noinline {ATTRIBUTES} {{
-  %number = ptrtoint ptr %p to i64
-  %is.null = icmp eq i64 %number, 0
-  %most = sub i64 %alignment, 1
-  %over = and i64 %number, %most
-  %is.odd = icmp ne i64 %over, 0
-  %odd = select i1 %is.odd, i32 {MISALIGNED}, i32 0
-  %status = select i1 %is.null, i32 {NULL}, i32 %odd
-  ret i32 %status
-}}
-
-define internal i32 @check.range(i64 %number, i64 %low, i64 %high, i32 %status) noinline {ATTRIBUTES} {{
-  %under = icmp slt i64 %number, %low
-  %over = icmp sgt i64 %number, %high
-  %out = or i1 %under, %over
-  %found = select i1 %out, i32 %status, i32 0
-  ret i32 %found
-}}
-
-define internal i32 @check.threads(i32 %thread, i32 %threads) noinline {ATTRIBUTES} {{
-  %few = icmp slt i32 %threads, 1
-  %many = icmp sgt i32 %threads, MOST_THREADS
-  %under = icmp slt i32 %thread, 0
-  %over = icmp sge i32 %thread, %threads
-  %a = or i1 %few, %many
-  %b = or i1 %under, %over
-  %wrong = or i1 %a, %b
-  %found = select i1 %wrong, i32 {THREADS}, i32 0
-  ret i32 %found
-}}
-
-define internal i32 @check.order(ptr %order, i64 %samples) noinline {ATTRIBUTES} {{
-entry:
-  %none = icmp eq ptr %order, null
-  br i1 %none, label %fine, label %check
-check:
-  %aligned = call i32 @check.pointer(ptr %order, i64 8)
-  %odd = icmp ne i32 %aligned, 0
-  br i1 %odd, label %misaligned, label %look
-look:
-  %wrong = call i64 @outside_i64(ptr %order, i64 %samples, i64 0, i64 %samples, i64 0)
-  %bad = icmp ne i64 %wrong, 0
-  %found = select i1 %bad, i32 {ORDER}, i32 0
-  ret i32 %found
-misaligned:
-  ret i32 %aligned
-fine:
-  ret i32 0
-}}
-"""
-
-
-class Body:
-    """The lines of one function while it is written."""
-
-    def __init__(self, signature: Signature) -> None:
-        arguments = ", ".join(f"{each.ir_type} %{each.name}" for each in signature.arguments)
-        self.returns = IR_TYPES[signature.returns]
-        self.lines = [f"define {self.returns} @{signature.name}({arguments}) {ATTRIBUTES} {{", "entry:"]
-        self.count = 0
-
-    def fresh(self) -> str:
-        self.count += 1
-        return f"v{self.count}"
-
-    def let(self, text: str) -> str:
-        """A name for what an instruction gives."""
-        name = f"%{self.fresh()}"
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def room(self, count: int, kind: str, alignment: int = 16) -> str:
-        """Memory on the stack, from the start of the function on: so no system needs a function that grows a stack."""
-        name = f"%{self.fresh()}"
-        self.lines.insert(2, f"  {name} = alloca [{max(count, 1)} x {kind}], align {alignment}")
-        return name
-
-    def do(self, text: str) -> None:
-        self.lines.append(f"  {text}")
-
-    def at(self, pointer: str, offset: int) -> str:
-        return self.let(f"getelementptr inbounds i8, ptr {pointer}, i64 {offset}") if offset else pointer
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def table(self, name: str, pointers: Sequence[str]) -> str:
-        """An array of pointers on the stack."""
-        found = self.room(len(pointers), "ptr")
-        for number, pointer in enumerate(pointers):
-            slot = self.let(f"getelementptr inbounds ptr, ptr {found}, i64 {number}")
-            self.do(f"store ptr {pointer}, ptr {slot}")
-        return found
-
-    def words(self, names: Sequence[str], given: Sequence[str], numbers: Sequence[str] = ()) -> str:
-        """What the compiler's functions read where they are told to: eight bytes each, pointers but for numbers."""
-        found = self.room(len(names), "i64")
-        for place, (name, value) in enumerate(zip(names, given, strict=True)):
-            kind = "i64" if name in numbers else "ptr"
-            self.do(f"store {kind} {value}, ptr {self.at(found, 8 * place)}, align 8")
-        return found
-
-    def refuse(self, statuses: Sequence[str]) -> None:
-        """Return the first of these statuses that is not 0."""
-        found = statuses[-1]
-        for status in reversed(statuses[:-1]):
-            wrong = self.let(f"icmp ne i32 {status}, 0")
-            found = self.let(f"select i1 {wrong}, i32 {status}, i32 {found}")
-        wrong, refused, fine = self.let(f"icmp ne i32 {found}, 0"), self.fresh(), self.fresh()
-        self.do(f"br i1 {wrong}, label %{refused}, label %{fine}")
-        self.label(refused)
-        self.do(f"ret i32 {found}" if self.returns == "i32" else f"ret {self.returns} 0")
-        self.label(fine)
-
-    def check(self, name: str, arguments: str) -> str:
-        return self.let(f"call i32 @check.{name}({arguments})")
-
-    def pointer(self, argument: Argument, alignment: int = BLOCK_ALIGNMENT) -> str:
-        return self.check("pointer", f"ptr %{argument.name}, i64 {alignment}")
-
-    def end(self) -> str:
-        return "\n".join([*self.lines, "}", ""])
 
 
 class Interface:
@@ -201,7 +78,7 @@ class Interface:
             parts.append(self.call(face))
             if face.has_epoch:
                 parts.append(self.epoch(face))
-        declared = "\n".join(declaration(kernel) for kernel in self.kernels.values())
+        declared = "\n".join(declare(kernel) for kernel in self.kernels.values())
         return "\n".join([*parts, declared, ""])
 
     def use(self, kernel: Kernel) -> str:
@@ -262,7 +139,7 @@ class Interface:
             body.do(f"call void @{self.use(kernels.COPY)}(ptr {place}, ptr @given.{state.offset}, i64 {state.bytes})")
         elif made.kind == "constant":
             if made.centre or dtype in ("f32", "f64"):
-                kind, number = IR_NUMBERS[dtype], literal(made.centre, dtype)
+                kind, number = LLVM_TYPES[dtype], literal(made.centre, dtype)
                 body.do(f"call void @{self.use(kernels.fill(dtype))}(ptr {place}, i64 {state.count}, {kind} {number})")
         else:
             kernel = self.use(kernels.draw(dtype, made.kind == "normal"))
@@ -472,7 +349,7 @@ class Interface:
         body.label(fixed)
         scalars = face.member.graph.of_role("scalar")
         for number, ((_, setting), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
-            kind, place = IR_NUMBERS[scalar.dtype], body.at(slots, 8 * number)
+            kind, place = LLVM_TYPES[scalar.dtype], body.at(slots, 8 * number)
             body.do(f"store {kind} {literal(setting, scalar.dtype)}, ptr {place}, align 8")
         body.do(f"br label %{ready}")
         body.label(ready)
@@ -488,19 +365,6 @@ class Interface:
         ]
 
 
-IR_NUMBERS = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "u8": "i8", "bool": "i8"}
-
-
-def literal(number: float, dtype: str) -> str:
-    """A constant as LLVM reads it back to the bit."""
-    import numpy as np
-
-    if dtype in ("f32", "f64"):
-        wide = np.float64(np.float32(number)) if dtype == "f32" else np.float64(number)
-        return f"0x{int(wide.view(np.uint64)):016X}"
-    return str(int(number))
-
-
 def given_numbers(state: State) -> str:
     """The bytes of a state whose numbers are not made but copied."""
     if state.is_generator or state.initial is not None or state.given is None:
@@ -509,44 +373,10 @@ def given_numbers(state: State) -> str:
     return f'@given.{state.offset} = internal constant [{state.bytes} x i8] c"{escaped}", align 16\n'
 
 
-def constant_text(name: str, text: str) -> str:
-    data = text.encode() + b"\0"
-    escaped = "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:02X}" for byte in data)
-    return f'@{name} = internal constant [{len(data)} x i8] c"{escaped}"\n'
-
-
 def told(body: Body, status: str) -> str:
     """A status of the compiler's as one of the library's."""
     fine, other = body.let(f"icmp eq i32 {status}, 0"), body.let(f"add i32 {status}, {CHECKS_FROM - 1}")
     return body.let(f"select i1 {fine}, i32 0, i32 {other}")
-
-
-def checks_of(face: Face) -> list[tuple[int, str]]:
-    """(status, what is wrong) of the checks a function makes itself."""
-    checks = face.member.graph.of_kind("check")
-    return [(CHECKS_FROM + number, check.name) for number, check in enumerate(checks)]
-
-
-def is_output(argument: Argument) -> bool:
-    """An array that is written."""
-    return (
-        argument.is_pointer
-        and not argument.kind.startswith(("const", "void", "struct"))
-        and argument.kind != "graphc_yield"
-    )
-
-
-def size_of(argument: Argument) -> int:
-    return SIZES[argument.kind.removeprefix("const ").rstrip("* ")]
-
-
-def widest(structure: Structure) -> int:
-    return max(SIZES[field.kind] for field in structure.fields)
-
-
-def declaration(kernel: Kernel) -> str:
-    kinds = ", ".join("ptr" if kind.endswith("*") else IR_NUMBERS[kind] for _, kind in kernel.parameters)
-    return f"declare {IR_NUMBERS[kernel.returns] if kernel.returns else 'void'} @{kernel.name}({kinds})"
 
 
 def declare_step(face: Face) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.backends.export.interface import checks_of
 from graphc.backends.export.library import ABI, Library
-from graphc.backends.export.signatures import Argument, Face, Structure, faces
+from graphc.backends.export.signatures import Argument, Face, Structure, checks_of, faces
 from graphc.ir.graph import Value
 from graphc.ir.types import TensorType
 

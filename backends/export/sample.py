@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphc.backends.export.interface import is_output
 from graphc.backends.export.library import Library
-from graphc.backends.export.signatures import C_TYPES, Argument, Face, faces, identifier
+from graphc.backends.export.signatures import C_TYPES, Argument, Face, faces, identifier, is_output
 from graphc.ir.graph import Value
 from graphc.ir.types import FLOATS, Dim, bound, evaluate
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from graphc.backends.export.library import Library, Member
+from graphc.backends.export.statuses import CHECKS_FROM
 from graphc.backends.interface import epoch_dim
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Output, Value
@@ -212,3 +213,26 @@ def signatures(library: Library) -> list[Signature]:
         if face.has_epoch:
             found.append(face.epoch)
     return found
+
+
+def checks_of(face: Face) -> list[tuple[int, str]]:
+    """(status, what is wrong) of the checks a function makes itself."""
+    checks = face.member.graph.of_kind("check")
+    return [(CHECKS_FROM + number, check.name) for number, check in enumerate(checks)]
+
+
+def is_output(argument: Argument) -> bool:
+    """An array that is written."""
+    return (
+        argument.is_pointer
+        and not argument.kind.startswith(("const", "void", "struct"))
+        and argument.kind != YIELD_TYPE
+    )
+
+
+def size_of(argument: Argument) -> int:
+    return SIZES[argument.kind.removeprefix("const ").rstrip("* ")]
+
+
+def widest(structure: Structure) -> int:
+    return max(SIZES[field.kind] for field in structure.fields)
