@@ -148,7 +148,7 @@ def versions() -> tuple[str, ...]:
     """Of all that makes code: the packages, without importing them, and our own lowering and linking."""
     packages = installed(PACKAGES)
     here = Path(__file__).parent
-    names = ("primitives.py", "target.py", "units.py", "link.py", "elf.py")
+    names = ("primitives.py", "target.py", "lacking.py", "masks.py", "fused.py", "units.py", "link.py", "elf.py")
     ours = sorted([*here.glob("lower/*.py"), *(here / name for name in names)])
     return (*packages, Cache.key(*(path.read_bytes() for path in ours)))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from emulator import emulate
 
-from graphc.backends import artifact, primitives
+from graphc.backends import artifact, meanings
 from graphc.backends.primitives import run
 from graphc.backends.runtime import Runner
 from graphc.backends.source import extremes
@@ -49,7 +49,7 @@ def test_rows(dtype, case, width, store) -> None:
     assert status == 0
     native = {name: result for (name, _), result in zip(runner.results, results, strict=True)}
     for name, array in emulate(graph, {"x": given}).items():
-        pair = primitives.maximum if name == "max" else primitives.minimum
+        pair = meanings.maximum if name == "max" else meanings.minimum
         with np.errstate(all="ignore"):
             wanted = reduce(pair, given.T)[:, None]
         assert_same_bits(array, wanted)
