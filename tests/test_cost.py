@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from emulator import TILE, emulate
 
-from graphc.backends import primitives
+from graphc.backends import meanings, primitives
 from graphc.ir import ops
 from graphc.ir.cost import Cost, cost_of, cost_of_nest, least_moved, print_cost
 from graphc.ir.graph import Graph, Output
@@ -35,14 +35,14 @@ class Touched:
         primitives._uncompiled.cache_clear()
 
     def watch(self, monkeypatch, name, side):
-        meaning = getattr(primitives, name)
+        meaning = getattr(meanings, name)
 
         def watched(p, at, *rest):
             self.nests[-1][side].update(self.bytes_of(name, p, at, rest))
             return meaning(p, at, *rest)
 
-        monkeypatch.setattr(primitives, name, watched)
-        monkeypatch.setitem(primitives.MEANINGS, name, watched)
+        monkeypatch.setattr(meanings, name, watched)
+        monkeypatch.setitem(meanings.MEANINGS, name, watched)
 
     def bytes_of(self, name, p, at, rest):
         lanes = np.arange(primitives.LANES)
