@@ -1,0 +1,1 @@
+"""CUDA: kernels, the driver, memory and calls of a GPU."""

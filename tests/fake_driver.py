@@ -1,0 +1,211 @@
+"""A CUDA driver whose device is the memory of this process: what it was asked, in order, and what comes of it.
+
+Streams do nothing before they are waited for, so what is read too early is not there yet, as on a GPU. A kernel is a
+Python function of the launch and the values of its parameters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+ATTRIBUTES = {75: 9, 76: 0, 16: 132, 97: 227 << 10}
+SUCCESS, OUT_OF_MEMORY, INVALID_VALUE, NOT_FOUND = 0, 2, 1, 500
+NAMES = {1: b"CUDA_ERROR_INVALID_VALUE", 2: b"CUDA_ERROR_OUT_OF_MEMORY", 500: b"CUDA_ERROR_NOT_FOUND"}
+
+
+@dataclass
+class Queue:
+    """A stream: what is to be done, and what is being noted instead."""
+
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    noting: list[Callable[[], None]] | None = None
+
+
+@dataclass
+class FakeLibrary:
+    """The functions of libcuda that graphc calls.
+
+    kernels  by name: called with (grid, block, shared bytes, address of the table of parameters)
+    version  of CUDA it says it can do
+    room     bytes of the device's memory
+    """
+
+    kernels: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    version: int = 13000
+    devices: int = 1
+    room: int = 1 << 32
+    calls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.things: dict[int, Any] = {}
+        self.used = 0
+        self.failing: dict[str, int] = {}  # what a function is to return instead of doing what it does
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        if not name.startswith("cu"):
+            raise AttributeError(name)
+        work = getattr(self, "do_" + name.removesuffix("_v2"))
+
+        def called(*arguments: Any) -> int:
+            if name != "cuGetErrorName":
+                self.calls.append(name)
+            if name in self.failing:
+                return self.failing[name]
+            return work(*arguments) or SUCCESS
+
+        return called
+
+    def keep(self, thing: Any) -> int:
+        handle = 0x1000 + 16 * len(self.things)
+        self.things[handle] = thing
+        return handle
+
+    def at(self, handle: Any) -> Any:
+        return self.things[handle.value]
+
+    def give(self, stream: Any, work: Callable[[], None]) -> None:
+        queue = self.at(stream)
+        (queue.waiting if queue.noting is None else queue.noting).append(work)
+
+    # -- device
+
+    def do_cuInit(self, flags: int) -> None:
+        pass
+
+    def do_cuDriverGetVersion(self, out: Any) -> None:
+        out._obj.value = self.version
+
+    def do_cuDeviceGetCount(self, out: Any) -> None:
+        out._obj.value = self.devices
+
+    def do_cuDeviceGet(self, out: Any, number: int) -> None:
+        out._obj.value = number
+
+    def do_cuDevicePrimaryCtxRetain(self, out: Any, device: int) -> None:
+        out._obj.value = self.keep("context")
+
+    def do_cuCtxSetCurrent(self, context: Any) -> None:
+        assert self.at(context) == "context"
+
+    def do_cuDeviceGetName(self, text: Any, size: int, device: int) -> None:
+        text.value = b"a GPU in the mind"
+
+    def do_cuDeviceGetAttribute(self, out: Any, kind: int, device: int) -> None:
+        out._obj.value = ATTRIBUTES[kind]
+
+    def do_cuGetErrorName(self, code: int, out: Any) -> None:
+        out._obj.value = NAMES.get(code, b"CUDA_ERROR_UNKNOWN")
+
+    # -- memory
+
+    def do_cuMemGetInfo(self, free: Any, whole: Any) -> None:
+        free._obj.value, whole._obj.value = self.room - self.used, self.room
+
+    def do_cuMemAlloc(self, out: Any, size: Any) -> int:
+        if self.used + size.value > self.room:
+            return OUT_OF_MEMORY
+        self.used += size.value
+        memory = np.full(size.value + 256, 0xFF, np.uint8)  # what nobody wrote is no number
+        start = memory.ctypes.data + -memory.ctypes.data % 256
+        self.things[start] = memory, size.value
+        out._obj.value = start
+        return SUCCESS
+
+    def do_cuMemFree(self, place: Any) -> None:
+        self.used -= self.things.pop(place.value)[1]
+
+    def do_cuMemHostAlloc(self, out: Any, size: Any, flags: int) -> None:
+        memory = np.zeros(size.value, np.uint8)
+        self.things[memory.ctypes.data] = memory, 0
+        out._obj.value = memory.ctypes.data
+
+    def do_cuMemFreeHost(self, place: Any) -> None:
+        del self.things[place.value]
+
+    def copies(self, target: Any, source: Any, size: Any, stream: Any) -> None:
+        self.give(stream, lambda: ctypes.memmove(target.value, source.value, size.value))
+
+    do_cuMemcpyHtoDAsync = do_cuMemcpyDtoHAsync = do_cuMemcpyDtoDAsync = copies
+
+    def do_cuMemsetD8Async(self, target: Any, byte: Any, size: Any, stream: Any) -> None:
+        self.give(stream, lambda: ctypes.memset(target.value, byte.value, size.value))
+
+    # -- modules
+
+    def do_cuModuleLoadDataEx(self, out: Any, text: Any, count: int, options: Any, values: Any) -> int:
+        if b".version" not in text.value:
+            return INVALID_VALUE
+        out._obj.value = self.keep("module")
+        return SUCCESS
+
+    def do_cuModuleGetFunction(self, out: Any, module: Any, name: bytes) -> int:
+        if name.decode() not in self.kernels:
+            return NOT_FOUND
+        out._obj.value = self.keep(name.decode())
+        return SUCCESS
+
+    def do_cuFuncSetAttribute(self, kernel: Any, kind: int, value: int) -> int:
+        return SUCCESS if value <= ATTRIBUTES[97] else INVALID_VALUE
+
+    def do_cuFuncGetAttribute(self, out: Any, kind: int, kernel: Any) -> None:
+        out._obj.value = 0
+
+    def do_cuLaunchKernel(self, kernel: Any, *rest: Any) -> int:
+        *sizes, shared, stream, parameters, _ = rest
+        if min(sizes) < 1:
+            return INVALID_VALUE
+        work, kept = self.kernels[self.at(kernel)], [ctypes.c_uint64.from_address(each).value for each in parameters]
+        self.give(stream, lambda: work(tuple(sizes[:3]), tuple(sizes[3:]), shared, kept))
+        return SUCCESS
+
+    # -- streams
+
+    def do_cuStreamCreate(self, out: Any, flags: int) -> None:
+        out._obj.value = self.keep(Queue())
+
+    def do_cuStreamSynchronize(self, stream: Any) -> None:
+        queue = self.at(stream)
+        while queue.waiting:
+            queue.waiting.pop(0)()
+
+    def do_cuStreamBeginCapture(self, stream: Any, mode: int) -> None:
+        self.at(stream).noting = []
+
+    def do_cuStreamEndCapture(self, stream: Any, out: Any) -> None:
+        out._obj.value, self.at(stream).noting = self.keep(self.at(stream).noting), None
+
+    def do_cuGraphInstantiateWithFlags(self, out: Any, graph: Any, flags: Any) -> None:
+        out._obj.value = self.keep(list(self.at(graph)))
+
+    def do_cuGraphDestroy(self, graph: Any) -> None:
+        self.at(graph).clear()
+
+    def do_cuGraphExecDestroy(self, graph: Any) -> None:
+        self.at(graph).clear()
+
+    def do_cuGraphUpload(self, graph: Any, stream: Any) -> None:
+        self.at(graph)
+
+    def do_cuGraphLaunch(self, graph: Any, stream: Any) -> None:
+        for work in self.at(graph):
+            self.give(stream, work)
+
+    def do_cuEventCreate(self, out: Any, flags: int) -> None:
+        out._obj.value = self.keep({"done": False})
+
+    def do_cuEventRecord(self, event: Any, stream: Any) -> None:
+        mark = self.at(event)
+        mark["done"], mark["stream"] = False, stream
+        self.give(stream, lambda: mark.__setitem__("done", True))
+
+    def do_cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
+        mark = self.at(event)
+        self.give(stream, lambda: None if mark["done"] else self.do_cuStreamSynchronize(mark["stream"]))
+
+    def do_cuEventElapsedTime(self, out: Any, first: Any, last: Any) -> None:
+        out._obj.value = 1.0

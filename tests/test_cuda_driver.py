@@ -1,0 +1,137 @@
+"""The CUDA driver: what it is asked, and what is said when it refuses."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from fake_driver import FakeLibrary
+
+from graphc.backends.cuda import driver
+from graphc.backends.cuda.driver import Device, Driver, DriverError
+
+PTX = ".version 8.0\n.target sm_80\n"
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """open_driver() with a given library, forgotten afterwards."""
+
+    def opened(library):
+        driver.open_driver.cache_clear()
+        monkeypatch.setattr(driver, "load_library", lambda: library)
+        return driver.open_driver()
+
+    yield opened
+    driver.open_driver.cache_clear()
+
+
+def doubled(grid, block, shared, parameters):
+    """x[i] *= 2 for i < n."""
+    x, count = parameters
+    numbers = np.ctypeslib.as_array(ctypes.cast(x, ctypes.POINTER(ctypes.c_float)), (count & 0xFFFFFFFF,))
+    assert grid[0] * block[0] >= len(numbers)
+    numbers *= 2
+
+
+def test_numbers_go_there_and_back(opened):
+    device = Device(opened(FakeLibrary({"double": doubled})))
+    assert device.name == "a GPU in the mind" and device.architecture == "sm_90" and device.multiprocessors == 132
+    stream, numbers, found = device.stream(), np.arange(1000, dtype=np.float32), np.empty(1000, np.float32)
+    place = device.allocate(numbers.nbytes)
+    stream.send(place, numbers.ctypes.data, numbers.nbytes)
+    kernel = device.load(PTX).kernel("double")
+    values = ctypes.c_uint64(place), ctypes.c_int64(1000)
+    parameters = (ctypes.c_void_p * 2)(*map(ctypes.addressof, values))
+    again = stream.captured(lambda: stream.launch(kernel, (4, 1, 1), (256, 1, 1), 0, parameters))
+    again()
+    again()
+    stream.fetch(found.ctypes.data, place, found.nbytes)
+    assert not np.array_equal(found, 4 * numbers)  # nothing is done before it is waited for
+    stream.finish()
+    assert np.array_equal(found, 4 * numbers)
+    device.free(place)
+    assert device.memory() == (1 << 32, 1 << 32)
+
+
+def test_the_order_of_calls(opened):
+    library = FakeLibrary({"double": doubled})
+    device = Device(opened(library))
+    stream, parameters = device.stream(), (ctypes.c_void_p * 0)()
+    kernel = device.load(PTX).kernel("double")
+    library.calls.clear()
+    replay = stream.captured(lambda: stream.launch(kernel, (1, 1, 1), (1, 1, 1), 0, parameters))
+    replay()
+    replay.discard()
+    assert library.calls == [
+        "cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture", "cuGraphInstantiateWithFlags",
+        "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch", "cuGraphExecDestroy",
+    ]  # fmt: skip
+
+
+def test_a_capture_that_fails_is_ended(opened):
+    device = Device(opened(FakeLibrary()))
+    stream = device.stream()
+
+    def work():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stream.captured(work)
+    assert device.driver.library.calls[-1] == "cuStreamEndCapture"
+    stream.clear(device.allocate(8), 8)
+    stream.finish()
+
+
+def test_large_shared_memory_is_asked_for(opened):
+    library = FakeLibrary({"double": doubled})
+    module = Device(opened(library)).load(PTX)
+    library.calls.clear()
+    module.kernel("double", 48 << 10)
+    module.kernel("double", (48 << 10) + 1)
+    assert library.calls == ["cuModuleGetFunction", "cuModuleGetFunction", "cuFuncSetAttribute"]
+
+
+@pytest.mark.parametrize(
+    ("library", "said", "remedy"),
+    [
+        (FakeLibrary(version=11080), "the NVIDIA driver here is for CUDA 11.8; graphc needs 12.0 or newer", "update"),
+        (FakeLibrary(devices=0), "the NVIDIA driver finds no GPU", "CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(opened, library, said, remedy):
+    with pytest.raises(DriverError) as caught:
+        opened(library)
+    assert caught.value.message == said and remedy in caught.value.remedy
+
+
+def test_no_driver(monkeypatch):
+    driver.open_driver.cache_clear()
+    monkeypatch.setattr(driver, "LIBRARIES", ("libnothing-of-this-name.so",))
+    with pytest.raises(DriverError, match="there is no NVIDIA driver here") as caught:
+        driver.open_driver()
+    assert "device='cpu'" in caught.value.remedy
+
+
+def test_out_of_memory_says_how_much_there_is(opened):
+    device = Device(opened(FakeLibrary(room=1000)))
+    device.allocate(900)
+    with pytest.raises(DriverError) as caught:
+        device.allocate(200)
+    assert caught.value.message == "a GPU in the mind has no 200 bytes to spare: 100 of 1,000 are free"
+    assert "nvidia-smi" in caught.value.remedy
+
+
+def test_refused_kernels_and_unknown_faults(opened):
+    library = FakeLibrary()
+    device = Device(opened(library))
+    with pytest.raises(DriverError, match="cuModuleLoadDataEx: CUDA_ERROR_INVALID_VALUE: no reason given"):
+        device.load("not PTX")
+    with pytest.raises(DriverError, match="CUDA_ERROR_NOT_FOUND"):
+        device.load(PTX).kernel("nothing")
+    library.failing["cuStreamSynchronize"] = 700
+    with pytest.raises(DriverError) as caught:
+        device.stream().finish()
+    assert "start a new one" in caught.value.remedy
+    assert isinstance(Driver(library).version, int)
