@@ -1,1 +1,1 @@
-"""CUDA: kernels, the driver, memory and calls of a GPU."""
+"""Programs for NVIDIA GPUs: the same loop nests as on the CPU, printed for threads in blocks; the driver; calls."""
