@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 import numpy as np
 
@@ -66,12 +67,23 @@ class Storage:
     """The memory of one state tensor: a parameter, a buffer, an optimizer slot.
 
     It starts on its own and moves into the state block of the first function compiled with it; other functions then
-    work on the same bytes.
+    work on the same bytes. Functions for a device work on its mirror there.
+
+    users  the runners that work on these bytes
     """
 
     def __init__(self, array: Array) -> None:
-        self.array = self.place(aligned_bytes(array.nbytes), array)
+        self.here = self.place(aligned_bytes(array.nbytes), array)
         self.in_block = False
+        self.mirror: Mirror | None = None
+        self.users: list[ref[Runner]] = []
+
+    @property
+    def array(self) -> Array:
+        """Its numbers, the newest there are; whoever asks for them may write them."""
+        if self.mirror is not None:
+            self.mirror.come_home()
+        return self.here
 
     @staticmethod
     def place(memory: Array, array: Array) -> Array:
@@ -81,8 +93,21 @@ class Storage:
         return copy
 
     def move(self, memory: Array) -> None:
-        self.array = self.place(memory, self.array)
+        self.here = self.place(memory, self.array)
         self.in_block = True
+
+    def reflect(self, mirror: Mirror) -> None:
+        """From now on a device has these numbers too, and may have newer ones."""
+        self.mirror = mirror
+        for user in filter(None, (each() for each in self.users)):
+            user.afar = (*user.afar, self)
+
+
+class Mirror(Protocol):
+    """The numbers of a storage in the memory of a device."""
+
+    def come_home(self) -> None:
+        """Have the newest numbers in the storage's own memory, where they may be changed."""
 
 
 def join_block(storages: Sequence[Storage]) -> Array:
@@ -104,6 +129,9 @@ class Runner:
         self.artifact = artifact
         self.storages = storages
         self.block = join_block(storages)
+        self.afar = tuple(storage for storage in storages if storage.mirror is not None)
+        for storage in storages:
+            storage.users.append(ref(self))
         self.arena = artifact.description.arena
         self.threads = thread_limit() if self.arena.for_many else 1
         self.paces: dict[tuple[str, int], Pace] | None = {} if self.threads > 1 else None  # None: always all threads

@@ -14,6 +14,7 @@ may be captured once as a graph for each set of sizes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -118,6 +119,10 @@ class Layout:
     slots: tuple[Slot, ...]
     size: int
 
+    def at(self, offset: int) -> int:
+        """The number of the array that holds this byte."""
+        return bisect_right([slot.offset for slot in self.slots], offset) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceProgram:
@@ -143,6 +148,16 @@ class DeviceProgram:
     work_bytes: int
     status: Place
     checks: tuple[str, ...]
+
+    def launches(self) -> Iterator[Launch]:
+        """Every launch, those of loops once."""
+        stack = list(reversed(self.steps))
+        while stack:
+            step = stack.pop()
+            if isinstance(step, Launch):
+                yield step
+            elif isinstance(step, Repeat):
+                stack += reversed(step.body)
 
 
 @dataclass(frozen=True, slots=True)

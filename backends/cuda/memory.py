@@ -1,0 +1,77 @@
+"""Memory of a device: blocks of bytes, and the numbers of states there."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+
+from graphc.backends.cuda.device import PLACE_ALIGNMENT
+from graphc.backends.cuda.driver import Device, DriverError, Stream
+from graphc.backends.runtime import Storage, address
+from graphc.ir.types import round_up
+
+
+class Block:
+    """Bytes on a device, given back with the last reference to this."""
+
+    def __init__(self, device: Device, size: int) -> None:
+        self.place, self.size = device.allocate(size), size
+        finalize(self, give_back, device.free, self.place).atexit = False  # at its end a process gives all back
+
+
+class Pinned:
+    """Bytes of the host that a device reads and writes by itself, given back with the last reference to this."""
+
+    def __init__(self, device: Device, size: int) -> None:
+        self.place, self.size = device.allocate_pinned(size), size
+        self.bytes: np.ndarray[Any, Any] = np.asarray((ctypes.c_uint8 * max(size, 1)).from_address(self.place))
+        finalize(self, give_back, device.free_pinned, self.place).atexit = False
+
+
+def give_back(free: Any, place: int) -> None:
+    with suppress(DriverError):  # the device is gone, and its memory with it
+        free(place)
+
+
+class Resident:
+    """A storage's numbers on a device, and which copy is the newer one.
+
+    ahead   those on the device are newer
+    behind  those of the host may be newer
+    """
+
+    def __init__(self, storage: Storage, device: Device, stream: Stream, block: Block, place: int) -> None:
+        self.here, self.device, self.stream, self.block, self.place = storage.here, device, stream, block, place
+        self.ahead, self.behind = False, True
+
+    def come_home(self) -> None:
+        if self.ahead:
+            self.device.enter()
+            self.stream.fetch(address(self.here), self.place, self.here.nbytes)
+            self.stream.finish()
+        self.ahead, self.behind = False, True
+
+    def go_out(self) -> None:
+        """Have the newest numbers on the device, before whatever the stream is given next."""
+        if self.behind and self.here.nbytes:
+            # From memory that is not pinned the driver has read all when this returns.
+            self.stream.send(self.place, address(self.here), self.here.nbytes)
+        self.behind = False
+
+
+def residents(storages: Sequence[Storage], device: Device, stream: Stream) -> list[Resident]:
+    """Each storage's numbers on the device; those that are not there yet share one block."""
+    new = [storage for storage in dict.fromkeys(storages) if not isinstance(storage.mirror, Resident)]
+    sizes = [round_up(storage.here.nbytes, PLACE_ALIGNMENT) for storage in new]
+    block = Block(device, sum(sizes)) if new else None
+    place = block.place if block else 0
+    for storage, size in zip(new, sizes, strict=True):
+        assert block is not None
+        storage.reflect(Resident(storage, device, stream, block, place))
+        place += size
+    return [storage.mirror for storage in storages if isinstance(storage.mirror, Resident)]

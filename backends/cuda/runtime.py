@@ -1,0 +1,172 @@
+"""Calls of a program on a GPU: everything it does for one set of sizes is captured once and then replayed."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.cuda.device import CopyCall, DeviceProgram, LaunchCall, Place, calls
+from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
+from graphc.backends.cuda.memory import Block, Pinned, Resident, residents
+from graphc.backends.runtime import Storage, addresses
+from graphc.ir.graph import Graph
+from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
+
+Array = np.ndarray[Any, Any]
+REPLAYS = 8  # sets of sizes whose replays are kept; to capture one again takes less than a millisecond
+
+
+class Launcher:
+    """Gives the calls of a program to a stream.
+
+    bases  address of each block, by its name; of "inputs", by their numbers
+    """
+
+    def __init__(self, program: DeviceProgram, module: Module, states: Sequence[Resident]) -> None:
+        self.program, self.states = program, states
+        shared: dict[str, int] = dict.fromkeys(program.kernels, 0)
+        for step in program.launches():
+            shared[step.kernel] = max(shared[step.kernel], step.shared_bytes)
+        self.kernels = {name: module.kernel(name, size) for name, size in shared.items()}
+        self.bases: dict[tuple[str, int], int] = {}
+
+    def give(self, stream: Stream, sizes: dict[Dim, int]) -> None:
+        """All of a call."""
+        for call in calls(self.program, sizes):
+            if isinstance(call, LaunchCall):
+                words = [self.address(word) if isinstance(word, Place) else word for word in call.words]
+                launch(stream, self.kernels[call.kernel], call.blocks, call.threads, call.shared_bytes, words)
+            elif isinstance(call, CopyCall):
+                stream.copy(self.address(call.target), self.address(call.source), call.size)
+            else:
+                stream.clear(self.address(call.target), call.size)
+
+    def address(self, place: Place) -> int:
+        if place.block != "state":
+            return self.bases[place.block, place.number] + place.offset
+        # States are where all functions that work on them find them, not in a block of this one's own.
+        number = self.program.state.at(place.offset)
+        return self.states[number].place + place.offset - self.program.state.slots[number].offset
+
+
+def launch(stream: Stream, kernel: HANDLE, blocks: int, threads: int, shared: int, words: Sequence[int]) -> None:
+    """Start a kernel whose parameters are eight bytes each."""
+    values = (ctypes.c_int64 * len(words))(*(ctypes.c_int64(word).value for word in words))
+    start = ctypes.addressof(values)
+    parameters = (HANDLE * len(words))(*range(start, start + 8 * len(words), 8))
+    stream.launch(kernel, (blocks, 1, 1), (threads, 1, 1), shared, parameters)
+
+
+class DeviceRunner:
+    """One program on a device, ready to be called; what `backends.runtime.Runner` is on the CPU."""
+
+    afar: tuple[Storage, ...] = ()  # numbers that are elsewhere before a call: none, as a call fetches them itself
+    threads = 1
+
+    def __init__(
+        self, program: DeviceProgram, ptx: str, graph: Graph, storages: Sequence[Storage], device: Device
+    ) -> None:
+        self.program, self.graph, self.device = program, graph, device
+        device.enter()
+        self.stream = device.stream()
+        self.dims = graph.dims
+        self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
+        self.array_results = [(number, kind) for number, (_, kind) in enumerate(self.results) if kind.shape]
+        self.states = residents(storages, device, self.stream)
+        changed = {output.name for output in graph.of_kind("update")}
+        named = zip(self.states, graph.of_role("state"), strict=True)
+        self.updated = [state for state, value in named if value.attrs["name"] in changed]
+        self.module = device.load(ptx)
+        self.launcher = Launcher(program, self.module, self.states)
+        self.arena = [Block(device, size) for size in (program.work_bytes, program.results.size, program.scalars.size)]
+        self.input_blocks = [Block(device, slot.type.max_bytes) for slot in program.inputs.slots]
+        for name, block in zip(("work", "results", "scalars"), self.arena, strict=True):
+            self.launcher.bases[name, 0] = block.place
+        for number, block in enumerate(self.input_blocks):
+            self.launcher.bases["inputs", number] = block.place
+        self.given = [Pinned(device, slot.type.max_bytes) for slot in program.inputs.slots]
+        self.found = Pinned(device, program.results.size)
+        self.scalars, self.status = Pinned(device, program.scalars.size), Pinned(device, 8)
+        self.scalars_are_new = True
+        self.replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def set_scalar(self, number: int, value: float) -> None:
+        """Write one run-time scalar."""
+        slot = self.program.scalars.slots[number]
+        within(self.scalars, slot.offset, (), slot.type)[()] = value
+        self.scalars_are_new = True
+
+    def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
+        """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
+        with self.lock:
+            self.device.enter()
+            replay = self.replay(tuple(sizes))
+            for array, place, pinned in zip(inputs, addresses(inputs), self.given, strict=True):
+                ctypes.memmove(pinned.place, place, array.nbytes)
+            self.make_ready()
+            replay()
+            self.stream.finish()
+            for state in self.updated:
+                state.ahead = True
+            return self.status_found(), self.results_found(dict(zip(self.dims, sizes, strict=True)))
+
+    def make_ready(self) -> None:
+        """Let the device have the newest states and scalars."""
+        for state in self.states:
+            state.go_out()
+        if self.scalars_are_new:
+            self.stream.send(self.launcher.bases["scalars", 0], self.scalars.place, self.scalars.size)
+            self.scalars_are_new = False
+
+    def replay(self, sizes: tuple[int, ...]) -> Replay:
+        """A whole call for these sizes: inputs sent, everything computed, results and status fetched."""
+        known = self.replays.get(sizes)
+        if known is None:
+            known = self.replays[sizes] = self.stream.captured(
+                lambda: self.give(dict(zip(self.dims, sizes, strict=True)))
+            )
+            if len(self.replays) > REPLAYS:
+                self.replays.popitem(last=False)[1].discard()
+        self.replays.move_to_end(sizes)
+        return known
+
+    def give(self, sizes: dict[Dim, int]) -> None:
+        inputs = zip(self.program.inputs.slots, self.input_blocks, self.given, strict=True)
+        for slot, block, pinned in inputs:
+            self.copy_used(self.stream.send, block.place, pinned.place, slot.type, sizes)
+        self.launcher.give(self.stream, sizes)
+        for slot in self.program.results.slots:
+            target, source = self.found.place + slot.offset, self.launcher.bases["results", 0] + slot.offset
+            self.copy_used(self.stream.fetch, target, source, slot.type, sizes)
+        self.stream.fetch(self.status.place, self.launcher.address(self.program.status), 8)
+
+    def copy_used(
+        self, copy: Callable[[int, int, int], None], target: int, source: int, kind: TensorType, sizes: dict[Dim, int]
+    ) -> None:
+        """Copy what an array of that type has at these sizes."""
+        size = evaluate(kind.count, sizes) * DTYPES[kind.dtype].itemsize
+        if size:
+            copy(target, source, size)
+
+    def status_found(self) -> int:
+        return int(self.status.bytes.view(np.int64)[0])
+
+    def results_found(self, sizes: dict[Dim, int]) -> list[Any]:
+        """NumPy scalars and arrays, which stay as they are."""
+        found = []
+        for slot in self.program.results.slots:
+            shape = tuple(evaluate(extent, sizes) for extent in slot.type.shape)
+            found.append(within(self.found, slot.offset, shape, slot.type).copy()[()])
+        return found
+
+
+def within(memory: Pinned, offset: int, shape: tuple[int, ...], kind: TensorType) -> Array:
+    """Bytes of some memory as an array."""
+    dtype, count = DTYPES[kind.dtype], int(np.prod(shape))
+    return memory.bytes[offset : offset + count * dtype.itemsize].view(dtype).reshape(shape)
