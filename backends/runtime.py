@@ -63,6 +63,14 @@ def address(array: Any) -> int:
     return addresses((array,))[0]
 
 
+class Refused(Exception):
+    """What a device, or its driver, does not do; `remedy` says what to do about it."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.message, self.remedy = message, remedy
+
+
 class Storage:
     """The memory of one state tensor: a parameter, a buffer, an optimizer slot.
 
@@ -242,6 +250,12 @@ class Runner:
             shapes = [[evaluate(extent, known) for extent in kind.shape] for kind in kinds]
             self.latest = sizes, [(shape, DTYPES[kind.dtype]) for shape, kind in zip(shapes, kinds, strict=True)]
         return self.latest[1]
+
+    def feed(self, arrays: Sequence[Array], kinds: Sequence[int]) -> Feed:
+        """How `epoch` reads arrays, which the caller keeps; kinds are PLAIN or BYTES_AS_IMAGE, for each."""
+        from graphc.backends.exact import Feed
+
+        return Feed(self, arrays, kinds)
 
     def epoch(
         self,

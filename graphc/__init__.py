@@ -11,6 +11,7 @@ from graphc.errors import (
     BatchError,
     CheckpointError,
     DatasetError,
+    DeviceError,
     DTypeError,
     GradientError,
     GraphcError,

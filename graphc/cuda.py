@@ -1,19 +1,54 @@
-"""Which devices steps can run on."""
+"""Which devices steps can run on, and GPUs."""
 
 from __future__ import annotations
 
-from graphc.errors import TraceError
+from typing import TYPE_CHECKING
+
+from graphc.errors import DeviceError, TraceError
 from graphc.ir.graph import user_origin
 
-DEVICES = ("cpu", "auto")
+if TYPE_CHECKING:
+    from graphc.backends.cuda.driver import Device, DriverError
+
+DEVICES = ("cpu", "cuda", "auto")
 
 
 def is_available() -> bool:
-    """False: this version compiles for the CPU only."""
-    return False
+    """Whether there is a GPU, and a driver that can run what is compiled for it."""
+    from graphc.backends.cuda.driver import DriverError, open_driver
+
+    try:
+        open_driver()
+    except DriverError:
+        return False
+    return True
 
 
-def check_device(device: str) -> None:
-    """Raises TraceError for a device this version cannot compile for."""
+def check_device(device: str) -> str:
+    """Either "cpu" or "cuda"; "auto" is the GPU where there is one.
+
+    Raises TraceError for another name, DeviceError where there is no GPU that can be used.
+    """
     if not isinstance(device, str) or device not in DEVICES:
-        raise TraceError(f"device {device!r} is not available; this version compiles for 'cpu'", user_origin())
+        names = ", ".join(map(repr, DEVICES))
+        raise TraceError(f"device {device!r} is none that steps can run on: {names}", user_origin())
+    if device == "auto":
+        return "cuda" if is_available() else "cpu"
+    if device == "cuda":
+        the_device()
+    return device
+
+
+def the_device() -> Device:
+    """The first GPU. Raises DeviceError where there is none that can be used."""
+    from graphc.backends.cuda.driver import DriverError, first_device
+
+    try:
+        return first_device()
+    except DriverError as error:
+        raise refused(error) from None
+
+
+def refused(error: DriverError) -> DeviceError:
+    """What a driver refused, as an error for the user."""
+    return DeviceError(error.message, user_origin(), [error.remedy])

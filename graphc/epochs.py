@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from graphc.arrays import fit_array, fit_data, signed
-from graphc.backends.exact import Feed, epoch_again
+from graphc.backends.exact import epoch_again
 from graphc.backends.interface import CHECKS
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import BatchError
@@ -110,7 +110,7 @@ def feed_of(function: Function, arrays: Sequence[Any]) -> tuple[Feed, Sequence[A
             return function.fed, arrays
     fitted = [fit_data(value, array, function.name) for value, array in zip(function.inputs, arrays, strict=True)]
     kinds, sources = [kind for _, kind in fitted], [function.apart(array) for array, _ in fitted]
-    feed = Feed(function.runner, sources, kinds)
+    feed = function.runner.feed(sources, kinds)
     if not all(source is array for source, array in zip(sources, arrays, strict=True)):
         return feed, sources
     function.fed = feed

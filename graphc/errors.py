@@ -93,6 +93,10 @@ class TraceError(GraphcError):
     """Python that a static graph cannot record."""
 
 
+class DeviceError(GraphcError):
+    """A GPU that is not there, cannot be used, or has too little memory."""
+
+
 class TargetError(GraphcError):
     """An operation that a target of an export has no instructions for."""
 

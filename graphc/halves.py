@@ -49,7 +49,7 @@ def gradient_step(
 
 def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:
     """One update of an optimizer's parameters as a function of `gradients` [count], in the order it was given them."""
-    check_device(device)
+    place = check_device(device)
     fits = isinstance(optimizer, Optimizer)
     require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
     parameters = list(trained(optimizer.state))
@@ -63,7 +63,8 @@ def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:
             start += size
         optimizer.step()
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    return Function(Plan("apply_step", ((GRADIENTS, flat.value),), (), updates, "none", False, user_origin()))
+    plan = Plan("apply_step", ((GRADIENTS, flat.value),), (), updates, "none", False, user_origin(), device=place)
+    return Function(plan)
 
 
 def trained(parameters: Iterable[Parameter]) -> Iterator[Parameter]:

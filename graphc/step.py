@@ -34,6 +34,7 @@ def function(
     name: str = "function",
     nan: str | None = None,
     max_bytes: int | None = None,
+    device: str = "cpu",
 ) -> Function:
     """Compile an explicit graph.
 
@@ -42,7 +43,9 @@ def function(
     updates  new values of parameters, written after everything was read
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
     max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits
+    device     "cpu", "cuda", or "auto": the GPU where there is one
     """
+    place = check_device(device)
     require(isinstance(name, str), "name", name, "a text")
     check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
     named: list[tuple[str, Value]] = []
@@ -66,7 +69,9 @@ def function(
         changes.append((parameter, trace.current[parameter].value))
     results, packed = name_outputs(outputs)
     finite, limit, origin = wants_finite(nan), check_max_bytes(max_bytes), user_origin()
-    return Function(Plan(name, tuple(named), results, tuple(changes), packed, finite, origin, max_bytes=limit))
+    return Function(
+        Plan(name, tuple(named), results, tuple(changes), packed, finite, origin, max_bytes=limit, device=place)
+    )
 
 
 def check_several(name: str, given: Any, text: str) -> None:
@@ -102,15 +107,22 @@ def result(given: Any) -> Value:
     return as_tensor(given).value
 
 
-def step(body: Callable[..., Any] | None = None, *, nan: str | None = None, max_bytes: int | None = None) -> Any:
+def step(
+    body: Callable[..., Any] | None = None,
+    *,
+    nan: str | None = None,
+    max_bytes: int | None = None,
+    device: str = "cpu",
+) -> Any:
     """Decorator: trace a training-loop body once, from its annotations, and compile it.
 
     Every parameter needs an annotation such as `gx.f32["batch", 784]`. In-place changes of parameters and `opt.step()`
-    become updates; what the body returns is what a call returns. `nan` and `max_bytes` are those of `function`.
+    become updates; what the body returns is what a call returns. `nan`, `max_bytes` and `device` are those of
+    `function`.
     """
-    finite, limit = wants_finite(nan), check_max_bytes(max_bytes)
+    finite, limit, place = wants_finite(nan), check_max_bytes(max_bytes), check_device(device)
     if body is None:
-        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes)
+        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes, device=device)
     origin = user_origin()
     fits = inspect.isfunction(body) or inspect.ismethod(body)
     require(fits, "body", body, 'a Python function with annotated parameters, such as x: gx.f32["batch", 784]')
@@ -118,7 +130,9 @@ def step(body: Callable[..., Any] | None = None, *, nan: str | None = None, max_
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    return Function(Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit))
+    return Function(
+        Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place)
+    )
 
 
 def annotated_inputs(body: Callable[..., Any], origin: Origin | None) -> tuple[tuple[str, Value], ...]:
@@ -200,14 +214,23 @@ def eval_step(
 
 def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
-    check_device(device)
+    place = check_device(device)
     check_net(net)
     source = batch_of("x", x)
     with tracing(), in_mode(net, training=False):
         output = net(source)
     require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
     return Function(
-        Plan("predict_step", (("x", source.value),), (("result", output.value),), (), "one", False, user_origin())
+        Plan(
+            "predict_step",
+            (("x", source.value),),
+            (("result", output.value),),
+            (),
+            "one",
+            False,
+            user_origin(),
+            device=place,
+        )
     )
 
 
@@ -245,7 +268,7 @@ def model_step(
 ) -> Function:
     """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
     evaluation mode without it."""
-    check_device(device)
+    place = check_device(device)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)
@@ -262,7 +285,7 @@ def model_step(
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
     finite, fields = wants_finite(nan), tuple(measured)
-    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes)
+    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, place)
     return Function(plan)
 
 

@@ -203,6 +203,11 @@ class FakeLibrary:
         mark["done"], mark["stream"] = False, stream
         self.give(stream, lambda: mark.__setitem__("done", True))
 
+    def do_cuEventSynchronize(self, event: Any) -> None:
+        mark = self.at(event)
+        if "stream" in mark and not mark["done"]:
+            self.do_cuStreamSynchronize(mark["stream"])
+
     def do_cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
         mark = self.at(event)
         self.give(stream, lambda: None if mark["done"] else self.do_cuStreamSynchronize(mark["stream"]))

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from graphc.backends.runtime import Refused
+
 LIBRARIES = {"win32": ("nvcuda.dll",)}.get(sys.platform, ("libcuda.so.1", "libcuda.so"))
 OLDEST = 12000  # the first driver that knows PTX of ISA 8.0
 HANDLE = ctypes.c_void_p
@@ -29,16 +31,15 @@ NO_TIMING = 2  # of CUevent_flags
 ERROR_LOG, ERROR_LOG_BYTES = 5, 6  # of CUjit_option
 
 
-class DriverError(Exception):
+class DriverError(Refused):
     """The driver refused a call.
 
-    code   its CUresult; 0 where there is no driver to ask
-    remedy what to do about it
+    code  its CUresult; 0 where there is no driver to ask
     """
 
     def __init__(self, message: str, remedy: str, code: int = 0) -> None:
-        super().__init__(message)
-        self.message, self.remedy, self.code = message, remedy, code
+        super().__init__(message, remedy)
+        self.code = code
 
 
 REMEDIES = {
@@ -169,6 +170,10 @@ class Device:
     def event(self, timed: bool = False) -> HANDLE:
         return HANDLE(self.driver.asked(HANDLE, "cuEventCreate", 0 if timed else NO_TIMING))
 
+    def wait_until(self, event: HANDLE) -> None:
+        """Until an event has happened; one that was never recorded has."""
+        self.driver.call("cuEventSynchronize", event)
+
     def milliseconds(self, first: HANDLE, last: HANDLE) -> float:
         """Between two events that have happened, both of which are timed."""
         return float(self.driver.asked(ctypes.c_float, "cuEventElapsedTime", first, last))
@@ -185,6 +190,12 @@ class Device:
             said = log.value.decode(errors="replace").strip()
             raise DriverError(f"{error.message}: {said or 'no reason given'}", error.remedy, error.code) from None
         return Module(self.driver, HANDLE(handle))
+
+
+@cache
+def first_device() -> Device:
+    """The device with number 0, once for all. Raises DriverError as `open_driver` does."""
+    return Device(open_driver())
 
 
 class Module:

@@ -13,7 +13,7 @@ import numpy as np
 from graphc.backends.cuda.device import PLACE_ALIGNMENT
 from graphc.backends.cuda.driver import Device, DriverError, Stream
 from graphc.backends.runtime import Storage, address
-from graphc.ir.types import round_up
+from graphc.ir.types import DTYPES, TensorType, round_up
 
 
 class Block:
@@ -75,3 +75,10 @@ def residents(storages: Sequence[Storage], device: Device, stream: Stream) -> li
         storage.reflect(Resident(storage, device, stream, block, place))
         place += size
     return [storage.mirror for storage in storages if isinstance(storage.mirror, Resident)]
+
+
+
+def within(memory: Pinned, offset: int, shape: tuple[int, ...], kind: TensorType) -> np.ndarray[Any, Any]:
+    """Bytes of some memory as an array."""
+    dtype, count = DTYPES[kind.dtype], int(np.prod(shape))
+    return memory.bytes[offset : offset + count * dtype.itemsize].view(dtype).reshape(shape)

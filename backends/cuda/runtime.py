@@ -12,9 +12,11 @@ import numpy as np
 
 from graphc.backends.cuda.device import CopyCall, DeviceProgram, LaunchCall, Place, calls
 from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
-from graphc.backends.cuda.memory import Block, Pinned, Resident, residents
+from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
+from graphc.backends.cuda.feeding import Epochs, Feed
 from graphc.backends.runtime import Storage, addresses
 from graphc.ir.graph import Graph
+from graphc.ir.random import permutation
 from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
 
 Array = np.ndarray[Any, Any]
@@ -94,6 +96,7 @@ class DeviceRunner:
         self.scalars, self.status = Pinned(device, program.scalars.size), Pinned(device, 8)
         self.scalars_are_new = True
         self.replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
+        self.epochs: Epochs | None = None  # over the last feed
         self.lock = threading.Lock()
 
     def set_scalar(self, number: int, value: float) -> None:
@@ -115,6 +118,31 @@ class DeviceRunner:
             for state in self.updated:
                 state.ahead = True
             return self.status_found(), self.results_found(dict(zip(self.dims, sizes, strict=True)))
+
+    def feed(self, arrays: Sequence[Array], kinds: Sequence[int]) -> Feed:
+        """How `epoch` reads arrays, which the caller keeps; kinds are PLAIN or BYTES_AS_IMAGE, for each."""
+        return Feed(self, arrays, kinds)
+
+    def epoch(
+        self,
+        feed: Feed,
+        order: Array,
+        shuffle: tuple[int, int] | None,
+        batch: int,
+        steps: tuple[int, int],
+        in_order: bool = False,
+    ) -> tuple[int, list[float]]:
+        """(status, totals): steps first to last over rows `order` of the data; totals are results times batch sizes.
+
+        shuffle  (seed, epoch): first fill `order` with that permutation
+        """
+        with self.lock:
+            self.device.enter()
+            if shuffle is not None:
+                order[:] = permutation(len(order), *shuffle)
+            if self.epochs is None or self.epochs.feed is not feed:
+                self.epochs = Epochs(self, feed)
+            return self.epochs.run(order, batch, *steps)
 
     def make_ready(self) -> None:
         """Let the device have the newest states and scalars."""
@@ -165,8 +193,3 @@ class DeviceRunner:
             found.append(within(self.found, slot.offset, shape, slot.type).copy()[()])
         return found
 
-
-def within(memory: Pinned, offset: int, shape: tuple[int, ...], kind: TensorType) -> Array:
-    """Bytes of some memory as an array."""
-    dtype, count = DTYPES[kind.dtype], int(np.prod(shape))
-    return memory.bytes[offset : offset + count * dtype.itemsize].view(dtype).reshape(shape)
