@@ -327,6 +327,18 @@ def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_strid
         store_lanes(dst, c * dst_stride, block[:, c])
 
 
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def barrier() -> None:
+    """All threads of the block get here before one goes on. One alone, as here, waits for nobody."""
+
+
+def shuffle_xor(x: Any, distance: int) -> Any:
+    """What the thread whose number in the warp differs by these bits has for x. One alone has nobody to ask."""
+    raise RuntimeError(f"a thread that runs alone asks the one {distance} away for a number")
+
+
 MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
@@ -340,6 +352,7 @@ MEANINGS: dict[str, Any] = {
     "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "tile_subtract": tile_subtract,
     "transpose_block": transpose_block,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
+    "barrier": barrier, "shuffle_xor": shuffle_xor,
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},

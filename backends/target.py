@@ -264,9 +264,9 @@ def _optimise(
 
 
 def _link(modules: Sequence[str], target: Target, machine: Any, variants: Variants) -> Any:
-    own = _for_target(_joined([*modules, spin_hint(target)]), target)
-    others = (_as_variant(_joined(texts), variant) for variant, texts in variants.items())
-    return _parsed(_joined([own, *others]), target, machine)
+    own = _for_target(joined([*modules, spin_hint(target)]), target)
+    others = (_as_variant(joined(texts), variant) for variant, texts in variants.items())
+    return _parsed(joined([own, *others]), target, machine)
 
 
 def _parsed(text: str, target: Target, machine: Any) -> Any:
@@ -285,7 +285,7 @@ _DECLARATION = re.compile(r"^declare [^@]*@([\w.]+)\(.*\n", re.MULTILINE)
 _DEFINITION = re.compile(r"^define [^@]*@([\w.]+)\(", re.MULTILINE)
 
 
-def _joined(modules: Sequence[str]) -> str:
+def joined(modules: Sequence[str]) -> str:
     """One text of all: LLVM reads it in half the time it takes to read and link many."""
     text = "\n".join(modules)
     kept = set(_DEFINITION.findall(text))
@@ -330,7 +330,7 @@ def _for_target(text: str, target: Target) -> str:
     if target.halves_masks:
         text = _with_halved_masks(text)
     if target.lacks:
-        text = _joined([spell_out(text, target.lacks)])
+        text = joined([spell_out(text, target.lacks)])
     return _HEAD.sub(rf"\1 {target.attributes} {{", text) if target.attributes else text
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from graphc.backends.lower.arithmetic import CONVERSIONS, FUNCTIONS, OPERATORS
 from graphc.backends.lower.emission import Operation
 from graphc.backends.lower.memory import LANE_OPERATIONS, MEMORY
+from graphc.backends.lower.threads import THREADS
 from graphc.backends.lower.tiles import TILES, tile_operation
 from graphc.backends.primitives import tile_primitive
 
-OPERATIONS: dict[str, Operation] = OPERATORS | FUNCTIONS | CONVERSIONS | MEMORY | LANE_OPERATIONS | TILES
+OPERATIONS: dict[str, Operation] = OPERATORS | FUNCTIONS | CONVERSIONS | MEMORY | LANE_OPERATIONS | TILES | THREADS
 
 
 def operation(name: str) -> Operation | None:

@@ -1,0 +1,149 @@
+"""Sums over threads of many blocks: each block or team leaves its part, and a second kernel adds the parts up in order.
+
+How many parts there are depends on the largest sizes only, so every sum has one order, and with it the same bits, on
+every device and for every grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from graphc.backends.cuda.device import Grid
+from graphc.backends.cuda.threads import THREADS, NotCovered, Piece, Threads, grid_of, name_of
+from graphc.backends.source.lines import identity
+from graphc.ir.loops import Buffer, Index, Store, Term, walked_by
+from graphc.ir.program import parts_buffer
+from graphc.ir.types import bound, round_up
+
+
+class Sums(Threads):
+    """Adds what is complete after the loops to threads."""
+
+    part_count = 0  # of the sums that parts have left
+
+    @property
+    def totals(self) -> list[Term]:
+        return [term for term in self.terms if term.kind == "total"]
+
+    @property
+    def columns(self) -> list[Term]:
+        return [term for term in self.terms if term.kind == "column"]
+
+    def room_for(self, term: Term, parts: int) -> str:
+        """The pointer to where `parts` parts leave a sum."""
+        pointer = self.parts_pointer(term)
+        self.rooms[parts_buffer(term)] = parts * round_up(term.value.type.max_bytes)
+        return pointer
+
+    def start_totals(self) -> None:
+        for term in self.totals:
+            self.line(f"{self.running(term)} = {identity(name_of(term), term.dtype)}")
+
+    def add_totals(self, terms: Iterable[Term], *conditions: str) -> None:
+        for term in terms:
+            with self.once_for(term.operands[0].axes, *conditions):
+                self.add_to(self.running(term), term, self.operand(term.operands[0], False))
+
+    def leave_block_totals(self, parts: int) -> None:
+        for term in self.totals:
+            self.over_team(self.running(term), term, THREADS)
+            pointer = self.room_for(term, parts)
+            with self.block("if thread == 0:"):
+                self.line(f"store({pointer}, block, {self.running(term)})")
+
+    # -- the second kernel
+
+    def finish(self, total_parts: int, column_parts: int = 0) -> Piece:
+        """The kernel that adds up what all parts left, and does what is late."""
+        self.part_count = column_parts
+        groups = self.late_groups()
+        self.check_late(groups)
+        self.begin()
+        self.row_terms(None)
+        for term in self.totals:
+            self.add_up(term, total_parts)
+        for term in self.terms:
+            if term.late and not term.axes and term.kind in ("compute", "column"):
+                self.define(term)
+        single = [store for store in self.nest.stores if self.is_late_number(store)]
+        if single:
+            with self.block("if (block == 0) & (thread == 0):"):
+                for store in single:
+                    self.save(self.pointers[store.buffer], "0", self.operand(store.term, False), False)
+        for axes, stores in groups.items():
+            self.late_points(axes, stores)
+        extents = [self.count(axes) for axes in groups] or [1]
+        grid = grid_of(max(extents, key=bound), THREADS)
+        return self.finished(f"{self.nest.name}_finish", Grid(1, 1, 1) if self.reads_own(single) else grid)
+
+    def is_late_number(self, store: Store) -> bool:
+        return store.term.late and not store.index and store.term.kind != "scatter"
+
+    def reads_own(self, stores: Sequence[Store]) -> bool:
+        """Whether some of these write what is read as well: then one block does all."""
+        written = {store.buffer for store in stores}
+        return any(term.detail[0] in written for term in self.terms if term.kind == "load")
+
+    def late_groups(self) -> dict[tuple[int, ...], list[Store]]:
+        """What is stored after the loops, by the axes it walks; sums that stay where they are gathered too."""
+        stores = [
+            store for store in self.nest.stores if store.term.late and store.index and store.term.kind != "scatter"
+        ]
+        stores = [store for store in stores if store.term.kind != "column" or store.buffer != store.term.detail[0]]
+        for term in self.columns:
+            if term.detail[0].kind != "scratch" and walked_by(term.detail[1]):
+                stores.append(Store(term, term.detail[0], term.detail[1]))
+        groups: dict[tuple[int, ...], list[Store]] = {}
+        for store in stores:
+            groups.setdefault(tuple(sorted(walked_by(store.index))), []).append(store)
+        return groups
+
+    def check_late(self, groups: dict[tuple[int, ...], list[Store]]) -> None:
+        """Raises NotCovered where what is late reads what is written at another point."""
+        written: dict[Buffer, Index] = {store.buffer: store.index for stores in groups.values() for store in stores}
+        for term in self.terms:
+            if term.kind == "take" and term.detail[0] in written:
+                raise NotCovered(f"{self.nest.name} looks up what it writes")
+            if (
+                term.kind == "load"
+                and term.detail[0] in written
+                and set(term.detail[1]) != set(written[term.detail[0]])
+            ):
+                raise NotCovered(f"{self.nest.name} reads what it writes elsewhere")
+
+    def add_up(self, term: Term, parts: int) -> None:
+        """A total of all parts, known to every thread."""
+        name, pointer = self.name(term), self.room_for(term, parts)
+        self.line(f"{name} = {identity(name_of(term), term.dtype)}")
+        with self.block(f"for part in range(thread, {parts}, {THREADS}):"):
+            self.add_to(name, term, f"load({pointer}, part)")
+        self.over_team(name, term, THREADS)
+
+    def late_points(self, axes: tuple[int, ...], stores: list[Store]) -> None:
+        step = f"{self.count_text(axes)}, blocks * {THREADS}"
+        with self.block(f"for point in range(block * {THREADS} + thread, {step}):"):
+            self.decode("point", axes)
+            needed: set[Term] = set()
+            stack = [store.term for store in stores]
+            while stack:
+                term = stack.pop()
+                if term in needed or not term.axes:
+                    continue
+                needed.add(term)
+                if term.kind == "compute":
+                    stack.extend(term.operands)
+            for term in self.terms:
+                if term in needed:
+                    self.define(term)
+            for store in stores:
+                self.put(store)
+
+    def define(self, term: Term) -> None:
+        if term.kind != "column":
+            super().define(term)
+            return
+        index, pointer = self.index(term.detail[1]), self.room_for(term, self.part_count)
+        name, padded = self.name(term), self.padded(term)
+        self.line(f"{name} = load({pointer}, {index})")
+        with self.block(f"for part in range(1, {self.part_count}):"):
+            self.add_to(name, term, f"load({pointer}, part * ({padded}) + {index})")

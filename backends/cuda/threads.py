@@ -1,0 +1,201 @@
+"""The text of a nest as one thread of many does it: every term is one number, and threads share out the points.
+
+What a text is told beside buffers and extents: `thread` of its block, `block` of `blocks`, and memory that the threads of
+a block share. It says `barrier()` where all threads of a block meet, always all of them: what is around a meeting is the
+same for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+from graphc.backends.contraction import TileShape
+from graphc.backends.cuda.device import Grid
+from graphc.backends.primitives import Kernel
+from graphc.backends.source.lines import Argument, identity
+from graphc.backends.source.nests import Nests
+from graphc.ir.frozen import dataclass
+from graphc.ir.loops import Buffer, LoopNest, Store, Term, overwritten_last, walked_by
+from graphc.ir.ops import OPS
+from graphc.ir.types import DTYPES, Extent, bound, multiply, round_up
+
+THREADS = 256  # of a block
+WARP = 32
+MOST_BLOCKS = 1056  # a few for each of the multiprocessors there are
+TOLD = ("thread", "block", "blocks")
+SHARED_ALIGNMENT = 16
+
+
+class NotCovered(Exception):
+    """A way to share a nest out among threads that cannot do this nest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A kernel's argument: so many numbers that the threads of a block share."""
+
+    dtype: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A kernel that all threads of `grid` run, and what to call it with.
+
+    arguments  a buffer, an extent, one of TOLD, or shared memory for each of the kernel's parameters
+    rooms      bytes of the scratch it needs, by buffer
+    cleared    buffers that are 0 before it runs
+    """
+
+    kernel: Kernel
+    arguments: tuple[Argument | Shared, ...]
+    grid: Grid
+    threads: int
+    rooms: tuple[tuple[Buffer, int], ...] = ()
+    cleared: tuple[Buffer, ...] = ()
+
+    @property
+    def shared_bytes(self) -> int:
+        return sum(room(each) for each in self.arguments if isinstance(each, Shared))
+
+
+def room(shared: Shared) -> int:
+    return round_up(shared.count * DTYPES[shared.dtype].itemsize, SHARED_ALIGNMENT)
+
+
+class Threads(Nests):
+    """Adds threads to the loops of a nest."""
+
+    grid: Grid
+
+    def __init__(self, nest: LoopNest) -> None:
+        super().__init__(overwritten_last(replace(nest, stash=(), partition=None)), TileShape(1, 1))
+        self.rows = 1
+        self.mode = "thread"
+        self.shared: dict[str, int] = {}
+        self.rooms: dict[Buffer, int] = {}
+
+    def is_lanes(self, term: Term) -> bool:
+        return False
+
+    def begin(self) -> None:
+        """Parameters of every text."""
+        self.declare_buffers()
+        self.extents = [self.extent(f"n{axis}", extent) for axis, extent in enumerate(self.nest.frame)]
+        for name in TOLD:
+            self.parameters[name] = "i64"
+            self.arguments[name] = name
+
+    def finished(self, stem: str, grid: Grid, threads: int = THREADS) -> Piece:
+        """The kernel of all lines, with the parameters they use."""
+        for dtype in self.shared:
+            self.parameters[f"shared_{dtype}"] = f"{dtype}*"
+        body = "\n".join(self.lines) + "\n"
+        used = set(re.findall(r"\w+", body))
+        parameters = tuple((name, kind) for name, kind in self.parameters.items() if name in used)
+        head = f"({', '.join(name for name, _ in parameters)}):\n"
+        types = " ".join(kind for _, kind in parameters)
+        name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
+        called = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
+        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called)
+        known: dict[str, Argument | Shared] = {**self.arguments}
+        known |= {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
+        rooms = tuple((buffer, size) for buffer, size in self.rooms.items() if self.pointers[buffer] in used)
+        return Piece(kernel, tuple(known[name] for name, _ in parameters), grid, threads, rooms)
+
+    # -- points
+
+    def decode(self, number: str, axes: Sequence[int]) -> None:
+        """The variables of axes at a number that counts through them, the last one fastest."""
+        moving = [axis for axis in axes if self.nest.frame[axis] != 1]
+        for axis in axes:
+            if axis not in moving:
+                self.line(f"{self.variable(axis)} = 0")
+        for place, axis in enumerate(reversed(moving)):
+            if place + 1 == len(moving):
+                self.line(f"{self.variable(axis)} = {number}")
+                continue
+            self.line(f"{self.variable(axis)} = {number} % {self.extents[axis]}")
+            rest = self.fresh("rest")
+            self.line(f"{rest} = {number} // {self.extents[axis]}")
+            number = rest
+
+    def count(self, axes: Sequence[int]) -> Extent:
+        return multiply(*(self.nest.frame[axis] for axis in axes))
+
+    def count_text(self, axes: Sequence[int]) -> str:
+        return " * ".join(self.extents[axis] for axis in axes if self.nest.frame[axis] != 1) or "1"
+
+    # -- sums over threads
+
+    def running_sum(self, term: Term, name: str) -> str:
+        """The name of a sum, which begins with what leaves all others as they are."""
+        self.line(f"{name} = {identity(name_of(term), term.dtype)}")
+        return name
+
+    def add_to(self, name: str, term: Term, text: str) -> None:
+        self.line(f"{name} = {OPS[name_of(term)].scalar.format(name, text)}")
+
+    def over_team(self, name: str, term: Term, width: int) -> None:
+        """A number of each thread becomes that of all `width` threads side by side, the same bits in each of them."""
+        distance = min(width, WARP) // 2
+        while distance:
+            other = self.fresh("other")
+            self.line(f"{other} = shuffle_xor({name}, {distance})")
+            self.add_to(name, term, other)
+            distance //= 2
+        if width > WARP:
+            self.over_warps(name, term, width // WARP)
+
+    def over_warps(self, name: str, term: Term, warps: int) -> None:
+        dtype = term.dtype
+        self.shared[dtype] = max(self.shared.get(dtype, 0), warps)
+        with self.block(f"if thread % {WARP} == 0:"):
+            self.line(f"store(shared_{dtype}, thread // {WARP}, {name})")
+        self.line("barrier()")
+        self.line(f"{name} = load(shared_{dtype}, 0)")
+        with self.block(f"for warp in range(1, {warps}):"):
+            self.add_to(name, term, f"load(shared_{dtype}, warp)")
+        self.line("barrier()")
+
+    # -- what is stored
+
+    def put(self, store: Store) -> None:
+        self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, False), False)
+
+    def others_at_start(self, axes: frozenset[int]) -> str:
+        """The condition that all axes but these are at their first place; "" where there is none."""
+        others = [axis for axis, extent in enumerate(self.nest.frame) if axis not in axes and extent != 1]
+        return " & ".join(f"({self.variable(axis)} == 0)" for axis in others)
+
+    def once_for(self, axes: frozenset[int], *conditions: str) -> AbstractContextManager[None]:
+        """Only once for each place along these axes, and under conditions."""
+        found = [text for text in (*conditions, self.others_at_start(axes)) if text]
+        return self.block(f"if {' & '.join(found)}:") if found else nullcontext()
+
+
+def name_of(term: Term) -> str:
+    """The op that a reduction combines with."""
+    return str(term.detail[2] if term.kind == "column" else term.detail)
+
+
+def check_states(nest: LoopNest) -> None:
+    """Raises NotCovered where one thread may read what another writes: a number that is read and written is so at one
+    point only."""
+    stored = {store.buffer: store.index for store in nest.stores if not store.term.late}
+    moving = {axis for axis, extent in enumerate(nest.frame) if extent != 1}
+    for term in nest.terms():
+        if term.kind not in ("load", "take") or term.detail[0] not in stored:
+            continue
+        index = stored[term.detail[0]]
+        if term.kind == "take" or set(term.detail[1]) != set(index) or not moving <= walked_by(index):
+            raise NotCovered(f"{nest.name} reads and writes {term.detail[0].value.op.name}")
+
+
+def grid_of(extent: Extent, each: int, most: int = MOST_BLOCKS) -> Grid:
+    """Enough blocks for the work; its most is what the largest dims ask for."""
+    return Grid(extent, each, max(min(most, -(-bound(extent) // each)), 1))

@@ -1,0 +1,31 @@
+"""The kernels of a nest, by the first way to share it out among threads that covers it."""
+
+from __future__ import annotations
+
+from graphc.backends.cuda.points import Points
+from graphc.backends.cuda.products import Products, parted
+from graphc.backends.cuda.scatters import Scatters
+from graphc.backends.cuda.serial import serial
+from graphc.backends.cuda.sweeps import Sweeps
+from graphc.backends.cuda.teams import Teams
+from graphc.backends.cuda.threads import NotCovered, Piece
+from graphc.ir.loops import LoopNest
+
+WAYS = (Sweeps, Points, Teams, Scatters, Products)
+
+
+def write(nest: LoopNest) -> tuple[Piece, ...]:
+    """The kernels that do what a nest says, in order; a repetition has none of its own."""
+    if nest.product is None:
+        return written(nest)
+    product, rest = parted(nest)
+    return written(product) + (() if rest is None else written(rest))
+
+
+def written(nest: LoopNest) -> tuple[Piece, ...]:
+    for way in WAYS:
+        try:
+            return way(nest).pieces()
+        except NotCovered:
+            continue
+    return (serial(nest),)

@@ -1,0 +1,41 @@
+"""Where the threads of a block on a GPU meet, and what those of a warp tell each other."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from graphc.backends.lower.emission import I32, I64, NUMBERS, WIDTHS, Kinds, Operation, call_declared, like
+
+_ALL = I32(-1)  # threads of a warp
+_LAST = I32(31)  # lane that can be told
+
+
+def _barrier(b: ir.IRBuilder, kinds: Kinds) -> None:
+    call_declared(b, "llvm.nvvm.barrier.cta.sync.aligned.all", ir.VoidType(), [I32(0)])
+
+
+def _shuffle_xor(b: ir.IRBuilder, kinds: Kinds, x: ir.Value, distance: ir.Value) -> ir.Value:
+    """The hardware tells 32 bits at a time."""
+    kind, away = x.type, b.trunc(distance, I32)
+    bits = x if isinstance(kind, ir.IntType) else b.bitcast(x, ir.IntType(WIDTHS[kinds[0]]))
+    if bits.type.width < 64:
+        told = _told(b, b.zext(bits, I32) if bits.type.width < 32 else bits, away)
+        found = b.trunc(told, bits.type) if bits.type.width < 32 else told
+    else:
+        low, high = _told(b, b.trunc(bits, I32), away), _told(b, b.trunc(b.lshr(bits, I64(32)), I32), away)
+        found = b.or_(b.zext(low, I64), b.shl(b.zext(high, I64), I64(32)))
+    return found if isinstance(kind, ir.IntType) else b.bitcast(found, kind)
+
+
+def _told(b: ir.IRBuilder, word: ir.Value, away: ir.Value) -> ir.Value:
+    return call_declared(b, "llvm.nvvm.shfl.sync.bfly.i32", I32, [_ALL, word, away, _LAST])
+
+
+def _is_number(kind: str) -> bool:
+    return kind in NUMBERS
+
+
+THREADS = {
+    "barrier": Operation("nothing", like([], lambda _: ""), _barrier),
+    "shuffle_xor": Operation("a number and an i64", like([_is_number, "i64"], lambda kinds: kinds[0]), _shuffle_xor),
+}
