@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from graphc.backends.cache import default_cache
+from graphc.backends.runtime import Refused
 from graphc.errors import DeviceError, TraceError
 from graphc.ir.graph import user_origin
 
 if TYPE_CHECKING:
-    from graphc.backends.cuda.driver import Device, DriverError
+    from graphc.backends.cuda.artifact import DeviceArtifact
+    from graphc.backends.cuda.driver import Device
+    from graphc.backends.cuda.runtime import DeviceRunner
+    from graphc.backends.runtime import Storage
+    from graphc.ir.graph import Graph
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -41,14 +48,27 @@ def check_device(device: str) -> str:
 
 def the_device() -> Device:
     """The first GPU. Raises DeviceError where there is none that can be used."""
-    from graphc.backends.cuda.driver import DriverError, first_device
+    from graphc.backends.cuda.driver import first_device
 
     try:
         return first_device()
-    except DriverError as error:
+    except Refused as error:
         raise refused(error) from None
 
 
-def refused(error: DriverError) -> DeviceError:
+def compiled(graph: Graph, storages: Sequence[Storage]) -> tuple[DeviceArtifact, DeviceRunner]:
+    """The kernels of a traced graph for the first GPU, loaded there. Raises DeviceError."""
+    from graphc.backends.cuda.artifact import obtain
+    from graphc.backends.cuda.runtime import DeviceRunner
+
+    device = the_device()
+    artifact = obtain(graph, default_cache(), device.architecture)
+    try:
+        return artifact, DeviceRunner(artifact, storages, device)
+    except Refused as error:
+        raise refused(error) from None
+
+
+def refused(error: Refused) -> DeviceError:
     """What a driver refused, as an error for the user."""
     return DeviceError(error.message, user_origin(), [error.remedy])

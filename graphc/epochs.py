@@ -12,6 +12,7 @@ import numpy as np
 from graphc.arrays import fit_array, fit_data, signed
 from graphc.backends.exact import epoch_again
 from graphc.backends.interface import CHECKS
+from graphc.backends.runtime import Runner
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import BatchError
 from graphc.failures import are_inside, check_ranges, fail
@@ -21,6 +22,7 @@ from graphc.limits import check_limits
 from graphc.settings import check_function, check_whole, require
 
 if TYPE_CHECKING:
+    from graphc.backends.exact import Feed
     from graphc.function import Function
 
 Progress = Callable[[int, int], None]
@@ -75,7 +77,7 @@ def again(function: Function, known: Any, feed: Feed) -> Again | None:
     nothing is done, where the loader or its arrays are not as they were."""
     dataset, runner = known.dataset, function.runner
     plain = type(known) is DataLoader and type(dataset) is TensorDataset
-    if not plain or runner.threads != 1 or function.limits:
+    if not plain or not isinstance(runner, Runner) or runner.threads != 1 or function.limits:
         return None
     batch, shuffle, seed, _ = settings = known.batch_size, known.shuffle, known.seed, known.drop_last
     steps, count = len(known), len(dataset)

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from graphc.arrays import as_array, fit_array
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
-from graphc.backends.description import obtain
+from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
-from graphc.backends.runtime import Runner
-from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError
+from graphc.backends.runtime import Refused, Runner
+from graphc.errors import ArgumentError, CheckpointError, DeviceError, GraphcError, InternalError, TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, user_origin
 from graphc.ir.types import Dim
@@ -67,7 +67,7 @@ class Function:
         # Several parameters lie in one block of memory, so there are few.
         blocks = [parameter.storage.array.base for parameter in self.parameters.values()]
         self.blocks = list({id(block): block for block in blocks}.values())
-        self.exact_call = exact_call(self.runner)
+        self.exact_call = self.quick_call()
         self.fed: Feed | None = None  # the data set of the last epoch
         self.exact_epoch: Again | None = None  # the last epoch over again
         self.figures = plan.figures
@@ -92,9 +92,8 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            self.artifact = obtain(traced, default_cache(), plan.max_bytes)
+            self.artifact, self.runner = self.made(plan)
             self.seconds = self.artifact.seconds
-            self.runner = Runner(self.artifact, [parameter.storage for parameter in self.parameters.values()])
         except GraphcError:
             raise
         except TooLittleMemory as error:
@@ -102,6 +101,16 @@ class Function:
             raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+
+    def made(self, plan: Plan) -> tuple[Artifact, Runner]:
+        """(artifact, runner) for the device that the plan names."""
+        storages = [parameter.storage for parameter in self.parameters.values()]
+        if plan.device == "cpu":
+            artifact = obtain(self.traced, default_cache(), plan.max_bytes)
+            return artifact, Runner(artifact, storages)
+        from graphc import cuda
+
+        return cast("tuple[Artifact, Runner]", cuda.compiled(self.traced, storages))  # which offer the same
 
     @cached_property
     def spans(self) -> Spans | None:
@@ -139,10 +148,17 @@ class Function:
             fail(self, status, self.fit(arrays)[0])
         return results
 
+    def quick_call(self) -> Callable[[Sequence[Any]], Any]:
+        """What runs arrays that can be read as they are, and gives None for others."""
+        return exact_call(self.runner) if isinstance(self.runner, Runner) else lambda arrays: None
+
     def run_fitted(self, arrays: Sequence[Any], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         if self.limits:
             check_limits(self.name, self.limits, dict(zip(self.runner.dims, sizes, strict=True)))
-        return self.runner.step(arrays, sizes)
+        try:
+            return self.runner.step(arrays, sizes)
+        except Refused as error:
+            raise DeviceError(error.message, user_origin(), [error.remedy]) from None
 
     def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int]]:
         """The arrays as native code reads them, and the size of every dim."""
@@ -196,10 +212,12 @@ class Function:
     @threads.setter
     def threads(self, number: int | None) -> None:
         self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
-        self.exact_call, self.exact_epoch = exact_call(self.runner), None
+        self.exact_call, self.exact_epoch = self.quick_call(), None
 
     def write_scalars(self) -> None:
-        """Tell native code of the numbers that are new."""
+        """Tell native code of the numbers that are new, and have those that a device works on too."""
+        for storage in self.runner.afar:
+            storage.mirror.come_home()
         for place, scalar, held, key, written in self.written:
             if held[key] is not written:
                 with self.runner.lock:

@@ -1,8 +1,8 @@
 """Epochs on a device: where the rows of a batch come from, and what the results add up to.
 
-A data set that fits lies in the device's memory, and a kernel gathers each batch there. Of a larger one the host gathers
-every batch, into one of two pinned slots while the step before is at work on the other. Either way no step waits for
-the host to look at its results: a kernel adds them up, and counts the steps that were done.
+A data set that fits lies in the device's memory, and a kernel gathers each batch there. Of a larger one the host
+gathers every batch, into one of two pinned slots while the step before is at work on the other. Either way no step waits
+for the host to look at its results: a kernel adds them up, and counts the steps that were done.
 """
 
 from __future__ import annotations
@@ -14,21 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.backends.cuda.device import Grid
 from graphc.backends.cuda.driver import OUT_OF_MEMORY, DriverError, Replay, Stream
+from graphc.backends.cuda.entries import Entry, entry
 from graphc.backends.cuda.memory import Block, Pinned, within
-from graphc.backends.cuda.threads import THREADS
-from graphc.backends.interface import BYTES_AS_IMAGE, CHECKS
+from graphc.backends.cuda.threads import THREADS, Piece, grid_of
+from graphc.backends.interface import BYTES_AS_IMAGE, CHECKS, epoch_dim
 from graphc.backends.primitives import Kernel
 from graphc.backends.runtime import address
-from graphc.ir.types import DTYPES, bound
+from graphc.backends.source.lines import Argument
+from graphc.ir.graph import Graph, Value
+from graphc.ir.loops import Buffer
+from graphc.ir.types import DTYPES, FLOATS, Dim, bound, multiply
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.runtime import DeviceRunner
 
 Array = np.ndarray[Any, Any]
 WORD = 8
-MOST_BLOCKS = 264
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+# -- kernels
 
 
 def gather(source: str, dtype: str) -> Kernel:
@@ -43,30 +50,72 @@ def gather(source: str, dtype: str) -> Kernel:
         store(out, point, {number})
 """
     pointers = (("out", f"{dtype}*"), ("data", f"{source}*"), ("order", "i64*"), ("done", "i64*"))
-    return Kernel(name, text, (*pointers, *told("count", "columns", "thread", "block", "blocks")))
+    return Kernel(name, text, (*pointers, *numbers("count", "columns", "thread", "block", "blocks")))
 
 
 def tally(dtypes: Sequence[str]) -> Kernel:
     """Adds the results of a step that failed no check, times its samples, and counts it."""
     name = "_".join(("tally", *dtypes))
-    results = "".join(
-        f"        store(totals, {number}, load(totals, {number}) + as_f64(load(result_{number}, 0)) * samples)\n"
-        for number in range(len(dtypes))
+    results = [f"result_{number}" for number in range(len(dtypes))]
+    sums = "".join(
+        f"        store(totals, {number}, load(totals, {number}) + as_f64(load({result}, 0)) * samples)\n"
+        for number, result in enumerate(results)
     )
-    known = ", ".join(f"result_{number}" for number in range(len(dtypes)))
-    text = f"""def {name}(status, done, totals, {known}{", " if known else ""}count, thread):
-    if (thread == 0) & (load(status, 0) == 0):
+    text = f"""def {name}({", ".join(("status", "done", "totals", *results, "count"))}):
+    if load(status, 0) == 0:
         samples = as_f64(count)
-{results}        store(done, 0, load(done, 0) + count)
+{sums}        store(done, 0, load(done, 0) + count)
         store(done, 1, load(done, 1) + 1)
 """
     pointers = [("status", "i64*"), ("done", "i64*"), ("totals", "f64*")]
-    pointers += [(f"result_{number}", f"{dtype}*") for number, dtype in enumerate(dtypes)]
-    return Kernel(name, text, (*pointers, *told("count", "thread")))
+    pointers += [(result, f"{dtype}*") for result, dtype in zip(results, dtypes, strict=True)]
+    return Kernel(name, text, (*pointers, *numbers("count")))
 
 
-def told(*names: str) -> tuple[tuple[str, str], ...]:
+def numbers(*names: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, "i64") for name in names)
+
+
+def gather_entry(value: Value, source: str) -> Entry:
+    """The launch that gathers an input from data of that dtype; its words: where the rows go, the data, the order, what
+    is done."""
+    dim = value.shape[0]
+    assert isinstance(dim, Dim)
+    columns = multiply(*value.shape[1:])
+    told = [Buffer("feed", value, name) for name in ("out", "data", "order", "done")]
+    arguments: list[Argument] = [*told, dim, columns, "thread", "block", "blocks"]
+    grid = grid_of(multiply(dim, columns), THREADS)
+    return entry((Piece(gather(source, value.dtype), tuple(arguments), grid, THREADS),), False, (dim,))
+
+
+def tally_entry(graph: Graph) -> Entry:
+    """The launch that counts a step; its words: the status, what is done, the totals, the results."""
+    (dim,), results = graph.dims, graph.of_kind("result")
+    value = graph.of_role("data")[0]
+    names = ("status", "done", "totals", *(f"result {number}" for number, _ in enumerate(results)))
+    kernel = tally([output.value.dtype for output in results])
+    arguments = (*(Buffer("feed", value, name) for name in names), dim)
+    return entry((Piece(kernel, arguments, Grid(1, 1, 1), 1),), False, (dim,))
+
+
+def sources(value: Value) -> tuple[str, ...]:
+    """The dtypes of data an input can be gathered from."""
+    return (value.dtype, "u8") if value.dtype in FLOATS else (value.dtype,)
+
+
+def has_epochs(graph: Graph) -> bool:
+    return epoch_dim(graph) is not None and all(not output.value.shape for output in graph.of_kind("result"))
+
+
+def entries(graph: Graph) -> tuple[Entry, ...]:
+    """All launches beside those of a step that its epochs need."""
+    if not has_epochs(graph):
+        return ()
+    gathers = [gather_entry(value, source) for value in graph.of_role("data") for source in sources(value)]
+    return tuple({made.name: made for made in (*gathers, tally_entry(graph))}.values())
+
+
+# -- data
 
 
 class Feed:
@@ -162,20 +211,17 @@ class Epochs:
         runner.launcher.give(runner.stream, {runner.dims[0]: size})
         results = [runner.launcher.bases["results", 0] + each.offset for each in runner.program.results.slots]
         status = runner.launcher.address(runner.program.status)
-        words = [status, self.done.place, self.done.place + 2 * WORD, *results, size]
-        runner.launch(tally([kind.dtype for _, kind in runner.results]), words, 1)
+        runner.launch(tally_entry(runner.graph), [status, self.done.place, self.done.place + 2 * WORD, *results], size)
         for number, block in enumerate(runner.input_blocks):
             runner.launcher.bases["inputs", number] = block.place
 
     def give_gathers(self, size: int) -> None:
         runner = self.runner
         assert self.feed.blocks is not None
-        given = zip(runner.program.inputs.slots, runner.input_blocks, self.feed.arrays, self.feed.blocks, strict=True)
-        for slot, target, array, data in given:
-            columns = math.prod(array.shape[1:])
-            kernel = gather(NAMES[array.dtype], slot.type.dtype)
-            blocks = max(min(-(-size * columns // THREADS), MOST_BLOCKS), 1)
-            runner.launch(kernel, [target.place, data.place, self.order.place, self.done.place, size, columns], blocks)
+        given = zip(runner.graph.of_role("data"), runner.input_blocks, self.feed.arrays, self.feed.blocks, strict=True)
+        for value, target, array, data in given:
+            made = gather_entry(value, NAMES[array.dtype])
+            runner.launch(made, [target.place, data.place, self.order.place, self.done.place], size)
 
     def stream_through(self, order: Array, batch: int, first: int, sizes: Sequence[int]) -> None:
         """The same from rows that the host gathers while the device works on those before."""

@@ -77,7 +77,6 @@ def residents(storages: Sequence[Storage], device: Device, stream: Stream) -> li
     return [storage.mirror for storage in storages if isinstance(storage.mirror, Resident)]
 
 
-
 def within(memory: Pinned, offset: int, shape: tuple[int, ...], kind: TensorType) -> np.ndarray[Any, Any]:
     """Bytes of some memory as an array."""
     dtype, count = DTYPES[kind.dtype], int(np.prod(shape))

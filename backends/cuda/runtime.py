@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from graphc.backends.cuda.artifact import DeviceArtifact
 from graphc.backends.cuda.device import CopyCall, DeviceProgram, LaunchCall, Place, calls
 from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
-from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
+from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.feeding import Epochs, Feed
+from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
 from graphc.backends.runtime import Storage, addresses
-from graphc.ir.graph import Graph
 from graphc.ir.random import permutation
 from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
 
@@ -70,9 +71,8 @@ class DeviceRunner:
     afar: tuple[Storage, ...] = ()  # numbers that are elsewhere before a call: none, as a call fetches them itself
     threads = 1
 
-    def __init__(
-        self, program: DeviceProgram, ptx: str, graph: Graph, storages: Sequence[Storage], device: Device
-    ) -> None:
+    def __init__(self, artifact: DeviceArtifact, storages: Sequence[Storage], device: Device) -> None:
+        program, graph = artifact.drawing.program, artifact.graph
         self.program, self.graph, self.device = program, graph, device
         device.enter()
         self.stream = device.stream()
@@ -83,7 +83,7 @@ class DeviceRunner:
         changed = {output.name for output in graph.of_kind("update")}
         named = zip(self.states, graph.of_role("state"), strict=True)
         self.updated = [state for state, value in named if value.attrs["name"] in changed]
-        self.module = device.load(ptx)
+        self.module = device.load(artifact.ptx)
         self.launcher = Launcher(program, self.module, self.states)
         self.arena = [Block(device, size) for size in (program.work_bytes, program.results.size, program.scalars.size)]
         self.input_blocks = [Block(device, slot.type.max_bytes) for slot in program.inputs.slots]
@@ -144,6 +144,13 @@ class DeviceRunner:
                 self.epochs = Epochs(self, feed)
             return self.epochs.run(order, batch, *steps)
 
+    def launch(self, made: Entry, places: Sequence[int], size: int) -> None:
+        """Give the stream an entry of `feeding`, for so many rows; places are what it is told of memory."""
+        extents = {self.dims[0]: size}
+        blocks = [piece.grid.blocks(extents) for piece in made.pieces]
+        words = [*places, size, *blocks]
+        launch(self.stream, self.module.kernel(made.name), sum(blocks), made.pieces[0].threads, 0, words)
+
     def make_ready(self) -> None:
         """Let the device have the newest states and scalars."""
         for state in self.states:
@@ -192,4 +199,3 @@ class DeviceRunner:
             shape = tuple(evaluate(extent, sizes) for extent in slot.type.shape)
             found.append(within(self.found, slot.offset, shape, slot.type).copy()[()])
         return found
-
