@@ -89,9 +89,13 @@ class Storage:
     @property
     def array(self) -> Array:
         """Its numbers, the newest there are; whoever asks for them may write them."""
+        self.come_home()
+        return self.here
+
+    def come_home(self) -> None:
+        """Have the newest numbers here, where they may be changed."""
         if self.mirror is not None:
             self.mirror.come_home()
-        return self.here
 
     @staticmethod
     def place(memory: Array, array: Array) -> Array:

@@ -217,7 +217,7 @@ class Function:
     def write_scalars(self) -> None:
         """Tell native code of the numbers that are new, and have those that a device works on too."""
         for storage in self.runner.afar:
-            storage.mirror.come_home()
+            storage.come_home()
         for place, scalar, held, key, written in self.written:
             if held[key] is not written:
                 with self.runner.lock:

@@ -1,8 +1,8 @@
 """Epochs on a device: where the rows of a batch come from, and what the results add up to.
 
 A data set that fits lies in the device's memory, and a kernel gathers each batch there. Of a larger one the host
-gathers every batch, into one of two pinned slots while the step before is at work on the other. Either way no step waits
-for the host to look at its results: a kernel adds them up, and counts the steps that were done.
+gathers every batch, into one of two pinned slots while the step before is at work on the other. Either way no step
+waits for the host to look at its results: a kernel adds them up, and counts the steps that were done.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def tally_entry(graph: Graph) -> Entry:
     value = graph.of_role("data")[0]
     names = ("status", "done", "totals", *(f"result {number}" for number, _ in enumerate(results)))
     kernel = tally([output.value.dtype for output in results])
-    arguments = (*(Buffer("feed", value, name) for name in names), dim)
-    return entry((Piece(kernel, arguments, Grid(1, 1, 1), 1),), False, (dim,))
+    arguments: list[Argument] = [*(Buffer("feed", value, name) for name in names), dim]
+    return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), False, (dim,))
 
 
 def sources(value: Value) -> tuple[str, ...]:
