@@ -17,6 +17,7 @@ from graphc.ir.loops import Term, phase_count, phase_roots, walked_by
 from graphc.ir.types import bound
 
 LONG = 1024  # lanes from which on a whole block takes a row
+FEW = 64  # rows up to which whole blocks take those that are longer than a warp
 ROWS_EACH = 8  # rows for each team that gathers columns, at least
 MOST_TEAMS = 512  # that gather columns: their parts are added up one after the other
 
@@ -66,7 +67,8 @@ class Teams(Sums):
     def choose(self) -> None:
         lanes = bound(self.nest.lane_extent)
         wide = next((width for width in (1, 2, 4, 8, 16) if width >= lanes), WARP)
-        self.width = THREADS if lanes > LONG else wide
+        few = bound(self.count(range(self.nest.lane))) < FEW
+        self.width = THREADS if lanes > (WARP if few else LONG) else wide
         self.slices = 1
         if phase_count(self.nest) == 1 and not any(term.kind == "row" for term in self.terms):
             self.width = next((width for width in (1, 2, 4, 8, 16, 32, 64, 128) if width >= lanes), THREADS)

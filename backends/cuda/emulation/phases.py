@@ -1,0 +1,188 @@
+"""A kernel for all threads of a block as one function of the CPU.
+
+What stands between two meetings of the threads is a phase: a loop over the threads does it for one after the other.
+Loops and branches around a meeting are gone through once for all, as the first thread sees them. What a thread knows
+from an earlier phase lies in an array with a place for each of them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llvmlite import ir
+
+from graphc.backends.lower.direct import NotCovered, Typed, _Function
+from graphc.backends.lower.emission import I64, llvm_type
+from graphc.backends.lower.text import TextValue
+from graphc.backends.primitives import Kernel, is_pointer
+
+MEETINGS = ("barrier", "shuffle_xor")
+
+
+def lower_block(kernel: Kernel, threads: int) -> str:
+    """LLVM IR of `@<kernel.name>.block`, which takes the kernel's parameters but `thread`.
+
+    Raises NotCovered.
+    """
+    (function,) = ast.parse(kernel.text).body
+    assert isinstance(function, ast.FunctionDef)
+    return _Block(kernel, function, threads).write()
+
+
+def meets(node: ast.AST) -> bool:
+    """Whether threads meet somewhere inside."""
+    return any(isinstance(each, ast.Call) and name_of(each) in MEETINGS for each in ast.walk(node))
+
+
+def name_of(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+class _Block(_Function):
+    """One function while it is written."""
+
+    def __init__(self, kernel: Kernel, function: ast.FunctionDef, threads: int) -> None:
+        super().__init__(kernel, function)
+        self.threads = threads
+        self.thread: TextValue | None = None  # the one a phase is at
+        self.arrays: dict[str, Typed] = {}
+        self.kept = names_across_phases(function)
+
+    def text(self) -> str:
+        parameters = ", ".join(
+            f"{'ptr' if is_pointer(kind) else llvm_type(kind)} %{name}"
+            for name, kind in self.kernel.parameters
+            if name != "thread"
+        )
+        head = f"define internal void @{self.kernel.name}.block({parameters}) noinline nounwind {{\n"
+        declarations = self.builder.declarations.values()
+        return "".join([head, "entry:\n", *self.builder.slots, *self.builder.lines, "}\n\n", *declarations])
+
+    # -- phases
+
+    def suite(self, statements: list[ast.stmt]) -> None:
+        if self.thread is not None:
+            super().suite(statements)
+            return
+        phase: list[ast.stmt] = []
+        for statement in statements:
+            if not meets(statement):
+                phase.append(statement)
+                continue
+            self.do_phase(phase)
+            phase = []
+            self.meeting(statement)
+        self.do_phase(phase)
+
+    def meeting(self, statement: ast.stmt) -> None:
+        if isinstance(statement, ast.Assign):
+            self.shuffle(statement)
+        elif not isinstance(statement, ast.Expr):
+            super().suite([statement])
+
+    def do_phase(self, statements: list[ast.stmt]) -> None:
+        if statements:
+            with self.each_thread():
+                super().suite(statements)
+
+    @contextmanager
+    def each_thread(self) -> Iterator[None]:
+        before, test, body, end = self.fresh("threads", "thread", "phase", "met")
+        builder = self.builder
+        builder.jump(before)
+        builder.label(before)
+        builder.jump(test)
+        builder.label(test)
+        index, following = (TextValue(I64, f"%{builder.count + place}") for place in range(2))
+        again = f"{body}.end"
+        builder.value(I64, f"phi i64 [ 0, %{before} ], [ {following.name}, %{again} ]")
+        builder.add(index, I64(1), flags=["nsw"])
+        builder.branch(builder.icmp_signed("<", index, I64(self.threads)), body, end)
+        with self.scope(body):
+            self.thread = index
+            self.values["thread"] = ("i64", index)
+            yield
+            self.thread = None
+        builder.jump(again)
+        builder.label(again)
+        builder.jump(test)
+        builder.label(end)
+
+    def shuffle(self, statement: ast.Assign) -> None:
+        """All threads say what they have, then each takes what its partner said."""
+        call, target = statement.value, statement.targets[0]
+        assert isinstance(call, ast.Call) and isinstance(target, ast.Name)
+        said = f"{target.id} as said"
+        with self.each_thread():
+            kind, value = self.expression(call.args[0])
+            self.builder.store(value, self.place_in(said, kind))
+        with self.each_thread():
+            _, distance = self.expression(call.args[1])
+            partner = self.builder.xor(self.thread, distance)
+            kind, array = self.arrays[said]
+            self.assign(target.id, (kind, self.builder.load(self.builder.gep(array, [partner]))))
+
+    # -- names
+
+    def place_in(self, name: str, kind: str) -> TextValue:
+        """The place of the thread at hand, or of the first one where all are meant."""
+        if name not in self.arrays:
+            element = llvm_type(kind)
+            slot = f"array.{len(self.arrays)}"
+            self.builder.slots.append(f"  %{slot} = alloca {element}, i64 {self.threads}, align 16\n")
+            self.arrays[name] = kind, TextValue(ir.PointerType(element), f"%{slot}")
+        known, array = self.arrays[name]
+        if known != kind:
+            raise NotCovered(f"{name} has two types")
+        found: TextValue = self.builder.gep(array, [self.thread or I64(0)])
+        return found
+
+    def assign(self, name: str, value: Typed) -> None:
+        if name in self.kept and self.thread is not None:
+            self.builder.store(value[1], self.place_in(name, value[0]))
+            return
+        if self.thread is None:
+            self.values[name] = value
+            return
+        super().assign(name, value)
+
+    def expression(self, node: ast.expr) -> Typed:
+        if isinstance(node, ast.Name) and node.id in self.arrays and node.id not in self.values:
+            kind, _ = self.arrays[node.id]
+            return kind, self.builder.load(self.place_in(node.id, kind))
+        return super().expression(node)
+
+
+def names_across_phases(function: ast.FunctionDef) -> set[str]:
+    """The names that are assigned in a phase and used in another one, or in what decides about phases."""
+    phases: dict[str, set[int]] = {}
+    count = 0
+
+    def note(node: ast.AST, phase: int) -> None:
+        for each in ast.walk(node):
+            if isinstance(each, ast.Name):
+                phases.setdefault(each.id, set()).add(phase)
+
+    def go_through(statements: list[ast.stmt]) -> None:
+        nonlocal count
+        count += 1
+        for statement in statements:
+            if not meets(statement):
+                note(statement, count)
+            elif isinstance(statement, (ast.For, ast.While, ast.If)):
+                count += 1
+                note(statement.iter if isinstance(statement, ast.For) else statement.test, count)
+                go_through(statement.body)
+                if statement.orelse:
+                    go_through(statement.orelse)
+                count += 1
+            else:
+                count += 1
+                note(statement, count)
+                count += 1
+
+    go_through(function.body)
+    targets = {each.target.id for each in ast.walk(function) if isinstance(each, ast.For) and meets(each)}
+    return {name for name, found in phases.items() if len(found) > 1} - targets
