@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import graphc
 from graphc import functional, nn
 from graphc.backends import artifact, description, target
 from graphc.backends.cache import Cache
+from graphc.ir.graph import Graph
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -66,3 +68,27 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), f"{name} differs; if that is meant, run pytest --update-golden"
 
     return compare
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A GPU in the memory of this process: its driver is a fake, and what it launches are the kernels, on the CPU."""
+    from fake_driver import FakeLibrary, emulated
+
+    from graphc.backends.cuda import artifact, driver
+
+    def forget() -> None:
+        driver.open_driver.cache_clear()
+        driver.first_device.cache_clear()
+
+    def obtain(graph: Graph, store: Cache, architecture: str) -> artifact.DeviceArtifact:
+        made = real(graph, store, architecture)
+        library.kernels |= emulated(made.drawing)
+        return made
+
+    library, real = FakeLibrary(), artifact.obtain
+    forget()
+    monkeypatch.setattr(driver, "load_library", lambda: library)
+    monkeypatch.setattr(artifact, "obtain", obtain)
+    yield library
+    forget()

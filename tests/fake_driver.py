@@ -7,15 +7,39 @@ Python function of the launch and the values of its parameters.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from graphc.backends.cuda.emulation.machine import compiled, poisoned
+from graphc.backends.cuda.plan import Drawing
+
 ATTRIBUTES = {75: 9, 76: 0, 16: 132, 97: 227 << 10}
 SUCCESS, OUT_OF_MEMORY, INVALID_VALUE, NOT_FOUND = 0, 2, 1, 500
 NAMES = {1: b"CUDA_ERROR_INVALID_VALUE", 2: b"CUDA_ERROR_OUT_OF_MEMORY", 500: b"CUDA_ERROR_NOT_FOUND"}
+
+
+def emulated(drawing: Drawing) -> dict[str, Callable[..., None]]:
+    """The kernels of a program, compiled for the CPU, as the library's."""
+    names = tuple(made.name for made in drawing.entries)
+    whole = replace(drawing, program=replace(drawing.program, kernels=names))
+    engine, functions = compiled(whole)
+
+    def kernel(name: str) -> Callable[..., None]:
+        function = functions[name]
+
+        def launched(grid: tuple[int, ...], block: tuple[int, ...], shared: int, words: list[int]) -> None:
+            table = np.array(words, np.uint64)
+            room = poisoned(max(shared, 16))
+            function(table.ctypes.data, room.ctypes.data, grid[0])
+
+        launched.code = engine  # type: ignore[attr-defined]
+        return launched
+
+    return {name: kernel(name) for name in names}
 
 
 @dataclass
@@ -35,7 +59,7 @@ class FakeLibrary:
     room     bytes of the device's memory
     """
 
-    kernels: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    kernels: dict[str, Callable[..., None]] = field(default_factory=dict)
     version: int = 13000
     devices: int = 1
     room: int = 1 << 32
@@ -195,22 +219,27 @@ class FakeLibrary:
         for work in self.at(graph):
             self.give(stream, work)
 
+    # An event is what it was recorded for last; who waits does so for the record of that moment.
+
     def do_cuEventCreate(self, out: Any, flags: int) -> None:
-        out._obj.value = self.keep({"done": False})
+        out._obj.value = self.keep([])
 
     def do_cuEventRecord(self, event: Any, stream: Any) -> None:
-        mark = self.at(event)
-        mark["done"], mark["stream"] = False, stream
+        mark = {"done": False, "stream": stream}
+        self.at(event)[:] = [mark]
         self.give(stream, lambda: mark.__setitem__("done", True))
 
     def do_cuEventSynchronize(self, event: Any) -> None:
-        mark = self.at(event)
-        if "stream" in mark and not mark["done"]:
-            self.do_cuStreamSynchronize(mark["stream"])
+        for mark in self.at(event):
+            self.wait(mark)
 
     def do_cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
-        mark = self.at(event)
-        self.give(stream, lambda: None if mark["done"] else self.do_cuStreamSynchronize(mark["stream"]))
+        for mark in self.at(event):
+            self.give(stream, functools.partial(self.wait, mark))
+
+    def wait(self, mark: dict[str, Any]) -> None:
+        if not mark["done"]:
+            self.do_cuStreamSynchronize(mark["stream"])
 
     def do_cuEventElapsedTime(self, out: Any, first: Any, last: Any) -> None:
         out._obj.value = 1.0

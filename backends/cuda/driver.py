@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -116,6 +117,8 @@ class Device:
     architecture     its compute capability in PTX's spelling: "sm_90"
     multiprocessors  how many there are
     shared_bytes     of shared memory, the most that one block can have
+    work             the stream of all calls, as several functions work on the same parameters
+    lock             of whoever gives something to that stream
     """
 
     def __init__(self, driver: Driver, number: int = 0) -> None:
@@ -129,6 +132,7 @@ class Device:
         self.architecture = f"sm_{self.attribute(MAJOR)}{self.attribute(MINOR)}"
         self.multiprocessors = self.attribute(MULTIPROCESSORS)
         self.shared_bytes = self.attribute(SHARED_OPT_IN)
+        self.work, self.lock = self.stream(), threading.RLock()
 
     def attribute(self, kind: int) -> int:
         return int(self.driver.asked(ctypes.c_int, "cuDeviceGetAttribute", kind, self.handle))

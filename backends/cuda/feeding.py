@@ -175,6 +175,7 @@ class Epochs:
         self.found.bytes[: self.size] = 0
         self.found.bytes[:WORD].view(np.int64)[0] = first * batch
         stream.send(self.done.place, self.found.place, self.size)
+        stream.clear(runner.launcher.address(runner.program.status), WORD)
         self.feed.send(stream)
         stream.send(self.order.place, address(order), order.nbytes)
         runner.make_ready()
@@ -208,7 +209,7 @@ class Epochs:
             runner.launcher.bases["inputs", number] = block.place
         if not self.slots:
             self.give_gathers(size)
-        runner.launcher.give(runner.stream, {runner.dims[0]: size})
+        runner.launcher.give(runner.stream, {runner.dims[0]: size}, afresh=False)
         results = [runner.launcher.bases["results", 0] + each.offset for each in runner.program.results.slots]
         status = runner.launcher.address(runner.program.status)
         runner.launch(tally_entry(runner.graph), [status, self.done.place, self.done.place + 2 * WORD, *results], size)

@@ -11,7 +11,7 @@ from weakref import finalize
 import numpy as np
 
 from graphc.backends.cuda.device import PLACE_ALIGNMENT
-from graphc.backends.cuda.driver import Device, DriverError, Stream
+from graphc.backends.cuda.driver import Device, DriverError
 from graphc.backends.runtime import Storage, address
 from graphc.ir.types import DTYPES, TensorType, round_up
 
@@ -45,26 +45,29 @@ class Resident:
     behind  those of the host may be newer
     """
 
-    def __init__(self, storage: Storage, device: Device, stream: Stream, block: Block, place: int) -> None:
-        self.here, self.device, self.stream, self.block, self.place = storage.here, device, stream, block, place
+    def __init__(self, storage: Storage, device: Device, block: Block, place: int) -> None:
+        self.storage, self.device, self.block, self.place = storage, device, block, place
         self.ahead, self.behind = False, True
 
     def come_home(self) -> None:
-        if self.ahead:
-            self.device.enter()
-            self.stream.fetch(address(self.here), self.place, self.here.nbytes)
-            self.stream.finish()
-        self.ahead, self.behind = False, True
+        with self.device.lock:
+            if self.ahead:
+                here = self.storage.here
+                self.device.enter()
+                self.device.work.fetch(address(here), self.place, here.nbytes)
+                self.device.work.finish()
+            self.ahead, self.behind = False, True
 
     def go_out(self) -> None:
-        """Have the newest numbers on the device, before whatever the stream is given next."""
-        if self.behind and self.here.nbytes:
+        """Have the newest numbers on the device, before whatever it is given next; the caller holds its lock."""
+        here = self.storage.here
+        if self.behind and here.nbytes:
             # From memory that is not pinned the driver has read all when this returns.
-            self.stream.send(self.place, address(self.here), self.here.nbytes)
+            self.device.work.send(self.place, address(here), here.nbytes)
         self.behind = False
 
 
-def residents(storages: Sequence[Storage], device: Device, stream: Stream) -> list[Resident]:
+def residents(storages: Sequence[Storage], device: Device) -> list[Resident]:
     """Each storage's numbers on the device; those that are not there yet share one block."""
     new = [storage for storage in dict.fromkeys(storages) if not isinstance(storage.mirror, Resident)]
     sizes = [round_up(storage.here.nbytes, PLACE_ALIGNMENT) for storage in new]
@@ -72,7 +75,7 @@ def residents(storages: Sequence[Storage], device: Device, stream: Stream) -> li
     place = block.place if block else 0
     for storage, size in zip(new, sizes, strict=True):
         assert block is not None
-        storage.reflect(Resident(storage, device, stream, block, place))
+        storage.reflect(Resident(storage, device, block, place))
         place += size
     return [storage.mirror for storage in storages if isinstance(storage.mirror, Resident)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.artifact import DeviceArtifact
-from graphc.backends.cuda.device import CopyCall, DeviceProgram, LaunchCall, Place, calls
+from graphc.backends.cuda.device import ClearCall, CopyCall, DeviceProgram, LaunchCall, Place, calls
 from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.feeding import Epochs, Feed
@@ -38,9 +37,11 @@ class Launcher:
         self.kernels = {name: module.kernel(name, size) for name, size in shared.items()}
         self.bases: dict[tuple[str, int], int] = {}
 
-    def give(self, stream: Stream, sizes: dict[Dim, int]) -> None:
-        """All of a call."""
+    def give(self, stream: Stream, sizes: dict[Dim, int], afresh: bool = True) -> None:
+        """All of a call; unless afresh, it changes nothing where one before failed a check."""
         for call in calls(self.program, sizes):
+            if not afresh and isinstance(call, ClearCall) and call.target == self.program.status:
+                continue
             if isinstance(call, LaunchCall):
                 words = [self.address(word) if isinstance(word, Place) else word for word in call.words]
                 launch(stream, self.kernels[call.kernel], call.blocks, call.threads, call.shared_bytes, words)
@@ -75,11 +76,11 @@ class DeviceRunner:
         program, graph = artifact.drawing.program, artifact.graph
         self.program, self.graph, self.device = program, graph, device
         device.enter()
-        self.stream = device.stream()
+        self.stream, self.lock = device.work, device.lock
         self.dims = graph.dims
         self.results = [(output.name, output.value.type) for output in graph.of_kind("result")]
         self.array_results = [(number, kind) for number, (_, kind) in enumerate(self.results) if kind.shape]
-        self.states = residents(storages, device, self.stream)
+        self.states = residents(storages, device)
         changed = {output.name for output in graph.of_kind("update")}
         named = zip(self.states, graph.of_role("state"), strict=True)
         self.updated = [state for state, value in named if value.attrs["name"] in changed]
@@ -97,7 +98,6 @@ class DeviceRunner:
         self.scalars_are_new = True
         self.replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
         self.epochs: Epochs | None = None  # over the last feed
-        self.lock = threading.Lock()
 
     def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""

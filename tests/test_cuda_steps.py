@@ -1,0 +1,159 @@
+"""Steps on a GPU, as users write them, on one that is emulated: the numbers of the CPU, and where they are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc import nn, optim
+from graphc.data import DataLoader, TensorDataset
+
+BATCH = gx.dim("batch", max=32)
+
+
+def classifier(device, **options):
+    gx.manual_seed(3)
+    net = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 10))
+    sgd = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    x, y = gx.f32[BATCH, 20], gx.i64[BATCH]
+    step = gx.train_step(net, nn.CrossEntropyLoss(), sgd, x=x, y=y, metrics=["accuracy"], device=device, **options)
+    return net, step
+
+
+def samples(rng, count=100):
+    return rng.normal(size=(count, 20)).astype(np.float32), rng.integers(0, 10, count)
+
+
+def close(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert np.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_steps_give_the_numbers_of_the_cpu(gpu, rng):
+    x, y = samples(rng)
+    (here, slow), (there, step) = classifier("cpu"), classifier("cuda")
+    for start in (0, 32, 64, 90):  # the last batch has ten rows
+        wanted, found = (
+            slow(x[start : start + 32], y[start : start + 32]),
+            step(x[start : start + 32], y[start : start + 32]),
+        )
+        assert np.allclose(found.loss, wanted.loss, rtol=1e-5) and found.accuracy == wanted.accuracy
+    close(there.state_dict(), here.state_dict())
+
+
+def test_a_set_of_sizes_is_captured_once(gpu, rng):
+    x, y = samples(rng)
+    _, step = classifier("cuda")
+    step(x[:32], y[:32])
+    gpu.calls.clear()
+    step(x[32:64], y[32:64])
+    assert gpu.calls == ["cuCtxSetCurrent", "cuGraphLaunch", "cuStreamSynchronize"]
+
+
+def test_epochs_give_the_numbers_of_the_cpu(gpu, rng):
+    x, y = samples(rng)
+    records, states = [], []
+    for device in ("cpu", "cuda"):
+        net, step = classifier(device)
+        loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, seed=5)
+        records.append([step.epoch(loader) for _ in range(3)])
+        states.append(net.state_dict())
+    assert np.allclose(records[0], records[1], rtol=1e-4)
+    close(states[1], states[0])
+
+
+def test_no_step_of_an_epoch_waits_for_the_host(gpu, rng):
+    x, y = samples(rng)
+    _, step = classifier("cuda")
+    loader = DataLoader(TensorDataset(x, y), 10, shuffle=True, seed=5)
+    step.epoch(loader)
+    gpu.calls.clear()
+    step.epoch(loader)
+    assert gpu.calls.count("cuGraphLaunch") == 10 and gpu.calls.count("cuStreamSynchronize") == 1
+    assert not {"cuStreamBeginCapture_v2", "cuMemAlloc_v2"} & set(gpu.calls)
+
+
+def test_data_that_does_not_fit_is_streamed(gpu, rng, monkeypatch):
+    x, y = samples(rng)
+    wanted, found = [], []
+    for device, losses in (("cpu", wanted), ("cuda", found)):
+        net, step = classifier(device)
+        if device == "cuda":
+            gpu.room = gpu.used + 8000  # the data alone is 8,800 bytes
+        loader = DataLoader(TensorDataset(x, y), 32, shuffle=True, seed=5)
+        losses += [step.epoch(loader).loss for _ in range(3)]
+    assert np.allclose(found, wanted, rtol=1e-4)
+    assert "cuEventRecord" in gpu.calls
+
+
+def test_images_become_floats_on_the_way(gpu, rng):
+    images, y = rng.integers(0, 256, (50, 20), dtype=np.uint8), rng.integers(0, 10, 50)
+    wanted, found = [], []
+    for device, losses in (("cpu", wanted), ("cuda", found)):
+        _, step = classifier(device)
+        losses += [step.epoch(DataLoader(TensorDataset(images, y), 16)).loss for _ in range(2)]
+    assert np.allclose(found, wanted, rtol=1e-5)
+
+
+def test_functions_of_both_devices_work_on_the_same_parameters(gpu, rng):
+    x, y = samples(rng, 32)
+    net, step = classifier("cuda")
+    test = gx.eval_step(net, nn.CrossEntropyLoss(), x=gx.f32[BATCH, 20], y=gx.i64[BATCH])
+    there = gx.eval_step(net, nn.CrossEntropyLoss(), x=gx.f32[BATCH, 20], y=gx.i64[BATCH], device="cuda")
+    for _ in range(3):
+        before = test(x, y).loss
+        assert np.isclose(there(x, y).loss, before, rtol=1e-5)
+        assert np.isclose(step(x, y).loss, before, rtol=1e-5)
+        assert test(x, y).loss < before
+    net[0].weight.zero_()
+    assert np.isclose(there(x, y).loss, test(x, y).loss, rtol=1e-5)
+
+
+def test_a_failed_check_changes_nothing(gpu, rng):
+    x, y = samples(rng)
+    net, step = classifier("cuda", nan="raise")
+    before = net.state_dict()
+    y[70] = 10
+    with pytest.raises(gx.LabelError, match="got 10 at index 6"):
+        step(x[64:96], y[64:96])
+    with pytest.raises(gx.LabelError, match="got 10"):
+        step.epoch(DataLoader(TensorDataset(x, y), 32))
+    close(net.state_dict(), before)
+    y[70], x[70] = 1, np.inf
+    with pytest.raises(gx.NumericsError, match="in step 2 of the epoch"):
+        step.epoch(DataLoader(TensorDataset(x, y), 32))
+
+
+def test_scalars_and_devices(gpu, rng):
+    x, y = samples(rng, 32)
+    losses = []
+    for device in ("cpu", "auto"):
+        _, step = classifier(device)
+        step.set(lr=0.5)
+        losses.append([step(x, y).loss for _ in range(4)])
+    assert np.allclose(losses[0], losses[1], rtol=1e-4)
+    assert gx.cuda.is_available() and "cuGraphLaunch" in gpu.calls
+
+
+def test_a_device_without_room_says_so(gpu):
+    gpu.room = 1000
+    with pytest.raises(gx.DeviceError, match=r"has no .* bytes to spare: .* of 1,000 are free") as caught:
+        classifier("cuda")
+    assert "nvidia-smi" in str(caught.value) and "test_cuda_steps.py" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 8
+
+
+def test_no_gpu_is_an_error_on_the_line_of_the_user(monkeypatch):
+    from graphc.backends.cuda import driver
+
+    driver.open_driver.cache_clear()
+    driver.first_device.cache_clear()
+    monkeypatch.setattr(driver, "LIBRARIES", ("libnothing-of-this-name.so",))
+    with pytest.raises(gx.DeviceError, match="there is no NVIDIA driver here") as caught:
+        classifier("cuda")
+    assert "compile for device='cpu'" in str(caught.value)
+    assert not gx.cuda.is_available()
+    _, step = classifier("auto")
+    assert step.runner.threads >= 1
