@@ -122,9 +122,7 @@ def test_epochs_are_those_of_a_loader(made, loaded, arrays):
     loader = gx.data.DataLoader(gx.data.TensorDataset(x, y), 16, shuffle=True, seed=5)
     for epoch in range(2):
         order = np.empty(40, np.int64)
-        loaded.check(
-            loaded.library("shuffle")(order.ctypes.data_as(loaded.POINTER), *map(ctypes.c_int64, (40, 5, epoch)))
-        )
+        loaded.check(loaded.library("shuffle")(loaded.POINTER(order.ctypes.data), *map(ctypes.c_int64, (40, 5, epoch))))
         found = model.step.set(lr=0.1).epoch(x, y, batch=16, order=order)
         assert found == functions["step"].epoch(loader)
     plain = gx.data.DataLoader(gx.data.TensorDataset(x, y), 16)
@@ -153,7 +151,7 @@ def test_flat_parameters(made, loaded):
     model = loaded.Model(seed=3)
     count = loaded.MANIFEST["parameters"]
     flat = np.empty(count, np.float32)
-    pointers = model.state.ctypes.data_as(loaded.POINTER), flat.ctypes.data_as(loaded.POINTER)
+    pointers = loaded.POINTER(model.state.ctypes.data), loaded.POINTER(flat.ctypes.data)
     loaded.check(loaded.library("get_parameters")(*pointers))
     trained = [each["name"] for each in loaded.MANIFEST["states"] if each["trains"]]
     state = model.state_dict()
