@@ -35,7 +35,7 @@ C_TYPES: dict[str, Any] = {
     "float": ctypes.c_float, "double": ctypes.c_double, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64,
     "uint8_t": ctypes.c_uint8,
 }  # fmt: skip
-MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64", "riscv64": "riscv64"}
+MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64", "riscv64": "riscv64", "armv7l": "armv7"}
 LEVELS: dict[str, set[str]] = {  # of x86-64, best first, by what Linux calls the instructions they are known by
     "-v4": {"avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
     "-v3": {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
