@@ -32,6 +32,7 @@ def sums(tmp_path_factory):
         functions[f"sum{count}"] = gx.function(inputs, {"total": total.sum(), "rows": total}, name=f"sum{count}")
     w = gx.parameter("calls", np.zeros(()))
     functions["count"] = gx.function([], {"calls": w + 1.0}, updates={w: w + 1.0}, name="count")
+    functions["state"] = gx.function([], {"calls": w + 0.0}, name="state")
     return load(gx.export(functions, tmp_path_factory.mktemp("sums") / "sums"))
 
 
@@ -45,6 +46,12 @@ def test_no_arrays(sums):
     with pytest.raises(sums.LibraryError, match="count takes 0 arrays, got 1"):
         count(np.ones(2))
     assert count().calls == 4
+
+
+def test_a_function_with_a_name_that_is_taken_is_among_the_functions(sums):
+    model = sums.Model()
+    assert model.count().calls == 1 == model.functions["state"]().calls
+    assert model.state.dtype == np.uint8 and model.functions["count"] is model.count
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -232,7 +232,7 @@ def evaluated(shape: list[Any], sizes: dict[str, int]) -> list[int]:
 
 
 class Model:
-    """A state of the library, and its functions as attributes."""
+    """A state of the library, and its functions as attributes; those with names that are taken in `functions` alone."""
 
     def __init__(self, seed: int = 0, path: str | os.PathLike[str] | None = None) -> None:
         self.state = aligned(MANIFEST["state_bytes"])
@@ -240,8 +240,10 @@ class Model:
         check(library("init")(POINTER(self.state.ctypes.data), ctypes.c_uint64(seed)))
         if path is not None:
             self.load(path)
-        for known in MANIFEST["functions"]:
-            setattr(self, known["name"], Function(self, known))
+        self.functions = {known["name"]: Function(self, known) for known in MANIFEST["functions"]}
+        for name, function in self.functions.items():
+            if not hasattr(self, name):
+                setattr(self, name, function)
 
     def state_hash(self) -> int:
         return int(library("state_hash")(POINTER(self.state.ctypes.data)))
