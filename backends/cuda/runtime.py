@@ -16,7 +16,7 @@ from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.feeding import Epochs, Feed
 from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
 from graphc.backends.runtime import Storage, addresses
-from graphc.ir.random import permutation
+from graphc.backends.shuffling import fill
 from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
 
 Array = np.ndarray[Any, Any]
@@ -139,7 +139,7 @@ class DeviceRunner:
         with self.lock:
             self.device.enter()
             if shuffle is not None:
-                order[:] = permutation(len(order), *shuffle)
+                fill(order, *shuffle)
             if self.epochs is None or self.epochs.feed is not feed:
                 self.epochs = Epochs(self, feed)
             return self.epochs.run(order, batch, *steps)
