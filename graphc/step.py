@@ -168,7 +168,7 @@ def train_step(
     accumulate: int = 1,
     nan: str | None = None,
     max_bytes: int | None = None,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Function:
     """Forward, backward and update of a module as one function of a batch (x, y); returns loss and metrics.
 
@@ -180,6 +180,7 @@ def train_step(
     max_bytes      at most so much memory to work in, parameters and their optimizer's numbers apart: values that the
                    backward pass needs are computed again instead of kept, to the same bits. ArgumentError says how
                    much is needed where that cannot be done
+    device         "cpu", "cuda", or "auto": the GPU where there is one; None: where `net.to` sent the module
     """
     limit = check_max_bytes(max_bytes)
     fits = isinstance(optimizer, (Optimizer, Accumulate))
@@ -206,15 +207,15 @@ def eval_step(
     x: TensorType,
     y: TensorType,
     metrics: Iterable[Any] = (),
-    device: str = "cpu",
+    device: str | None = None,
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
     return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device)
 
 
-def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
+def predict_step(net: Any, *, x: TensorType, device: str | None = None) -> Function:
     """A module's output for a batch, traced in evaluation mode."""
-    place = check_device(device)
+    place = place_of(net, device)
     check_net(net)
     source = batch_of("x", x)
     with tracing(), in_mode(net, training=False):
@@ -232,6 +233,11 @@ def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
             device=place,
         )
     )
+
+
+def place_of(net: Any, device: str | None) -> str:
+    """The device to compile for, where none or one is named."""
+    return check_device(getattr(net, "chosen_device", "cpu") if device is None else device)
 
 
 def check_net(net: Any) -> None:
@@ -264,11 +270,11 @@ def model_step(
     metrics: Iterable[Any],
     nan: str | None,
     max_bytes: int | None,
-    device: str,
+    device: str | None,
 ) -> Function:
     """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
     evaluation mode without it."""
-    place = check_device(device)
+    place = place_of(net, device)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)
