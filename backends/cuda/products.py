@@ -12,8 +12,8 @@ from dataclasses import replace
 from graphc.backends.cuda.sums import Sums
 from graphc.backends.cuda.threads import NotCovered, Piece, check_states, grid_of
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Buffer, Index, LoopNest, Operand, Store, Term, phase_count, walked_by
 from graphc.ir.layout import Steps
+from graphc.ir.loops import Buffer, Index, LoopNest, Operand, Store, Term, phase_count, walked_by
 from graphc.ir.types import DTYPES, Extent, bound, multiply
 
 ACROSS = 16  # threads along the columns of a tile, and along its rows
