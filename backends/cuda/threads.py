@@ -142,25 +142,34 @@ class Threads(Nests):
 
     def over_team(self, name: str, term: Term, width: int) -> None:
         """A number of each thread becomes that of all `width` threads side by side, the same bits in each of them."""
+        self.over_warp(name, term, width)
+        if width > WARP:
+            self.to_block(name, term, 0)
+            self.line("barrier()")
+            self.of_block(name, term, 0)
+            self.line("barrier()")  # before the next row's numbers come
+
+    def over_warp(self, name: str, term: Term, width: int) -> None:
         distance = min(width, WARP) // 2
         while distance:
             other = self.fresh("other")
             self.line(f"{other} = shuffle_xor({name}, {distance})")
             self.add_to(name, term, other)
             distance //= 2
-        if width > WARP:
-            self.over_warps(name, term, width // WARP)
 
-    def over_warps(self, name: str, term: Term, warps: int) -> None:
-        dtype = term.dtype
-        self.shared[dtype] = max(self.shared.get(dtype, 0), warps)
+    def to_block(self, name: str, term: Term, number: int) -> None:
+        """What each warp has, to shared memory; `number` says which of several sums it is."""
+        dtype, warps = term.dtype, THREADS // WARP
+        self.shared[dtype] = max(self.shared.get(dtype, 0), (number + 1) * warps)
         with self.block(f"if thread % {WARP} == 0:"):
-            self.line(f"store(shared_{dtype}, thread // {WARP}, {name})")
-        self.line("barrier()")
-        self.line(f"{name} = load(shared_{dtype}, 0)")
+            self.line(f"store(shared_{dtype}, {number * warps} + thread // {WARP}, {name})")
+
+    def of_block(self, name: str, term: Term, number: int) -> None:
+        """The sum over all warps."""
+        dtype, warps = term.dtype, THREADS // WARP
+        self.line(f"{name} = load(shared_{dtype}, {number * warps})")
         with self.block(f"for warp in range(1, {warps}):"):
-            self.add_to(name, term, f"load(shared_{dtype}, warp)")
-        self.line("barrier()")
+            self.add_to(name, term, f"load(shared_{dtype}, {number * warps} + warp)")
 
     # -- what is stored
 
