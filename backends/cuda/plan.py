@@ -26,7 +26,7 @@ from graphc.backends.cuda.device import (
 from graphc.backends.cuda.entries import Entry, buffers, entry
 from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, repetition_of
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import NotCovered, Piece
+from graphc.backends.cuda.threads import THREADS, NotCovered, Piece
 from graphc.backends.cuda.writer import write
 from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
@@ -37,11 +37,12 @@ from graphc.ir.types import DTYPES, round_up
 
 CHECK = Kernel(
     "check",
-    """def check(status, counted, number):
-    if (load(status, 0) == 0) & (load(counted, 0) != 0):
-        store(status, 0, number)
+    """def check(status, counted, number, thread):
+    if thread == 0:
+        if (load(status, 0) == 0) & (load(counted, 0) != 0):
+            store(status, 0, number)
 """,
-    (("status", "i64*"), ("counted", "i64*"), ("number", "i64")),
+    (("status", "i64*"), ("counted", "i64*"), ("number", "i64"), ("thread", "i64")),
 )
 
 
@@ -76,6 +77,7 @@ class Planner:
         self.dims = self.graph.dims
         self.entries: dict[str, Entry] = {}
         self.depth = 0  # of loops
+        self.counts = [check.buffer for check in program.checks]
         self.status = Place("work", 0)
 
     def draw(self) -> Drawing:
@@ -126,28 +128,29 @@ class Planner:
 
     def jobs(self, program: Program) -> Iterator[Job]:
         """Everything there is to do, in an order in which it could be done."""
-        guarded = False
+        counts: list[Buffer] = []
         for number, nest in enumerate(program.apart):
             if nest.repetition is not None:
                 yield repetition_of(number, nest)
             for piece in write(nest) if nest.repetition is None else ():
-                yield job_of(number, nest, piece, guarded)
+                yield job_of(number, nest, piece, counts)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
                     status = Buffer("status", check.buffer.value)
-                    piece = Piece(CHECK, (status, check.buffer, index + 1), Grid(1, 1, 1), 1)
+                    piece = Piece(CHECK, (status, check.buffer, index + 1, "thread"), Grid(1, 1, 1), THREADS)
                     yield Job(number, piece, frozenset({key(-1, check.buffer), STATUS}), frozenset({STATUS}), False)
-                    guarded = True
+                    counts.append(check.buffer)
 
     def launch(self, jobs: list[Job], place: Find) -> Iterator[Step]:
         pieces = tuple(job.piece for job in jobs if job.piece is not None)
         for job, piece in zip(jobs, pieces, strict=True):
             for buffer in piece.cleared:
                 yield Clear(place(job.number, buffer), buffer.value.type.count, buffer.value.dtype)
-        guarded = jobs[0].guarded
-        made = entry(pieces, guarded, self.dims)
+        guarded = tuple(job.guarded for job in jobs)
+        counts = self.counts if any(guarded) else []
+        made = entry(pieces, guarded, len(counts), self.dims)
         made = self.entries.setdefault(made.name, made)
-        words: list[Word] = [self.status] if guarded else []
+        words: list[Word] = [place(-1, buffer) for buffer in counts]
         for job, piece in zip(jobs, pieces, strict=True):
             words += [place(job.number, buffer) for buffer in buffers(piece)]
         grids = tuple(piece.grid for piece in pieces)

@@ -41,12 +41,12 @@ def key(number: int, buffer: Buffer) -> Key:
     return (number if buffer.kind == "scratch" else -1), buffer
 
 
-def job_of(number: int, nest: LoopNest, piece: Piece, guarded: bool) -> Job:
-    """A piece of a nest, which writes all of what the nest writes that it is told of."""
+def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) -> Job:
+    """A piece of a nest, which writes all of what the nest writes that it is told of; an update waits for checks."""
     told = {each for each in piece.arguments if isinstance(each, Buffer)}
     written = {each for each in told if each in nest.written() or each.kind == "scratch"}
-    updates = guarded and any(each.kind == "input" for each in written)
-    read = {key(number, each) for each in told} | ({STATUS} if updates else set())
+    updates = bool(counts) and any(each.kind == "input" for each in written)
+    read = {key(number, each) for each in told} | {key(-1, each) for each in counts if updates}
     return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), updates)
 
 
@@ -75,10 +75,10 @@ def launches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """The jobs in an order that respects what they wait for; those in one list go into one launch."""
     for level in levels(jobs):
         yield from ([job] for job in level if job.piece is None)
-        threads: dict[tuple[int, bool], list[Job]] = {}
+        threads: dict[int, list[Job]] = {}
         for job in level:
             if job.piece is not None:
-                threads.setdefault((job.piece.threads, job.guarded), []).append(job)
+                threads.setdefault(job.piece.threads, []).append(job)
         for together in threads.values():
             yield from in_parts(together)
 

@@ -195,15 +195,14 @@ class Watched(Emulator):
             super().do(call)
             return
         made, words = self.entries[call.kernel], list(call.words)
-        if made.guarded and self.block(words.pop(0)).view(np.int64)[0]:  # type: ignore[arg-type]
-            return
+        counts = [self.bytes_at(word, 8).view(np.int64)[0] for word in words[: made.checks] if isinstance(word, Place)]
         with np.errstate(all="ignore"):
-            self.launch(made, words)
+            self.launch(made, words[made.checks :], failed=any(counts))
 
-    def launch(self, made: Entry, words: list[Any]) -> None:
+    def launch(self, made: Entry, words: list[Any], failed: bool) -> None:
         watch, known, first = Watch(), dict[tuple[Any, ...], Memory](), 0
         grids = words[len(words) - len(made.pieces) :]
-        for piece, blocks in zip(made.pieces, grids, strict=True):
+        for piece, guarded, blocks in zip(made.pieces, made.guarded, grids, strict=True):
             pointers = {}
             pairs = zip(piece.kernel.parameters, piece.arguments, strict=True)
             for (_, kind), buffer in pairs:
@@ -215,7 +214,7 @@ class Watched(Emulator):
                     numbers = self.numbers(piece, buffer, word, element_of(kind))
                     known[key] = Memory(f"{buffer.kind} {buffer.value.op.name}", numbers, watch)
                 pointers[buffer] = Pointer(known[key])
-            for block in range(blocks):
+            for block in range(0 if guarded and failed else blocks):
                 watch.block = first + block
                 run_block(piece.kernel, piece.threads, self.arguments(piece, pointers, block, blocks, watch), watch)
             first += blocks
