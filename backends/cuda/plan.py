@@ -26,14 +26,14 @@ from graphc.backends.cuda.device import (
 from graphc.backends.cuda.entries import Entry, buffers, entry
 from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, repetition_of
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import THREADS, NotCovered, Piece
+from graphc.backends.cuda.threads import THREADS, WIDEST, NotCovered, Piece
 from graphc.backends.cuda.writer import write
 from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Life, Program, allocate, plan
-from graphc.ir.types import DTYPES, round_up
+from graphc.ir.types import DTYPES, content, round_up
 
 CHECK = Kernel(
     "check",
@@ -103,7 +103,7 @@ class Planner:
 
     def steps_of(self, program: Program, homes: Homes, base: int) -> tuple[tuple[Step, ...], int]:
         """(what the nests of a program do, where the arena ends that begins at `base`)."""
-        order = list(launches(list(self.jobs(program))))
+        order = list(launches(list(self.jobs(program, homes))))
         regions, size = allocate(list(lifetimes(program, order)))
         end = base + round_up(size, PLACE_ALIGNMENT)
 
@@ -126,13 +126,14 @@ class Planner:
             steps += made
         return tuple(steps), end
 
-    def jobs(self, program: Program) -> Iterator[Job]:
+    def jobs(self, program: Program, homes: Homes) -> Iterator[Job]:
         """Everything there is to do, in an order in which it could be done."""
         counts: list[Buffer] = []
         for number, nest in enumerate(program.apart):
             if nest.repetition is not None:
                 yield repetition_of(number, nest)
-            for piece in write(nest) if nest.repetition is None else ():
+            loose = any(is_loose(homes, buffer) for buffer in nest.buffers())
+            for piece in write(nest, loose) if nest.repetition is None else ():
                 yield job_of(number, nest, piece, counts)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
@@ -183,6 +184,14 @@ class Planner:
         """One slice of a stack with each step of the loop that begins."""
         still = ((0, 0),) * (self.depth - len(place.steps))
         return replace(place, steps=(*place.steps, *still, (count, DTYPES[dtype].itemsize)))
+
+
+def is_loose(homes: Homes, buffer: Buffer) -> bool:
+    """Whether a buffer is a slice that begins anywhere."""
+    if buffer.kind not in ("input", "result"):
+        return False
+    steps = homes[buffer.kind, buffer.name or buffer.value.attrs["name"]].steps
+    return any(content(count) * size % WIDEST for count, size in steps)
 
 
 def lifetimes(program: Program, order: Sequence[list[Job]]) -> Iterator[Life]:

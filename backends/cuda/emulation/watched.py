@@ -110,7 +110,27 @@ def shift(pointer: Pointer, index: int) -> Pointer:
     return Pointer(pointer.memory, int(pointer.start + index))
 
 
-OWN: dict[str, Callable[..., Any]] = {"load": load, "store": store, "shift": shift}
+def load_first(pointer: Pointer, index: int) -> Any:
+    check_first(pointer, index)
+    return load(pointer, index)
+
+
+def store_first(pointer: Pointer, index: int, number: Any) -> None:
+    check_first(pointer, index)
+    store(pointer, index, number)
+
+
+def check_first(pointer: Pointer, index: int) -> None:
+    """Raises Fault unless an access of four elements may begin here."""
+    numbers = pointer.memory.numbers
+    start = numbers.ctypes.data + int(pointer.start + index) * numbers.itemsize
+    if start % min(4 * numbers.itemsize, 16):
+        raise Fault(f"an access of four elements begins at {pointer.memory.name}[{pointer.start + index}]")
+
+
+OWN: dict[str, Callable[..., Any]] = {
+    "load": load, "store": store, "shift": shift, "load_first": load_first, "store_first": store_first,
+}  # fmt: skip
 
 
 class _Meetings(ast.NodeTransformer):
