@@ -80,9 +80,9 @@ class Points(Sums):
         self.start_totals()
         if not alone:
             self.row_terms(None)
-        first = "block * {0} + thread * {1}" if self.wide > 1 else "block * {0} + thread"
-        first, each = first.format(THREADS * self.wide, self.wide), THREADS * self.wide
-        with self.block(f"for point in range({first}, {self.count_text(axes)}, blocks * {each}):"):
+        each = THREADS * self.wide
+        own = f"thread * {self.wide}" if self.wide > 1 else "thread"
+        with self.block(f"for point in range(block * {each} + {own}, {self.count_text(axes)}, blocks * {each}):"):
             self.decode("point", axes)
             if alone:
                 self.row_terms(None)

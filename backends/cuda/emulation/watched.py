@@ -185,7 +185,7 @@ def go_on(thread: Thread, told: Any, watch: Watch, number: int) -> tuple[Any, ..
 
 def place(thread: Thread) -> int:
     """The line a thread stopped at."""
-    frame = thread.gi_frame
+    frame = thread.gi_frame  # type: ignore[attr-defined]
     return -1 if frame is None else frame.f_lineno
 
 
