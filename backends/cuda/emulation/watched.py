@@ -215,6 +215,10 @@ class Watched(Emulator):
             super().do(call)
             return
         made, words = self.entries[call.kernel], list(call.words)
+        for _ in range(made.loops):
+            trips, turn = words.pop(0), words.pop(0)
+            if isinstance(trips, Place) and self.bytes_at(trips, 8).view(np.int64)[0] <= turn:
+                return
         counts = [self.bytes_at(word, 8).view(np.int64)[0] for word in words[: made.checks] if isinstance(word, Place)]
         with np.errstate(all="ignore"):
             self.launch(made, words[made.checks :], failed=any(counts))
