@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphc.backends.cuda.sums import Sums
-from graphc.backends.cuda.threads import NotCovered, Piece, check_states, grid_of
+from graphc.backends.cuda.threads import NotCovered, Piece, check_states, grid_of, row_major
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import Buffer, Index, LoopNest, Operand, Store, Term, phase_count, walked_by
-from graphc.ir.types import DTYPES, Extent, bound, multiply
+from graphc.ir.loops import Buffer, LoopNest, Operand, Store, Term, phase_count, walked_by
+from graphc.ir.types import DTYPES, bound, multiply
 
 ACROSS = 16  # threads along the columns of a tile, and along its rows
 DEEP = 16  # steps of the depth at a time
@@ -76,7 +76,7 @@ def parted(nest: LoopNest) -> tuple[LoopNest, LoopNest | None]:
     if parts == 1 and not sums:
         return nest, None
     product = next(term for term in nest.terms() if term.kind == "product")
-    buffer, index = Buffer("scratch", product.value, PRODUCT), row_major(nest.frame)
+    buffer, index = Buffer("scratch", product.value, PRODUCT), row_major(nest.frame, frozenset(range(len(nest.frame))))
     count = multiply(*nest.frame)
     alone = replace(nest, name=product.value.op.name, stores=(Store(product, buffer, index),))
     whole = replace(product, kind="load", detail=(buffer, index, ()))
@@ -85,10 +85,6 @@ def parted(nest: LoopNest) -> tuple[LoopNest, LoopNest | None]:
         loaded = replace(product, kind="load", detail=(buffer, place, ()))
         whole = replace(product, kind="compute", operands=(whole, loaded), detail="{0} + {1}")
     return alone, replace(with_term(nest, product, whole), product=None)
-
-
-def row_major(frame: tuple[Extent, ...]) -> Index:
-    return tuple((axis, multiply(*frame[axis + 1 :])) for axis, extent in enumerate(frame) if extent != 1)
 
 
 def with_term(nest: LoopNest, old: Term, new: Term) -> LoopNest:
