@@ -19,7 +19,7 @@ from graphc.backends.cuda.device import Grid, Launch, LaunchCall, calls
 from graphc.backends.cuda.emulation.machine import Emulator
 from graphc.backends.cuda.emulation.watched import Fault, Memory, Pointer, Watch, Watched, run_block
 from graphc.backends.cuda.plan import Drawing, draw
-from graphc.backends.cuda.ptx import ARCHITECTURES, program_of, ptx
+from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, program_of, ptx
 from graphc.backends.cuda.resources import resources
 from graphc.backends.primitives import Kernel
 
@@ -125,6 +125,14 @@ def test_every_kernel_becomes_ptx(name: str, architecture: str) -> None:
     print(f"{name} {architecture}: {len(asked)} kernels, registers {registers}, no spills")
     assert set(asked) == set(program.kernels)
     assert all(each.spilled == each.local == 0 for each in asked.values())
+
+
+def test_both_lowerings_make_the_same_ptx() -> None:
+    _, drawing = made("softmax")
+    texts = {
+        compile_modules(modules(drawing, codegen), drawing.program.kernels, "sm_90") for codegen in ("numba", "direct")
+    }
+    assert len(texts) == 1 and "bar.sync" in texts.pop()
 
 
 def run_with(step: gx.Function, emulated: Emulator, batch: Batch) -> tuple[int, dict[str, np.ndarray]]:
