@@ -1,14 +1,16 @@
 """The functions that are launched: each tells its kernels which memory and which sizes they work on.
 
 One launch may do several pieces that do not touch what another one writes: the first blocks do the first piece. The
-parameters are words of eight bytes: where the status lies, if the call may have failed by then; the memory of every
-piece; the sizes of all dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for
-the emulation, a function of the CPU that does one block after the other.
+parameters are words of eight bytes: for each loop around that may end early, where the number of its steps lies, and
+the step it is at; where the counts of checks lie that updates wait for; the memory of every piece; the sizes of all
+dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for the emulation, a function
+of the CPU that does one block after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from graphc.backends.cuda.threads import Piece, Shared, room
@@ -23,11 +25,18 @@ _SPECIAL = "llvm.nvvm.read.ptx.sreg"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is launched: its name, the pieces it does, and whether it does nothing once a check has failed."""
+    """What is launched: its name and the pieces it does.
+
+    guarded  which of these do nothing where a check has failed
+    checks   how many checks there have been by then
+    loops    around it that may end early
+    """
 
     name: str
     pieces: tuple[Piece, ...]
-    guarded: bool
+    guarded: tuple[bool, ...]
+    checks: int
+    loops: int
     dims: tuple[Dim, ...]
 
     @property
@@ -35,14 +44,17 @@ class Entry:
         return max(piece.shared_bytes for piece in self.pieces)
 
 
-def entry(pieces: tuple[Piece, ...], guarded: bool, dims: tuple[Dim, ...]) -> Entry:
+def entry(
+    pieces: tuple[Piece, ...], guarded: tuple[bool, ...], checks: int, loops: int, dims: tuple[Dim, ...]
+) -> Entry:
     """Equal work has an equal name."""
     told = [repr([each for each in piece.arguments if not isinstance(each, Buffer)]) for piece in pieces]
-    text = "\n".join([*(piece.kernel.name for piece in pieces), *told, str(guarded), str(pieces[0].threads), str(dims)])
+    about = (guarded, checks, loops, pieces[0].threads, dims)
+    text = "\n".join([*(piece.kernel.name for piece in pieces), *told, str(about)])
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     stem = pieces[0].kernel.name.rpartition("_")[0] or pieces[0].kernel.name
     more = f"_and_{len(pieces) - 1}" if len(pieces) > 1 else ""
-    return Entry(f"{stem}{more}_{digest}", pieces, guarded, dims)
+    return Entry(f"{stem}{more}_{digest}", pieces, guarded, checks, loops, dims)
 
 
 def buffers(piece: Piece) -> list[Buffer]:
@@ -53,7 +65,9 @@ def buffers(piece: Piece) -> list[Buffer]:
 def for_device(made: Entry) -> str:
     """LLVM IR of the entry as a kernel of the GPU."""
     names = word_names(made)
-    head = ", ".join(f"{'i64' if kind == 'i64' else device_pointer(made)} %{name}" for name, kind in names)
+    read = only_read(made)
+    kinds = ("i64" if kind == "i64" else f"ptr addrspace(1){NOT_WRITTEN * (name in read)}" for name, kind in names)
+    head = ", ".join(f"{kind} %{name}" for kind, (name, _) in zip(kinds, names, strict=True))
     lines = [
         f"declare i32 @{_SPECIAL}.tid.x()",
         f"declare i32 @{_SPECIAL}.ctaid.x()",
@@ -70,8 +84,21 @@ def for_device(made: Entry) -> str:
     return "\n".join([*lines, *guard(made), *dispatch(made, "%thread", ""), "  ret void", "}", ""])
 
 
-def device_pointer(made: Entry) -> str:
-    return "ptr addrspace(1) align 16"
+NOT_WRITTEN = " noalias readonly"  # while the kernel runs: what is read may be kept nearer
+
+
+def only_read(made: Entry) -> set[str]:
+    """The pointers among an entry's words whose memory is read and not written; no other piece writes it either."""
+    found = set()
+    for number, piece in enumerate(made.pieces):
+        body = piece.kernel.text.partition("\n")[2]
+        told = zip(piece.kernel.parameters, piece.arguments, strict=True)
+        pointers = [name for (name, _), argument in told if isinstance(argument, Buffer)]
+        for place, name in enumerate(pointers):
+            uses = len(re.findall(rf"\b{name}\b", body))
+            if uses == len(re.findall(rf"\bload(?:_first)?\({name},", body)):
+                found.add(f"p{number}.{place}")
+    return found
 
 
 def for_host(made: Entry) -> str:
@@ -85,7 +112,7 @@ def for_host(made: Entry) -> str:
         *guard(made),
         "  br label %blocks.test",
         "blocks.test:",
-        f"  %block = phi i64 [ 0, %{'go' if made.guarded else 'entry'} ], [ %block.next, %done ]",
+        "  %block = phi i64 [ 0, %entry ], [ %block.next, %done ]",
         "  %block.more = icmp slt i64 %block, %all.blocks",
         "  br i1 %block.more, label %blocks.do, label %blocks.end",
         "blocks.do:",
@@ -102,7 +129,8 @@ def for_host(made: Entry) -> str:
 
 def word_names(made: Entry) -> list[tuple[str, str]]:
     """(name, LLVM type) of every word."""
-    names = [("status", "ptr")] if made.guarded else []
+    names = [each for number in range(made.loops) for each in ((f"trips.{number}", "ptr"), (f"turn.{number}", "i64"))]
+    names += [(f"check.{number}", "ptr") for number in range(made.checks)]
     for number, piece in enumerate(made.pieces):
         names += [(f"p{number}.{place}", "ptr") for place, _ in enumerate(buffers(piece))]
     names += [(f"d{number}", "i64") for number, _ in enumerate(made.dims)]
@@ -110,21 +138,33 @@ def word_names(made: Entry) -> list[tuple[str, str]]:
 
 
 def guard(made: Entry) -> list[str]:
-    if not made.guarded:
+    """Whether a check has failed."""
+    if not made.checks:
         return []
-    return [
-        "  %failed = load i64, ptr %status.at, align 8",
-        "  %is.failed = icmp ne i64 %failed, 0",
-        "  br i1 %is.failed, label %stop, label %go",
-        "stop:",
-        "  ret void",
-        "go:",
-    ]
+    lines, all_counts = [], "0"
+    for number in range(made.checks):
+        lines.append(f"  %count.{number} = load i64, ptr %check.{number}.at, align 8")
+        lines.append(f"  %counts.{number} = or i64 {all_counts}, %count.{number}")
+        all_counts = f"%counts.{number}"
+    return [*lines, f"  %is.failed = icmp ne i64 {all_counts}, 0"]
+
+
+def go_on(made: Entry) -> list[str]:
+    """Past the end of a loop around nothing is done."""
+    lines = []
+    for number in range(made.loops):
+        lines += [
+            f"  %steps.{number} = load i64, ptr %trips.{number}.at, align 8",
+            f"  %is.over.{number} = icmp sge i64 %turn.{number}, %steps.{number}",
+            f"  br i1 %is.over.{number}, label %done, label %goes.{number}",
+            f"goes.{number}:",
+        ]
+    return lines
 
 
 def dispatch(made: Entry, thread: str | None, suffix: str) -> list[str]:
     """Each block does its piece."""
-    lines: list[str] = []
+    lines = go_on(made)
     block = "%block"
     for number, piece in enumerate(made.pieces):
         is_last = number + 1 == len(made.pieces)
@@ -134,6 +174,8 @@ def dispatch(made: Entry, thread: str | None, suffix: str) -> list[str]:
                 f"  br i1 %is.{number}, label %do.{number}, label %not.{number}",
                 f"do.{number}:",
             ]
+        if made.guarded[number]:
+            lines += [f"  br i1 %is.failed, label %done, label %pass.{number}", f"pass.{number}:"]
         lines += call(made, number, piece, block, thread, suffix)
         lines.append("  br label %done")
         if not is_last:
