@@ -128,7 +128,7 @@ class Layout:
 class DeviceProgram:
     """One call on a GPU.
 
-    modules  LLVM IR of all kernels, for `ptx.compile_modules(modules, kernels, architecture)`
+    modules  LLVM IR of all kernels, for `ptx.ptx(program, architecture)`
     kernels  the names of the PTX's entries, each once
     steps    what a call does
     status   an i64: 0, or the number of the check that failed

@@ -2,8 +2,8 @@
 
 One launch may do several pieces that do not touch what another one writes: the first blocks do the first piece. The
 parameters are words of eight bytes: where the status lies, if the call may have failed by then; the memory of every
-piece; the sizes of all dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for the
-emulation, a function of the CPU that does one block after the other.
+piece; the sizes of all dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for
+the emulation, a function of the CPU that does one block after the other.
 """
 
 from __future__ import annotations

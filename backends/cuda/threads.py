@@ -1,8 +1,8 @@
 """The text of a nest as one thread of many does it: every term is one number, and threads share out the points.
 
-What a text is told beside buffers and extents: `thread` of its block, `block` of `blocks`, and memory that the threads of
-a block share. It says `barrier()` where all threads of a block meet, always all of them: what is around a meeting is the
-same for all.
+What a text is told beside buffers and extents: `thread` of its block, `block` of `blocks`, and memory that the threads
+of a block share. It says `barrier()` where all threads of a block meet, always all of them: what is around a meeting is
+the same for all.
 """
 
 from __future__ import annotations

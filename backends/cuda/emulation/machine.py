@@ -12,8 +12,8 @@ from graphc.backends.cuda.emulation.phases import lower_block
 from graphc.backends.cuda.entries import declarations, for_host
 from graphc.backends.cuda.plan import Drawing
 from graphc.backends.cuda.threads import Piece
-from graphc.backends.lower import lower
 from graphc.backends.entry.pieces import llvm_type
+from graphc.backends.lower import lower
 from graphc.backends.runtime import load_object
 from graphc.backends.target import build, host
 from graphc.ir.types import DTYPES, Dim, evaluate
@@ -97,7 +97,7 @@ def poisoned(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
-def compiled(drawing: Drawing) -> tuple[object, dict[str, ctypes._CFunctionType]]:  # type: ignore[name-defined]
+def compiled(drawing: Drawing) -> tuple[object, dict[str, ctypes._CFunctionType]]:
     """(what keeps the code alive, the function of every entry)."""
     pieces = {piece.kernel.name: piece for made in drawing.entries for piece in made.pieces}
     texts = [block_text(pieces[kernel.name]) if kernel.name in pieces else lower(kernel) for kernel in drawing.kernels]
@@ -109,7 +109,7 @@ def compiled(drawing: Drawing) -> tuple[object, dict[str, ctypes._CFunctionType]
 
 
 def block_text(piece: Piece) -> str:
-    """LLVM IR of a kernel for a whole block. What the CPU's own text needs beyond one thread's language goes as it is."""
+    """LLVM IR of a kernel for a whole block. The CPU's own text is for one thread as it is."""
     if piece.threads > 1:
         return lower_block(piece.kernel, piece.threads)
     kernel = piece.kernel

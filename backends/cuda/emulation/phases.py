@@ -184,5 +184,6 @@ def names_across_phases(function: ast.FunctionDef) -> set[str]:
                 count += 1
 
     go_through(function.body)
-    targets = {each.target.id for each in ast.walk(function) if isinstance(each, ast.For) and meets(each)}
-    return {name for name, found in phases.items() if len(found) > 1} - targets
+    loops = [each.target for each in ast.walk(function) if isinstance(each, ast.For) and meets(each)]
+    counters = {target.id for target in loops if isinstance(target, ast.Name)}
+    return {name for name, found in phases.items() if len(found) > 1} - counters
