@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.cache import default_cache
 from graphc.backends.runtime import Refused
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graphc.backends.cuda.driver import Device
     from graphc.backends.cuda.runtime import DeviceRunner
     from graphc.backends.runtime import Storage
+    from graphc.function import Function
     from graphc.ir.graph import Graph
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -67,6 +68,12 @@ def compiled(graph: Graph, storages: Sequence[Storage]) -> tuple[DeviceArtifact,
         return artifact, DeviceRunner(artifact, storages, device)
     except Refused as error:
         raise refused(error) from None
+
+
+def parts_of(function: Function) -> tuple[DeviceArtifact, DeviceRunner]:
+    """The kernels of a step on the GPU, and what runs them."""
+    artifact, runner = cast("Any", function.artifact), cast("Any", function.runner)  # a Function knows the CPU's types
+    return artifact, runner
 
 
 def refused(error: Refused) -> DeviceError:

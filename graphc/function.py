@@ -56,12 +56,13 @@ class Function:
 
     seconds  spent on making it, by part: "passes" over the graph, "plan" of loops and memory, "source" of the kernels,
              "native" code made or loaded
+    device   "cpu" or "cuda"
     """
 
     def __init__(self, plan: Plan) -> None:
         self.name = plan.name
         self.origin = plan.origin
-        self.packed = plan.packed
+        self.packed, self.device = plan.packed, plan.device
         with without_collection():
             self.compile(plan)
         # Several parameters lie in one block of memory, so there are few.

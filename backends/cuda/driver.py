@@ -239,9 +239,9 @@ class Stream:
         """Copy within the device."""
         self.driver.call("cuMemcpyDtoDAsync_v2", ADDRESS(target), ADDRESS(source), COUNT(size), self.handle)
 
-    def clear(self, target: int, size: int) -> None:
-        """Zeros."""
-        self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(0), COUNT(size), self.handle)
+    def fill(self, target: int, byte: int, size: int) -> None:
+        """So many bytes that are all the same."""
+        self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
 
     def launch(self, kernel: HANDLE, grid: Sequence[int], block: Sequence[int], shared: int, arguments: Any) -> None:
         """Start a kernel; `arguments` are the addresses of its parameters, which are read before this returns."""

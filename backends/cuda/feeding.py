@@ -175,7 +175,7 @@ class Epochs:
         self.found.bytes[: self.size] = 0
         self.found.bytes[:WORD].view(np.int64)[0] = first * batch
         stream.send(self.done.place, self.found.place, self.size)
-        stream.clear(runner.launcher.address(runner.program.status), WORD)
+        stream.fill(runner.launcher.address(runner.program.status), 0, WORD)
         self.feed.send(stream)
         stream.send(self.order.place, address(order), order.nbytes)
         runner.make_ready()
