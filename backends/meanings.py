@@ -330,6 +330,16 @@ def transpose_block(src: np.ndarray, src_stride: int, dst: np.ndarray, dst_strid
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
+def load_first(p: np.ndarray, i: int) -> Any:
+    """p[i], the first of four elements that begin at a multiple of their bytes, but 16 at most."""
+    return load(p, i)
+
+
+def store_first(p: np.ndarray, i: int, v: Any) -> None:
+    """p[i] = v, at such a place."""
+    store(p, i, v)
+
+
 def barrier() -> None:
     """All threads of the block get here before one goes on. One alone, as here, waits for nobody."""
 
@@ -352,7 +362,7 @@ MEANINGS: dict[str, Any] = {
     "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "tile_subtract": tile_subtract,
     "transpose_block": transpose_block,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
-    "barrier": barrier, "shuffle_xor": shuffle_xor,
+    "load_first": load_first, "store_first": store_first, "barrier": barrier, "shuffle_xor": shuffle_xor,
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},

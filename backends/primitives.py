@@ -174,7 +174,7 @@ def run(kernel: Kernel, *args: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _uncompiled(kernel: Kernel) -> FunctionType:
-    return define(kernel, lambda name: _meaning(kernel, name))
+    return define(kernel, lambda name: meaning(kernel, name))
 
 
 def _accept(kernel: Kernel, name: str, kind: str, value: Any) -> Any:
@@ -201,7 +201,8 @@ def _has_type(value: Any, kind: str) -> bool:
     return isinstance(value, ELEMENTS[kind])
 
 
-def _meaning(kernel: Kernel, name: str) -> object:
+def meaning(kernel: Kernel, name: str) -> object:
+    """What a kernel's text means by a name: a kernel it calls, or a primitive."""
     instances = [called for called in kernel.calls if called.plain_name == name]
     if instances:
         return lambda *args: _call(name, instances, args)

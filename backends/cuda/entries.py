@@ -1,8 +1,8 @@
 """The functions that are launched: each tells its kernels which memory and which sizes they work on.
 
 One launch may do several pieces that do not touch what another one writes: the first blocks do the first piece. The
-parameters are words of eight bytes: where the status lies, if the call may have failed by then; the memory of every
-piece; the sizes of all dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for
+parameters are words of eight bytes: where the counts of checks lie that updates wait for; the memory of every piece;
+the sizes of all dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for
 the emulation, a function of the CPU that does one block after the other.
 """
 
@@ -23,11 +23,16 @@ _SPECIAL = "llvm.nvvm.read.ptx.sreg"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is launched: its name, the pieces it does, and whether it does nothing once a check has failed."""
+    """What is launched: its name and the pieces it does.
+
+    guarded  which of these do nothing where a check has failed
+    checks   how many checks there have been by then
+    """
 
     name: str
     pieces: tuple[Piece, ...]
-    guarded: bool
+    guarded: tuple[bool, ...]
+    checks: int
     dims: tuple[Dim, ...]
 
     @property
@@ -35,14 +40,15 @@ class Entry:
         return max(piece.shared_bytes for piece in self.pieces)
 
 
-def entry(pieces: tuple[Piece, ...], guarded: bool, dims: tuple[Dim, ...]) -> Entry:
+def entry(pieces: tuple[Piece, ...], guarded: tuple[bool, ...], checks: int, dims: tuple[Dim, ...]) -> Entry:
     """Equal work has an equal name."""
     told = [repr([each for each in piece.arguments if not isinstance(each, Buffer)]) for piece in pieces]
-    text = "\n".join([*(piece.kernel.name for piece in pieces), *told, str(guarded), str(pieces[0].threads), str(dims)])
+    about = (guarded, checks, pieces[0].threads, dims)
+    text = "\n".join([*(piece.kernel.name for piece in pieces), *told, str(about)])
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     stem = pieces[0].kernel.name.rpartition("_")[0] or pieces[0].kernel.name
     more = f"_and_{len(pieces) - 1}" if len(pieces) > 1 else ""
-    return Entry(f"{stem}{more}_{digest}", pieces, guarded, dims)
+    return Entry(f"{stem}{more}_{digest}", pieces, guarded, checks, dims)
 
 
 def buffers(piece: Piece) -> list[Buffer]:
@@ -85,7 +91,7 @@ def for_host(made: Entry) -> str:
         *guard(made),
         "  br label %blocks.test",
         "blocks.test:",
-        f"  %block = phi i64 [ 0, %{'go' if made.guarded else 'entry'} ], [ %block.next, %done ]",
+        "  %block = phi i64 [ 0, %entry ], [ %block.next, %done ]",
         "  %block.more = icmp slt i64 %block, %all.blocks",
         "  br i1 %block.more, label %blocks.do, label %blocks.end",
         "blocks.do:",
@@ -102,7 +108,7 @@ def for_host(made: Entry) -> str:
 
 def word_names(made: Entry) -> list[tuple[str, str]]:
     """(name, LLVM type) of every word."""
-    names = [("status", "ptr")] if made.guarded else []
+    names = [(f"check.{number}", "ptr") for number in range(made.checks)]
     for number, piece in enumerate(made.pieces):
         names += [(f"p{number}.{place}", "ptr") for place, _ in enumerate(buffers(piece))]
     names += [(f"d{number}", "i64") for number, _ in enumerate(made.dims)]
@@ -110,16 +116,15 @@ def word_names(made: Entry) -> list[tuple[str, str]]:
 
 
 def guard(made: Entry) -> list[str]:
-    if not made.guarded:
+    """Whether a check has failed."""
+    if not made.checks:
         return []
-    return [
-        "  %failed = load i64, ptr %status.at, align 8",
-        "  %is.failed = icmp ne i64 %failed, 0",
-        "  br i1 %is.failed, label %stop, label %go",
-        "stop:",
-        "  ret void",
-        "go:",
-    ]
+    lines, all_counts = [], "0"
+    for number in range(made.checks):
+        lines.append(f"  %count.{number} = load i64, ptr %check.{number}.at, align 8")
+        lines.append(f"  %counts.{number} = or i64 {all_counts}, %count.{number}")
+        all_counts = f"%counts.{number}"
+    return [*lines, f"  %is.failed = icmp ne i64 {all_counts}, 0"]
 
 
 def dispatch(made: Entry, thread: str | None, suffix: str) -> list[str]:
@@ -134,6 +139,8 @@ def dispatch(made: Entry, thread: str | None, suffix: str) -> list[str]:
                 f"  br i1 %is.{number}, label %do.{number}, label %not.{number}",
                 f"do.{number}:",
             ]
+        if made.guarded[number]:
+            lines += [f"  br i1 %is.failed, label %done, label %pass.{number}", f"pass.{number}:"]
         lines += call(made, number, piece, block, thread, suffix)
         lines.append("  br label %done")
         if not is_last:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from graphc.backends.artifact import closure
 from graphc.backends.cuda.device import (
+    PLACE_ALIGNMENT,
     Clear,
     Copy,
     DeviceProgram,
@@ -22,23 +24,25 @@ from graphc.backends.cuda.device import (
     laid_out,
 )
 from graphc.backends.cuda.entries import Entry, buffers, entry
+from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, repetition_of
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import NotCovered, Piece
+from graphc.backends.cuda.threads import THREADS, WIDEST, NotCovered, Piece
 from graphc.backends.cuda.writer import write
 from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
-from graphc.ir.loops import Buffer, LoopNest, Repetition, Term
-from graphc.ir.program import Check, Life, Program, allocate, plan
-from graphc.ir.types import DTYPES, round_up
+from graphc.ir.loops import Buffer, LoopNest, Repetition
+from graphc.ir.program import Life, Program, allocate, plan
+from graphc.ir.types import DTYPES, content, round_up
 
 CHECK = Kernel(
     "check",
-    """def check(status, counted, number):
-    if (load(status, 0) == 0) & (load(counted, 0) != 0):
-        store(status, 0, number)
+    """def check(status, counted, number, thread):
+    if thread == 0:
+        if (load(status, 0) == 0) & (load(counted, 0) != 0):
+            store(status, 0, number)
 """,
-    (("status", "i64*"), ("counted", "i64*"), ("number", "i64")),
+    (("status", "i64*"), ("counted", "i64*"), ("number", "i64"), ("thread", "i64")),
 )
 
 
@@ -60,6 +64,7 @@ def draw(graph: Graph) -> Drawing:
     return Planner(plan(graph, SHAPE.width)).draw()
 
 
+Find = Callable[[int, Buffer], Place]  # where a nest's buffer lies
 Homes = Mapping[tuple[str, str], Place]  # of inputs and results, by kind and name
 
 
@@ -71,8 +76,8 @@ class Planner:
         self.graph = program.graph
         self.dims = self.graph.dims
         self.entries: dict[str, Entry] = {}
-        self.guarded = False
         self.depth = 0  # of loops
+        self.counts = [check.buffer for check in program.checks]
         self.status = Place("work", 0)
 
     def draw(self) -> Drawing:
@@ -98,71 +103,76 @@ class Planner:
 
     def steps_of(self, program: Program, homes: Homes, base: int) -> tuple[tuple[Step, ...], int]:
         """(what the nests of a program do, where the arena ends that begins at `base`)."""
-        pieces = [write(nest) if nest.repetition is None else () for nest in program.apart]
-        inner = [each.repetition.program if each.repetition is not None else None for each in program.apart]
-        looked_at = {check.buffer for check in program.checks}
-        lives = list(lifetimes(program, pieces, looked_at))
-        places, size = allocate(lives)
-        end = base + round_up(size, 256)
+        order = list(launches(list(self.jobs(program, homes))))
+        regions, size = allocate(list(lifetimes(program, order)))
+        end = base + round_up(size, PLACE_ALIGNMENT)
 
         def place(number: int, buffer: Buffer) -> Place:
             if buffer.kind in ("input", "result"):
                 return homes[buffer.kind, buffer.name or buffer.value.attrs["name"]]
             if buffer.kind == "status":
                 return self.status
-            return Place("work", base + places[number if buffer.kind == "scratch" else -1, buffer].offset)
+            return Place("work", base + regions[key(number, buffer)].offset)
 
         steps: list[Step] = []
-        for number, nest in enumerate(program.apart):
-            if nest.repetition is not None:
-                known = inner[number]
-                assert known is not None
-                made, end = self.repeat(nest.repetition, number, place, homes, end)
-                steps += made
-            for piece in pieces[number]:
-                steps += self.launch((piece,), [{each: place(number, each) for each in buffers(piece)}])
-            for index, check in enumerate(program.checks):
-                if check.nest == number:
-                    steps += self.check(index, check, place)
+        for together in order:
+            (job, *_) = together
+            if job.piece is not None:
+                steps += self.launch(together, place)
+                continue
+            repetition = program.apart[job.number].repetition
+            assert repetition is not None
+            made, end = self.repeat(repetition, partial(place, job.number), end)
+            steps += made
         return tuple(steps), end
 
-    def launch(self, pieces: tuple[Piece, ...], places: list[dict[Buffer, Place]]) -> Iterator[Step]:
-        for piece, known in zip(pieces, places, strict=True):
+    def jobs(self, program: Program, homes: Homes) -> Iterator[Job]:
+        """Everything there is to do, in an order in which it could be done."""
+        counts: list[Buffer] = []
+        for number, nest in enumerate(program.apart):
+            if nest.repetition is not None:
+                yield repetition_of(number, nest)
+            loose = any(is_loose(homes, buffer) for buffer in nest.buffers())
+            for piece in write(nest, loose) if nest.repetition is None else ():
+                yield job_of(number, nest, piece, counts)
+            for index, check in enumerate(program.checks):
+                if check.nest == number:
+                    status = Buffer("status", check.buffer.value)
+                    piece = Piece(CHECK, (status, check.buffer, index + 1, "thread"), Grid(1, 1, 1), THREADS)
+                    yield Job(number, piece, frozenset({key(-1, check.buffer), STATUS}), frozenset({STATUS}), False)
+                    counts.append(check.buffer)
+
+    def launch(self, jobs: list[Job], place: Find) -> Iterator[Step]:
+        pieces = tuple(job.piece for job in jobs if job.piece is not None)
+        for job, piece in zip(jobs, pieces, strict=True):
             for buffer in piece.cleared:
-                yield Clear(known[buffer], buffer.value.type.count, buffer.value.dtype)
-        made = entry(pieces, self.guarded, self.dims)
+                yield Clear(place(job.number, buffer), buffer.value.type.count, buffer.value.dtype)
+        guarded = tuple(job.guarded for job in jobs)
+        counts = self.counts if any(guarded) else []
+        made = entry(pieces, guarded, len(counts), self.dims)
         made = self.entries.setdefault(made.name, made)
-        words: list[Word] = [self.status] if self.guarded else []
-        for piece, known in zip(pieces, places, strict=True):
-            words += [known[buffer] for buffer in buffers(piece)]
-        words += self.dims
-        words += [piece.grid for piece in pieces]
-        yield Launch(
-            made.name, tuple(piece.grid for piece in pieces), pieces[0].threads, made.shared_bytes, tuple(words)
-        )
+        words: list[Word] = [place(-1, buffer) for buffer in counts]
+        for job, piece in zip(jobs, pieces, strict=True):
+            words += [place(job.number, buffer) for buffer in buffers(piece)]
+        grids = tuple(piece.grid for piece in pieces)
+        yield Launch(made.name, grids, pieces[0].threads, made.shared_bytes, (*words, *self.dims, *grids))
 
-    def check(self, index: int, check: Check, place) -> Iterator[Step]:  # type: ignore[no-untyped-def]
-        status = Buffer("status", check.buffer.value)
-        piece = Piece(CHECK, (status, check.buffer, index + 1), Grid(1, 1, 1), 1)
-        yield from self.launch((piece,), [{status: self.status, check.buffer: place(-1, check.buffer)}])
-        self.guarded = True
-
-    def repeat(self, repetition: Repetition, number: int, place, homes: Homes, end: int):  # type: ignore[no-untyped-def]
+    def repeat(self, repetition: Repetition, place: Callable[[Buffer], Place], end: int) -> tuple[list[Step], int]:
         """The states are brought to where they are kept, then the program runs over them once a step."""
         if repetition.trips is not None:
             raise NotCovered("a loop whose number of steps is computed")
         steps: list[Step] = []
         inside: dict[tuple[str, str], Place] = {}
         for state, start, kept in repetition.carries:
-            target = inside["input", state.attrs["name"]] = place(number, kept)
-            if place(number, start) != target:
-                steps.append(Copy(target, place(number, start), state.type.count, state.dtype))
+            target = inside["input", state.attrs["name"]] = place(kept)
+            if place(start) != target:
+                steps.append(Copy(target, place(start), state.type.count, state.dtype))
         for data, buffer in repetition.captured:
-            inside["input", data.attrs["name"]] = place(number, buffer)
+            inside["input", data.attrs["name"]] = place(buffer)
         for data, buffer in repetition.slices:
-            inside["input", data.attrs["name"]] = self.sliced(place(number, buffer), data.type.count, data.dtype)
+            inside["input", data.attrs["name"]] = self.sliced(place(buffer), data.type.count, data.dtype)
         for output, buffer in repetition.results:
-            where = place(number, buffer)
+            where = place(buffer)
             inside["result", output.name] = self.sliced(where, output.value.type.count, output.value.dtype)
         self.depth += 1
         body, end = self.steps_of(repetition.program, inside, end)
@@ -176,36 +186,40 @@ class Planner:
         return replace(place, steps=(*place.steps, *still, (count, DTYPES[dtype].itemsize)))
 
 
-def lifetimes(program: Program, pieces: Iterable[tuple[Piece, ...]], looked_at: set[Buffer]) -> Iterator[Life]:
-    """(key, bytes, first nest, last nest) of every buffer of the arena."""
-    first: dict[Buffer, int] = {}
-    last: dict[Buffer, int] = {}
-    for number, (nest, parts) in enumerate(zip(program.apart, pieces, strict=True)):
-        for buffer in nest.buffers():
-            if buffer.kind == "value":
-                first.setdefault(buffer, number)
-                last[buffer] = number
-        rooms: dict[Buffer, int] = {}
-        for buffer, size in (room for piece in parts for room in piece.rooms):
-            rooms[buffer] = max(size, rooms.get(buffer, 0))
-        for term in nest.terms():
-            if is_kept_sum(term):
-                rooms.setdefault(term.detail[0], term.value.type.max_bytes)
-        if nest.repetition is not None:
-            rooms |= carried(nest)
-        yield from (((number, buffer), size, number, number) for buffer, size in rooms.items())
-    whole = len(program.apart)
-    for buffer, start in first.items():
-        span = (0, whole) if buffer in looked_at else (start, last[buffer])
-        yield (-1, buffer), buffer.value.type.max_bytes, *span
+def is_loose(homes: Homes, buffer: Buffer) -> bool:
+    """Whether a buffer is a slice that begins anywhere."""
+    if buffer.kind not in ("input", "result"):
+        return False
+    steps = homes[buffer.kind, buffer.name or buffer.value.attrs["name"]].steps
+    return any(content(count) * size % WIDEST for count, size in steps)
 
 
-def is_kept_sum(term: Term) -> bool:
-    return term.kind == "column" and term.detail[0].kind == "scratch"
+def lifetimes(program: Program, order: Sequence[list[Job]]) -> Iterator[Life]:
+    """(key, bytes, first launch, last launch) of every buffer of the arena."""
+    first: dict[Key, int] = {}
+    last: dict[Key, int] = {}
+    rooms: dict[Key, int] = {}
+    for place, together in enumerate(order):
+        for job in together:
+            for each in job.read | job.written:
+                first.setdefault(each, place)
+                last[each] = place
+            for buffer, size in rooms_of(job, program.apart[job.number]):
+                rooms[key(job.number, buffer)] = max(size, rooms.get(key(job.number, buffer), 0))
+    looked_at = {key(-1, check.buffer) for check in program.checks}
+    for (number, buffer), start in first.items():
+        if (number, buffer) in rooms:
+            yield (number, buffer), rooms[number, buffer], start, last[number, buffer]
+        elif number != STATUS[0] and buffer.kind == "value":
+            span = (0, len(order)) if (number, buffer) in looked_at else (start, last[number, buffer])
+            yield (number, buffer), buffer.value.type.max_bytes, *span
 
 
-def carried(nest: LoopNest) -> dict[Buffer, int]:
-    """Scratch for the states of a loop."""
-    assert nest.repetition is not None
-    states = nest.repetition.carries
-    return {kept: state.type.max_bytes for state, _, kept in states if kept.kind == "scratch"}
+def rooms_of(job: Job, nest: LoopNest) -> Iterator[tuple[Buffer, int]]:
+    """The scratch a job needs, and its bytes."""
+    if job.piece is not None:
+        yield from job.piece.rooms
+    if nest.repetition is not None:
+        for state, _, kept in nest.repetition.carries:
+            if kept.kind == "scratch":
+                yield kept, state.type.max_bytes

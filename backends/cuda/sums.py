@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphc.backends.cuda.device import Grid
-from graphc.backends.cuda.threads import THREADS, NotCovered, Piece, Threads, grid_of, name_of
+from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, Threads, grid_of, name_of
 from graphc.backends.source.lines import identity
 from graphc.ir.loops import Buffer, Index, Store, Term, walked_by
 from graphc.ir.program import parts_buffer
@@ -45,11 +45,17 @@ class Sums(Threads):
                 self.add_to(self.running(term), term, self.operand(term.operands[0], False))
 
     def leave_block_totals(self, parts: int) -> None:
-        for term in self.totals:
-            self.over_team(self.running(term), term, THREADS)
-            pointer = self.room_for(term, parts)
-            with self.block("if thread == 0:"):
-                self.line(f"store({pointer}, block, {self.running(term)})")
+        """What a block has of each total goes to its place among the parts."""
+        if not self.totals:
+            return
+        for number, term in enumerate(self.totals):
+            self.over_warp(self.running(term), term, WARP)
+            self.to_block(self.running(term), term, number)
+        self.line("barrier()")
+        with self.block("if thread == 0:"):
+            for number, term in enumerate(self.totals):
+                self.of_block(self.running(term), term, number)
+                self.line(f"store({self.room_for(term, parts)}, block, {self.running(term)})")
 
     # -- the second kernel
 
@@ -60,8 +66,7 @@ class Sums(Threads):
         self.check_late(groups)
         self.begin()
         self.row_terms(None)
-        for term in self.totals:
-            self.add_up(term, total_parts)
+        self.add_up_totals(total_parts)
         for term in self.terms:
             if term.late and not term.axes and term.kind in ("compute", "column"):
                 self.define(term)
@@ -111,13 +116,19 @@ class Sums(Threads):
             ):
                 raise NotCovered(f"{self.nest.name} reads what it writes elsewhere")
 
-    def add_up(self, term: Term, parts: int) -> None:
-        """A total of all parts, known to every thread."""
-        name, pointer = self.name(term), self.room_for(term, parts)
-        self.line(f"{name} = {identity(name_of(term), term.dtype)}")
-        with self.block(f"for part in range(thread, {parts}, {THREADS}):"):
-            self.add_to(name, term, f"load({pointer}, part)")
-        self.over_team(name, term, THREADS)
+    def add_up_totals(self, parts: int) -> None:
+        """The totals of all parts, known to every thread."""
+        for number, term in enumerate(self.totals):
+            name, pointer = self.name(term), self.room_for(term, parts)
+            self.line(f"{name} = {identity(name_of(term), term.dtype)}")
+            with self.block(f"for part in range(thread, {parts}, {THREADS}):"):
+                self.add_to(name, term, f"load({pointer}, part)")
+            self.over_warp(name, term, WARP)
+            self.to_block(name, term, number)
+        if self.totals:
+            self.line("barrier()")
+        for number, term in enumerate(self.totals):
+            self.of_block(self.name(term), term, number)
 
     def late_points(self, axes: tuple[int, ...], stores: list[Store]) -> None:
         step = f"{self.count_text(axes)}, blocks * {THREADS}"

@@ -35,6 +35,7 @@ class Teams(Sums):
         check_states(self.nest)
         self.check_columns()
         self.choose()
+        self.mode = "single" if self.at_hand else "thread"
         self.begin()
         self.line(f"team = thread // {self.width}")
         self.line(f"lane = thread % {self.width}")
@@ -53,6 +54,14 @@ class Teams(Sums):
         if not self.totals and not self.columns:
             return (first,)
         return first, Teams(self.nest).finish(grid.most, teams)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether a row has no more lanes than a team has threads. Threads without a lane read one of the others', so
+        none may be written over what it was read from."""
+        read = {term.detail[0] for term in self.terms if term.kind in ("load", "take")}
+        in_place = any(store.buffer in read for store in self.nest.stores)
+        return self.slices == 1 and bound(self.nest.lane_extent) <= self.width and not in_place
 
     @property
     def per_block(self) -> int:
@@ -140,6 +149,9 @@ class Teams(Sums):
                 self.line("counts = counts & (first_lane == 0)")
             self.line(f"stop = select(inside, {self.extents[-1]}, 0)")
             self.decode("row", axes)
+            if self.at_hand:
+                self.line(f"alive = inside & (lane < {self.extents[-1]})")
+                self.line(f"j = minimum(lane, {self.extents[-1]} - 1)")
             for phase in range(phase_count(self.nest)):
                 self.terms_of_row(phase)
                 self.lanes_of_row(phase)
@@ -174,6 +186,9 @@ class Teams(Sums):
         if not phase_roots(self.nest, phase):
             return
         rows = [term for term in self.terms if term.kind == "row" and term.operands[0].phase == phase]
+        if self.at_hand:
+            self.lane_at_hand(phase, rows)
+            return
         for term in rows:
             self.line(f"{self.name(term)} = {identity(name_of(term), term.dtype)}")
         with self.lanes():
@@ -181,19 +196,37 @@ class Teams(Sums):
                 self.define(term)
             for term in rows:
                 self.add_to(self.name(term), term, self.operand(term.operands[0], False))
-            summed = [term for term in self.terms if term.kind in ("total", "column") and self.varies(term.operands[0])]
-            summed = [term for term in summed if term.operands[0].phase == phase]
-            self.add_totals(term for term in summed if term.kind == "total")
-            for term in summed:
-                if term.kind == "column":
-                    with self.once_for(term.operands[0].axes):
-                        self.add_column(term)
-            for store in self.nest.stores:
-                if store.phase == phase and not store.term.late and self.store_is_lanes(store):
-                    with self.once_for(walked_by(store.index)):
-                        self.put(store)
+            self.leave_lane(phase)
         for term in rows:
             self.over_team(self.name(term), term, self.width)
+
+    def leave_lane(self, phase: int) -> None:
+        """What a lane adds to sums, and what of it is stored."""
+        summed = [term for term in self.terms if term.kind in ("total", "column") and self.varies(term.operands[0])]
+        summed = [term for term in summed if term.operands[0].phase == phase]
+        self.add_totals(term for term in summed if term.kind == "total")
+        for term in summed:
+            if term.kind == "column":
+                with self.once_for(term.operands[0].axes):
+                    self.add_column(term)
+        for store in self.nest.stores:
+            if store.phase == phase and not store.term.late and self.store_is_lanes(store):
+                with self.once_for(walked_by(store.index)):
+                    self.put(store)
+
+    def lane_at_hand(self, phase: int, rows: list[Term]) -> None:
+        """A thread has one lane of the row at most: what it knows of it is at hand in all phases."""
+        for term in self.closure(phase):
+            self.define(term)
+        for term in rows:
+            empty, found = identity(name_of(term), term.dtype), self.operand(term.operands[0], False)
+            self.line(f"{self.name(term)} = select(alive, {found}, {empty})")
+            self.over_team(self.name(term), term, self.width)
+        start = len(self.lines)
+        with self.block("if alive:"):
+            self.leave_lane(phase)
+        if len(self.lines) == start + 1:
+            del self.lines[start:]
 
     @contextmanager
     def lanes(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ THREADS = 256  # of a block
 WARP = 32
 MOST_BLOCKS = 1056  # a few for each of the multiprocessors there are
 TOLD = ("thread", "block", "blocks")
-SHARED_ALIGNMENT = 16
+WIDEST = 16  # bytes of an access
 
 
 class NotCovered(Exception):
@@ -64,13 +64,13 @@ class Piece:
 
 
 def room(shared: Shared) -> int:
-    return round_up(shared.count * DTYPES[shared.dtype].itemsize, SHARED_ALIGNMENT)
+    return round_up(shared.count * DTYPES[shared.dtype].itemsize, WIDEST)
 
 
 class Threads(Nests):
-    """Adds threads to the loops of a nest."""
+    """Adds threads to the loops of a nest. `pieces` is its kernels, in order, or raises NotCovered."""
 
-    grid: Grid
+    loose = False  # some memory begins where accesses of many bytes must not
 
     def __init__(self, nest: LoopNest) -> None:
         super().__init__(overwritten_last(replace(nest, stash=(), partition=None)), TileShape(1, 1))
@@ -78,6 +78,9 @@ class Threads(Nests):
         self.mode = "thread"
         self.shared: dict[str, int] = {}
         self.rooms: dict[Buffer, int] = {}
+
+    def pieces(self) -> tuple[Piece, ...]:
+        raise NotCovered("threads without loops")
 
     def is_lanes(self, term: Term) -> bool:
         return False
@@ -112,14 +115,15 @@ class Threads(Nests):
     def decode(self, number: str, axes: Sequence[int]) -> None:
         """The variables of axes at a number that counts through them, the last one fastest."""
         moving = [axis for axis in axes if self.nest.frame[axis] != 1]
+        names = {axis: "j" if axis == self.nest.lane else self.variable(axis) for axis in axes}
         for axis in axes:
             if axis not in moving:
-                self.line(f"{self.variable(axis)} = 0")
+                self.line(f"{names[axis]} = 0")
         for place, axis in enumerate(reversed(moving)):
             if place + 1 == len(moving):
-                self.line(f"{self.variable(axis)} = {number}")
+                self.line(f"{names[axis]} = {number}")
                 continue
-            self.line(f"{self.variable(axis)} = {number} % {self.extents[axis]}")
+            self.line(f"{names[axis]} = {number} % {self.extents[axis]}")
             rest = self.fresh("rest")
             self.line(f"{rest} = {number} // {self.extents[axis]}")
             number = rest
@@ -142,25 +146,34 @@ class Threads(Nests):
 
     def over_team(self, name: str, term: Term, width: int) -> None:
         """A number of each thread becomes that of all `width` threads side by side, the same bits in each of them."""
+        self.over_warp(name, term, width)
+        if width > WARP:
+            self.to_block(name, term, 0)
+            self.line("barrier()")
+            self.of_block(name, term, 0)
+            self.line("barrier()")  # before the next row's numbers come
+
+    def over_warp(self, name: str, term: Term, width: int) -> None:
         distance = min(width, WARP) // 2
         while distance:
             other = self.fresh("other")
             self.line(f"{other} = shuffle_xor({name}, {distance})")
             self.add_to(name, term, other)
             distance //= 2
-        if width > WARP:
-            self.over_warps(name, term, width // WARP)
 
-    def over_warps(self, name: str, term: Term, warps: int) -> None:
-        dtype = term.dtype
-        self.shared[dtype] = max(self.shared.get(dtype, 0), warps)
+    def to_block(self, name: str, term: Term, number: int) -> None:
+        """What each warp has, to shared memory; `number` says which of several sums it is."""
+        dtype, warps = term.dtype, THREADS // WARP
+        self.shared[dtype] = max(self.shared.get(dtype, 0), (number + 1) * warps)
         with self.block(f"if thread % {WARP} == 0:"):
-            self.line(f"store(shared_{dtype}, thread // {WARP}, {name})")
-        self.line("barrier()")
-        self.line(f"{name} = load(shared_{dtype}, 0)")
+            self.line(f"store(shared_{dtype}, {number * warps} + thread // {WARP}, {name})")
+
+    def of_block(self, name: str, term: Term, number: int) -> None:
+        """The sum over all warps."""
+        dtype, warps = term.dtype, THREADS // WARP
+        self.line(f"{name} = load(shared_{dtype}, {number * warps})")
         with self.block(f"for warp in range(1, {warps}):"):
-            self.add_to(name, term, f"load(shared_{dtype}, warp)")
-        self.line("barrier()")
+            self.add_to(name, term, f"load(shared_{dtype}, {number * warps} + warp)")
 
     # -- what is stored
 

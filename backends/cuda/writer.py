@@ -14,18 +14,23 @@ from graphc.ir.loops import LoopNest
 WAYS = (Sweeps, Points, Teams, Scatters, Products)
 
 
-def write(nest: LoopNest) -> tuple[Piece, ...]:
-    """The kernels that do what a nest says, in order; a repetition has none of its own."""
+def write(nest: LoopNest, loose: bool = False) -> tuple[Piece, ...]:
+    """The kernels that do what a nest says, in order; a repetition has none of its own.
+
+    loose  some of its memory begins where accesses of many bytes must not
+    """
     if nest.product is None:
-        return written(nest)
+        return written(nest, loose)
     product, rest = parted(nest)
-    return written(product) + (() if rest is None else written(rest))
+    return written(product, loose) + (() if rest is None else written(rest, loose))
 
 
-def written(nest: LoopNest) -> tuple[Piece, ...]:
+def written(nest: LoopNest, loose: bool) -> tuple[Piece, ...]:
     for way in WAYS:
+        writer = way(nest)
+        writer.loose = loose
         try:
-            return way(nest).pieces()
+            return writer.pieces()
         except NotCovered:
             continue
     return (serial(nest),)

@@ -1,10 +1,23 @@
-"""Where the threads of a block on a GPU meet, and what those of a warp tell each other."""
+"""Where the threads of a block on a GPU meet, what those of a warp tell each other, and accesses of many bytes."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.lower.emission import I32, I64, NUMBERS, WIDTHS, Kinds, Operation, call_declared, like
+from graphc.backends.lower.emission import (
+    I32,
+    I64,
+    NUMBERS,
+    WIDTHS,
+    Kinds,
+    Operation,
+    call_declared,
+    from_memory,
+    like,
+    to_memory,
+)
+from graphc.backends.lower.memory import MEMORY
+from graphc.backends.primitives import element_of
 
 _ALL = I32(-1)  # threads of a warp
 _LAST = I32(31)  # lane that can be told
@@ -31,11 +44,27 @@ def _told(b: ir.IRBuilder, word: ir.Value, away: ir.Value) -> ir.Value:
     return call_declared(b, "llvm.nvvm.shfl.sync.bfly.i32", I32, [_ALL, word, away, _LAST])
 
 
+def _load_first(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> ir.Value:
+    kind = element_of(kinds[0])
+    return from_memory(b, b.load(b.gep(p, [i]), align=_together(kind)), kind)
+
+
+def _store_first(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value) -> None:
+    b.store(to_memory(b, v, kinds[2]), b.gep(p, [i]), align=_together(kinds[2]))
+
+
+def _together(kind: str) -> int:
+    """Bytes that four elements are aligned to: no more than a thread can read at once."""
+    return min(4 * max(WIDTHS[kind] // 8, 1), 16)
+
+
 def _is_number(kind: str) -> bool:
     return kind in NUMBERS
 
 
 THREADS = {
+    "load_first": Operation("a pointer and an i64", MEMORY["load"].result, _load_first),
+    "store_first": Operation("a pointer, an i64 and a value of the element type", MEMORY["store"].result, _store_first),
     "barrier": Operation("nothing", like([], lambda _: ""), _barrier),
     "shuffle_xor": Operation("a number and an i64", like([_is_number, "i64"], lambda kinds: kinds[0]), _shuffle_xor),
 }

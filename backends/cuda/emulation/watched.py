@@ -1,0 +1,263 @@
+"""Kernels of the GPU uncompiled, thread by thread, with an eye on everything they do to memory.
+
+Every thread is a generator that stops where threads meet. What is found: reads and writes outside of a buffer; numbers
+that one thread writes and another one touches without a meeting between them, or, of another block, at all; shared
+memory read before it is written; meetings that not all threads of a block come to. Slow: for small sizes.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.cuda.device import Call, LaunchCall, Place
+from graphc.backends.cuda.emulation.machine import Emulator
+from graphc.backends.cuda.emulation.phases import MEETINGS, name_of
+from graphc.backends.cuda.entries import Entry
+from graphc.backends.cuda.plan import Drawing
+from graphc.backends.cuda.threads import WARP, Piece, Shared
+from graphc.backends.meanings import ELEMENTS
+from graphc.backends.primitives import Kernel, define, element_of, meaning
+from graphc.ir.loops import Buffer
+from graphc.ir.types import DTYPES, Dim, evaluate
+
+
+class Fault(Exception):
+    """Something threads must not do."""
+
+
+class Watch:
+    """Who is at work: the thread at hand of the block at hand, between two meetings."""
+
+    def __init__(self) -> None:
+        self.block = 0
+        self.thread = 0
+        self.phase = 0  # counts on through all blocks
+
+
+class Memory:
+    """A buffer's numbers, and who touched each of them last.
+
+    starts_empty  nothing may be read that was not written by this block
+    """
+
+    def __init__(self, name: str, numbers: np.ndarray, watch: Watch, starts_empty: bool = False) -> None:
+        self.name = name
+        self.numbers = numbers
+        self.watch = watch
+        self.starts_empty = starts_empty
+        self.writers: dict[int, tuple[int, int, int]] = {}  # (block, phase, thread) of the last write
+        self.readers: dict[int, list[tuple[int, int, int]]] = {}  # of the last reads, one each of two threads
+
+    def forget(self) -> None:
+        self.writers.clear()
+        self.readers.clear()
+
+    def here(self, index: int, what: str) -> tuple[int, int, int]:
+        if not 0 <= index < self.numbers.size:
+            raise Fault(f"{what} {self.name}[{index}] of {self.numbers.size}")
+        return self.watch.block, self.watch.phase, self.watch.thread
+
+    def read(self, index: int) -> Any:
+        now = self.here(index, "reads")
+        writer = self.writers.get(index)
+        if writer is None and self.starts_empty:
+            raise Fault(f"{now} reads {self.name}[{index}] before it is written")
+        self.part(now, writer, f"reads {self.name}[{index}], written")
+        known = self.readers.setdefault(index, [])
+        if now not in known:
+            self.readers[index] = [*known[-1:], now]
+        return self.numbers[index]
+
+    def write(self, index: int, number: Any) -> None:
+        now = self.here(index, "writes")
+        if np.asarray(number).dtype != self.numbers.dtype:
+            raise TypeError(f"{self.name}: a value of {np.asarray(number).dtype} among {self.numbers.dtype}")
+        self.part(now, self.writers.get(index), f"writes {self.name}[{index}], written")
+        for reader in self.readers.get(index, ()):
+            self.part(now, reader, f"writes {self.name}[{index}], read")
+        self.writers[index] = now
+        self.numbers[index] = number
+
+    def part(self, now: tuple[int, int, int], other: tuple[int, int, int] | None, what: str) -> None:
+        """Raises Fault unless there is a meeting between the two, or they are one thread's."""
+        if other is None or (now[0] == other[0] and (now[1] != other[1] or now[2] == other[2])):
+            return
+        raise Fault(f"thread {now[2]} of block {now[0]} {what} by thread {other[2]} of block {other[0]}")
+
+
+class Pointer:
+    """An address in a memory."""
+
+    def __init__(self, memory: Memory, start: int = 0) -> None:
+        self.memory = memory
+        self.start = start
+
+
+def load(pointer: Pointer, index: int) -> Any:
+    return pointer.memory.read(int(pointer.start + index))
+
+
+def store(pointer: Pointer, index: int, number: Any) -> None:
+    pointer.memory.write(int(pointer.start + index), number)
+
+
+def shift(pointer: Pointer, index: int) -> Pointer:
+    return Pointer(pointer.memory, int(pointer.start + index))
+
+
+def load_first(pointer: Pointer, index: int) -> Any:
+    check_first(pointer, index)
+    return load(pointer, index)
+
+
+def store_first(pointer: Pointer, index: int, number: Any) -> None:
+    check_first(pointer, index)
+    store(pointer, index, number)
+
+
+def check_first(pointer: Pointer, index: int) -> None:
+    """Raises Fault unless an access of four elements may begin here."""
+    numbers = pointer.memory.numbers
+    start = numbers.ctypes.data + int(pointer.start + index) * numbers.itemsize
+    if start % min(4 * numbers.itemsize, 16):
+        raise Fault(f"an access of four elements begins at {pointer.memory.name}[{pointer.start + index}]")
+
+
+OWN: dict[str, Callable[..., Any]] = {
+    "load": load, "store": store, "shift": shift, "load_first": load_first, "store_first": store_first,
+}  # fmt: skip
+
+
+class _Meetings(ast.NodeTransformer):
+    """A thread that comes to a meeting hands over the meeting's name and arguments, and gets what it came for."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if name_of(node) not in MEETINGS:
+            return node
+        return ast.Yield(ast.Tuple([ast.Constant(name_of(node)), *node.args], ast.Load()))
+
+
+def function_of(kernel: Kernel) -> Callable[..., Any]:
+    tree = ast.fix_missing_locations(_Meetings().visit(ast.parse(kernel.text)))
+    stopping = replace(kernel, text=ast.unparse(tree))
+    return define(stopping, lambda name: OWN[name] if name in OWN else meaning(kernel, name))
+
+
+Thread = Generator[tuple[Any, ...], Any, None]
+
+
+def run_block(kernel: Kernel, threads: int, arguments: Sequence[Any], watch: Watch) -> None:
+    """All threads of one block; an argument that is None is the thread's own number. Raises Fault."""
+    function = function_of(kernel)
+    watch.phase += 1
+    started: list[Thread] = []
+    for thread in range(threads):
+        watch.thread = thread
+        found = function(*(np.int64(thread) if each is None else each for each in arguments))
+        if found is not None:
+            started.append(found)
+    told: list[Any] = [None] * len(started)
+    while started:
+        asked = [go_on(thread, told[number], watch, number) for number, thread in enumerate(started)]
+        here = {(None if each is None else each[0], place(thread)) for each, thread in zip(asked, started, strict=True)}
+        if len(here) > 1:
+            raise Fault(f"kernel {kernel.name}: not all threads come to a meeting: {sorted(map(str, here))}")
+        if asked[0] is None:
+            return
+        told = answers(asked)
+        watch.phase += asked[0][0] == "barrier"
+
+
+def go_on(thread: Thread, told: Any, watch: Watch, number: int) -> tuple[Any, ...] | None:
+    """What a thread comes to a meeting with; None when it is done."""
+    watch.thread = number
+    try:
+        return thread.send(told)
+    except StopIteration:
+        return None
+
+
+def place(thread: Thread) -> int:
+    """The line a thread stopped at."""
+    frame = thread.gi_frame  # type: ignore[attr-defined]
+    return -1 if frame is None else frame.f_lineno
+
+
+def answers(asked: list[Any]) -> list[Any]:
+    if asked[0][0] == "barrier":
+        return [None] * len(asked)
+    partners = [number ^ int(each[2]) for number, each in enumerate(asked)]
+    if any(number // WARP != partner // WARP for number, partner in enumerate(partners)):
+        raise Fault("threads of different warps tell each other numbers")
+    return [asked[partner][1] for partner in partners]
+
+
+class Watched(Emulator):
+    """The emulation of a program that raises Fault where threads do what they must not."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        super().__init__(drawing)
+        self.entries = {made.name: made for made in drawing.entries}
+        self.sizes: Mapping[Dim, int] = {}
+
+    def run(self, inputs: Sequence[np.ndarray], sizes: Mapping[Dim, int]) -> int:
+        self.sizes = sizes
+        return super().run(inputs, sizes)
+
+    def do(self, call: Call) -> None:
+        if not isinstance(call, LaunchCall) or call.threads == 1:
+            super().do(call)
+            return
+        made, words = self.entries[call.kernel], list(call.words)
+        counts = [self.bytes_at(word, 8).view(np.int64)[0] for word in words[: made.checks] if isinstance(word, Place)]
+        with np.errstate(all="ignore"):
+            self.launch(made, words[made.checks :], failed=any(counts))
+
+    def launch(self, made: Entry, words: list[Any], failed: bool) -> None:
+        watch, known, first = Watch(), dict[tuple[Any, ...], Memory](), 0
+        grids = words[len(words) - len(made.pieces) :]
+        for piece, guarded, blocks in zip(made.pieces, made.guarded, grids, strict=True):
+            pointers = {}
+            pairs = zip(piece.kernel.parameters, piece.arguments, strict=True)
+            for (_, kind), buffer in pairs:
+                if not isinstance(buffer, Buffer):
+                    continue
+                word = words.pop(0)
+                key = (word.block, word.number, word.offset)
+                if key not in known:
+                    numbers = self.numbers(piece, buffer, word, element_of(kind))
+                    known[key] = Memory(f"{buffer.kind} {buffer.value.op.name}", numbers, watch)
+                pointers[buffer] = Pointer(known[key])
+            for block in range(0 if guarded and failed else blocks):
+                watch.block = first + block
+                run_block(piece.kernel, piece.threads, self.arguments(piece, pointers, block, blocks, watch), watch)
+            first += blocks
+
+    def arguments(
+        self, piece: Piece, pointers: Mapping[Buffer, Pointer], block: int, blocks: int, watch: Watch
+    ) -> list[Any]:
+        told = {"thread": None, "block": np.int64(block), "blocks": np.int64(blocks)}
+        found: list[Any] = []
+        for (name, kind), each in zip(piece.kernel.parameters, piece.arguments, strict=True):
+            if isinstance(each, Buffer):
+                found.append(pointers[each])
+            elif isinstance(each, Shared):
+                numbers = np.zeros(each.count, ELEMENTS[each.dtype])
+                found.append(Pointer(Memory(name, numbers, watch, starts_empty=True)))
+            elif isinstance(each, str):
+                found.append(told[each])
+            else:
+                found.append(ELEMENTS[element_of(kind)](evaluate(each, self.sizes)))
+        return found
+
+    def numbers(self, piece: Piece, buffer: Buffer, word: Place, dtype: str) -> np.ndarray:
+        """All that a piece may touch of a buffer: what the sizes at hand make of it, or its room if it is scratch."""
+        rooms, kind = dict(piece.rooms), DTYPES[dtype]
+        size = rooms[buffer] if buffer in rooms else evaluate(buffer.value.type.count, self.sizes) * kind.itemsize
+        return self.bytes_at(word, size).view(kind)

@@ -1,0 +1,87 @@
+"""Which kernels can be launched together: those that do not touch what another one of them writes.
+
+Every launch costs more than a small kernel takes, so each piece runs as soon as what it waits for is done, beside all
+others that can. Updates of state wait for the checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from graphc.backends.cuda.threads import Piece
+from graphc.ir.frozen import dataclass
+from graphc.ir.loops import Buffer, LoopNest
+
+Key = tuple[int, Buffer]  # scratch is each nest's own, under its number; everything else is under -1
+MOST_TOGETHER = 16  # pieces of a launch
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do: a piece, or a whole repetition, of nest `number`.
+
+    guarded  it does nothing once a check has failed
+    """
+
+    number: int
+    piece: Piece | None
+    read: frozenset[Key]
+    written: frozenset[Key]
+    guarded: bool
+
+    def must_wait_for(self, earlier: Job) -> bool:
+        return not (
+            self.written.isdisjoint(earlier.written)
+            and self.written.isdisjoint(earlier.read)
+            and self.read.isdisjoint(earlier.written)
+        )
+
+
+def key(number: int, buffer: Buffer) -> Key:
+    return (number if buffer.kind == "scratch" else -1), buffer
+
+
+def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) -> Job:
+    """A piece of a nest, which writes all of what the nest writes that it is told of; an update waits for checks."""
+    told = {each for each in piece.arguments if isinstance(each, Buffer)}
+    written = {each for each in told if each in nest.written() or each.kind == "scratch"}
+    updates = bool(counts) and any(each.kind == "input" for each in written)
+    read = {key(number, each) for each in told} | {key(-1, each) for each in counts if updates}
+    return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), updates)
+
+
+def repetition_of(number: int, nest: LoopNest) -> Job:
+    read, written = (frozenset(key(number, each) for each in some) for some in (nest.read(), nest.written()))
+    return Job(number, None, read, written, False)
+
+
+STATUS: Key = (-2, None)  # type: ignore[assignment]
+
+
+def levels(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs as early as they can be done, those of a level side by side."""
+    found: list[list[Job]] = []
+    level: dict[int, int] = {}
+    for place, job in enumerate(jobs):
+        before = (level[other] for other, earlier in enumerate(jobs[:place]) if job.must_wait_for(earlier))
+        level[place] = 1 + max(before, default=-1)
+        while len(found) <= level[place]:
+            found.append([])
+        found[level[place]].append(job)
+    return found
+
+
+def launches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs in an order that respects what they wait for; those in one list go into one launch."""
+    for level in levels(jobs):
+        yield from ([job] for job in level if job.piece is None)
+        threads: dict[int, list[Job]] = {}
+        for job in level:
+            if job.piece is not None:
+                threads.setdefault(job.piece.threads, []).append(job)
+        for together in threads.values():
+            yield from in_parts(together)
+
+
+def in_parts(jobs: list[Job]) -> Iterable[list[Job]]:
+    return (jobs[first : first + MOST_TOGETHER] for first in range(0, len(jobs), MOST_TOGETHER))

@@ -1,0 +1,270 @@
+"""Kernels for GPUs, without one: they compile to PTX, give the CPU's numbers when the CPU runs them block by block, and
+do nothing that threads must not do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc import functional as F
+from graphc import nn, optim
+from graphc.backends.cuda.device import Grid, Launch, LaunchCall, calls
+from graphc.backends.cuda.emulation.machine import Emulator
+from graphc.backends.cuda.emulation.watched import Fault, Memory, Pointer, Watch, Watched, run_block
+from graphc.backends.cuda.plan import Drawing, draw
+from graphc.backends.cuda.ptx import ARCHITECTURES, program_of, ptx
+from graphc.backends.primitives import Kernel
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.cells, self.head = nn.Embedding(11, 8), nn.GRU(8, 12, batch_first=True), nn.Linear(12, 11)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.cells(self.table(x))[0]).transpose(1, 2)
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(11, 16), nn.Linear(16, 11)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.1, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.layer(self.table(x))).transpose(1, 2)
+
+
+def pictures(rng: np.random.Generator, count: int, *shape: int) -> Batch:
+    return rng.random((count, *shape), np.float32), rng.integers(0, 10, count)
+
+
+def words(rng: np.random.Generator, count: int) -> Batch:
+    return rng.integers(0, 11, (count, 6)), rng.integers(0, 11, (count, 6))
+
+
+def squares(output: Any, target: Any) -> Any:
+    return ((output - target) ** 2).mean()
+
+
+def of_pictures(net: nn.Module, optimizer: Callable[..., Any], *shape: int) -> gx.Function:
+    x, y = gx.f32["batch", *shape], gx.i64["batch"]
+    return gx.train_step(net, nn.CrossEntropyLoss(), optimizer(net.parameters()), x=x, y=y, metrics=["accuracy"])
+
+
+def of_words(net: nn.Module) -> gx.Function:
+    kind = gx.i64["batch", 6]
+    return gx.train_step(net, F.cross_entropy, optim.SGD(net.parameters(), lr=0.1), x=kind, y=kind, max_grad_norm=1.0)
+
+
+def linear() -> gx.Function:
+    net, kind = nn.Linear(1, 1), gx.f32["batch", 1]
+    return gx.train_step(net, squares, optim.SGD(net.parameters(), lr=0.1), x=kind, y=kind)
+
+
+def softmax() -> gx.Function:
+    return of_pictures(nn.Linear(20, 10), lambda p: optim.SGD(p, lr=0.1), 20)
+
+
+def mlp() -> gx.Function:
+    net = nn.Sequential(nn.Linear(20, 18), nn.ReLU(), nn.Linear(18, 10))
+    return of_pictures(net, lambda p: optim.SGD(p, lr=0.1), 20)
+
+
+def lenet() -> gx.Function:
+    layers = [nn.Conv2d(1, 3, 5), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(75, 10)]
+    return of_pictures(nn.Sequential(*layers), lambda p: optim.SGD(p, lr=0.1, momentum=0.9), 1, 14, 14)
+
+
+def normed() -> gx.Function:
+    layers = [nn.Linear(20, 40), nn.LayerNorm(40), nn.GELU(), nn.Dropout(0.3), nn.Linear(40, 10)]
+    return of_pictures(nn.Sequential(*layers), lambda p: optim.RMSprop(p, lr=1e-3), 20)
+
+
+MODELS: dict[str, tuple[Callable[[], gx.Function], Callable[[np.random.Generator, int], Batch]]] = {
+    "linear": (linear, lambda rng, count: (rng.random((count, 1), np.float32), rng.random((count, 1), np.float32))),
+    "softmax": (softmax, lambda rng, count: pictures(rng, count, 20)),
+    "mlp": (mlp, lambda rng, count: pictures(rng, count, 20)),
+    "lenet": (lenet, lambda rng, count: pictures(rng, count, 1, 14, 14)),
+    "normed": (normed, lambda rng, count: pictures(rng, count, 20)),
+    "recurrent": (lambda: of_words(Recurrent()), words),
+    "attending": (lambda: of_words(Attending()), words),
+}
+
+
+@cache
+def made(name: str) -> tuple[gx.Function, Drawing]:
+    step = MODELS[name][0]()
+    return step, draw(step.artifact.program.graph)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kernel_becomes_ptx(name: str, architecture: str, tmp_path: Any) -> None:
+    step, _ = made(name)
+    program = program_of(step.artifact.program.graph)
+    text = ptx(program, architecture)
+    assert ".version 8.0" in text and f".target {architecture}" in text
+    assert set(re.findall(r"\.entry (\w+)", text)) == set(program.kernels)
+    assert not re.findall(r"\bcall\b|\.approx|\.ftz|\.local", text)
+    assembler = shutil.which("ptxas")
+    if assembler is None:
+        return
+    file = tmp_path / "kernels.ptx"
+    file.write_text(text)
+    told = subprocess.run([assembler, "-v", f"-arch={architecture}", "-o", "/dev/null", file], capture_output=True)
+    said = told.stderr.decode()
+    assert told.returncode == 0, said
+    registers = re.findall(r"Used (\d+) registers", said)
+    print(f"{name} {architecture}: {len(registers)} kernels, registers {', '.join(registers)}")
+    assert len(registers) == len(program.kernels)
+    assert not re.findall(r"[1-9]\d* bytes (?:spill|stack)", said), said
+
+
+def run_with(step: gx.Function, emulated: Emulator, batch: Batch) -> tuple[int, dict[str, np.ndarray]]:
+    """(status, results) of one call on the states the function has."""
+    step.write_scalars()
+    emulated.put("state", {name: parameter.storage.array for name, parameter in step.parameters.items()})
+    emulated.scalars[:] = step.runner.scalars[: emulated.scalars.size]
+    arrays, sizes = step.fit(batch)
+    known = dict(zip(step.runner.dims, sizes, strict=True))
+    return emulated.run(arrays, known), emulated.get("results", known)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kernels_give_the_numbers_of_the_cpu(name: str, rng: np.random.Generator) -> None:
+    step, drawing = made(name)
+    emulated = Emulator(drawing)
+    for count in (33, 5, 1):
+        batch = MODELS[name][1](rng, count)
+        status, results = run_with(step, emulated, batch)
+        arrays, sizes = step.fit(batch)
+        expected, found = step.run_fitted(arrays, sizes)
+        assert (status, expected) == (0, 0)
+        for (title, _), number in zip(step.runner.results, found, strict=True):
+            np.testing.assert_allclose(results[title], number, rtol=1e-5, err_msg=title)
+        state = emulated.get("state", {})
+        for title, parameter in step.parameters.items():
+            np.testing.assert_allclose(state[title], parameter.storage.array, rtol=2e-5, atol=2e-6, err_msg=title)
+
+
+def test_a_check_that_fails_changes_nothing(rng: np.random.Generator) -> None:
+    step, drawing = made("mlp")
+    emulated = Emulator(drawing)
+    x, y = pictures(rng, 7, 20)
+    before = {name: parameter.storage.array.copy() for name, parameter in step.parameters.items()}
+    assert run_with(step, emulated, (x, np.where(y == y, 10, y)))[0] == 1
+    for name, array in emulated.get("state", {}).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax"])
+def test_threads_keep_to_themselves(name: str, rng: np.random.Generator) -> None:
+    step, drawing = made(name)
+    assert run_with(step, Watched(drawing), MODELS[name][1](rng, 19))[0] == 0
+
+
+# --- what is watched --------------------------------------------------------------------------------------------------
+
+
+def run_text(body: str, threads: int = 32, size: int = 32) -> np.ndarray:
+    text = "def f(out, shared, thread):\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    kernel = Kernel("f", text, (("out", "i64*"), ("shared", "i64*"), ("thread", "i64")))
+    watch, numbers = Watch(), np.zeros(size, np.int64)
+    shared = Memory("shared", np.zeros(threads, np.int64), watch, starts_empty=True)
+    run_block(kernel, threads, [Pointer(Memory("out", numbers, watch)), Pointer(shared), None], watch)
+    return numbers
+
+
+NEIGHBOUR = """store(shared, thread, thread * 10)
+barrier()
+store(out, thread, load(shared, (thread + 1) % 32))"""
+
+
+def test_a_meeting_parts_writes_from_reads() -> None:
+    assert run_text(NEIGHBOUR)[:3].tolist() == [10, 20, 30]
+    with pytest.raises(Fault, match=r"before it is written|written by thread"):
+        run_text(NEIGHBOUR.replace("barrier()\n", ""))
+
+
+def test_a_read_is_parted_from_later_writes() -> None:
+    again = f"{NEIGHBOUR}\nbarrier()\nstore(shared, thread, 0)"
+    run_text(again)
+    with pytest.raises(Fault, match=r"writes shared.*read by thread"):
+        run_text(again.replace("% 32))\nbarrier()", "% 32))"))
+
+
+def test_what_lies_outside_is_seen() -> None:
+    with pytest.raises(Fault, match=r"writes out\[32\] of 32"):
+        run_text("store(out, thread + 1, thread)")
+
+
+def test_two_writers_of_one_place_are_seen() -> None:
+    with pytest.raises(Fault, match="thread 1 of block 0 writes out"):
+        run_text("store(out, 0, thread)")
+
+
+def test_a_meeting_that_some_threads_miss_is_seen() -> None:
+    with pytest.raises(Fault, match="not all threads"):
+        run_text("if thread < 16:\n    barrier()")
+
+
+def test_partners_tell_each_other_numbers() -> None:
+    assert run_text("x = shuffle_xor(thread, 5)\nstore(out, thread, x)")[:4].tolist() == [5, 4, 7, 6]
+
+
+def meetings_of(kernel: Kernel) -> Iterator[Kernel]:
+    """The kernel without one of its meetings, for each of them."""
+    lines = kernel.text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if line.strip() == "barrier()":
+            yield replace(kernel, text="".join(lines[:number] + lines[number + 1 :]))
+
+
+@pytest.mark.parametrize("stem", ["dot", "max"])
+def test_no_meeting_can_be_left_out(stem: str, rng: np.random.Generator) -> None:
+    """One block does all, so that it goes round its loops more than once."""
+    step, drawing = made("softmax")
+    batch = MODELS["softmax"][1](rng, 19)
+    piece = next(each.pieces[0] for each in drawing.entries if each.name.startswith(stem))
+    left_out = list(meetings_of(piece.kernel))
+    assert left_out
+    for kernel in left_out:
+        with pytest.raises(Fault):
+            run_with(step, Watched(with_kernel(drawing, piece.kernel, kernel)), batch)
+
+
+def with_kernel(drawing: Drawing, old: Kernel, new: Kernel) -> Drawing:
+    """The launches with another kernel in place of one, which one block runs."""
+
+    def changed(piece: Any) -> Any:
+        return replace(piece, kernel=new) if piece.kernel is old else piece
+
+    def alone(step: Any) -> Any:
+        if not isinstance(step, Launch) or step.kernel not in names:
+            return step
+        return replace(step, words=tuple(Grid(1, 1, 1) if isinstance(word, Grid) else word for word in step.words))
+
+    names = {each.name for each in drawing.entries if any(piece.kernel is old for piece in each.pieces)}
+    entries = tuple(replace(each, pieces=tuple(map(changed, each.pieces))) for each in drawing.entries)
+    return Drawing(replace(drawing.program, steps=tuple(map(alone, drawing.program.steps))), entries)
+
+
+def test_calls_are_the_same_every_time() -> None:
+    step, drawing = made("recurrent")
+    (dim,) = step.runner.dims
+    first, second = (list(calls(drawing.program, {dim: 5})) for _ in range(2))
+    assert first == second
+    launched = [call for call in first if isinstance(call, LaunchCall)]
+    assert all(call.blocks >= 1 and not any(getattr(word, "steps", ()) for word in call.words) for call in launched)
