@@ -157,3 +157,15 @@ def test_no_gpu_is_an_error_on_the_line_of_the_user(monkeypatch):
     assert not gx.cuda.is_available()
     _, step = classifier("auto")
     assert step.runner.threads >= 1
+
+
+def test_no_step_after_one_that_failed_changes_anything(gpu, rng):
+    x, y = samples(rng)
+    net, step = classifier("cuda", nan="raise")
+    step.epoch(DataLoader(TensorDataset(x[:64], y[:64]), 32))
+    wanted = net.state_dict()
+    net, step = classifier("cuda", nan="raise")
+    x[70] = np.inf  # in the third of four steps
+    with pytest.raises(gx.NumericsError, match="in step 2 of the epoch"):
+        step.epoch(DataLoader(TensorDataset(x, y), 32))
+    close(net.state_dict(), wanted)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from graphc.backends.cuda.device import Place, Repeat, Step, written_out
-from graphc.backends.cuda.plan import Planner
+from graphc.backends.cuda.plan import Find, Planner
 from graphc.backends.cuda.products import PRODUCT
 from graphc.backends.cuda.runtime import Launcher
+from graphc.backends.cuda.schedule import Job
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import Piece
 from graphc.backends.reference import compute
 from graphc.backends.runtime import address
 from graphc.cuda import parts_of
@@ -29,7 +29,6 @@ TOLERANCE = 1e-4  # of the norm: one wrong number of a hundred million, of the u
 SINGLE = 10  # times the error of NumPy in float32, where that is more
 STRAYS = 1e-4  # share of whole numbers that may differ, as comparisons of numbers that are nearly equal do
 POISON = 0xFF
-WRITES = r"\b(?:store|add|atomic)\w*\({}\b"
 
 
 class Watched(Planner):
@@ -39,30 +38,23 @@ class Watched(Planner):
         super().__init__(*given)
         self.notes: list[tuple[Step, Buffer, Place]] = []
 
-    def launch(self, pieces: tuple[Piece, ...], places: list[dict[Buffer, Place]]) -> Iterator[Step]:
-        steps = [*super().launch(pieces, places)]
-        for piece, known in zip(pieces, places, strict=True):
-            for buffer in written(piece):
-                self.note(steps[-1], buffer, known[buffer])
+    def launch(self, jobs: list[Job], place: Find) -> Iterator[Step]:
+        steps = [*super().launch(jobs, place)]
+        for job in jobs:
+            for _, buffer in job.written:
+                self.note(steps[-1], buffer, partial(place, job.number))
         yield from steps
 
-    def repeat(self, repetition: Repetition, number: int, place: Callable[[int, Buffer], Place], *rest: Any) -> Any:
-        found = super().repeat(repetition, number, place, *rest)
-        left = [buffer for _, buffer in repetition.results] + [kept for _, _, kept in repetition.carries]
-        for buffer in left:
-            self.note(found[0][-1], buffer, place(number, buffer))
-        return found
+    def repeat(self, repetition: Repetition, place: Callable[[Buffer], Place], end: int) -> tuple[list[Step], int]:
+        steps, end = super().repeat(repetition, place, end)
+        for buffer in [buffer for _, buffer in repetition.results] + [kept for _, _, kept in repetition.carries]:
+            self.note(steps[-1], buffer, place)
+        return steps, end
 
-    def note(self, step: Step, buffer: Buffer, place: Place) -> None:
-        if self.depth == 0 and (buffer.kind in ("value", "input", "result") or buffer.name == PRODUCT):
-            self.notes.append((step, buffer, place))
-
-
-def written(piece: Piece) -> Iterator[Buffer]:
-    """The memory a kernel writes."""
-    for (name, _), argument in zip(piece.kernel.parameters, piece.arguments, strict=True):
-        if isinstance(argument, Buffer) and re.search(WRITES.format(name), piece.kernel.text):
-            yield argument
+    def note(self, step: Step, buffer: Buffer, place: Callable[[Buffer], Place]) -> None:
+        # Of scratch only the elements of a product are a value of the graph.
+        if self.depth == 0 and buffer and (buffer.kind in ("value", "input", "result") or buffer.name == PRODUCT):
+            self.notes.append((step, buffer, place(buffer)))
 
 
 class Bench:
