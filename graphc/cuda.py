@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from graphc.backends.cache import default_cache
 from graphc.backends.runtime import Refused
 from graphc.errors import DeviceError, TraceError
-from graphc.ir.graph import user_origin
+from graphc.ir.graph import Origin, user_origin
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.artifact import DeviceArtifact
@@ -61,9 +61,13 @@ def compiled(graph: Graph, storages: Sequence[Storage]) -> tuple[DeviceArtifact,
     """The kernels of a traced graph for the first GPU, loaded there. Raises DeviceError."""
     from graphc.backends.cuda.artifact import obtain
     from graphc.backends.cuda.runtime import DeviceRunner
+    from graphc.backends.cuda.threads import NotCovered
 
     device = the_device()
-    artifact = obtain(graph, default_cache(), device.architecture)
+    try:
+        artifact = obtain(graph, default_cache(), device.architecture)
+    except NotCovered as error:
+        raise not_covered(graph.name, error, user_origin()) from None
     try:
         return artifact, DeviceRunner(artifact, storages, device)
     except Refused as error:
@@ -74,6 +78,11 @@ def parts_of(function: Function) -> tuple[DeviceArtifact, DeviceRunner]:
     """The kernels of a step on the GPU, and what runs them."""
     artifact, runner = cast("Any", function.artifact), cast("Any", function.runner)  # a Function knows the CPU's types
     return artifact, runner
+
+
+def not_covered(name: str, error: Exception, origin: Origin | None) -> DeviceError:
+    """What no kernel for GPUs does, as an error for the user."""
+    return DeviceError(f"{name} cannot run on a GPU: {error}", origin, ["compile it with device='cpu'"])
 
 
 def refused(error: Refused) -> DeviceError:

@@ -212,6 +212,8 @@ class Function:
 
     @threads.setter
     def threads(self, number: int | None) -> None:
+        if self.device != "cpu":
+            raise ArgumentError(f"{self.name} runs on a GPU, whose threads are shared out already", user_origin())
         self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
         self.exact_call, self.exact_epoch = self.quick_call(), None
 
@@ -274,7 +276,8 @@ class Function:
         return f"<graphc function {self.name}({types}): {self.compiled}>"
 
     def text(self, level: str = "graph") -> str:
-        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"."""
+        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"; or as
+        a GPU does it, "launches"."""
         from graphc import show
 
         return show.text(self, level)
@@ -321,10 +324,21 @@ class Function:
         return show.llvm(self)
 
     def assembly(self) -> str:
-        """Machine code as text."""
+        """Machine code as text; of a step on a GPU, its PTX."""
         from graphc import show
 
         return show.assembly(self)
+
+    def ptx(self, architecture: str | None = None) -> str:
+        """Its kernels for a GPU as PTX, which is made here without any tool of NVIDIA's, of steps for the CPU too.
+
+        architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
+
+        Raises DeviceError for the little that GPUs cannot do, a loop that stops early.
+        """
+        from graphc import show
+
+        return show.ptx(self, architecture)
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
