@@ -334,7 +334,7 @@ class Function:
 
         architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
 
-        Raises DeviceError for the little that GPUs cannot do, a loop that stops early.
+        Raises DeviceError for what no kernel for GPUs does.
         """
         from graphc import show
 

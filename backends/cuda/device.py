@@ -53,7 +53,14 @@ class Grid:
         return min(max(-(-evaluate(self.extent, sizes) // self.each), 1), self.most)
 
 
-Word = Place | Extent | Grid  # what a kernel is told: an address, or a number; eight bytes each
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The number of the step at which a loop around is; `depth` counts from the outermost one, which is 0."""
+
+    depth: int
+
+
+Word = Place | Extent | Grid | Turn  # what a kernel is told: an address, or a number; eight bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,8 @@ def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[
 def told(word: Word, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> Place | int:
     if isinstance(word, Place):
         return settled(word, sizes, turns)
+    if isinstance(word, Turn):
+        return turns[word.depth]
     return word.blocks(sizes) if isinstance(word, Grid) else evaluate(word, sizes)
 
 

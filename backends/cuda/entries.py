@@ -1,9 +1,10 @@
 """The functions that are launched: each tells its kernels which memory and which sizes they work on.
 
 One launch may do several pieces that do not touch what another one writes: the first blocks do the first piece. The
-parameters are words of eight bytes: where the counts of checks lie that updates wait for; the memory of every piece;
-the sizes of all dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for
-the emulation, a function of the CPU that does one block after the other.
+parameters are words of eight bytes: for each loop around that may end early, where the number of its steps lies, and
+the step it is at; where the counts of checks lie that updates wait for; the memory of every piece; the sizes of all
+dims; the number of blocks of every piece. In LLVM IR an entry is a kernel of the GPU or, for the emulation, a function
+of the CPU that does one block after the other.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class Entry:
 
     guarded  which of these do nothing where a check has failed
     checks   how many words are to be 0 for that: of the checks by then, and of a call before
+    loops    around it that may end early
     """
 
     name: str
     pieces: tuple[Piece, ...]
     guarded: tuple[bool, ...]
     checks: int
+    loops: int
     dims: tuple[Dim, ...]
 
     @property
@@ -40,15 +43,17 @@ class Entry:
         return max(piece.shared_bytes for piece in self.pieces)
 
 
-def entry(pieces: tuple[Piece, ...], guarded: tuple[bool, ...], checks: int, dims: tuple[Dim, ...]) -> Entry:
+def entry(
+    pieces: tuple[Piece, ...], guarded: tuple[bool, ...], checks: int, loops: int, dims: tuple[Dim, ...]
+) -> Entry:
     """Equal work has an equal name."""
     told = [repr([each for each in piece.arguments if not isinstance(each, Buffer)]) for piece in pieces]
-    about = (guarded, checks, pieces[0].threads, dims)
+    about = (guarded, checks, loops, pieces[0].threads, dims)
     text = "\n".join([*(piece.kernel.name for piece in pieces), *told, str(about)])
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     stem = pieces[0].kernel.name.rpartition("_")[0] or pieces[0].kernel.name
     more = f"_and_{len(pieces) - 1}" if len(pieces) > 1 else ""
-    return Entry(f"{stem}{more}_{digest}", pieces, guarded, checks, dims)
+    return Entry(f"{stem}{more}_{digest}", pieces, guarded, checks, loops, dims)
 
 
 def buffers(piece: Piece) -> list[Buffer]:
@@ -108,7 +113,8 @@ def for_host(made: Entry) -> str:
 
 def word_names(made: Entry) -> list[tuple[str, str]]:
     """(name, LLVM type) of every word."""
-    names = [(f"check.{number}", "ptr") for number in range(made.checks)]
+    names = [each for number in range(made.loops) for each in ((f"trips.{number}", "ptr"), (f"turn.{number}", "i64"))]
+    names += [(f"check.{number}", "ptr") for number in range(made.checks)]
     for number, piece in enumerate(made.pieces):
         names += [(f"p{number}.{place}", "ptr") for place, _ in enumerate(buffers(piece))]
     names += [(f"d{number}", "i64") for number, _ in enumerate(made.dims)]
@@ -127,9 +133,22 @@ def guard(made: Entry) -> list[str]:
     return [*lines, f"  %is.failed = icmp ne i64 {all_counts}, 0"]
 
 
+def go_on(made: Entry) -> list[str]:
+    """Past the end of a loop around nothing is done."""
+    lines = []
+    for number in range(made.loops):
+        lines += [
+            f"  %steps.{number} = load i64, ptr %trips.{number}.at, align 8",
+            f"  %is.over.{number} = icmp sge i64 %turn.{number}, %steps.{number}",
+            f"  br i1 %is.over.{number}, label %done, label %goes.{number}",
+            f"goes.{number}:",
+        ]
+    return lines
+
+
 def dispatch(made: Entry, thread: str | None, suffix: str) -> list[str]:
     """Each block does its piece."""
-    lines: list[str] = []
+    lines = go_on(made)
     block = "%block"
     for number, piece in enumerate(made.pieces):
         is_last = number + 1 == len(made.pieces)

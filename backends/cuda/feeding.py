@@ -88,7 +88,7 @@ def gather_entry(value: Value, source: str) -> Entry:
     told = [Buffer("feed", value, name) for name in ("out", "data", "order", "done")]
     arguments: list[Argument] = [*told, dim, columns, "thread", "block", "blocks"]
     grid = grid_of(multiply(dim, columns), THREADS)
-    return entry((Piece(gather(source, value.dtype), tuple(arguments), grid, THREADS),), (False,), 0, (dim,))
+    return entry((Piece(gather(source, value.dtype), tuple(arguments), grid, THREADS),), (False,), 0, 0, (dim,))
 
 
 def tally_entry(graph: Graph) -> Entry:
@@ -98,7 +98,7 @@ def tally_entry(graph: Graph) -> Entry:
     names = ("status", "done", "totals", *(f"result {number}" for number, _ in enumerate(results)))
     kernel = tally([output.value.dtype for output in results])
     arguments: list[Argument] = [*(Buffer("feed", value, name) for name in names), dim]
-    return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), (False,), 0, (dim,))
+    return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), (False,), 0, 0, (dim,))
 
 
 def sources(value: Value) -> tuple[str, ...]:

@@ -20,20 +20,21 @@ from graphc.backends.cuda.device import (
     Repeat,
     Slot,
     Step,
+    Turn,
     Word,
     laid_out,
 )
 from graphc.backends.cuda.entries import Entry, buffers, entry
 from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, repetition_of
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import THREADS, WIDEST, NotCovered, Piece
+from graphc.backends.cuda.threads import THREADS, WIDEST, Piece
 from graphc.backends.cuda.writer import write
 from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Life, Program, allocate, plan
-from graphc.ir.types import DTYPES, content, round_up
+from graphc.ir.types import DTYPES, content, multiply, round_up
 
 CHECK = Kernel(
     "check",
@@ -78,6 +79,7 @@ class Planner:
         self.dims = self.graph.dims
         self.entries: dict[str, Entry] = {}
         self.depth = 0  # of loops
+        self.ends: list[tuple[Place, Turn]] = []  # of those around that may end early: how many steps, and which it is
         self.counts = [check.buffer for check in program.checks]
         self.status, self.stopped = Place("work", 0), Place("work", WORD)
 
@@ -150,9 +152,10 @@ class Planner:
                 yield Clear(place(job.number, buffer), buffer.value.type.count, buffer.value.dtype)
         guarded = tuple(job.guarded for job in jobs)
         counts = [self.stopped, *(place(-1, buffer) for buffer in self.counts)] if any(guarded) else []
-        made = entry(pieces, guarded, len(counts), self.dims)
+        made = entry(pieces, guarded, len(counts), len(self.ends), self.dims)
         made = self.entries.setdefault(made.name, made)
-        words: list[Word] = [*counts]
+        words: list[Word] = [word for end in self.ends for word in end]
+        words += counts
         for job, piece in zip(jobs, pieces, strict=True):
             words += [place(job.number, buffer) for buffer in buffers(piece)]
         grids = tuple(piece.grid for piece in pieces)
@@ -160,9 +163,8 @@ class Planner:
 
     def repeat(self, repetition: Repetition, place: Callable[[Buffer], Place], end: int) -> tuple[list[Step], int]:
         """The states are brought to where they are kept, then the program runs over them once a step."""
-        if repetition.trips is not None:
-            raise NotCovered("a loop whose number of steps is computed")
         steps: list[Step] = []
+        attrs = repetition.value.attrs
         inside: dict[tuple[str, str], Place] = {}
         for state, start, kept in repetition.carries:
             target = inside["input", state.attrs["name"]] = place(kept)
@@ -173,12 +175,17 @@ class Planner:
         for data, buffer in repetition.slices:
             inside["input", data.attrs["name"]] = self.sliced(place(buffer), data.type.count, data.dtype)
         for output, buffer in repetition.results:
-            where = place(buffer)
-            inside["result", output.name] = self.sliced(where, output.value.type.count, output.value.dtype)
+            where, kind = place(buffer), output.value.type
+            inside["result", output.name] = self.sliced(where, kind.count, kind.dtype)
+            if repetition.trips is not None:  # what is not reached is 0
+                steps.append(Clear(where, multiply(attrs["length"], kind.count), kind.dtype))
+        ends = self.ends
+        if repetition.trips is not None:
+            self.ends = [*ends, (place(repetition.trips), Turn(self.depth))]
         self.depth += 1
         body, end = self.steps_of(repetition.program, inside, end)
         self.depth -= 1
-        attrs = repetition.value.attrs
+        self.ends = ends
         return [*steps, Repeat(attrs["length"], attrs["reverse"], body)], end
 
     def sliced(self, place: Place, count: Extent, dtype: str) -> Place:

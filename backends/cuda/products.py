@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphc.backends.cuda.sums import Sums
-from graphc.backends.cuda.threads import NotCovered, Piece, check_states, grid_of
+from graphc.backends.cuda.threads import NotCovered, Piece, check_states, grid_of, row_major
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import Buffer, Index, LoopNest, Operand, Store, Term, phase_count, walked_by
-from graphc.ir.types import DTYPES, Extent, bound, multiply
+from graphc.ir.loops import Buffer, LoopNest, Operand, Store, Term, phase_count, walked_by
+from graphc.ir.types import DTYPES, bound, multiply
 
 ACROSS = 16  # threads along the columns of a tile, and along its rows
 DEEP = 16  # steps of the depth at a time
@@ -41,6 +41,14 @@ class Tile:
 MULTIPROCESSORS = 132  # of the devices we have in mind; tiles are made so small that each has one
 
 
+MOST_PARTS, LEAST_DEPTH = 16, 256  # of a split depth, and steps of each
+
+
+def tile_of(nest: LoopNest) -> Tile:
+    rows, columns = nest.frame[-2:]
+    return tile_for(bound(rows), bound(columns), bound(multiply(*nest.frame[:-2])))
+
+
 def tile_for(rows: int, columns: int, batches: int) -> Tile:
     """The largest tile of which there are enough for all multiprocessors, or the smallest."""
     for tile in (Tile(4, 4), Tile(2, 4), Tile(2, 2), Tile(1, 1)):
@@ -50,20 +58,33 @@ def tile_for(rows: int, columns: int, batches: int) -> Tile:
     return Tile(1, 1)
 
 
+def parts_for(nest: LoopNest) -> int:
+    """How many parts of the depth are summed by themselves: several where tiles are few and the depth is long."""
+    product = nest.product
+    assert product is not None
+    tile = tile_of(nest)
+    rows, columns = (bound(extent) for extent in nest.frame[-2:])
+    tiles = -(-rows // tile.height) * -(-columns // tile.width) * bound(multiply(*nest.frame[:-2]))
+    return max(min(MOST_PARTS, MULTIPROCESSORS // tiles, bound(product.depth) // LEAST_DEPTH), 1)
+
+
 def parted(nest: LoopNest) -> tuple[LoopNest, LoopNest | None]:
-    """The product with what is done to its elements one by one; and the nest that sums them, if any are summed."""
-    if not any(term.kind in SUMS or term.late for term in nest.terms()) and phase_count(nest) == 1:
+    """The product with what is done to its elements one by one; and the nest that goes through its elements, where
+    they are summed, or are sums of several parts."""
+    parts = parts_for(nest)
+    sums = any(term.kind in SUMS or term.late for term in nest.terms()) or phase_count(nest) > 1
+    if parts == 1 and not sums:
         return nest, None
     product = next(term for term in nest.terms() if term.kind == "product")
-    buffer = Buffer("scratch", product.value, PRODUCT)
-    index = row_major(nest.frame)
+    buffer, index = Buffer("scratch", product.value, PRODUCT), row_major(nest.frame, frozenset(range(len(nest.frame))))
+    count = multiply(*nest.frame)
     alone = replace(nest, name=product.value.op.name, stores=(Store(product, buffer, index),))
-    loaded = replace(product, kind="load", detail=(buffer, index, ()))
-    return alone, replace(with_term(nest, product, loaded), product=None)
-
-
-def row_major(frame: tuple[Extent, ...]) -> Index:
-    return tuple((axis, multiply(*frame[axis + 1 :])) for axis, extent in enumerate(frame) if extent != 1)
+    whole = replace(product, kind="load", detail=(buffer, index, ()))
+    for part in range(1, parts):
+        place = ((None, multiply(part, count)), *index)
+        loaded = replace(product, kind="load", detail=(buffer, place, ()))
+        whole = replace(product, kind="compute", operands=(whole, loaded), detail="{0} + {1}")
+    return alone, replace(with_term(nest, product, whole), product=None)
 
 
 def with_term(nest: LoopNest, old: Term, new: Term) -> LoopNest:
@@ -89,22 +110,29 @@ class Products(Sums):
         check_states(self.nest)
         batch = list(range(self.nest.lane - 1))
         rows, columns = self.nest.frame[-2:]
-        self.tile = tile_for(bound(rows), bound(columns), bound(self.count(batch)))
+        self.tile = tile_of(self.nest)
+        self.parts_of_depth = parts_for(self.nest)
         self.begin()
         self.row_terms(None)
         self.shared[self.dtype] = max(self.tile.height + self.tile.width + 2, 0) * DEEP
         self.shared[self.dtype] = max(self.shared[self.dtype], self.tile.height * self.tile.width)
         shared = f"shared_{self.dtype}"
         self.line(f"right_tile = shift({shared}, {DEEP * (self.tile.height + 1)})")
+        parts = self.parts_of_depth
         self.line(f"depth = {self.number(product.depth)}")
+        self.line(f"each = (depth + {parts * DEEP - 1}) // {parts * DEEP} * {DEEP}" if parts > 1 else "each = depth")
         self.line(f"tiles_down = ({self.extents[-2]} + {self.tile.height - 1}) // {self.tile.height}")
         self.line(f"tiles_across = ({self.extents[-1]} + {self.tile.width - 1}) // {self.tile.width}")
         self.line(f"own_row = thread // {ACROSS} * {self.tile.rows}")
         self.line(f"own_column = thread % {ACROSS} * {self.tile.columns}")
-        tiles = f"tiles_down * tiles_across * {self.count_text(batch)}"
+        tiles = f"tiles_down * tiles_across * {self.count_text(batch)} * {parts}"
         with self.block(f"for tile in range(block, {tiles}, blocks):"):
-            self.line(f"first_column = tile % tiles_across * {self.tile.width}")
-            self.line("above = tile // tiles_across")
+            self.line(f"part = tile % {parts}")
+            self.line("first_step = part * each")
+            self.line("last_step = minimum(first_step + each, depth)")
+            self.line(f"across = tile // {parts}")
+            self.line(f"first_column = across % tiles_across * {self.tile.width}")
+            self.line("above = across // tiles_across")
             self.line(f"first_row = above % tiles_down * {self.tile.height}")
             self.line("matrix = above // tiles_down")
             self.decode("matrix", batch)
@@ -116,8 +144,8 @@ class Products(Sums):
         most = -(-bound(rows) // self.tile.height) * -(-bound(columns) // self.tile.width) * bound(self.count(batch))
         for store in self.nest.stores:
             if store.buffer.name == PRODUCT:
-                self.rooms[store.buffer] = bound(multiply(*self.nest.frame)) * DTYPES[self.dtype].itemsize
-        return (self.finished(self.nest.name, grid_of(most, 1)),)
+                self.rooms[store.buffer] = parts * bound(multiply(*self.nest.frame)) * DTYPES[self.dtype].itemsize
+        return (self.finished(self.nest.name, grid_of(most * parts, 1)),)
 
     @property
     def dtype(self) -> str:
@@ -127,7 +155,7 @@ class Products(Sums):
         shared, zero = f"shared_{self.dtype}", f"{self.dtype}(0.0)"
         for name in self.registers():
             self.line(f"{name} = {zero}")
-        with self.block(f"for step in range(0, depth, {DEEP}):"):
+        with self.block(f"for step in range(first_step, last_step, {DEEP}):"):
             high, wide = self.tile.height, self.tile.width
             self.bring("left", left, shared, (high, "first_row", self.extents[-2]), left.rows, left.columns)
             self.bring(
@@ -160,7 +188,7 @@ class Products(Sums):
         with self.block(f"for piece in range(thread, {size * DEEP}, {ACROSS * ACROSS}):"):
             self.line(f"near = piece {'// ' + str(DEEP) if along_depth else '% ' + str(size)}")
             self.line(f"far = piece {'% ' + str(DEEP) if along_depth else '// ' + str(size)}")
-            self.line(f"live = ({first} + near < {stop}) & (step + far < depth)")
+            self.line(f"live = ({first} + near < {stop}) & (step + far < last_step)")
             self.line(f"place = select(live, {first} + near, 0)")
             self.line("deep = select(live, step + far, 0)")
             parts = [*self.walk(f"{name}_across", "place", across), *self.walk(f"{name}_deep", "deep", deep)]
@@ -181,6 +209,14 @@ class Products(Sums):
                 place = rest
             parts.append(here if step == 1 else f"{here} * {self.extent(f'{name}_step{number}', step)}")
         return parts
+
+    def put(self, store: Store) -> None:
+        """Parts of the depth leave their sums one behind the other."""
+        if store.buffer.name != PRODUCT:
+            super().put(store)
+            return
+        at = f"part * ({' * '.join(self.extents)}) + {self.index(store.index)}"
+        self.save(self.pointers[store.buffer], at, self.operand(store.term, False), False)
 
     def leave_tile(self) -> None:
         """The registers of all threads to shared memory, where the elements of a row lie side by side."""

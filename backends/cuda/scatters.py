@@ -9,9 +9,36 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphc.backends.cuda.sums import Sums
-from graphc.backends.cuda.threads import THREADS, NotCovered, Piece, check_states, grid_of
-from graphc.ir.loops import phase_count, walked_by
+from graphc.backends.cuda.threads import THREADS, NotCovered, Piece, check_states, grid_of, row_major
+from graphc.ir.loops import Buffer, LoopNest, Store, Term, phase_count, walked_by
 from graphc.ir.types import multiply
+
+SCATTERED = "scattered"  # scratch for what another nest adds to looked-up places
+
+
+def without_scatters(nest: LoopNest) -> tuple[LoopNest, LoopNest | None]:
+    """A nest that leaves what is scattered in memory, and one that scatters it, where a nest does more than that."""
+    terms = nest.terms()
+    scatters = [term for term in terms if term.kind == "scatter"]
+    if not scatters or not any(
+        term.kind in ("row", "column", "total") or term.late for term in terms if term not in scatters
+    ):
+        return nest, None
+    kept = [
+        operand for term in scatters for operand in term.operands if operand.kind not in ("load", "iota", "constant")
+    ]
+    loaded: dict[Term, Term] = {}
+    left = [store for store in nest.stores if store.term not in scatters]
+    for term in dict.fromkeys(kept):
+        buffer, index = Buffer("scratch", term.value, f"{SCATTERED} {len(loaded)}"), row_major(nest.frame, term.axes)
+        left.append(Store(term, buffer, index, term.phase))
+        loaded[term] = replace(term, kind="load", operands=(), detail=(buffer, index, ()), phase=0)
+    stores = []
+    for store in nest.stores:
+        if store.term in scatters:
+            found = tuple(loaded.get(each, each) for each in store.term.operands)
+            stores.append(replace(store, term=replace(store.term, operands=found, phase=0), phase=0))
+    return replace(nest, stores=tuple(left)), replace(nest, name="scatter", product=None, stores=tuple(stores))
 
 
 class Scatters(Sums):

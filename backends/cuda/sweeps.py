@@ -28,7 +28,7 @@ class Sweeps(Threads):
             raise NotCovered("no sweep")
         known = sweeps.kernel(sweep.value)
         head, body = known.text.split("\n", 1)
-        text = f"{head[:-2]}, {', '.join(TOLD)}):\n{body.replace(LOOPS, OF_THREADS).replace('(line,', '(own,')}"
+        text = f"{head[:-2]}, {', '.join(TOLD)}):\n{body.replace('(line,', '(own,').replace(LOOPS, OF_THREADS)}"
         parameters = (*known.parameters, *((name, "i64") for name in TOLD))
         kernel = Kernel(f"{known.name}_of_threads", text, parameters)
         lines, line = multiply(sweep.outer, sweep.inner), Buffer("scratch", sweep.value, "line")

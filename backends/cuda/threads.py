@@ -19,7 +19,7 @@ from graphc.backends.primitives import Kernel
 from graphc.backends.source.lines import Argument, identity
 from graphc.backends.source.nests import Nests
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Buffer, LoopNest, Store, Term, overwritten_last, walked_by
+from graphc.ir.loops import Buffer, Index, LoopNest, Store, Term, overwritten_last, walked_by
 from graphc.ir.ops import OPS
 from graphc.ir.types import DTYPES, Extent, bound, multiply, round_up
 
@@ -105,6 +105,10 @@ class Threads(Nests):
         name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
         called = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
         kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called)
+        for store in self.nest.stores:
+            if store.buffer.kind == "scratch":
+                count = bound(self.count(sorted(walked_by(store.index))))
+                self.rooms.setdefault(store.buffer, count * DTYPES[store.term.dtype].itemsize)
         known: dict[str, Argument | Shared] = {**self.arguments}
         known |= {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
         rooms = tuple((buffer, size) for buffer, size in self.rooms.items() if self.pointers[buffer] in used)
@@ -207,6 +211,12 @@ def check_states(nest: LoopNest) -> None:
         index = stored[term.detail[0]]
         if term.kind == "take" or set(term.detail[1]) != set(index) or not moving <= walked_by(index):
             raise NotCovered(f"{nest.name} reads and writes {term.detail[0].value.op.name}")
+
+
+def row_major(frame: Sequence[Extent], axes: frozenset[int]) -> Index:
+    """The index of an array that has those axes of a frame."""
+    own = [axis for axis in sorted(axes) if frame[axis] != 1]
+    return tuple((axis, multiply(*(frame[later] for later in own if later > axis))) for axis in own)
 
 
 def grid_of(extent: Extent, each: int, most: int = MOST_BLOCKS) -> Grid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.backends.cuda.points import Points
 from graphc.backends.cuda.products import Products, parted
-from graphc.backends.cuda.scatters import Scatters
+from graphc.backends.cuda.scatters import Scatters, without_scatters
 from graphc.backends.cuda.serial import serial
 from graphc.backends.cuda.sweeps import Sweeps
 from graphc.backends.cuda.teams import Teams
@@ -19,10 +19,15 @@ def write(nest: LoopNest, loose: bool = False) -> tuple[Piece, ...]:
 
     loose  some of its memory begins where accesses of many bytes must not
     """
-    if nest.product is None:
-        return written(nest, loose)
-    product, rest = parted(nest)
-    return written(product, loose) + (() if rest is None else written(rest, loose))
+    first: tuple[Piece, ...] = ()
+    if nest.product is not None:
+        product, rest = parted(nest)
+        first = written(product, loose)
+        if rest is None:
+            return first
+        nest = rest
+    nest, scatter = without_scatters(nest)
+    return first + written(nest, loose) + (() if scatter is None else written(scatter, loose))
 
 
 def written(nest: LoopNest, loose: bool) -> tuple[Piece, ...]:

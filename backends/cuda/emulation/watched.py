@@ -204,6 +204,7 @@ class Watched(Emulator):
     def __init__(self, drawing: Drawing) -> None:
         super().__init__(drawing)
         self.entries = {made.name: made for made in drawing.entries}
+        self.rooms = {each: size for made in drawing.entries for piece in made.pieces for each, size in piece.rooms}
         self.sizes: Mapping[Dim, int] = {}
 
     def run(self, inputs: Sequence[np.ndarray], sizes: Mapping[Dim, int]) -> int:
@@ -215,6 +216,10 @@ class Watched(Emulator):
             super().do(call)
             return
         made, words = self.entries[call.kernel], list(call.words)
+        for _ in range(made.loops):
+            trips, turn = words.pop(0), words.pop(0)
+            if isinstance(trips, Place) and self.bytes_at(trips, 8).view(np.int64)[0] <= turn:
+                return
         counts = [self.bytes_at(word, 8).view(np.int64)[0] for word in words[: made.checks] if isinstance(word, Place)]
         with np.errstate(all="ignore"):
             self.launch(made, words[made.checks :], failed=any(counts))
@@ -231,7 +236,7 @@ class Watched(Emulator):
                 word = words.pop(0)
                 key = (word.block, word.number, word.offset)
                 if key not in known:
-                    numbers = self.numbers(piece, buffer, word, element_of(kind))
+                    numbers = self.numbers(buffer, word, element_of(kind))
                     known[key] = Memory(f"{buffer.kind} {buffer.value.op.name}", numbers, watch)
                 pointers[buffer] = Pointer(known[key])
             for block in range(0 if guarded and failed else blocks):
@@ -256,8 +261,8 @@ class Watched(Emulator):
                 found.append(ELEMENTS[element_of(kind)](evaluate(each, self.sizes)))
         return found
 
-    def numbers(self, piece: Piece, buffer: Buffer, word: Place, dtype: str) -> np.ndarray:
-        """All that a piece may touch of a buffer: what the sizes at hand make of it, or its room if it is scratch."""
-        rooms, kind = dict(piece.rooms), DTYPES[dtype]
-        size = rooms[buffer] if buffer in rooms else evaluate(buffer.value.type.count, self.sizes) * kind.itemsize
+    def numbers(self, buffer: Buffer, word: Place, dtype: str) -> np.ndarray:
+        """All that may be touched of a buffer: what the sizes at hand make of it, or its room if it is scratch."""
+        kind = DTYPES[dtype]
+        size = self.rooms.get(buffer) or evaluate(buffer.value.type.count, self.sizes) * kind.itemsize
         return self.bytes_at(word, size).view(kind)
