@@ -21,7 +21,7 @@ from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner
 from graphc.errors import ArgumentError, CheckpointError, DeviceError, GraphcError, InternalError, TraceError
 from graphc.ir import ops
-from graphc.ir.graph import Graph, TooLittleMemory, user_origin
+from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.plan import Plan, bind
@@ -144,9 +144,10 @@ class Function:
         found = None if self.limits else self.exact_call(arrays)
         status, results = found or self.run_fitted(*self.fit(arrays))
         if status:
+            from graphc.cuda import at_home
             from graphc.failures import fail
 
-            fail(self, status, self.fit(arrays)[0])
+            fail(self, status, [at_home(array) for array in self.fit(arrays)[0]])
         return results
 
     def quick_call(self) -> Callable[[Sequence[Any]], Any]:
@@ -167,8 +168,17 @@ class Function:
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
         sizes: dict[Dim, int] = {}
-        ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
-        return [self.apart(array) for array in ready], [sizes[dim] for dim in self.runner.dims]
+        ready = [self.fit_one(value, array, sizes) for value, array in zip(self.inputs, arrays, strict=True)]
+        return ready, [sizes[dim] for dim in self.runner.dims]
+
+    def fit_one(self, value: Value, array: Any, sizes: dict[Dim, int]) -> Any:
+        """The array of one input; of a step on a GPU it may stay where it is."""
+        if self.device == "cuda":
+            from graphc import cuda
+
+            if cuda.is_afar(array):
+                return cuda.fit_afar(value, array, sizes, self.name)
+        return self.apart(fit_array(value, array, sizes, self.name))
 
     def apart(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array, or a copy of one that lies in the memory of a parameter: an update must not change an input."""

@@ -68,6 +68,7 @@ class FakeLibrary:
     def __post_init__(self) -> None:
         self.things: dict[int, Any] = {}
         self.used, self.handles = 0, 0x1000
+        self.things[1] = Queue()  # the stream of whoever names none
         self.failing: dict[str, int] = {}  # what a function is to return instead of doing what it does
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -232,6 +233,9 @@ class FakeLibrary:
     def do_cuEventSynchronize(self, event: Any) -> None:
         for mark in self.at(event):
             self.wait(mark)
+
+    def do_cuEventDestroy(self, event: Any) -> None:
+        del self.things[event.value]
 
     def do_cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
         for mark in self.at(event):

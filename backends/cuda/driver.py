@@ -113,6 +113,7 @@ def load_library() -> Any:
 class Device:
     """One GPU through its primary context, which other libraries of this process share.
 
+    number           of those this process sees
     name             as its maker calls it
     architecture     its compute capability in PTX's spelling: "sm_90"
     multiprocessors  how many there are
@@ -122,7 +123,7 @@ class Device:
     """
 
     def __init__(self, driver: Driver, number: int = 0) -> None:
-        self.driver = driver
+        self.driver, self.number = driver, number
         self.handle = driver.asked(ctypes.c_int, "cuDeviceGet", number)
         self.context = HANDLE(driver.asked(HANDLE, "cuDevicePrimaryCtxRetain", self.handle))
         self.enter()
