@@ -10,6 +10,7 @@ of the CPU that does one block after the other.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from graphc.backends.cuda.threads import Piece, Shared, room
@@ -64,7 +65,9 @@ def buffers(piece: Piece) -> list[Buffer]:
 def for_device(made: Entry) -> str:
     """LLVM IR of the entry as a kernel of the GPU."""
     names = word_names(made)
-    head = ", ".join(f"{'i64' if kind == 'i64' else device_pointer(made)} %{name}" for name, kind in names)
+    read = only_read(made)
+    kinds = ("i64" if kind == "i64" else f"ptr addrspace(1){NOT_WRITTEN * (name in read)}" for name, kind in names)
+    head = ", ".join(f"{kind} %{name}" for kind, (name, _) in zip(kinds, names, strict=True))
     lines = [
         f"declare i32 @{_SPECIAL}.tid.x()",
         f"declare i32 @{_SPECIAL}.ctaid.x()",
@@ -81,8 +84,21 @@ def for_device(made: Entry) -> str:
     return "\n".join([*lines, *guard(made), *dispatch(made, "%thread", ""), "  ret void", "}", ""])
 
 
-def device_pointer(made: Entry) -> str:
-    return "ptr addrspace(1) align 16"
+NOT_WRITTEN = " noalias readonly"  # while the kernel runs: what is read may be kept nearer
+
+
+def only_read(made: Entry) -> set[str]:
+    """The pointers among an entry's words whose memory is read and not written; no other piece writes it either."""
+    found = set()
+    for number, piece in enumerate(made.pieces):
+        body = piece.kernel.text.partition("\n")[2]
+        told = zip(piece.kernel.parameters, piece.arguments, strict=True)
+        pointers = [name for (name, _), argument in told if isinstance(argument, Buffer)]
+        for place, name in enumerate(pointers):
+            uses = len(re.findall(rf"\b{name}\b", body))
+            if uses == len(re.findall(rf"\bload(?:_first)?\({name},", body)):
+                found.add(f"p{number}.{place}")
+    return found
 
 
 def for_host(made: Entry) -> str:

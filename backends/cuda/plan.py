@@ -80,7 +80,6 @@ class Planner:
         self.entries: dict[str, Entry] = {}
         self.depth = 0  # of loops
         self.ends: list[tuple[Place, Turn]] = []  # of those around that may end early: how many steps, and which it is
-        self.counts = [check.buffer for check in program.checks]
         self.status, self.stopped = Place("work", 0), Place("work", WORD)
 
     def draw(self) -> Drawing:
@@ -142,7 +141,7 @@ class Planner:
                 if check.nest == number:
                     status = Buffer("status", check.buffer.value)
                     piece = Piece(CHECK, (status, check.buffer, index + 1, "thread"), Grid(1, 1, 1), THREADS)
-                    yield Job(number, piece, frozenset({key(-1, check.buffer), STATUS}), frozenset({STATUS}), False)
+                    yield Job(number, piece, frozenset({key(-1, check.buffer), STATUS}), frozenset({STATUS}))
                     counts.append(check.buffer)
 
     def launch(self, jobs: list[Job], place: Find) -> Iterator[Step]:
@@ -150,8 +149,9 @@ class Planner:
         for job, piece in zip(jobs, pieces, strict=True):
             for buffer in piece.cleared:
                 yield Clear(place(job.number, buffer), buffer.value.type.count, buffer.value.dtype)
-        guarded = tuple(job.guarded for job in jobs)
-        counts = [self.stopped, *(place(-1, buffer) for buffer in self.counts)] if any(guarded) else []
+        guarded = tuple(bool(job.counts) for job in jobs)
+        waits = next((job.counts for job in jobs if job.counts), ())
+        counts = [self.stopped, *(place(-1, buffer) for buffer in waits)] if waits else []
         made = entry(pieces, guarded, len(counts), len(self.ends), self.dims)
         made = self.entries.setdefault(made.name, made)
         words: list[Word] = [word for end in self.ends for word in end]

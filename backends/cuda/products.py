@@ -137,9 +137,7 @@ class Products(Sums):
             self.line("matrix = above // tiles_down")
             self.decode("matrix", batch)
             self.multiply(product.left, product.right)
-            self.leave_tile()
-            self.elements()
-            self.line("barrier()")
+            self.finished_tile()
         # An upper bound of the tiles, as an extent: each axis rounded up by itself is none.
         most = -(-bound(rows) // self.tile.height) * -(-bound(columns) // self.tile.width) * bound(self.count(batch))
         for store in self.nest.stores:
@@ -218,6 +216,19 @@ class Products(Sums):
         at = f"part * ({' * '.join(self.extents)}) + {self.index(store.index)}"
         self.save(self.pointers[store.buffer], at, self.operand(store.term, False), False)
 
+    @property
+    def has_own(self) -> bool:
+        """Whether every thread has just the element it goes on with."""
+        return self.tile == Tile(1, 1)
+
+    def finished_tile(self) -> None:
+        if self.has_own:
+            self.elements()
+            return
+        self.leave_tile()
+        self.elements()
+        self.line("barrier()")
+
     def leave_tile(self) -> None:
         """The registers of all threads to shared memory, where the elements of a row lie side by side."""
         for row in range(self.tile.rows):
@@ -243,4 +254,5 @@ class Products(Sums):
         if term.kind != "product":
             super().define(term)
             return
-        self.line(f"{self.name(term)} = load(shared_{self.dtype}, element)")
+        held = "sum_0_0" if self.has_own else f"load(shared_{self.dtype}, element)"
+        self.line(f"{self.name(term)} = {held}")

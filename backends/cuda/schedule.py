@@ -20,14 +20,14 @@ MOST_TOGETHER = 16  # pieces of a launch
 class Job:
     """Something to do: a piece, or a whole repetition, of nest `number`.
 
-    guarded  it does nothing once a check has failed
+    counts  of the checks that it waits for: it does nothing where one of them has failed
     """
 
     number: int
     piece: Piece | None
     read: frozenset[Key]
     written: frozenset[Key]
-    guarded: bool
+    counts: tuple[Buffer, ...] = ()
 
     def must_wait_for(self, earlier: Job) -> bool:
         return not (
@@ -45,14 +45,14 @@ def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) 
     """A piece of a nest, which writes all of what the nest writes that it is told of; an update waits for checks."""
     told = {each for each in piece.arguments if isinstance(each, Buffer)}
     written = {each for each in told if each in nest.written() or each.kind == "scratch"}
-    updates = bool(counts) and any(each.kind == "input" for each in written)
-    read = {key(number, each) for each in told} | {key(-1, each) for each in counts if updates}
-    return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), updates)
+    waits = tuple(counts) if any(each.kind == "input" for each in written) else ()
+    read = {key(number, each) for each in (*told, *waits)}
+    return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), waits)
 
 
 def repetition_of(number: int, nest: LoopNest) -> Job:
     read, written = (frozenset(key(number, each) for each in some) for some in (nest.read(), nest.written()))
-    return Job(number, None, read, written, False)
+    return Job(number, None, read, written)
 
 
 STATUS: Key = (-2, None)  # type: ignore[assignment]
@@ -75,11 +75,12 @@ def launches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """The jobs in an order that respects what they wait for; those in one list go into one launch."""
     for level in levels(jobs):
         yield from ([job] for job in level if job.piece is None)
-        threads: dict[int, list[Job]] = {}
+        waiting = next((job.counts for job in level if job.counts), ())
+        alike: dict[tuple[int, tuple[Buffer, ...]], list[Job]] = {}
         for job in level:
             if job.piece is not None:
-                threads.setdefault(job.piece.threads, []).append(job)
-        for together in threads.values():
+                alike.setdefault((job.piece.threads, job.counts or waiting), []).append(job)
+        for together in alike.values():
             yield from in_parts(together)
 
 

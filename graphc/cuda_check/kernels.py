@@ -10,7 +10,6 @@ import numpy as np
 
 from graphc.backends.cuda.device import Place, Repeat, Step, written_out
 from graphc.backends.cuda.plan import Find, Planner
-from graphc.backends.cuda.products import PRODUCT
 from graphc.backends.cuda.runtime import Launcher
 from graphc.backends.cuda.schedule import Job
 from graphc.backends.cuda.serial import SHAPE
@@ -52,8 +51,7 @@ class Watched(Planner):
         return steps, end
 
     def note(self, step: Step, buffer: Buffer, place: Callable[[Buffer], Place]) -> None:
-        # Of scratch only the elements of a product are a value of the graph.
-        if self.depth == 0 and buffer and (buffer.kind in ("value", "input", "result") or buffer.name == PRODUCT):
+        if self.depth == 0 and buffer and buffer.kind in ("value", "input", "result"):
             self.notes.append((step, buffer, place(buffer)))
 
 
