@@ -121,6 +121,16 @@ class Mirror(Protocol):
     def come_home(self) -> None:
         """Have the newest numbers in the storage's own memory, where they may be changed."""
 
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        """What DLPack calls the device."""
+
+    def dlpack(self, stream: int | None) -> Any:
+        """A capsule of DLPack, for a consumer that reads on a stream."""
+
+    def interface(self) -> dict[str, Any]:
+        """`__cuda_array_interface__`."""
+
 
 def join_block(storages: Sequence[Storage]) -> Array:
     """One state block for all storages that are in none yet."""

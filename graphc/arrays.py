@@ -46,6 +46,8 @@ def read_array(data: Any) -> Array:
     if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
         return np.from_dlpack(data)
     array = np.asarray(data)
+    if array.dtype == object and hasattr(data, "__cuda_array_interface__"):
+        raise TypeError("it is in the memory of a GPU, and what reads it is not: copy it to the host")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -59,20 +61,25 @@ def fit_array(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Arr
     array = as_array(given, input_name(value, name))
     array = fit_literal(value, array) if isinstance(given, LITERALS) else array
     array = fit_dtype(value, array, name)
+    fit_shape(value, array.shape, sizes, name)
+    return pack(array)
+
+
+def fit_shape(value: Value, given: tuple[int, ...], sizes: dict[Dim, int], name: str) -> None:
+    """Fills `sizes`. Raises ShapeError or BatchError."""
     shape = value.shape
-    if array.ndim != len(shape):
-        raise ShapeError(f"{input_name(value, name)} is {value.type}, got shape {array.shape}", user_origin())
-    for extent, length in zip(shape, array.shape, strict=True):
+    if len(given) != len(shape):
+        raise ShapeError(f"{input_name(value, name)} is {value.type}, got shape {given}", user_origin())
+    for extent, length in zip(shape, given, strict=True):
         if isinstance(extent, Dim):
             fit_dim(value, extent, length, sizes, name)
-    for axis, (extent, length) in enumerate(zip(shape, array.shape, strict=True)):
+    for axis, (extent, length) in enumerate(zip(shape, given, strict=True)):
         if evaluate(extent, sizes) != length:
             raise ShapeError(
-                f"{input_name(value, name)} is {value.type}, got shape {array.shape}: "
+                f"{input_name(value, name)} is {value.type}, got shape {given}: "
                 f"axis {axis} must be {extent}, not {length}",
                 user_origin(),
             )
-    return pack(array)
 
 
 def input_name(value: Value, name: str) -> str:

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--level",
         default="summary",
-        help="summary, graph, program, kernels, source, dot, svg, llvm, assembly, or the name of a pass",
+        help="summary, graph, program, kernels, source, dot, svg, llvm, assembly, launches, ptx, or the name of a pass",
     )
     show.set_defaults(run=show_step)
     compiling = commands.add_parser("compile", help="compile a step into the cache and say what came out")
@@ -94,6 +94,7 @@ def show_step(options: argparse.Namespace) -> int:
         "svg": step.to_svg,
         "llvm": step.llvm,
         "assembly": step.assembly,
+        "ptx": step.ptx,
     }
     print(views[options.level]() if options.level in views else step.text(options.level), end="")
     return 0

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from graphc.arrays import fit_shape, input_name
 from graphc.backends.cache import default_cache
 from graphc.backends.runtime import Refused
-from graphc.errors import DeviceError, TraceError
-from graphc.ir.graph import user_origin
+from graphc.errors import DeviceError, DTypeError, TraceError
+from graphc.ir.graph import Origin, user_origin
+from graphc.ir.types import DTYPES
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.artifact import DeviceArtifact
     from graphc.backends.cuda.driver import Device
+    from graphc.backends.cuda.lending import Lent
     from graphc.backends.cuda.runtime import DeviceRunner
     from graphc.backends.runtime import Storage
-    from graphc.ir.graph import Graph
+    from graphc.function import Function
+    from graphc.ir.graph import Graph, Value
+    from graphc.ir.types import Dim
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -60,13 +67,62 @@ def compiled(graph: Graph, storages: Sequence[Storage]) -> tuple[DeviceArtifact,
     """The kernels of a traced graph for the first GPU, loaded there. Raises DeviceError."""
     from graphc.backends.cuda.artifact import obtain
     from graphc.backends.cuda.runtime import DeviceRunner
+    from graphc.backends.cuda.threads import NotCovered
 
     device = the_device()
-    artifact = obtain(graph, default_cache(), device.architecture)
+    try:
+        artifact = obtain(graph, default_cache(), device.architecture)
+    except NotCovered as error:
+        raise not_covered(graph.name, error, user_origin()) from None
     try:
         return artifact, DeviceRunner(artifact, storages, device)
     except Refused as error:
         raise refused(error) from None
+
+
+def fit_afar(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Lent:
+    """An array in the memory of the GPU as a step there reads it, without a way over the host; fills `sizes`.
+
+    given  what has `__dlpack__` or `__cuda_array_interface__`: a tensor of PyTorch, an array of CuPy or JAX
+
+    Raises ShapeError or BatchError, and DTypeError for another element type than the input's or elements apart.
+    """
+    from graphc.backends.cuda.lending import lent
+
+    place, title = the_device(), input_name(value, name)
+    try:
+        found = lent(given, place)
+    except Refused as error:
+        raise DTypeError(f"{title} cannot be read on the GPU: {error.message}", user_origin(), [error.remedy]) from None
+    wanted = DTYPES[value.dtype]
+    if found.dtype != wanted:
+        advice = [f"on a GPU nothing is converted on the way: give it {wanted.name}"]
+        raise DTypeError(f"{title} is {value.type}, got dtype {found.dtype}", user_origin(), advice)
+    fit_shape(value, found.shape, sizes, name)
+    return found
+
+
+def is_afar(given: Any) -> bool:
+    """Whether it is an array in the memory of a GPU."""
+    from graphc.backends.cuda.lending import is_afar
+
+    return is_afar(given)
+
+
+def at_home(array: Any) -> Any:
+    """What `fit_afar` gave as a NumPy array; any other array as it is."""
+    return array if isinstance(array, np.ndarray) else array.fetched(the_device())
+
+
+def parts_of(function: Function) -> tuple[DeviceArtifact, DeviceRunner]:
+    """The kernels of a step on the GPU, and what runs them."""
+    artifact, runner = cast("Any", function.artifact), cast("Any", function.runner)  # a Function knows the CPU's types
+    return artifact, runner
+
+
+def not_covered(name: str, error: Exception, origin: Origin | None) -> DeviceError:
+    """What no kernel for GPUs does, as an error for the user."""
+    return DeviceError(f"{name} cannot run on a GPU: {error}", origin, ["compile it with device='cpu'"])
 
 
 def refused(error: Refused) -> DeviceError:

@@ -21,7 +21,7 @@ from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner
 from graphc.errors import ArgumentError, CheckpointError, DeviceError, GraphcError, InternalError, TraceError
 from graphc.ir import ops
-from graphc.ir.graph import Graph, TooLittleMemory, user_origin
+from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.plan import Plan, bind
@@ -56,12 +56,13 @@ class Function:
 
     seconds  spent on making it, by part: "passes" over the graph, "plan" of loops and memory, "source" of the kernels,
              "native" code made or loaded
+    device   "cpu" or "cuda"
     """
 
     def __init__(self, plan: Plan) -> None:
         self.name = plan.name
         self.origin = plan.origin
-        self.packed = plan.packed
+        self.packed, self.device = plan.packed, plan.device
         with without_collection():
             self.compile(plan)
         # Several parameters lie in one block of memory, so there are few.
@@ -143,9 +144,10 @@ class Function:
         found = None if self.limits else self.exact_call(arrays)
         status, results = found or self.run_fitted(*self.fit(arrays))
         if status:
+            from graphc.cuda import at_home
             from graphc.failures import fail
 
-            fail(self, status, self.fit(arrays)[0])
+            fail(self, status, [at_home(array) for array in self.fit(arrays)[0]])
         return results
 
     def quick_call(self) -> Callable[[Sequence[Any]], Any]:
@@ -166,8 +168,17 @@ class Function:
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
         sizes: dict[Dim, int] = {}
-        ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
-        return [self.apart(array) for array in ready], [sizes[dim] for dim in self.runner.dims]
+        ready = [self.fit_one(value, array, sizes) for value, array in zip(self.inputs, arrays, strict=True)]
+        return ready, [sizes[dim] for dim in self.runner.dims]
+
+    def fit_one(self, value: Value, array: Any, sizes: dict[Dim, int]) -> Any:
+        """The array of one input; of a step on a GPU it may stay where it is."""
+        if self.device == "cuda":
+            from graphc import cuda
+
+            if cuda.is_afar(array):
+                return cuda.fit_afar(value, array, sizes, self.name)
+        return self.apart(fit_array(value, array, sizes, self.name))
 
     def apart(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The array, or a copy of one that lies in the memory of a parameter: an update must not change an input."""
@@ -211,6 +222,8 @@ class Function:
 
     @threads.setter
     def threads(self, number: int | None) -> None:
+        if self.device != "cpu":
+            raise ArgumentError(f"{self.name} runs on a GPU, whose threads are shared out already", user_origin())
         self.runner.use_threads(None if number is None else check_whole("threads", number, 1))
         self.exact_call, self.exact_epoch = self.quick_call(), None
 
@@ -273,7 +286,8 @@ class Function:
         return f"<graphc function {self.name}({types}): {self.compiled}>"
 
     def text(self, level: str = "graph") -> str:
-        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"."""
+        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"; or as
+        a GPU does it, "launches"."""
         from graphc import show
 
         return show.text(self, level)
@@ -320,10 +334,21 @@ class Function:
         return show.llvm(self)
 
     def assembly(self) -> str:
-        """Machine code as text."""
+        """Machine code as text; of a step on a GPU, its PTX."""
         from graphc import show
 
         return show.assembly(self)
+
+    def ptx(self, architecture: str | None = None) -> str:
+        """Its kernels for a GPU as PTX, which is made here without any tool of NVIDIA's, of steps for the CPU too.
+
+        architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
+
+        Raises DeviceError for what no kernel for GPUs does.
+        """
+        from graphc import show
+
+        return show.ptx(self, architecture)
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:

@@ -30,8 +30,12 @@ def text(function: Function, level: str) -> str:
     """The function as text at one level."""
     if isinstance(level, str) and level in LEVELS:
         return LEVELS[level](function.artifact.program)
+    if level == "launches":
+        from graphc import launches
+
+        return launches.table(function)
     stages = function.stages
-    return print_graph(stages[check_choice("level", level, (*LEVELS, *stages))])
+    return print_graph(stages[check_choice("level", level, (*LEVELS, "launches", *stages))])
 
 
 # -- kernel source
@@ -39,6 +43,10 @@ def text(function: Function, level: str) -> str:
 
 def source(function: Function) -> str:
     """Every kernel text once, then the calls in order, each under the user's lines it comes from."""
+    if function.device == "cuda":
+        from graphc import launches
+
+        return launches.source(function)
     seen: dict[str, str] = {}
     for each in function.artifact.kernels:
         seen.setdefault(each.name, each.text)
@@ -107,6 +115,8 @@ def summary(function: Function) -> str:
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     inputs = ", ".join(f"{value.attrs['name']}: {value.type}" for value in function.inputs)
     lines = [f"{function.name}({inputs})", *table, function.compiled, explain.note(function)]
+    if function.device == "cuda":
+        lines.insert(-2, "\n" + text(function, "launches"))
     return "\n".join(filter(None, lines)) + "\n"
 
 
@@ -165,13 +175,25 @@ def modules(function: Function) -> list[str]:
 def llvm(function: Function) -> str:
     from graphc.backends import target
 
+    if function.device == "cuda":
+        from graphc import launches
+
+        return launches.llvm(function)
     return target.optimised_llvm(modules(function), exports(function), target.host())
 
 
 def assembly(function: Function) -> str:
     from graphc.backends import target
 
+    if function.device == "cuda":
+        return ptx(function, None)
     return target.assembly(modules(function), exports(function), target.host())
+
+
+def ptx(function: Function, architecture: str | None) -> str:
+    from graphc import launches
+
+    return launches.ptx(function, architecture)
 
 
 def exports(function: Function) -> tuple[str, ...]:

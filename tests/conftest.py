@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc import functional, nn
+from graphc import functional, generator, nn
 from graphc.backends import artifact, description, target
 from graphc.backends.cache import Cache
 from graphc.ir.graph import Graph
@@ -80,6 +80,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def forget() -> None:
         driver.open_driver.cache_clear()
         driver.first_device.cache_clear()
+        generator.state.storage.come_home()  # the one state that outlives a test, and with it the GPU it is on
+        generator.state.storage.mirror = None
 
     def obtain(graph: Graph, store: Cache, architecture: str) -> artifact.DeviceArtifact:
         made = real(graph, store, architecture)

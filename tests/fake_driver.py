@@ -67,7 +67,8 @@ class FakeLibrary:
 
     def __post_init__(self) -> None:
         self.things: dict[int, Any] = {}
-        self.used = 0
+        self.used, self.handles = 0, 0x1000
+        self.things[1] = Queue()  # the stream of whoever names none
         self.failing: dict[str, int] = {}  # what a function is to return instead of doing what it does
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -85,9 +86,9 @@ class FakeLibrary:
         return called
 
     def keep(self, thing: Any) -> int:
-        handle = 0x1000 + 16 * len(self.things)
-        self.things[handle] = thing
-        return handle
+        self.handles += 16  # things go, and no other one may have the handle of one that is gone
+        self.things[self.handles] = thing
+        return self.handles
 
     def at(self, handle: Any) -> Any:
         return self.things[handle.value]
@@ -232,6 +233,9 @@ class FakeLibrary:
     def do_cuEventSynchronize(self, event: Any) -> None:
         for mark in self.at(event):
             self.wait(mark)
+
+    def do_cuEventDestroy(self, event: Any) -> None:
+        del self.things[event.value]
 
     def do_cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
         for mark in self.at(event):

@@ -80,7 +80,7 @@ def test_a_capture_that_fails_is_ended(opened):
     with pytest.raises(ZeroDivisionError):
         stream.captured(work)
     assert device.driver.library.calls[-1] == "cuStreamEndCapture"
-    stream.clear(device.allocate(8), 8)
+    stream.fill(device.allocate(8), 0, 8)
     stream.finish()
 
 

@@ -183,3 +183,15 @@ def test_dropout_draws_what_it_draws_on_the_cpu(gpu, rng):
         loader = DataLoader(TensorDataset(x, y), 32, shuffle=True)
         losses.append([step.epoch(loader).loss for _ in range(3)] + [step(x[:5], y[:5]).loss])
     assert np.allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_no_step_after_one_that_failed_changes_anything(gpu, rng):
+    x, y = samples(rng)
+    net, step = classifier("cuda", nan="raise")
+    step.epoch(DataLoader(TensorDataset(x[:64], y[:64]), 32))
+    wanted = net.state_dict()
+    net, step = classifier("cuda", nan="raise")
+    x[70] = np.inf  # in the third of four steps
+    with pytest.raises(gx.NumericsError, match="in step 2 of the epoch"):
+        step.epoch(DataLoader(TensorDataset(x, y), 32))
+    close(net.state_dict(), wanted)

@@ -14,10 +14,13 @@ from graphc.backends.cuda import feeding
 from graphc.backends.cuda.entries import for_device
 from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.cuda.ptx import compile_modules, modules
+from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.description import Description
 from graphc.backends.interface import Arena, EpochLayout
+from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
+from graphc.ir.program import Program, plan
 
 FORMAT = "1"  # of what is remembered: raise it when its meaning changes
 
@@ -26,18 +29,29 @@ FORMAT = "1"  # of what is remembered: raise it when its meaning changes
 class DeviceArtifact:
     """Kernels for one architecture, and all that is needed to launch them.
 
-    graph    its inputs and results are those of a call
-    drawing  the launches; entries beyond those of a step serve its epochs
-    fresh    the kernels were compiled now; otherwise they came from disk
-    seconds  spent on each part of the way: "passes", "plan", "native"
+    graph         its inputs and results are those of a call
+    drawing       the launches; entries beyond those of a step serve its epochs
+    architecture  the kernels are for
+    fresh         the kernels were compiled now; otherwise they came from disk
+    seconds       spent on each part of the way: "passes", "plan", "native"
     """
 
     description: Description
     graph: Graph
     drawing: Drawing
+    architecture: str
     ptx: str
     fresh: bool
     seconds: Mapping[str, float]
+
+    @property
+    def program(self) -> Program:
+        """The nests that the launches were drawn from."""
+        return plan(self.graph, SHAPE.width)
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        return self.drawing.kernels
 
 
 def obtain(graph: Graph, store: Cache, architecture: str) -> DeviceArtifact:
@@ -59,7 +73,7 @@ def obtain(graph: Graph, store: Cache, architecture: str) -> DeviceArtifact:
     layout = EpochLayout((), (), 0) if feeding.has_epochs(ready) else None
     description = Description(key, sum(1 for _ in program.launches()), arena, layout, program.checks)
     seconds = {"passes": ran - start, "plan": planned - ran, "native": time.perf_counter() - planned}
-    return DeviceArtifact(description, ready, made, ptx, known is None, seconds)
+    return DeviceArtifact(description, ready, made, architecture, ptx, known is None, seconds)
 
 
 @cache

@@ -8,7 +8,8 @@ This is all a runtime needs to know. It owns five kinds of memory, every one of 
 
 A call is `for each in calls(program, sizes)`: copies, clears and launches, each to be finished before the next begins.
 Afterwards the i64 at `program.status` is 0, or the number of the check that failed, from 1 on: then no state was
-changed. Addresses, grids and the order of a call depend on the sizes of the dims and on nothing else, so that a call
+changed. Where the i64 behind it is not 0, no state is changed either: so steps of an epoch stop after one that failed.
+Addresses, grids and the order of a call depend on the sizes of the dims and on nothing else, so that a call
 may be captured once as a graph for each set of sizes.
 """
 

@@ -113,6 +113,7 @@ def load_library() -> Any:
 class Device:
     """One GPU through its primary context, which other libraries of this process share.
 
+    number           of those this process sees
     name             as its maker calls it
     architecture     its compute capability in PTX's spelling: "sm_90"
     multiprocessors  how many there are
@@ -122,7 +123,7 @@ class Device:
     """
 
     def __init__(self, driver: Driver, number: int = 0) -> None:
-        self.driver = driver
+        self.driver, self.number = driver, number
         self.handle = driver.asked(ctypes.c_int, "cuDeviceGet", number)
         self.context = HANDLE(driver.asked(HANDLE, "cuDevicePrimaryCtxRetain", self.handle))
         self.enter()
@@ -239,9 +240,9 @@ class Stream:
         """Copy within the device."""
         self.driver.call("cuMemcpyDtoDAsync_v2", ADDRESS(target), ADDRESS(source), COUNT(size), self.handle)
 
-    def clear(self, target: int, size: int) -> None:
-        """Zeros."""
-        self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(0), COUNT(size), self.handle)
+    def fill(self, target: int, byte: int, size: int) -> None:
+        """So many bytes that are all the same."""
+        self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
 
     def launch(self, kernel: HANDLE, grid: Sequence[int], block: Sequence[int], shared: int, arguments: Any) -> None:
         """Start a kernel; `arguments` are the addresses of its parameters, which are read before this returns."""

@@ -28,7 +28,7 @@ class Entry:
     """What is launched: its name and the pieces it does.
 
     guarded  which of these do nothing where a check has failed
-    checks   how many checks there have been by then
+    checks   how many words are to be 0 for that: of the checks by then, and of a call before
     loops    around it that may end early
     """
 

@@ -54,7 +54,8 @@ def gather(source: str, dtype: str) -> Kernel:
 
 
 def tally(dtypes: Sequence[str]) -> Kernel:
-    """Adds the results of a step that failed no check, times its samples, and counts it."""
+    """Adds the results of a step that failed no check, times its samples, and counts it; after one that did, steps
+    change nothing."""
     name = "_".join(("tally", *dtypes))
     results = [f"result_{number}" for number in range(len(dtypes))]
     sums = "".join(
@@ -62,6 +63,8 @@ def tally(dtypes: Sequence[str]) -> Kernel:
         for number, result in enumerate(results)
     )
     text = f"""def {name}({", ".join(("status", "done", "totals", *results, "count"))}):
+    if load(status, 0) != 0:
+        store(status, 1, 1)
     if load(status, 0) == 0:
         samples = as_f64(count)
 {sums}        store(done, 0, load(done, 0) + count)
@@ -85,7 +88,7 @@ def gather_entry(value: Value, source: str) -> Entry:
     told = [Buffer("feed", value, name) for name in ("out", "data", "order", "done")]
     arguments: list[Argument] = [*told, dim, columns, "thread", "block", "blocks"]
     grid = grid_of(multiply(dim, columns), THREADS)
-    return entry((Piece(gather(source, value.dtype), tuple(arguments), grid, THREADS),), False, (dim,))
+    return entry((Piece(gather(source, value.dtype), tuple(arguments), grid, THREADS),), (False,), 0, 0, (dim,))
 
 
 def tally_entry(graph: Graph) -> Entry:
@@ -95,7 +98,7 @@ def tally_entry(graph: Graph) -> Entry:
     names = ("status", "done", "totals", *(f"result {number}" for number, _ in enumerate(results)))
     kernel = tally([output.value.dtype for output in results])
     arguments: list[Argument] = [*(Buffer("feed", value, name) for name in names), dim]
-    return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), False, (dim,))
+    return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), (False,), 0, 0, (dim,))
 
 
 def sources(value: Value) -> tuple[str, ...]:
@@ -175,7 +178,7 @@ class Epochs:
         self.found.bytes[: self.size] = 0
         self.found.bytes[:WORD].view(np.int64)[0] = first * batch
         stream.send(self.done.place, self.found.place, self.size)
-        stream.clear(runner.launcher.address(runner.program.status), WORD)
+        stream.fill(runner.launcher.address(runner.program.status), 0, 2 * WORD)
         self.feed.send(stream)
         stream.send(self.order.place, address(order), order.nbytes)
         runner.make_ready()

@@ -11,7 +11,9 @@ from weakref import finalize
 import numpy as np
 
 from graphc.backends.cuda.device import PLACE_ALIGNMENT
+from graphc.backends.cuda.dlpack import CUDA, capsule
 from graphc.backends.cuda.driver import Device, DriverError
+from graphc.backends.cuda.lending import let_wait
 from graphc.backends.runtime import Storage, address
 from graphc.ir.types import DTYPES, TensorType, round_up
 
@@ -57,6 +59,30 @@ class Resident:
                 self.device.work.fetch(address(here), self.place, here.nbytes)
                 self.device.work.finish()
             self.ahead, self.behind = False, True
+
+    # -- for other libraries, to be read where it is
+
+    @property
+    def dlpack_device(self) -> tuple[int, int]:
+        return CUDA, self.device.number
+
+    def dlpack(self, stream: int | None) -> Any:
+        """A capsule whose numbers are the newest once a stream of the consumer's has waited, which it is told to."""
+        with self.device.lock:
+            self.device.enter()
+            self.go_out()
+            let_wait(self.device, stream)
+        here = self.storage.here
+        return capsule(self.place, here.dtype, here.shape, self.device.number, self.block)
+
+    def interface(self) -> dict[str, Any]:
+        """`__cuda_array_interface__`."""
+        with self.device.lock:
+            self.device.enter()
+            self.go_out()
+        here, is_read_only = self.storage.here, True
+        told = {"shape": here.shape, "typestr": here.dtype.str, "data": (self.place, is_read_only), "strides": None}
+        return told | {"version": 3, "stream": self.device.work.handle.value}
 
     def go_out(self) -> None:
         """Have the newest numbers on the device, before whatever it is given next; the caller holds its lock."""

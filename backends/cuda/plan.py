@@ -65,6 +65,7 @@ def draw(graph: Graph) -> Drawing:
     return Planner(plan(graph, SHAPE.width)).draw()
 
 
+WORD = 8  # bytes
 Find = Callable[[int, Buffer], Place]  # where a nest's buffer lies
 Homes = Mapping[tuple[str, str], Place]  # of inputs and results, by kind and name
 
@@ -79,7 +80,7 @@ class Planner:
         self.entries: dict[str, Entry] = {}
         self.depth = 0  # of loops
         self.ends: list[tuple[Place, Turn]] = []  # of those around that may end early: how many steps, and which it is
-        self.status = Place("work", 0)
+        self.status, self.stopped = Place("work", 0), Place("work", WORD)
 
     def draw(self) -> Drawing:
         graph = self.graph
@@ -93,7 +94,7 @@ class Planner:
         homes |= {("result", slot.name): Place("results", slot.offset) for slot in results.slots}
         steps, size = self.steps_of(self.program, homes, 256)
         if self.program.checks:
-            steps = (Clear(self.status, 1, "i64"), *steps)
+            steps = (Clear(self.status, 2, "i64"), *steps)
         made = tuple(self.entries.values())
         program = DeviceProgram(
             graph.name, self.dims, (), tuple(each.name for each in made), steps, state, inputs,
@@ -149,11 +150,12 @@ class Planner:
             for buffer in piece.cleared:
                 yield Clear(place(job.number, buffer), buffer.value.type.count, buffer.value.dtype)
         guarded = tuple(bool(job.counts) for job in jobs)
-        counts = next((job.counts for job in jobs if job.counts), ())
+        waits = next((job.counts for job in jobs if job.counts), ())
+        counts = [self.stopped, *(place(-1, buffer) for buffer in waits)] if waits else []
         made = entry(pieces, guarded, len(counts), len(self.ends), self.dims)
         made = self.entries.setdefault(made.name, made)
         words: list[Word] = [word for end in self.ends for word in end]
-        words += [place(-1, buffer) for buffer in counts]
+        words += counts
         for job, piece in zip(jobs, pieces, strict=True):
             words += [place(job.number, buffer) for buffer in buffers(piece)]
         grids = tuple(piece.grid for piece in pieces)

@@ -53,6 +53,12 @@ def compile_modules(texts: Sequence[str], kernels: Sequence[str], architecture: 
 
     Raises BuildError where LLVM has no NVPTX target, or refuses the texts, or something is left undefined.
     """
+    module = optimised(texts, kernels, architecture)
+    return str(_machine(architecture).emit_assembly(module))
+
+
+def optimised(texts: Sequence[str], kernels: Sequence[str], architecture: str) -> Any:
+    """LLVM's module that PTX is made of; raises as `compile_modules` does."""
     from llvmlite import binding as llvm
 
     machine = _machine(architecture)
@@ -67,7 +73,7 @@ def compile_modules(texts: Sequence[str], kernels: Sequence[str], architecture: 
     undefined = [each.name for each in module.functions if each.is_declaration and not each.name.startswith("llvm.")]
     if undefined:
         raise BuildError(f"the PTX would need undefined symbols: {', '.join(undefined)}", undefined)
-    return str(machine.emit_assembly(module))
+    return module
 
 
 def run_passes(module: Any, machine: Any) -> None:

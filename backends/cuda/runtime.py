@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.artifact import DeviceArtifact
-from graphc.backends.cuda.device import ClearCall, CopyCall, DeviceProgram, LaunchCall, Place, calls
+from graphc.backends.cuda.device import Call, ClearCall, CopyCall, DeviceProgram, LaunchCall, Place, calls
 from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.feeding import Epochs, Feed
+from graphc.backends.cuda.lending import Lent
 from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
-from graphc.backends.runtime import Storage, addresses
+from graphc.backends.runtime import Storage, address
 from graphc.backends.shuffling import fill
 from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
 
@@ -42,13 +43,16 @@ class Launcher:
         for call in calls(self.program, sizes):
             if not afresh and isinstance(call, ClearCall) and call.target == self.program.status:
                 continue
-            if isinstance(call, LaunchCall):
-                words = [self.address(word) if isinstance(word, Place) else word for word in call.words]
-                launch(stream, self.kernels[call.kernel], call.blocks, call.threads, call.shared_bytes, words)
-            elif isinstance(call, CopyCall):
-                stream.copy(self.address(call.target), self.address(call.source), call.size)
-            else:
-                stream.clear(self.address(call.target), call.size)
+            self.do(stream, call)
+
+    def do(self, stream: Stream, call: Call) -> None:
+        if isinstance(call, LaunchCall):
+            words = [self.address(word) if isinstance(word, Place) else word for word in call.words]
+            launch(stream, self.kernels[call.kernel], call.blocks, call.threads, call.shared_bytes, words)
+        elif isinstance(call, CopyCall):
+            stream.copy(self.address(call.target), self.address(call.source), call.size)
+        else:
+            stream.fill(self.address(call.target), 0, call.size)
 
     def address(self, place: Place) -> int:
         if place.block != "state":
@@ -96,7 +100,7 @@ class DeviceRunner:
         self.found = Pinned(device, program.results.size)
         self.scalars, self.status = Pinned(device, program.scalars.size), Pinned(device, 8)
         self.scalars_are_new = True
-        self.replays: OrderedDict[tuple[int, ...], Replay] = OrderedDict()
+        self.replays: OrderedDict[tuple[tuple[int, ...], tuple[bool, ...]], Replay] = OrderedDict()
         self.epochs: Epochs | None = None  # over the last feed
 
     def set_scalar(self, number: int, value: float) -> None:
@@ -105,13 +109,17 @@ class DeviceRunner:
         within(self.scalars, slot.offset, (), slot.type)[()] = value
         self.scalars_are_new = True
 
-    def step(self, inputs: Sequence[Array], sizes: Sequence[int]) -> tuple[int, list[Any]]:
+    def step(self, inputs: Sequence[Array | Lent], sizes: Sequence[int]) -> tuple[int, list[Any]]:
         """(status, results): C-contiguous arrays of the inputs' own dtypes in; NumPy scalars and arrays out."""
         with self.lock:
             self.device.enter()
-            replay = self.replay(tuple(sizes))
-            for array, place, pinned in zip(inputs, addresses(inputs), self.given, strict=True):
-                ctypes.memmove(pinned.place, place, array.nbytes)
+            afar = tuple(isinstance(each, Lent) for each in inputs)
+            replay = self.replay(tuple(sizes), afar)
+            for number, each in enumerate(inputs):
+                if isinstance(each, Lent):
+                    self.stream.copy(self.input_blocks[number].place, each.place, each.nbytes)
+                else:
+                    ctypes.memmove(self.given[number].place, address(each), each.nbytes)
             self.make_ready()
             replay()
             self.stream.finish()
@@ -159,22 +167,26 @@ class DeviceRunner:
             self.stream.send(self.launcher.bases["scalars", 0], self.scalars.place, self.scalars.size)
             self.scalars_are_new = False
 
-    def replay(self, sizes: tuple[int, ...]) -> Replay:
-        """A whole call for these sizes: inputs sent, everything computed, results and status fetched."""
-        known = self.replays.get(sizes)
+    def replay(self, sizes: tuple[int, ...], afar: tuple[bool, ...]) -> Replay:
+        """A whole call for these sizes: inputs sent, everything computed, results and status fetched.
+
+        afar  the inputs that are not sent, as they are on the device
+        """
+        known = self.replays.get((sizes, afar))
         if known is None:
-            known = self.replays[sizes] = self.stream.captured(
-                lambda: self.give(dict(zip(self.dims, sizes, strict=True)))
+            known = self.replays[sizes, afar] = self.stream.captured(
+                lambda: self.give(dict(zip(self.dims, sizes, strict=True)), afar)
             )
             if len(self.replays) > REPLAYS:
                 self.replays.popitem(last=False)[1].discard()
-        self.replays.move_to_end(sizes)
+        self.replays.move_to_end((sizes, afar))
         return known
 
-    def give(self, sizes: dict[Dim, int]) -> None:
-        inputs = zip(self.program.inputs.slots, self.input_blocks, self.given, strict=True)
-        for slot, block, pinned in inputs:
-            self.copy_used(self.stream.send, block.place, pinned.place, slot.type, sizes)
+    def give(self, sizes: dict[Dim, int], afar: tuple[bool, ...]) -> None:
+        inputs = zip(self.program.inputs.slots, self.input_blocks, self.given, afar, strict=True)
+        for slot, block, pinned, is_there in inputs:
+            if not is_there:
+                self.copy_used(self.stream.send, block.place, pinned.place, slot.type, sizes)
         self.launcher.give(self.stream, sizes)
         for slot in self.program.results.slots:
             target, source = self.found.place + slot.offset, self.launcher.bases["results", 0] + slot.offset

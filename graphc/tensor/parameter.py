@@ -50,7 +50,8 @@ class Parameter(Tensor):
 
     `np.asarray(parameter)` and `np.from_dlpack(parameter)` are read-only views of its memory and `torch.from_dlpack` a
     tensor that shares it: they see later updates, until the first function that works on it is compiled and gives it
-    other memory. `numpy()` is a copy.
+    other memory. `numpy()` is a copy. Once a function on a GPU works on it, DLPack and `__cuda_array_interface__` show
+    its memory there, for reading.
     """
 
     def __init__(self, data: Any, name: str = "", requires_grad: bool = True, dtype: Any = None) -> None:
@@ -113,13 +114,25 @@ class Parameter(Tensor):
         view.flags.writeable = False  # new numbers come by `copy_` and by updates
         return np.array(view, dtype, copy=copy)
 
-    def __dlpack__(self, *, max_version: tuple[int, int] | None = None, **options: Any) -> Any:
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: tuple[int, int] | None = None, dl_device: Any = None, **options: Any
+    ) -> Any:
+        mirror = self.storage.mirror
+        if mirror is not None and dl_device in (None, mirror.dlpack_device):
+            return mirror.dlpack(stream)
         # Consumers that name no version cannot be told that memory is read-only, and would get none.
         array = self.storage.array if max_version is None else self.__array__()
-        return array.__dlpack__(max_version=max_version, **options)
+        return array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.storage.array.__dlpack_device__()
+        mirror = self.storage.mirror
+        return self.storage.array.__dlpack_device__() if mirror is None else mirror.dlpack_device
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if self.storage.mirror is None:  # which tells who asks that it is not on a device
+            raise AttributeError(f"{self.name or 'a parameter'} is in the memory of no GPU")
+        return self.storage.mirror.interface()
 
     def copy_(self, data: Any) -> Parameter:
         """New numbers, of the same shape; inside a traced step, a recorded update.

@@ -103,7 +103,7 @@ def loss_of(workload: Workload) -> Any:
     return nn.CrossEntropyLoss()
 
 
-def chain_step(weights: dict[str, Array], lr: float) -> Function:
+def chain_step(weights: dict[str, Array], lr: float, device: str) -> Function:
     """The elementwise chain: no batch, its only array is the parameter."""
     x = gx.parameter("x", weights["x"])
     t = functional.tanh(x)
@@ -112,13 +112,13 @@ def chain_step(weights: dict[str, Array], lr: float) -> Function:
     s = functional.sigmoid(v * x + u)
     z = s * t - 0.5 * v
     loss = (z**2).sum()
-    return gx.function([], loss, updates={x: x - lr * gx.grad(loss, x)}, name="chain")
+    return gx.function([], loss, updates={x: x - lr * gx.grad(loss, x)}, name="chain", device=device)
 
 
-def compiled(workload: Workload, weights: dict[str, Array]) -> Function:
+def compiled(workload: Workload, weights: dict[str, Array], device: str = "cpu") -> Function:
     """The workload's step, at these weights. Called with a batch, "chain" with nothing."""
     if workload.model == "chain":
-        return chain_step(weights, workload.lr)
+        return chain_step(weights, workload.lr, device)
     gx.manual_seed(SEED)
     net = net_of(workload)
     net.load_state_dict(weights)
@@ -129,9 +129,8 @@ def compiled(workload: Workload, weights: dict[str, Array]) -> Function:
         else gx.f32[(n, *workload.features)]
     )
     y = {"regression": gx.f32[n, 1], "lstm": x, "transformer": x}.get(workload.model, gx.i64[n])
-    return gx.train_step(
-        net, loss_of(workload), OPTIMIZERS[workload.optimizer](net.parameters(), workload.lr), x=x, y=y
-    )
+    optimizer = OPTIMIZERS[workload.optimizer](net.parameters(), workload.lr)
+    return gx.train_step(net, loss_of(workload), optimizer, x=x, y=y, device=device)
 
 
 def loader_of(workload: Workload, data: tuple[Array, ...]) -> DataLoader:

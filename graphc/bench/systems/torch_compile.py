@@ -18,11 +18,16 @@ SLOTS: dict[str, tuple[str, ...]] = {"sgd": (), "momentum": ("velocity",), "adam
 
 
 class System(eager.System):
-    """The step as a benchmark calls it."""
+    """The step as a benchmark calls it.
+
+    mode  of torch.compile
+    """
+
+    mode: str | None = None
 
     def trained(self) -> Callable[..., Any]:
         if self.workload.model == "lstm":
-            return torch.compile(super().trained())
+            return torch.compile(super().trained(), mode=self.mode)
         names = list(self.weights)
         update = {"sgd": sgd, "momentum": momentum, "adamw": adamw}[self.workload.optimizer]
         workload, net = self.workload, self.net
@@ -37,7 +42,7 @@ class System(eager.System):
                 update(weights[name], slopes[name], {slot: slots[slot][name] for slot in slots}, steps, workload.lr)
             return cost
 
-        compiled = torch.compile(whole, fullgraph=True)
+        compiled = torch.compile(whole, fullgraph=True, mode=self.mode)
         return lambda *batch: compiled(self.weights, self.slots, self.steps, *batch)
 
     @cached_property

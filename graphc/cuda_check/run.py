@@ -1,0 +1,172 @@
+"""The sections of the check, each in a process of its own: one that fails, hangs or leaves the GPU in ruins stops no
+other one. What they find goes to a table and a JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphc.cuda_check import report
+
+SECONDS = 420  # for everything
+LEAST = 10  # seconds that a section needs to be begun
+MARK = "graphc-found "  # before a line of findings
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the check.
+
+    subject  the kind of findings
+    name     of the program or workload it is about
+    seconds  it may take
+    """
+
+    subject: str
+    name: str
+    seconds: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.subject} {self.name}".strip()
+
+
+def sections(options: argparse.Namespace) -> list[Section]:
+    """In the order of what is wanted most: if time runs out, the last ones are left out."""
+    from graphc.cuda_check.programs import programs, timed
+
+    checked, loads = [*programs(options.small)], [*timed(options.small)]
+    found = [Section("environment", "", 30)]
+    found += [Section("kernels", name, 40) for name in checked]
+    found += [Section("ceilings", "", 40)]
+    found += [Section("times", name, 40) for name in loads[:4]]
+    found += [Section(peer, name, 75) for name in loads[:4] for peer in ("torch", "jax")]
+    found += [Section("training", name, 40) for name in checked]
+    found += [Section("times", name, 40) for name in loads[4:]]
+    found += [Section(peer, name, 75) for name in loads[4:] for peer in ("torch", "jax")]
+    return [each for each in found if not options.only or each.subject in options.only]
+
+
+def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
+    """The findings of a section, in this process."""
+    from graphc.cuda_check import programs, times, training
+    from graphc.cuda_check.peers import PEERS
+
+    if section.subject == "environment":
+        from graphc.cuda_check.environment import environment
+
+        yield environment()
+    elif section.subject == "kernels":
+        from graphc.cuda_check.kernels import findings
+
+        yield from findings(programs.programs(small)[section.name])
+    elif section.subject == "training":
+        yield training.compared(programs.programs(small)[section.name])
+    elif section.subject == "ceilings":
+        yield from times.ceilings(small)
+    elif section.subject == "times":
+        yield from times.step_times(programs.timed(small)[section.name])
+    else:
+        yield from PEERS[section.subject](programs.timed(small)[section.name], "highest")
+
+
+SUBJECTS = ("environment", "kernels", "ceilings", "times", "torch", "jax", "training")
+OURS = ("kernels", "training", "ceilings", "times")  # where whatever fails is a fault of graphc's
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m graphc.cuda_check", description="Check and time device='cuda'.")
+    made.add_argument("--only", action="append", choices=SUBJECTS, help="one kind of section; may be repeated")
+    made.add_argument("--seconds", type=int, default=SECONDS, help=f"for everything; {SECONDS} if not given")
+    made.add_argument("--small", action="store_true", help="small sizes, to see whether the check itself works")
+    made.add_argument("--out", type=Path, help="a file for all findings as JSON")
+    made.add_argument("--here", action="store_true", help="all sections in this process, which one that hangs stops")
+    made.add_argument("--section", nargs=2, metavar=("SUBJECT", "NAME"), help=argparse.SUPPRESS)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if all is right; 1 if something is not; 2 if there is no GPU to check."""
+    from graphc.cuda import is_available, the_device
+    from graphc.errors import DeviceError
+
+    options = parser().parse_args(arguments)
+    if options.section:
+        for row in work(Section(options.section[0], options.section[1], 0), options.small):
+            print(MARK + json.dumps(row), flush=True)
+        return 0
+    if not is_available():
+        try:
+            the_device()
+        except DeviceError as error:
+            print(f"nothing was checked: {error.message}; {' '.join(error.details)}")
+        return 2
+    return check(options)
+
+
+def check(options: argparse.Namespace) -> int:
+    start, found = time.monotonic(), []
+    for section in sections(options):
+        left = options.seconds - (time.monotonic() - start)
+        begun = time.monotonic()
+        if left < LEAST:
+            rows: list[dict[str, Any]] = [{"skipped": "no time left"}]
+        else:
+            allowed = min(section.seconds, left)
+            rows = [*(in_place(section, options.small) if options.here else apart(section, options.small, allowed))]
+        seconds = time.monotonic() - begun
+        found.append({"section": section.title, "subject": section.subject, "seconds": seconds, "rows": rows})
+        print(report.lines_of(found[-1]), flush=True)
+        if options.out:  # again and again: what is there is not lost with this process
+            options.out.write_text(json.dumps({"seconds": time.monotonic() - start, "sections": found}, indent=1))
+    print(report.summary(found))
+    return 1 if any(report.is_wrong(each) for each in found if each["subject"] in OURS) else 0
+
+
+def in_place(section: Section, small: bool) -> Iterator[dict[str, Any]]:
+    try:
+        yield from work(section, small)
+    except Exception as error:  # told as a finding: the other sections are of use without it
+        yield failure(f"{type(error).__name__}: {error}")
+
+
+def apart(section: Section, small: bool, seconds: float) -> Iterator[dict[str, Any]]:
+    """The same in a process of its own, which is ended when its time is over."""
+    command = [sys.executable, "-m", "graphc.cuda_check", "--section", section.subject, section.name]
+    with subprocess.Popen(
+        [*command, *(["--small"] if small else [])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        is_late = threading.Event()
+        timer = threading.Timer(seconds, end, (process, is_late))
+        said: list[str] = []
+        listener = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+        timer.start()
+        listener.start()
+        for line in process.stdout or ():
+            if line.startswith(MARK):
+                yield json.loads(line.removeprefix(MARK))
+        status = process.wait()
+        timer.cancel()
+        listener.join()
+    if is_late.is_set():
+        yield failure(f"not done after {seconds:.0f} s")
+    elif status:
+        yield failure("".join(said).strip()[-1500:] or f"ended with status {status}")
+
+
+def end(process: subprocess.Popen[str], is_late: threading.Event) -> None:
+    is_late.set()
+    process.kill()
+
+
+def failure(text: str) -> dict[str, Any]:
+    return {"error": text}
