@@ -8,7 +8,7 @@ neither on the tile's shape nor on the target. A tile of lines runs along the de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.blocking import FEW_COLUMNS
@@ -374,12 +374,46 @@ def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
         first = minimum(c, columns - {high})
         line = shift(b, first * column_stride)
         r = 0
-{rows_of_lines(high, wide, width, line_steps(step, wide))}"""
+{rows_of_lines(high, wide, width, lambda rows: line_steps(step, wide))}"""
     parameters = (
         ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
     )  # fmt: skip
     return Kernel(f"multiply_lines_{high}x{wide}_{width}", text, parameters)
+
+
+GATHERED_AHEAD = 2  # tiles of rows that are on their way from memory, wherever they lie
+
+
+def gather_lines(shape: TileShape, columns: int, width: int, source: str) -> Kernel:
+    """multiply_lines, whose rows of A come from an array of bytes and are left in `a`, as `gathered` makes them.
+
+    Row r of A is row order[r] of `data`; `behind` is the last r whose order is known. To multiply takes so much longer
+    than to read bytes that these come for next to nothing. Of all columns at once: see gathers_lines.
+    """
+    high, wide = lines_shape(shape, columns)
+    name = f"gather_lines_{high}x{wide}_{width}_{source}"
+    text = f"""def {name}(tile, a, b, data, order, depth, rows, behind, row_stride, column_stride):
+    whole = depth - depth % {LANES}
+    rest = live(depth - whole)
+    r = 0
+{rows_of_lines(high, wide, width, gather_steps(wide, source), first="", indent=4)}"""
+    pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("data", f"{source}*"), ("order", "i64*"))
+    numbers = ("depth", "rows", "behind", "row_stride", "column_stride")
+    return Kernel(name, text, (*pointers, *((name, "i64") for name in numbers)))
+
+
+def gathers_lines(shape: TileShape, columns: int) -> bool:
+    """Whether one tile is wide enough for all columns, so that every row is read once."""
+    return lines_shape(shape, columns)[0] == columns
+
+
+def gathered(element: str, source: str, dtype: str, lanes: bool) -> str:
+    """An element of a data array, or sixteen, as an input's: of uint8 for a float input in [0, 1]."""
+    if source == dtype:
+        return element
+    scale = f"{dtype}({1 / 255!r})"
+    return f"as_{dtype}({element}) * {f'spread({scale})' if lanes else scale}"
 
 
 def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
@@ -402,7 +436,7 @@ def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
         r = 0
-{rows_of_lines(high, wide, width, steps).replace("whole < depth", "whole < run")}"""
+{rows_of_lines(high, wide, width, lambda rows: steps).replace("whole < depth", "whole < run")}"""
     pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("columns_at", "i64*"), ("depth_at", "i64*"))
     return Kernel(
         name, text, (*pointers, *((name, "i64") for name in ("depth", "run", "rows", "columns", "row_stride")))
@@ -430,15 +464,47 @@ def line_steps(step: str, fetched: int = 0) -> list[str]:
     ]
 
 
-def rows_of_lines(high: int, wide: int, width: int, steps: list[str]) -> str:
-    """Tiles of `wide` rows, and of one for the rows that are left over."""
+def gather_steps(wide: int, source: str) -> Callable[[int], list[str]]:
+    """All steps along the lines of so many rows, each made of bytes just before it is multiplied."""
+
+    def steps(rows: int) -> list[str]:
+        lines = []
+        for row in range(rows):
+            ahead = f"minimum(r + {GATHERED_AHEAD * wide + row}, behind)"
+            lines += [f"row{row} = load(order, r + {row}) * row_stride"]
+            lines += [f"ahead{row} = load(order, {ahead}) * row_stride"]
+        lines.append(f"for k in range(0, whole, {LANES}):")
+        lines += [f"    prefetch(data, ahead{row} + k)" for row in range(rows)]
+        lines += [f"    {line}" for line in step(rows, "k", "load_lanes({})", "store_lanes({})", f"live({LANES})")]
+        lines.append("if whole < depth:")
+        lines += [f"    {line}" for line in step(rows, "whole", "load_live({}, rest)", "store_live({}, rest)", "rest")]
+        return lines
+
+    def step(rows: int, k: str, load: str, store: str, mask: str) -> Iterator[str]:
+        for row in range(rows):
+            made = gathered(load.format(f"data, row{row} + {k}"), source, "f32", lanes=True)
+            yield store.format(f"a, (r + {row}) * row_stride + {k}, {made}")
+        lines = f"a, row_stride, r * row_stride + {k}, b, column_stride, {k}, {mask}"
+        yield f"{{tile}} = tile_multiply_lines({{tile}}, {lines})"
+
+    return steps
+
+
+def rows_of_lines(
+    high: int, wide: int, width: int, steps: Callable[[int], list[str]], first: str = " + first", indent: int = 8
+) -> str:
+    """Tiles of `wide` rows, and of one for the rows that are left over.
+
+    steps  the lines that fill a tile of so many rows
+    first  what is added to the place of a tile
+    """
     text = ""
     for rows, head in [(wide, f"while rows - r >= {wide}"), *([(1, "while r < rows")] if wide > 1 else [])]:
         lines = [
             f"t{rows} = tile_zeros_{high}x{rows}()",
-            *(line.replace("{tile}", f"t{rows}") for line in steps),
-            f"tile_store_sums(t{rows}, shift(tile, r * {width} + first), {width})",
+            *(line.replace("{tile}", f"t{rows}") for line in steps(rows)),
+            f"tile_store_sums(t{rows}, shift(tile, r * {width}{first}), {width})",
             f"r = r + {rows}",
         ]
-        text += f"        {head}:\n{indented(lines, 12)}"
+        text += f"{' ' * indent}{head}:\n{indented(lines, indent + 4)}"
     return text
