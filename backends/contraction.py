@@ -389,7 +389,7 @@ def gather_lines(shape: TileShape, columns: int, width: int, source: str) -> Ker
     """multiply_lines, whose rows of A come from an array of bytes and are left in `a`, as `gathered` makes them.
 
     Row r of A is row order[r] of `data`; `behind` is the last r whose order is known. To multiply takes so much longer
-    than to read bytes that these come for next to nothing. Of all columns at once: see gathers_lines.
+    than to read bytes that these come for next to nothing. Of the columns, only those of one tile are multiplied.
     """
     high, wide = lines_shape(shape, columns)
     name = f"gather_lines_{high}x{wide}_{width}_{source}"
@@ -401,11 +401,6 @@ def gather_lines(shape: TileShape, columns: int, width: int, source: str) -> Ker
     pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("data", f"{source}*"), ("order", "i64*"))
     numbers = ("depth", "rows", "behind", "row_stride", "column_stride")
     return Kernel(name, text, (*pointers, *((name, "i64") for name in numbers)))
-
-
-def gathers_lines(shape: TileShape, columns: int) -> bool:
-    """Whether one tile is wide enough for all columns, so that every row is read once."""
-    return lines_shape(shape, columns)[0] == columns
 
 
 def gathered(element: str, source: str, dtype: str, lanes: bool) -> str:

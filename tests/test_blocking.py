@@ -285,24 +285,24 @@ def test_lines_fetch_what_later_tiles_read(monkeypatch):
     assert {place for place in fetched if place < a.size} == read
 
 
-@pytest.mark.parametrize("columns", [3, 10, 14])
-def test_lines_of_bytes_are_brought_together_and_multiplied(columns, rng):
-    """To the bits of what multiplies rows that were brought together before; what is fetched lies in the data."""
-    rows, depth, count, shape = 5, 37, 12, TileShape(14, 2)
+@pytest.mark.parametrize("shape", [TileShape(14, 2), TileShape(6, 1)])
+@pytest.mark.parametrize("columns", [3, 10, 14, 20])
+def test_lines_of_bytes_are_brought_together_and_multiplied(shape, columns, rng):
+    """To the bits of what multiplies rows that were brought together before."""
+    rows, depth, count = 5, 37, 12
     data, order = rng.integers(0, 256, (count, depth)).astype(np.uint8), rng.permutation(count)
-    b = rng.normal(size=(columns, depth)).astype(np.float32)
-    wanted, found = np.zeros((2, rows * 16), np.float32)
+    b, tiles = rng.normal(size=(columns, depth)).astype(np.float32), np.zeros((2, rows * 48), np.float32)
     a, left = data[order[:rows]] * np.float32(1 / 255), np.zeros((rows, depth), np.float32)
-    primitives.run(
-        contraction.multiply_lines(shape, columns, 16),
-        *(wanted, a.ravel(), b.ravel(), depth, rows, columns, depth, depth),
+    multiply, gather = (
+        contraction.multiply_lines(shape, columns, 48),
+        contraction.gather_lines(shape, columns, 48, "u8"),
     )
-    primitives.run(
-        contraction.gather_lines(shape, columns, 16, "u8"),
-        *(found, left.ravel(), b.ravel(), data.ravel(), order[:rows], depth, rows, rows - 1, depth, depth),
-    )
-    assert np.array_equal(left, a) and np.any(found)
-    assert np.array_equal(found.reshape(rows, 16)[:, :columns], wanted.reshape(rows, 16)[:, :columns])
+    primitives.run(multiply, tiles[0], a.ravel(), b.ravel(), depth, rows, columns, depth, depth)
+    given = tiles[1], left.ravel(), b.ravel(), data.ravel(), order[:rows]
+    primitives.run(gather, *given, depth, rows, rows - 1, depth, depth)
+    together = contraction.lines_shape(shape, columns)[0]
+    wanted, found = tiles.reshape(2, rows, 48)[:, :, :together]
+    assert np.array_equal(left, a) and np.array_equal(found, wanted) and np.any(found)
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])

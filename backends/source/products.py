@@ -283,8 +283,7 @@ class Products(Operands):
         """Whether it can bring the rows of its left operand together while it multiplies them."""
         if self.gathers or self.nest.product is None or not reads_rows_of_data(self.nest):
             return False
-        is_lines = self.blocking.form == "lines" and not walks(self.nest.product.right)
-        return is_lines and contraction.gathers_lines(self.shape, bound(self.nest.frame[-1]))
+        return self.blocking.form == "lines" and not walks(self.nest.product.right)
 
     def lines_of_depth(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Rows of the left operand times columns of the right one, all of them sets of lanes along the depth."""
@@ -312,11 +311,23 @@ class Products(Operands):
                 data, order = self.source("data", GATHERED), self.source("order", "i64")
                 numbers = (self.matrix_depth, count, f"{rows.last} - 1 - first_row", left.row, right.column)
                 self.call(kernel, "tile", a, right.pointer, data, moved(order, ("first_row", "1")), *numbers)
+                self.other_lines(a, left, right, count, columns)
             else:
                 strides = (left.row, right.column)
                 self.call(kernel, "tile", a, right.pointer, self.matrix_depth, count, columns.last, *strides)
             self.line(f"first_column = {columns.first}")
             self.tile_rows(rows, columns, TileShape(TILE_ROWS, width // LANES))
+
+    def other_lines(self, a: str, left: Matrix, right: Matrix, count: str, columns: Span) -> None:
+        """The columns beyond those that are multiplied while rows are brought together."""
+        known = bound(self.nest.frame[-1])
+        done = contraction.lines_shape(self.shape, known)[0]
+        if known == done:
+            return
+        kernel = contraction.multiply_lines(self.shape, known - done, self.blocking.width)
+        tile, b = f"shift(tile, {done})", moved(right.pointer, (str(done), right.column))
+        numbers = (self.matrix_depth, count, f"{columns.last} - {done}", left.row, right.column)
+        self.call(kernel, tile, a, b, *numbers)
 
 
 def reads_rows_of_data(nest: LoopNest) -> bool:
