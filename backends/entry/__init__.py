@@ -14,7 +14,7 @@ dim, `scalars` to eight bytes a scalar input. 0 is success, k says that check k 
 `epoch` adds CHECKS times the number of the step that failed. `epoch` runs the steps first <= s < last: it gathers the
 rows order[s * batch ...] of `data` into the arena, the last batch as small as it is, and adds every result times the
 batch's size to `totals` (f64), from 0 if they are `fresh`. `ordering` says where the order comes from; rows in order
-are read where they lie.
+are read where they lie, and bytes may be gathered by what reads them first: see gathering.py.
 
 `threads` threads call the same function with the same arguments and their own numbers `thread` from 0 on. They share
 the arena `work`, at whose end each has a private part and where they meet: see barrier.py, also for `attend` and
