@@ -8,7 +8,7 @@ neither on the tile's shape nor on the target. A tile of lines runs along the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.blocking import FEW_COLUMNS
@@ -365,16 +365,17 @@ def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
     cache meanwhile: the first one is for B.
     """
     high, wide = lines_shape(shape, columns)
-    step = "tile_multiply_lines({tile}, a, row_stride, r * row_stride + {k}, line, column_stride, {k}, {mask})"
+    step = "tile_multiply_lines({tile}, a, apart, r * row_stride + {k}, line, column_stride, {k}, {mask})"
     text = f"""def multiply_lines_{high}x{wide}_{width}(tile, a, b, depth, rows, columns, row_stride, column_stride):
     whole = depth - depth % {LANES}
     rest = live(depth - whole)
+    several = minimum(rows // {wide}, 1)
+    apart = several * row_stride
     ahead = ({AHEAD} // maximum({wide} * row_stride, 1) + 1) * {wide} * row_stride
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
         line = shift(b, first * column_stride)
-        r = 0
-{rows_of_lines(high, wide, width, lambda rows: line_steps(step, wide))}"""
+{rows_of_lines(high, wide, width, line_steps(step, wide))}"""
     parameters = (
         ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
@@ -396,7 +397,8 @@ def gather_lines(shape: TileShape, columns: int, width: int, source: str) -> Ker
     text = f"""def {name}(tile, a, b, data, order, depth, rows, behind, row_stride, column_stride):
     whole = depth - depth % {LANES}
     rest = live(depth - whole)
-    r = 0
+    several = minimum(rows // {wide}, 1)
+    apart = several * row_stride
 {rows_of_lines(high, wide, width, gather_steps(wide, source), first="", indent=4)}"""
     pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("data", f"{source}*"), ("order", "i64*"))
     numbers = ("depth", "rows", "behind", "row_stride", "column_stride")
@@ -419,7 +421,7 @@ def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
     """
     high, wide = lines_shape(shape, columns)
     step = (
-        "tile_multiply_lines_at({tile}, a, row_stride, r * row_stride + start + {k}, "
+        "tile_multiply_lines_at({tile}, a, apart, r * row_stride + start + {k}, "
         "b, columns_at, first, place + {k}, {mask})"
     )
     steps = ["for start in range(0, depth, run):", "    place = load(depth_at, start)"]
@@ -428,10 +430,11 @@ def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
     text = f"""def {name}(tile, a, b, columns_at, depth_at, depth, run, rows, columns, row_stride):
     whole = run - run % {LANES}
     rest = live(run - whole)
+    several = minimum(rows // {wide}, 1)
+    apart = several * row_stride
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
-        r = 0
-{rows_of_lines(high, wide, width, lambda rows: steps).replace("whole < depth", "whole < run")}"""
+{rows_of_lines(high, wide, width, steps).replace("whole < depth", "whole < run")}"""
     pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("columns_at", "i64*"), ("depth_at", "i64*"))
     return Kernel(
         name, text, (*pointers, *((name, "i64") for name in ("depth", "run", "rows", "columns", "row_stride")))
@@ -459,47 +462,40 @@ def line_steps(step: str, fetched: int = 0) -> list[str]:
     ]
 
 
-def gather_steps(wide: int, source: str) -> Callable[[int], list[str]]:
-    """All steps along the lines of so many rows, each made of bytes just before it is multiplied."""
-
-    def steps(rows: int) -> list[str]:
-        lines = []
-        for row in range(rows):
-            ahead = f"minimum(r + {GATHERED_AHEAD * wide + row}, behind)"
-            lines += [f"row{row} = load(order, r + {row}) * row_stride"]
-            lines += [f"ahead{row} = load(order, {ahead}) * row_stride"]
-        lines.append(f"for k in range(0, whole, {LANES}):")
-        lines += [f"    prefetch(data, ahead{row} + k)" for row in range(rows)]
-        lines += [f"    {line}" for line in step(rows, "k", "load_lanes({})", "store_lanes({})", f"live({LANES})")]
-        lines.append("if whole < depth:")
-        lines += [f"    {line}" for line in step(rows, "whole", "load_live({}, rest)", "store_live({}, rest)", "rest")]
-        return lines
-
-    def step(rows: int, k: str, load: str, store: str, mask: str) -> Iterator[str]:
-        for row in range(rows):
-            made = gathered(load.format(f"data, row{row} + {k}"), source, "f32", lanes=True)
-            yield store.format(f"a, (r + {row}) * row_stride + {k}, {made}")
-        lines = f"a, row_stride, r * row_stride + {k}, b, column_stride, {k}, {mask}"
-        yield f"{{tile}} = tile_multiply_lines({{tile}}, {lines})"
-
-    return steps
+def gather_steps(wide: int, source: str) -> list[str]:
+    """All steps along the lines of a tile's rows, each made of bytes just before it is multiplied."""
+    lines = []
+    for row in range(wide):
+        ahead = f"minimum(r + {GATHERED_AHEAD * wide + row}, behind)"
+        lines += [f"row{row} = r + {row} * several"]
+        lines += [f"data{row} = load(order, row{row}) * row_stride"]
+        lines += [f"ahead{row} = load(order, {ahead}) * row_stride"]
+    fetched = [f"prefetch(data, ahead{row} + k)" for row in range(wide)]
+    step = "tile_multiply_lines({tile}, a, apart, r * row_stride + {k}, b, column_stride, {k}, {mask})"
+    for head, k, mask, at_once in (
+        (f"for k in range(0, whole, {LANES}):", "k", "", fetched),
+        ("if whole < depth:", "whole", "rest", []),
+    ):
+        load, store = ("load_live({}, rest)", "store_live({}, rest)") if mask else ("load_lanes({})", "store_lanes({})")
+        made = [gathered(load.format(f"data, data{row} + {k}"), source, "f32", lanes=True) for row in range(wide)]
+        stored = [store.format(f"a, row{row} * row_stride + {k}, {text}") for row, text in enumerate(made)]
+        tile = "{tile} = " + step.replace("{k}", k).replace("{mask}", mask or f"live({LANES})")
+        lines += [head, *(f"    {line}" for line in (*at_once, *stored, tile))]
+    return lines
 
 
-def rows_of_lines(
-    high: int, wide: int, width: int, steps: Callable[[int], list[str]], first: str = " + first", indent: int = 8
-) -> str:
-    """Tiles of `wide` rows, and of one for the rows that are left over.
+def rows_of_lines(high: int, wide: int, width: int, steps: list[str], first: str = " + first", indent: int = 8) -> str:
+    """Tiles of `wide` rows, the last one among rows that were there before: so it need not be a lower one, whose text
+    would be as long again. Of fewer rows than that each is done alone, `wide` times at once; none is `apart` then.
 
-    steps  the lines that fill a tile of so many rows
+    steps  the lines that fill a tile
     first  what is added to the place of a tile
     """
-    text = ""
-    for rows, head in [(wide, f"while rows - r >= {wide}"), *([(1, "while r < rows")] if wide > 1 else [])]:
-        lines = [
-            f"t{rows} = tile_zeros_{high}x{rows}()",
-            *(line.replace("{tile}", f"t{rows}") for line in steps(rows)),
-            f"tile_store_sums(t{rows}, shift(tile, r * {width}{first}), {width})",
-            f"r = r + {rows}",
-        ]
-        text += f"{' ' * indent}{head}:\n{indented(lines, indent + 4)}"
-    return text
+    lines = [
+        f"r = minimum(done, rows - 1 - several * {wide - 1})",
+        f"t = tile_zeros_{high}x{wide}()",
+        *(line.replace("{tile}", "t") for line in steps),
+        f"tile_store_sums(t, shift(tile, r * {width}{first}), {width})",
+        f"done = done + 1 + several * {wide - 1}",
+    ]
+    return f"{' ' * indent}done = 0\n{' ' * indent}while done < rows:\n{indented(lines, indent + 4)}"
