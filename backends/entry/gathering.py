@@ -3,6 +3,10 @@
 Where there are any, `step` is a call of `run`, which is also told where rows come from: `sources` is a table of where
 the order of the batch's rows is, then where the data array of each data input is, null for one whose rows lie where the
 call says. It is null itself where all do.
+
+Only products of few columns do so: wider ones take so long that the copy does not count. And only with bytes: floats
+come from memory as slowly row by row in an order as a copy does, and without one the gradient of the weights would have
+to bring them once more.
 """
 
 from __future__ import annotations
