@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
@@ -73,7 +74,7 @@ def in_process(name: str) -> str:
 
 
 def program(folder: Path, compiler: str, *options: str) -> Path:
-    found = folder / "program"
+    found = folder.parent / "program"
     strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1"]
     command = [compiler, *strict, str(folder / "main.c"), "-I", str(folder), *options, "-o", str(found)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -112,6 +113,38 @@ def test_shared_objects_of_other_processors_are_loaded(target, exported):
     folder = exported("mlp", target)
     made = program(folder, f"{tools}-gcc", f"-L{folder / target}", "-lmlp", f"-Wl,-rpath,{folder / target}")
     assert said(runner, "-L", f"/usr/{tools}", made) == in_process("mlp")
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """Runs a program for Windows: what it prints last."""
+    runner, home = needed("wine"), tmp_path_factory.mktemp("wine")
+    known = {**os.environ, "WINEPREFIX": str(home / "prefix"), "WINEDEBUG": "-all", "DISPLAY": ""}
+
+    def run(made: Path) -> str:
+        done = subprocess.run([runner, str(made), str(STEPS)], capture_output=True, text=True, env=known, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    return run
+
+
+@on_x86
+@in_fused_family
+@pytest.mark.parametrize("name", ["regression", "mlp", "gru"])
+def test_programs_for_windows_train_to_the_bits_of_this_process(name, exported, windows):
+    """The object, and for the first the archive and a DLL too."""
+    compiler, folder = needed("x86_64-w64-mingw32-gcc"), exported(name, "x86-64-windows")
+    place = folder / "x86-64-windows"
+    given = [str(place / f"{name}.obj")]
+    assert windows(program(folder, compiler, *given).with_suffix(".exe")) == in_process(name)
+    if name != "regression":
+        return
+    assert windows(program(folder, compiler, str(place / f"{name}.lib")).with_suffix(".exe")) == in_process(name)
+    made, entry = folder.parent / f"{name}.dll", folder.parent / "entry.c"
+    entry.write_text("int DllMainCRTStartup(void) { return 1; }\n")
+    subprocess.run([compiler, "-shared", "-nostdlib", *given, str(entry), "-o", str(made)], check=True)
+    assert windows(program(folder, compiler, str(made)).with_suffix(".exe")) == in_process(name)
 
 
 def runs(target: str) -> bool:
@@ -174,7 +207,7 @@ def test_two_builds_are_equal_and_the_manifest_has_their_sums(target, exported, 
     folder = exported("regression", target)
     again = gx.export({"step": built("regression")}, tmp_path / "regression", [target])
     assert sorted(file.relative_to(again.folder) for file in again.files) == sorted(
-        file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and file.name != "program"
+        file.relative_to(folder) for file in folder.rglob("*") if file.is_file()
     )
     for file in again.files:
         assert file.read_bytes() == (folder / file.relative_to(again.folder)).read_bytes(), file
