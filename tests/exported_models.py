@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import graphc as gx
 from graphc import functional as F
 from graphc import nn, optim
+from graphc.backends.target import host
 
+fuses = pytest.mark.skipif(not host().has_fma, reason="this machine does not fuse, so relaxed SIMD rounds twice here")
 BATCH = gx.dim("batch", max=16)
 
 
@@ -121,3 +124,22 @@ def trained_in_process(step, steps=50, rows=16):
     for _ in range(steps):
         results = step(*made_up.batch(step, rows))
     return results
+
+
+# The same in JavaScript, of the module and the seed that process.argv names: prints [loss, state hash].
+TRAIN = """
+    const { load } = await import(process.argv[2]);
+    const model = await load(undefined, { seed: Number(process.argv[3]) });
+    let bits = 12345;
+    const draw = () => (bits = (Math.imul(bits, 1664525) + 1013904223) >>> 0) >>> 8;
+    const rows = 16, [known] = model.manifest.functions;
+    let results;
+    for (let step = 0; step < 50; step++) {
+        results = model.step(...known.inputs.map(({ dtype, shape }) => {
+            const count = shape.slice(1).reduce((all, each) => all * each, rows);
+            return dtype === "f32" ? Float32Array.from({ length: count }, () => draw() / 2 ** 23 - 1)
+                : BigInt64Array.from({ length: count }, () => BigInt(draw() % 10));
+        }));
+    }
+    console.log(JSON.stringify([results.loss, model.stateHash().toString(16)]));
+"""

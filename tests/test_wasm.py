@@ -1,9 +1,8 @@
-"""WebAssembly: what is in a module, and what it does in node and in Chromium."""
+"""WebAssembly: what is in a module, and what it does in node."""
 
 from __future__ import annotations
 
 import functools
-import http.server
 import importlib.util
 import json
 import os
@@ -12,12 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from exported_models import MODELS, MadeUp, built, trained_in_process
+from exported_models import MODELS, TRAIN, MadeUp, built, fuses, trained_in_process
 
 import graphc as gx
 from graphc import nn, optim
@@ -28,15 +26,12 @@ from graphc.backends.lower import lower
 from graphc.backends.primitives import Kernel
 from graphc.backends.symbols import Symbols, read_symbols
 from graphc.backends.target import WASM32, WASM32_RELAXED, BuildError, build, build_unit, host
-from graphc.datasets import SAMPLE, SAMPLES
 from graphc.ir.random import permutation
 
-NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
+NODE = shutil.which("node")
 MODULES = ["wasm32", "wasm32-relaxed"]
 TARGETS = pytest.mark.parametrize("target", [WASM32, WASM32_RELAXED], ids=MODULES)
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed: nothing runs WebAssembly here")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nothing opens a page here")
-fuses = pytest.mark.skipif(not host().has_fma, reason="this machine does not fuse, so relaxed SIMD rounds twice here")
 runs_v2 = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the other library runs on x86-64 alone"
 )
@@ -335,23 +330,6 @@ def test_lanes_that_are_off_are_not_touched_not_even_at_the_end_of_memory(tmp_pa
 
 # -- training in node
 
-TRAIN = """
-    const { load } = await import(process.argv[2]);
-    const model = await load(undefined, { seed: Number(process.argv[3]) });
-    let bits = 12345;
-    const draw = () => (bits = (Math.imul(bits, 1664525) + 1013904223) >>> 0) >>> 8;
-    const rows = 16, [known] = model.manifest.functions;
-    let results;
-    for (let step = 0; step < 50; step++) {
-        results = model.step(...known.inputs.map(({ dtype, shape }) => {
-            const count = shape.slice(1).reduce((all, each) => all * each, rows);
-            return dtype === "f32" ? Float32Array.from({ length: count }, () => draw() / 2 ** 23 - 1)
-                : BigInt64Array.from({ length: count }, () => BigInt(draw() % 10));
-        }));
-    }
-    console.log(JSON.stringify([results.loss, model.stateHash().toString(16)]));
-"""
-
 
 def trained_in_node(folder, target):
     loss, state = node(TRAIN, folder / target / f"{folder.name}.mjs", 1)
@@ -487,88 +465,3 @@ def test_the_documentation_trains(tmp_path):
     said = subprocess.run([NODE, "train.mjs"], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
     last, mean, count, state = float(said[0]), float(said[1]), int(said[2]), said[3]
     assert mean < last < 0.1 and count == 30 and int(state, 16) > 0
-
-
-# -- the page
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {".html": "text/html", ".mjs": "text/javascript", ".wasm": "application/wasm"}  # noqa: RUF012
-
-    def log_message(self, *arguments):
-        pass
-
-
-def opened(folder, page, tmp_path):
-    """(the page's elements with an id, by id; what it complained about) once it has done its work."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    quiet += ["--disable-component-update", "--disable-sync", "--no-sandbox", "--enable-logging=stderr"]
-    options = ["--headless", *quiet, f"--user-data-dir={tmp_path / 'chromium'}", "--virtual-time-budget=60000"]
-    address = f"http://127.0.0.1:{server.server_port}/{page}"
-    command = [CHROMIUM, *options, "--dump-dom", address]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=180)
-    finally:
-        server.shutdown()
-        server.server_close()
-    complaints = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
-    return found.stdout, complaints
-
-
-def numbers_of(page):
-    return dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page))
-
-
-@needs_chromium
-@fuses
-def test_a_browser_trains_to_the_bits_of_this_process(tmp_path):
-    step = built("mlp")
-    made = gx.export({"step": step}, tmp_path / "mlp", ["wasm32-relaxed"])
-    script = TRAIN.replace("process.argv[2]", '"./mlp.mjs"').replace("process.argv[3]", "1")
-    page = script.replace("console.log(", "document.body.textContent = (")
-    (made.folder / "wasm32-relaxed" / "bits.html").write_text(f'<body><script type="module">{page}</script>')
-    found, complaints = opened(made.folder / "wasm32-relaxed", "bits.html", tmp_path)
-    assert not [each for each in complaints if "favicon" not in each]
-    trained_in_process(step)
-    assert f'"{made.state_hash():x}"]' in found
-
-
-@needs_chromium
-def test_a_page_trains_on_the_sample(tmp_path):
-    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
-    sgd = optim.SGD(net.parameters(), lr=0.1)
-    batch = gx.dim("batch", max=64)
-    x, y = gx.f32[batch, 28, 28], gx.i64[batch]
-    step = gx.train_step(net, nn.CrossEntropyLoss(), sgd, x=x, y=y, metrics=["accuracy"])
-    made = gx.export({"step": step}, tmp_path / "clothes", ["wasm32"])
-    folder = made.folder / "wasm32"
-    shutil.copy(SAMPLES / f"{SAMPLE.name}.npz", folder / "sample.npz")
-    page, complaints = opened(folder, "clothes.html?run=400&seed=1&data=sample.npz", tmp_path)
-    assert not complaints
-    assert 'data-state="done"' in page and "6,000 rows of sample.npz" in page
-    told = numbers_of(page)
-    assert told["step"] == "400"
-    assert float(told["loss"]) < 1 and float(told["accuracy"]) > 0.7
-
-
-@needs_chromium
-@pytest.mark.parametrize(("name", "most"), [("regression", 0.05), ("lenet", 1.8), ("gru", 0.5)])
-def test_a_page_trains_on_made_up_data(name, most, tmp_path):
-    made = gx.export({"step": built(name)}, tmp_path / name, ["wasm32"])
-    page, complaints = opened(made.folder / "wasm32", f"{name}.html?run=300", tmp_path)
-    assert not complaints and 'data-state="done"' in page
-    assert float(numbers_of(page)["loss"]) < most
-
-
-@needs_chromium
-def test_a_page_says_what_is_wrong(tmp_path):
-    made = gx.export({"step": built("regression")}, tmp_path / "regression", ["wasm32"])
-    folder = made.folder / "wasm32"
-    np.savez(folder / "other.npz", x=np.zeros((3, 2), "f"))
-    page, _ = opened(folder, "regression.html?data=other.npz", tmp_path)
-    assert 'data-state="refused"' in page and "the file has no array y; there are x" in page
-    (folder / "regression.wasm").unlink()
-    page, _ = opened(folder, "regression.html", tmp_path)
-    assert "regression.wasm cannot be read: 404" in page
