@@ -147,6 +147,36 @@ def test_programs_for_windows_train_to_the_bits_of_this_process(name, exported, 
     assert windows(program(folder, compiler, str(made)).with_suffix(".exe")) == in_process(name)
 
 
+TINY = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "tiny.h"
+static float x[32], y[32];
+int main(void) {
+    void *state = aligned_alloc(64, TINY_STATE_BYTES), *work = aligned_alloc(64, (tiny_work_bytes(1) + 63) / 64 * 64);
+    for (int i = 0; i < 32; i++) x[i] = 1e-39f;
+    int32_t status = tiny_init(state, 1);
+    if (!status) status = tiny_halve(state, work, x, y, 0, 1);
+    printf("%d %d", status, y[0] != 0);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(("target", "kept"), [("aarch64", 1), ("riscv64", 1), ("armv7", 0)])
+def test_what_is_said_of_subnormal_numbers_is_so(target, kept, tmp_path):
+    tools, runner = CROSS[target]
+    needed(f"{tools}-gcc"), needed(runner)
+    w, x = gx.parameter("w", np.zeros(1)), gx.input("x", gx.f32[32])
+    halve = gx.function([x], {"y": x * 0.5 + w}, name="halve")
+    folder = gx.export({"halve": halve}, tmp_path / "tiny", [target]).folder
+    (folder / "tiny.c").write_text(TINY)
+    made = [f"{tools}-gcc", "-std=c11", "-static", "tiny.c", f"{target}/libtiny.a", "-I.", "-o", "tiny"]
+    subprocess.run(made, cwd=folder, check=True)
+    done = subprocess.run([runner, "tiny"], cwd=folder, capture_output=True, text=True)
+    assert done.stdout == f"0 {kept}"
+
+
 def runs(target: str) -> bool:
     flags = Path("/proc/cpuinfo").read_text().split() if platform.system() == "Linux" else []
     return LEVELS.get(target, "sse2") in flags
@@ -215,6 +245,7 @@ def test_two_builds_are_equal_and_the_manifest_has_their_sums(target, exported, 
     assert listed["files"]
     families = {each.name: each.has_fma for each in TARGETS[target].variants} or TARGETS[target].has_fma
     assert listed.get("fused", listed.get("variants_fused")) == families
+    assert ("flushes_subnormals" in listed) == (target == "armv7")
     for each in listed["files"]:
         data = (folder / each["path"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (each["bytes"], each["sha256"])
