@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 from dataclasses import replace
 from functools import cache
@@ -20,7 +21,7 @@ from exported_models import MODELS, built, trained_in_process
 
 import graphc as gx
 from graphc import exporting, nn, optim
-from graphc.backends import primitives
+from graphc.backends import primitives, symbols
 from graphc.backends.export.files import check_symbols
 from graphc.backends.export.kernels import SHUFFLE
 from graphc.backends.lacking import EXTREMES, LONG
@@ -145,6 +146,85 @@ def test_programs_for_windows_train_to_the_bits_of_this_process(name, exported, 
     entry.write_text("int DllMainCRTStartup(void) { return 1; }\n")
     subprocess.run([compiler, "-shared", "-nostdlib", *given, str(entry), "-o", str(made)], check=True)
     assert windows(program(folder, compiler, str(made)).with_suffix(".exe")) == in_process(name)
+
+
+# What main.c calls, in code that was linked for macOS and lies in memory as it would there. It calls no system that it
+# could miss; arguments go where Linux has them too, as long as not more than one is behind those in registers.
+LOADED = """
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include "gru.h"
+static char *at(size_t offset) {
+    static char *code;
+    if (!code) {
+        FILE *file = fopen("image", "rb");
+        code = mmap(NULL, BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (!file || fread(code, 1, BYTES, file) != BYTES) exit(9);
+        __builtin___clear_cache(code, code + BYTES);
+        fclose(file);
+    }
+    return code + offset;
+}
+int32_t gru_init(void *state, uint64_t seed) {
+    return ((int32_t (*)(void *, uint64_t))at(INIT))(state, seed);
+}
+int64_t gru_work_bytes(int32_t threads) {
+    return ((int64_t (*)(int32_t))at(WORK_BYTES))(threads);
+}
+uint64_t gru_state_hash(const void *state) {
+    return ((uint64_t (*)(const void *))at(STATE_HASH))(state);
+}
+const char *gru_strerror(int32_t status) {
+    return status ? "it failed" : "success";
+}
+int32_t gru_step(void *state, void *work, const int64_t *x, const int64_t *y, int64_t batch,
+                 const struct gru_step_settings *settings, struct gru_step_results *results, int32_t thread,
+                 int32_t threads) {
+    return ((int32_t (*)(void *, void *, const int64_t *, const int64_t *, int64_t, const struct gru_step_settings *,
+                         struct gru_step_results *, int32_t, int32_t))at(STEP))(state, work, x, y, batch, settings,
+                                                                                results, thread, threads);
+}
+"""
+
+
+def in_memory(dylib: bytes) -> tuple[bytes, dict[str, int]]:
+    """A library for macOS as it lies in memory but for the table of texts of strerror, and where its functions are."""
+    image, places = bytearray(), {}
+    for kind, place in symbols._mach_commands(dylib):
+        if kind == symbols.LC_SEGMENT_64:
+            start, size, offset, there = struct.unpack_from("<QQQQ", dylib, place + 24)
+            image += bytes(max(0, start + size - len(image)))
+            image[start : start + there] = dylib[offset : offset + there]
+        if kind == 0x80000022:  # LC_DYLD_INFO_ONLY
+            assert struct.unpack_from("<6I", dylib, place + 16) == (0,) * 6  # nothing to bind
+        if kind == symbols.LC_SYMTAB:
+            table, count, names, _ = struct.unpack_from("<IIII", dylib, place + 8)
+            for name, _, _, _, value in struct.iter_unpack("<IBBHQ", dylib[table : table + 16 * count]):
+                places[symbols._text(dylib, names + name)] = value
+    return bytes(image), places
+
+
+@in_fused_family
+@pytest.mark.parametrize(("target", "machine"), [("x86-64-macos", "x86_64"), ("aarch64-macos", "arm64")])
+def test_code_for_macos_trains_to_the_bits_of_this_process(target, machine, exported, tmp_path):
+    tools, emulator = CROSS["aarch64"] if machine == "arm64" else ("x86_64-linux-gnu", "qemu-x86_64")
+    compiler, runner = needed(f"{tools}-gcc"), needed(emulator)
+    linker, folder = shutil.which("ld64.lld") or needed("ld64.lld-14"), exported("gru", target)
+    about = ["-dylib", "-arch", machine, "-platform_version", "macos", "11.0", "11.0", "-o", "gru.dylib"]
+    subprocess.run([linker, *about, str(folder / target / "gru.o")], check=True, cwd=tmp_path)
+    image, places = in_memory((tmp_path / "gru.dylib").read_bytes())
+    (tmp_path / "image").write_bytes(image)
+    (tmp_path / "loaded.c").write_text(LOADED)
+    called = ("init", "work_bytes", "state_hash", "step")
+    defined = [f"-D{name.upper()}={places[f'_gru_{name}']}" for name in called]
+    sources = ["loaded.c", str(folder / "main.c"), "-I", str(folder), f"-DBYTES={len(image)}"]
+    subprocess.run([compiler, "-O1", "-static", *sources, *defined, "-o", "program"], check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [runner, "-cpu", "max", "./program", str(STEPS)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == in_process("gru")
 
 
 TINY = """
