@@ -84,6 +84,11 @@ class Target:
         return "-linux-gnu" in self.triple
 
     @property
+    def is_wide(self) -> bool:
+        """Its registers have 64 bits."""
+        return not self.triple.startswith(("wasm32", "armv7"))
+
+    @property
     def is_windows(self) -> bool:
         return "-windows" in self.triple
 
