@@ -15,6 +15,7 @@ from graphc.backends.contraction import TileShape
 from graphc.backends.entry import meeting_place, write_entry
 from graphc.backends.export.dispatch import write_dispatch
 from graphc.backends.export.interface import Interface
+from graphc.backends.export.kernels import HIGH_HALF, HIGH_HALF_AT_ONCE
 from graphc.backends.export.library import MOST_THREADS, Library, Member
 from graphc.backends.export.signatures import Face, faces, signatures
 from graphc.backends.interface import Arena
@@ -108,7 +109,8 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
             parts, own = [*parts, *steps], {**own, **others}
     if built_for.variants:
         parts.append(write_dispatch(faces(library), built_for.variants))
-    parts += [lowered(kernel, store) for kernel in own.values()]
+    at_once = {HIGH_HALF.name: HIGH_HALF_AT_ONCE} if built_for.is_wide else {}
+    parts += [at_once.get(name) or lowered(kernel, store) for name, kernel in own.items()]
     try:
         return target.build(parts, exports(library), built_for, texts)
     except BuildError as error:
