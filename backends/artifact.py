@@ -25,15 +25,19 @@ from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
 from graphc.backends.target import host_tile
+from graphc.ir.cost import cost_of
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, TooLittleMemory
 from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, fitted, plan
+from graphc.ir.rows import RowsMeet
+from graphc.ir.slices import fitted_in_slices
 from graphc.ir.types import round_up
 
 if TYPE_CHECKING:
     from graphc.backends.units import Unit
 
+DEAR = 1.5  # times the operations of a step: more than a forward pass once more
 FORMAT = "3"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
@@ -73,9 +77,7 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
     max_bytes  of the arena of one thread; raises TooLittleMemory where no plan is found that fits
     """
     shape = TileShape(*host_tile())
-    program = plan(graph, shape.width)
-    if max_bytes is not None:
-        program = within(program, shape.width, max_bytes)
+    program = planned_within(graph, shape.width, max_bytes)
     planned = time.perf_counter()
     sources = tuple(source.write(nest, shape) for nest in program.walk())
     entry, extra = write_entry(program, sources)
@@ -86,13 +88,39 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
     return Blueprint(program, sources, entry, kernels)
 
 
-def within(program: Program, panel_width: int, max_bytes: int) -> Program:
-    """The program in an arena of so many bytes at most."""
-    beside = arena_of(program).size(1) - round_up(program.work_bytes)
+def planned_within(graph: Graph, panel_width: int, max_bytes: int | None) -> Program:
+    """The program of a graph in an arena of so many bytes at most.
+
+    What lies idle is computed again, to the same bits. Where that is not enough, or is more than a forward pass once
+    more, the batch is taken in slices. Raises TooLittleMemory, with the least that either way needs.
+    """
+    program = plan(graph, panel_width)
+    if max_bytes is None or size_of(program) <= max_bytes:
+        return program
+    again: Program | None = None
     try:
-        return fitted(program, panel_width, max_bytes - beside)
+        again = fitted(program, panel_width, max_bytes - (size_of(program) - round_up(program.work_bytes)))
     except TooLittleMemory as error:
-        raise TooLittleMemory(error.least + beside) from None
+        least = error.least + size_of(program) - round_up(program.work_bytes)
+    if again is not None and cost_of(again).operations <= DEAR * cost_of(program).operations:
+        return again
+    try:
+        slices = fitted_in_slices(graph, panel_width, max_bytes, size_of)
+    except RowsMeet as error:
+        if again is None:
+            raise TooLittleMemory(least, error.text, error.origin) from None
+        return again
+    except TooLittleMemory as error:
+        if again is None:
+            raise TooLittleMemory(min(least, error.least)) from None
+        return again
+    cheaper = again is None or cost_of(slices).operations < cost_of(again).operations
+    return slices if cheaper or again is None else again
+
+
+def size_of(program: Program) -> int:
+    """Bytes that a call on one thread works in."""
+    return arena_of(program).size(1)
 
 
 def arena_of(program: Program) -> Arena:

@@ -41,19 +41,32 @@ def run_loop(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], d
     """The last states and the stacked results of a loop, by name."""
     body, roles, length = value.attrs["body"].graph, ops.Roles(value), concrete(value.attrs["length"], sizes)
     count = length if roles.trips is None else min(max(int(env[roles.trips]), 0), length)
+    rows = value.attrs.get("rows")
+    if rows is not None:
+        count = -(-sizes[rows[1]] // rows[0].max)
     named = {state.attrs["name"]: env[start] for state, start in roles.carried}
     named |= {data.attrs["name"]: env[operand] for data, operand in roles.captured}
     stacks = {
-        output.name: np.zeros((length, *concrete(output.value.shape, sizes)), dtype_of(output.value, double))
+        output.name: np.zeros(
+            concrete(ops.stacked(output.value.type, length, rows).shape, sizes), dtype_of(output.value, double)
+        )
         for output in body.of_kind("result")
     }
     for step in reversed(range(count)) if value.attrs["reverse"] else range(count):
-        named |= {data.attrs["name"]: env[operand][step] for data, operand in roles.slices}
-        found = evaluate_values(body, named, sizes, double)
+        here, inside = (step, sizes) if rows is None else rows_of(step, sizes, *rows)
+        named |= {data.attrs["name"]: env[operand][here] for data, operand in roles.slices}
+        found = evaluate_values(body, named, inside, double)
         for output in body.of_kind("result"):
-            stacks[output.name][step] = found[output.value]
+            stacks[output.name][here] = found[output.value]
         named |= {output.name: found[output.value] for output in body.of_kind("update")}
     return stacks | {state.attrs["name"]: named[state.attrs["name"]] for state, _ in roles.carried}
+
+
+def rows_of(step: int, sizes: Mapping[Dim, int], some: Dim, all_rows: Dim) -> tuple[slice, Mapping[Dim, int]]:
+    """Which rows one step of a loop over rows takes, and the sizes of the dims of its body."""
+    first = step * some.max
+    last = min(first + some.max, sizes[all_rows])
+    return slice(first, last), {**sizes, some: last - first}
 
 
 def dtype_of(value: Value, double: bool) -> np.dtype[Any]:

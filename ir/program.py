@@ -33,7 +33,7 @@ from graphc.ir.loops import (
 from graphc.ir.partition import partition
 from graphc.ir.reuse import in_place
 from graphc.ir.schedule import all_reads
-from graphc.ir.types import DTYPES, Extent, add, bound, multiply, round_up
+from graphc.ir.types import DTYPES, Dim, Extent, add, bound, multiply, round_up
 
 TRIES = 8  # things to compute again for every nest of a program
 SHARED = ("sums", "parts")  # scratch of a nest that all threads work in
@@ -89,6 +89,12 @@ class Program:
     def is_shared_out(self) -> bool:
         """Whether there is anything to do for a second thread."""
         return any(nest.partition is not None for nest in self.walk())
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """Those of its graph, and those of the rows its loops go through at a time."""
+        loops = (nest.repetition for nest in self.nests if nest.repetition is not None)
+        return (*self.graph.dims, *(loop.rows[0] for loop in loops if loop.rows is not None))
 
     def scratch_of(self, nest: int) -> list[Buffer]:
         """The scratch of a nest of its own."""
