@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache as remember
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,6 @@ from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.source import Source
 from graphc.backends.target import host_tile
-from graphc.ir.cost import cost_of
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, TooLittleMemory
 from graphc.ir.passes import run_passes
@@ -95,27 +95,22 @@ def planned_within(graph: Graph, panel_width: int, max_bytes: int | None) -> Pro
     more, the batch is taken in slices. Raises TooLittleMemory, with the least that either way needs.
     """
     program = plan(graph, panel_width)
-    if max_bytes is None or size_of(program) <= max_bytes:
+    whole = size_of(program)
+    if max_bytes is None or whole <= max_bytes:
         return program
-    again: Program | None = None
+    beside = whole - round_up(program.work_bytes)
+    with suppress(TooLittleMemory):
+        return fitted(program, panel_width, max_bytes - beside, DEAR)
     try:
-        again = fitted(program, panel_width, max_bytes - (size_of(program) - round_up(program.work_bytes)))
-    except TooLittleMemory as error:
-        least = error.least + size_of(program) - round_up(program.work_bytes)
-    if again is not None and cost_of(again).operations <= DEAR * cost_of(program).operations:
-        return again
-    try:
-        slices = fitted_in_slices(graph, panel_width, max_bytes, size_of)
+        return fitted_in_slices(graph, panel_width, max_bytes, whole, size_of)
     except RowsMeet as error:
-        if again is None:
-            raise TooLittleMemory(least, error.text, error.origin) from None
-        return again
+        least, why, origin = whole, error.text, error.origin
     except TooLittleMemory as error:
-        if again is None:
-            raise TooLittleMemory(min(least, error.least)) from None
-        return again
-    cheaper = again is None or cost_of(slices).operations < cost_of(again).operations
-    return slices if cheaper or again is None else again
+        least, why, origin = error.least, "", None
+    try:
+        return fitted(program, panel_width, max_bytes - beside)
+    except TooLittleMemory as error:
+        raise TooLittleMemory(min(least, error.least + beside), why, origin) from None
 
 
 def size_of(program: Program) -> int:

@@ -255,10 +255,11 @@ def resized_graph(graph: Graph, dim: Dim, other: Dim) -> Graph:
 # -- how many rows
 
 
-def fitted_in_slices(graph: Graph, panel_width: int, most: int, size: Callable[[Program], int]) -> Program:
-    """The program of a graph with the longest slices, all as long as can be, that need no more than `most` bytes.
+def fitted_in_slices(graph: Graph, panel_width: int, most: int, whole: int, size: Callable[[Program], int]) -> Program:
+    """The program with the longest slices, all as long as can be, that needs no more than `most` bytes.
 
-    size  bytes of a program
+    whole  bytes of the program for whole batches, which are too many
+    size   bytes of a program
     Raises TooLittleMemory with what slices of one row need; RowsMeet where there can be no slices.
     """
     dim = dim_of_rows(graph)
@@ -268,15 +269,21 @@ def fitted_in_slices(graph: Graph, panel_width: int, most: int, size: Callable[[
 
     few, many = 1, dim.max  # too few slices, and enough of them
     found = cut(many)
-    if size(found) > most:
-        raise TooLittleMemory(size(found))
+    least = size(found)
+    if least > most:
+        raise TooLittleMemory(least)
+    # Memory grows about as the rows do, so the first guess is next to the answer mostly.
+    rows = 1 + (dim.max - 1) * (most - least) // max(whole - least, 1)
+    middle, guessed = -(-dim.max // max(rows, 1)), True
     while many - few > 1:
-        middle = (few + many) // 2
-        program = cut(middle)
-        if size(program) <= most:
-            many, found = middle, program
+        middle = min(max(middle, few + 1), many - 1)
+        trial = cut(middle)
+        if size(trial) <= most:
+            many, found = middle, trial
         else:
             few = middle
+        beside = many - 1 if many == middle else few + 1
+        middle, guessed = (beside, False) if guessed else ((few + many) // 2, False)
     return found
 
 
