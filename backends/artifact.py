@@ -141,8 +141,14 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
     seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=True))
     layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
     checks = tuple(check.message for check in program.checks)
-    description = Description(name, len(program.nests), arena_of(program), layout, checks)
+    description = Description(name, len(program.nests), arena_of(program), layout, checks, rows_of(program))
     return Artifact(description, program.graph, str(path), fresh, seconds, lambda: made)
+
+
+def rows_of(program: Program) -> int:
+    """Rows of a batch that are worked at together; 0: all."""
+    loops = [nest.repetition.rows for nest in program.nests if nest.repetition is not None]
+    return max((rows[0].max for rows in loops if rows is not None), default=0)
 
 
 def exports(program: Program) -> tuple[str, ...]:

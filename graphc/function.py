@@ -242,12 +242,13 @@ class Function:
 
     @property
     def compiled(self) -> str:
-        """One line: kernels, arena bytes, and how long the compiler took."""
+        """One line: kernels, arena bytes, rows of a slice if there are slices, and how long the compiler took."""
         kind = "compiled" if self.artifact.fresh else "loaded"
         described = self.artifact.description
+        slices = f" for {described.rows} rows at a time" if described.rows else ""
         return (
             f"{kind} {described.kernels} kernels in {sum(self.seconds.values()):.2f} s, "
-            f"state {self.traced.state_bytes:,} bytes, arena {described.work_bytes:,} bytes"
+            f"state {self.traced.state_bytes:,} bytes, arena {described.work_bytes:,} bytes{slices}"
         )
 
     def __repr__(self) -> str:

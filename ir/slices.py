@@ -255,6 +255,11 @@ def resized_graph(graph: Graph, dim: Dim, other: Dim) -> Graph:
 # -- how many rows
 
 
+def in_slices(graph: Graph, rows: int) -> Graph:
+    """The graph in slices of so many rows; raises RowsMeet."""
+    return sliced(graph, dim_of_rows(graph), rows)
+
+
 def fitted_in_slices(graph: Graph, panel_width: int, most: int, whole: int, size: Callable[[Program], int]) -> Program:
     """The program with the longest slices, all as long as can be, that needs no more than `most` bytes.
 

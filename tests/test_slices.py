@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import graphs
 import numpy as np
 import pytest
@@ -290,3 +292,34 @@ def test_a_label_outside_is_found_before_anything_is_updated():
 
 def test_wrong_bounds_are_refused():
     check_refusal(lambda: made("mlp", 0), "max_bytes is 0; it must be a whole number of at least 1")
+
+
+# -- what is told of them, and libraries
+
+
+def test_slices_are_told_of():
+    _, step = made("dropout", 60_000)
+    rows = rows_of(step)
+    assert step.artifact.description.rows == rows
+    assert f"bytes for {rows} rows at a time" in step.compiled
+    assert f"its batch is taken {rows} rows at a time" in step.explain()
+    assert f"for first in range(0, batch, {rows}):  # batch_slice is {rows}, or what is left" in step.source()
+    assert "rows at a time" not in made("dropout")[1].compiled
+    assert ">loop<" in step.to_svg() and "loop" in step.to_dot(level="kernels")
+
+
+@pytest.mark.parametrize("name", ["dropout", "lstm"])
+def test_a_library_takes_the_same_slices(name, tmp_path):
+    """To the same bits as this process, with a ragged batch."""
+    _, step = made(name, MOST.get(name, 60_000))
+    assert rows_of(step) < ROWS
+    exported = gx.export({"step": step}, tmp_path / "slices")
+    spec = importlib.util.spec_from_file_location("slices", exported.folder / "slices.py")
+    library = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(library)
+    (tmp_path / "state.bin").write_bytes(exported.block())
+    copy = library.Model(path=tmp_path / "state.bin")
+    for count in (ROWS, ROWS - 57):
+        arrays = [array[:count] for array in MODELS[name][2:]]
+        assert copy.step(*arrays).loss == step(*arrays).loss
+    assert copy.state_hash() == exported.state_hash()
