@@ -19,7 +19,7 @@ from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import renewed
 from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
-from graphc.optim import Accumulate, Optimizer
+from graphc.optim import Optimizer
 from graphc.plan import Plan, unique
 from graphc.settings import check_choice, check_function, check_number, check_whole, is_called_with, require, shown
 from graphc.structure import leaves
@@ -172,13 +172,16 @@ def train_step(
                    which line looks at all rows at once, as BatchNorm does
     """
     limit = check_max_bytes(max_bytes)
-    fits = isinstance(optimizer, (Optimizer, Accumulate))
-    require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
     check_whole("accumulate", accumulate, 1)
     if max_grad_norm is not None:
         check_number("max_grad_norm", max_grad_norm, 0)
-    if accumulate != 1 or max_grad_norm is not None:
-        optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
+    if not isinstance(optimizer, Optimizer) or accumulate != 1 or max_grad_norm is not None:
+        from graphc.optim.accumulate import Accumulate  # few steps have one
+
+        fits = isinstance(optimizer, (Optimizer, Accumulate))
+        require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
+        if accumulate != 1 or max_grad_norm is not None:
+            optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
 
     def update(cost: Tensor) -> dict[str, Value]:
         optimizer.zero_grad()
