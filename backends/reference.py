@@ -53,20 +53,23 @@ def run_loop(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], d
         for output in body.of_kind("result")
     }
     for step in reversed(range(count)) if value.attrs["reverse"] else range(count):
-        here, inside = (step, sizes) if rows is None else rows_of(step, sizes, *rows)
-        named |= {data.attrs["name"]: env[operand][here] for data, operand in roles.slices}
+        inside = sizes if rows is None else {**sizes, rows[0]: min(rows[0].max, sizes[rows[1]] - step * rows[0].max)}
+        named |= {
+            data.attrs["name"]: env[operand][slice_of(data, step, rows, inside)] for data, operand in roles.slices
+        }
         found = evaluate_values(body, named, inside, double)
         for output in body.of_kind("result"):
-            stacks[output.name][here] = found[output.value]
+            stacks[output.name][slice_of(output.value, step, rows, inside)] = found[output.value]
         named |= {output.name: found[output.value] for output in body.of_kind("update")}
     return stacks | {state.attrs["name"]: named[state.attrs["name"]] for state, _ in roles.carried}
 
 
-def rows_of(step: int, sizes: Mapping[Dim, int], some: Dim, all_rows: Dim) -> tuple[slice, Mapping[Dim, int]]:
-    """Which rows one step of a loop over rows takes, and the sizes of the dims of its body."""
-    first = step * some.max
-    last = min(first + some.max, sizes[all_rows])
-    return slice(first, last), {**sizes, some: last - first}
+def slice_of(one: Value, step: int, rows: tuple[Dim, Dim] | None, sizes: Mapping[Dim, int]) -> int | slice:
+    """Where in its stack the slice of one step is; `sizes` are those of that step."""
+    if rows is None:
+        return step
+    first = step * evaluate(one.shape[0], {**sizes, rows[0]: rows[0].max})
+    return slice(first, first + evaluate(one.shape[0], sizes))
 
 
 def dtype_of(value: Value, double: bool) -> np.dtype[Any]:

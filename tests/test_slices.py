@@ -7,7 +7,9 @@ import importlib.util
 import graphs
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 from refusals import check_refusal
+from test_random_programs import arrays_for, programs
 
 import graphc as gx
 from graphc import functional, nn, optim
@@ -201,7 +203,12 @@ def test_results_of_rows_come_slice_by_slice(store, rng):
     """Where a function gives a row for each row, slices of it are written where they belong."""
     x, w = graphs.data("x", graphs.BATCH, 20), graphs.state("w", 20, 30)
     h = ops.tanh(ops.dot(x, w))
-    outputs = (Output("result", "rows", h), Output("result", "all", graphs.total(ops.mul(h, h))))
+    flat = ops.reshape(h, shape=(multiply(30, graphs.BATCH),))
+    outputs = (
+        Output("result", "rows", h),
+        Output("result", "flat", ops.exp(flat)),
+        Output("result", "all", graphs.total(ops.mul(h, h))),
+    )
     graph = run_passes(Graph("rows", (x, w), outputs))
     arrays = graphs.arrays_of(graph, 37, rng)
     expected = reference.run(graph, arrays)
@@ -212,7 +219,24 @@ def test_results_of_rows_come_slice_by_slice(store, rng):
     assert status == 0
     for found in (reference.run(cut, arrays), dict(zip((name for name, _ in runner.results), results, strict=True))):
         np.testing.assert_allclose(found["rows"], expected["rows"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found["flat"], expected["flat"], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found["all"], expected["all"], rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(traced=programs())
+def test_random_programs_mean_the_same_in_slices(traced):
+    graph = run_passes(traced)
+    if not graph.dims:
+        return
+    try:
+        cut = sliced(graph, graph.dims[0], 5)
+    except RowsMeet:
+        return
+    arrays = arrays_for(17)
+    found, expected = (reference.run(each, arrays, double=True) for each in (cut, graph))
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
 def test_a_graph_in_slices_is_text_and_back():
