@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from graphc.backends import source, target
-from graphc.backends.artifact import closure, lowered, within
+from graphc.backends.artifact import closure, lowered, planned_within
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.entry import meeting_place, write_entry
@@ -25,7 +25,7 @@ from graphc.backends.target import BuildError, Target
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, IRError, Output, Value
-from graphc.ir.program import Program, plan
+from graphc.ir.program import Program
 from graphc.ir.types import round_up
 
 _DEFINED = re.compile(r"^define [^@\n]*@([\w.]+)\(", re.MULTILINE)
@@ -51,9 +51,7 @@ class Planned:
 
 def plan_member(library: Library, member: Member, built_for: Target) -> Planned:
     shape = TileShape(built_for.tile_rows, built_for.tile_vectors)
-    program = plan(member.graph, shape.width)
-    if member.max_bytes is not None:
-        program = within(program, shape.width, member.max_bytes)
+    program = planned_within(member.graph, shape.width, member.max_bytes)
     return Planned(Face(library, member), program, tuple(source.write(nest, shape) for nest in program.walk()))
 
 
