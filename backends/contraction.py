@@ -277,6 +277,22 @@ def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
     return by_heights(name, parameters, shape, step, "{row}", resumes)
 
 
+def multiply_row_of_windows(shape: TileShape, columns: int) -> Kernel:
+    """What multiply_tile computes, for a B of so many columns side by side, whose rows walk several axes of memory.
+
+    Row k of B begins at b[depth_at[k]]; it is read where it lies.
+    """
+    name = f"multiply_row_of_windows_{shape.rows}x{shape.vectors}_{columns}"
+    pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth_at", "i64*"))
+    numbers = ("depth", "rows", "row_stride", "column_stride", "tile_stride")
+    parameters = (*pointers, *((name, "i64") for name in numbers))
+    step = "tile_multiply_{kind}({tile}, a, row_stride, {start}k * column_stride, b, load(depth_at, k){mask})"
+    last = columns % LANES
+    kind, mask = ("live", f", live({last})") if last else ("add", "")
+    step = step.replace("{kind}", kind).replace("{mask}", mask)
+    return by_heights(name, parameters, shape, step, STRIDED_START, resumes=False)
+
+
 def by_heights(
     name: str,
     parameters: tuple[tuple[str, str], ...],

@@ -289,6 +289,17 @@ def tile_multiply_at(
     return fma(*np.broadcast_arrays(column[:, None, :], _lanes_at(b, b_base, t.shape[1])[None], t))
 
 
+def tile_multiply_live(
+    t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_base: int, m: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """Like tile_multiply_add, with the dead lanes of the last set of b being 0, which are not read."""
+    rows, vectors, _ = t.shape
+    column = np.stack([spread(load(a, a_base + r * a_row)) for r in range(rows)])
+    last = load_live(b, b_base + LANES * (vectors - 1), m)
+    row = np.concatenate([_lanes_at(b, b_base, vectors - 1), last[None]]) if vectors > 1 else last[None]
+    return fma(*np.broadcast_arrays(column[:, None, :], row[None], t))
+
+
 def tile_multiply_lines(
     t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_row: int, b_base: int, m: np.ndarray
 ) -> np.ndarray:  # fmt: skip
@@ -339,6 +350,7 @@ MEANINGS: dict[str, Any] = {
     "max_lanes": _halve(maximum), "min_lanes": _halve(minimum), "any_lanes": np.any, "all_lanes": np.all,
     "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "tile_subtract": tile_subtract,
     "transpose_block": transpose_block,
+    "tile_multiply_live": tile_multiply_live,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},

@@ -445,6 +445,27 @@ def test_tile_product(shape: tuple[int, int], depth: int) -> None:
     np.testing.assert_allclose(c[:, :width], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (6, 2), (4, 3)])
+@pytest.mark.parametrize("last", [1, 12, 16])
+def test_a_tile_of_few_lanes_reads_no_others(shape: tuple[int, int], last: int) -> None:
+    rows, vectors = shape
+    width = LANES * (vectors - 1) + last
+    text = f"""def product(a, b, c, depth):
+    t = tile_zeros_{rows}x{vectors}()
+    for k in range(depth):
+        t = tile_multiply_live(t, a, 1, k * {rows}, b, k * {width}, live({last}))
+    tile_store(t, c, {LANES * vectors})
+"""
+    kernel = Kernel("product", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64")))
+    random = np.random.default_rng(8)
+    a, b = (random.normal(size=size).astype("f") for size in ((5, rows), (5, width)))
+    c = np.full((rows, LANES * vectors), 7, "f")
+    check(kernel, a.ravel(), b.ravel(), c.ravel(), 5)
+    run_native(kernel, a, b, c, 5)
+    np.testing.assert_allclose(c[:, :width], a.T @ b, rtol=1e-5, atol=1e-5)
+    assert (c[:, width:] == 0).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (6, 1), (14, 2)])
 def test_a_tile_is_subtracted_from_memory(shape: tuple[int, int]) -> None:
     rows, vectors = shape
