@@ -398,13 +398,13 @@ def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
     return Kernel(f"multiply_lines_{high}x{wide}_{width}", text, parameters)
 
 
-def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
+def multiply_runs(shape: TileShape, rows: int, columns: int, width: int) -> Kernel:
     """What multiply_lines computes, for a B whose lines come in runs of `run` elements and walk several axes of memory.
 
     Element k of line c is b[columns_at[c] + depth_at[k]]; each run fills up whole sets of lanes with zeros, so element
     k of a run belongs to chain k % 16.
     """
-    high, wide = lines_shape(shape, columns)
+    high, wide = runs_shape(shape, rows, columns)
     step = (
         "tile_multiply_lines_at({tile}, a, row_stride, r * row_stride + start + {k}, "
         "b, columns_at, first, place + {k}, {mask})"
@@ -430,6 +430,22 @@ def lines_shape(shape: TileShape, columns: int) -> tuple[int, int]:
     high = -(-columns // -(-columns // FEW_COLUMNS))
     high = min(high, shape.rows * shape.vectors)
     return high, max(1, min(3, shape.rows * shape.vectors // high))
+
+
+ODD_LOAD = 1.75  # multiply-adds that go by while a set of lanes comes that most often lies in two lines of the cache
+
+
+def runs_shape(shape: TileShape, rows: int, columns: int) -> tuple[int, int]:
+    """Columns and rows of a tile of lines that do not lie evenly: as few multiply-adds and loads as can be."""
+    room = shape.rows * shape.vectors
+
+    def cost(tile: tuple[int, int]) -> float:
+        high, wide = tile
+        each = [max(high * vectors, ODD_LOAD * (high + vectors)) for vectors in (wide, 1)]
+        return -(-columns // high) * (rows // wide * each[0] + rows % wide * each[1])
+
+    tiles = [(high, wide) for high in range(min(FEW_COLUMNS, columns), 0, -1) for wide in (3, 2, 1)]
+    return min((tile for tile in tiles if tile[0] * tile[1] <= room), key=cost)
 
 
 def line_steps(step: str, fetched: int = 0) -> list[str]:

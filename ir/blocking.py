@@ -93,7 +93,7 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
     if is_line_product(nest, columns, depth):
         packs = not walks(right) and (stride(right.rows) != 1 or conflicts(stride(right.columns)))
         # A tile writes whole sets of lanes, one tile beside another where it takes more than one for all columns.
-        alone = columns <= FEW_COLUMNS and panel_width > LANES
+        alone = columns <= FEW_COLUMNS and panel_width > LANES and not walks(right)
         width = LANES if alone else -(-(columns + LANES - 1) // LANES) * LANES
         return Blocking("lines", width, packs_wide=packs, by_places=walks(right))
     if lies_in_pieces(right) and not walks(left) and rows >= FEW_COLUMNS and idle_lanes(rows) < MANY_IDLE:

@@ -95,6 +95,8 @@ def test_bits_do_not_depend_on_the_tile(form, sizes, rng, monkeypatch):
 
 CONVOLUTIONS = [
     (5, (2, 1, 8, 18), (3, 3), 1, ["lines", "tiles", "tiles"]),
+    (6, (2, 1, 11, 32), (5, 5), 1, ["lines", "tiles", "tiles"]),
+    (6, (2, 1, 5, 32), (2, 5), 1, ["lines", "tiles", "tiles"]),
     (16, (2, 2, 8, 18), (3, 3), 1, ["lines", "tiles", "turned"]),
     (24, (3, 2, 9, 12), (4, 2), 2, ["tiles", "turned", "turned"]),
     (40, (2, 4, 7, 7), (3, 3), 1, ["tiles", "turned", "turned"]),
@@ -160,6 +162,13 @@ def test_a_left_operand_that_walks_several_axes(rng):
     assert np.array_equal(found, native)
     expected = np.maximum(arrays["a"].transpose(1, 3, 0, 2).reshape(24, 35) @ arrays["b"], 0)
     np.testing.assert_allclose(native, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "tile"), [(6, 25, (5, 3)), (16, 25, (13, 2)), (6, 10, (5, 3)), (1, 4, (4, 3))]
+)
+def test_tiles_of_runs_take_as_few_steps_as_can_be(rows, columns, tile):
+    assert contraction.runs_shape(TileShape(14, 2), rows, columns) == tile
 
 
 def blocking_of(nest):

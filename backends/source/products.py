@@ -298,7 +298,8 @@ class Products(Operands):
         columns_known, width = bound(self.nest.frame[-1]), self.blocking.width
         kernel = contraction.multiply_lines(self.shape, columns_known, width)
         if walks(product.right):
-            kernel = contraction.multiply_runs(self.shape, columns_known, width)
+            rows_known = min(TILE_ROWS, bound(self.nest.frame[-2]))
+            kernel = contraction.multiply_runs(self.shape, rows_known, columns_known, width)
         elif self.blocking.packs_wide:
             self.scratch("lines")
             packing = contraction.pack_lines()
