@@ -289,6 +289,21 @@ def test_spaced_loads(element: str, count: int, step: int) -> None:
 
 
 @pytest.mark.parametrize("element", ALL)
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 40])
+def test_pairs(element: str, count: int) -> None:
+    """To the end of what they are read from and written to, and not beyond."""
+    text = """def pairs(source, target, seen, count):
+    store_lanes(seen, 0, load_even(source, 1, live(count)))
+    store_lanes(seen, 16, load_odd(source, 1, live(count)))
+    store_pairs(target, 1, load_lanes(seen, 16), load_lanes(seen, 0), live(count))
+"""
+    pointers = tuple((name, f"{element}*") for name in ("source", "target", "seen"))
+    kernel = Kernel("pairs", text, (*pointers, ("count", "i64")))
+    size = 1 + 2 * min(count, LANES)
+    check(kernel, numbers(element, 1)[:size], numbers(element, 2)[:size], np.zeros(2 * LANES, ELEMENTS[element]), count)
+
+
+@pytest.mark.parametrize("element", ALL)
 @pytest.mark.parametrize(("count", "step"), [(1, 9), (7, 3), (16, 2), (40, 1)])
 def test_spaced_stores(element: str, count: int, step: int) -> None:
     text = """def spaced(source, target, count, step):
