@@ -26,6 +26,7 @@ class Plan:
     fields   names of a record's results, where they are not those of the outputs
     figures  what is computed of outputs that are sums over samples, by the names of its results
     max_bytes  of the memory a call works in; None: any
+    layers   class of each module that was called, by its path
     """
 
     name: str
@@ -38,6 +39,7 @@ class Plan:
     fields: tuple[str, ...] = ()
     figures: Mapping[str, Graph] = field(default_factory=dict)
     max_bytes: int | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
 
 
 def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:

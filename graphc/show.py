@@ -13,7 +13,7 @@ from graphc.ir.graph import Origin
 from graphc.ir.loops import Buffer, print_buffer, print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
-from graphc.settings import check_choice, check_path, require
+from graphc.settings import check_choice, check_number, check_path, require
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -121,10 +121,27 @@ def to_dot(function: Function, path: Any, level: str) -> str:
     return written(graph_dot(program.graph) if level == "graph" else kernels_dot(program), path)
 
 
-def to_svg(function: Function, path: Any) -> str:
-    from graphc.picture import kernels_svg
+def to_svg(function: Function, path: Any, level: str, color: Any, fold: bool | None) -> str:
+    from graphc.picture.views import draw
 
-    return written(kernels_svg(function.artifact.program), path)
+    return written(draw(function, level, color, fold), path)
+
+
+def to_png(function: Function, path: Any, level: str, color: Any, fold: bool | None, scale: float) -> bytes:
+    from graphc.picture.raster import rasterise
+    from graphc.picture.views import draw
+
+    place = None if path is None else check_path("path", path)
+    picture = rasterise(draw(function, level, color, fold), check_number("scale", scale, 0, above=True))
+    if place is not None:
+        place.write_bytes(picture)
+    return picture
+
+
+def to_html(function: Function, path: Any, color: Any) -> str:
+    from graphc.picture.page import page
+
+    return written(page(function, color), path)
 
 
 def written(content: str, path: Any) -> str:
