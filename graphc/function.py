@@ -282,14 +282,12 @@ class Function:
         return show.summary(self)
 
     def to_dot(self, path: Any = None, level: str = "graph") -> str:
-        """Its graph in the DOT language, written to `path` if one is given; level "graph" or "kernels"."""
+        """Its graph in the DOT language, written to `path` if one is given; level "layers", "graph" or "kernels"."""
         from graphc import show
 
         return show.to_dot(self, path, level)
 
-    def to_svg(
-        self, path: Any = None, level: str = "layers", *, color: Any = None, fold: bool | None = None
-    ) -> str:
+    def to_svg(self, path: Any = None, level: str = "layers", *, color: Any = None, fold: bool | None = None) -> str:
         """A drawing as the text of an SVG file, written to `path` if one is given.
 
         level  "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena

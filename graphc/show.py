@@ -23,7 +23,7 @@ LEVELS: dict[str, Callable[[Program], str]] = {
     "program": print_program,
     "kernels": lambda program: "".join(print_nest(nest) for nest in program.walk()),
 }
-DOT_LEVELS = ("graph", "kernels")
+DOT_LEVELS = ("layers", "graph", "kernels")
 
 
 def text(function: Function, level: str) -> str:
@@ -115,9 +115,12 @@ def summary(function: Function) -> str:
 
 def to_dot(function: Function, path: Any, level: str) -> str:
     from graphc.ir.dot import graph_dot, kernels_dot
+    from graphc.picture.layers_dot import layers_dot
 
     check_choice("level", level, DOT_LEVELS)
     program = function.artifact.program
+    if level == "layers":
+        return written(layers_dot(program.graph, function.layers), path)
     return written(graph_dot(program.graph) if level == "graph" else kernels_dot(program), path)
 
 

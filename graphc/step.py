@@ -263,8 +263,8 @@ def model_step(
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
-    finite, fields = wants_finite(nan), tuple(measured)
-    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, trace.layers)
+    finite, fields, layers = wants_finite(nan), tuple(measured), trace.layers
+    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, layers)
     return Function(plan)
 
 

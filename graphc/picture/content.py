@@ -34,7 +34,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The lines of a card, the style it is drawn in, its tooltip; by `key` a page knows it; `fill` is its own colour."""
+    """The lines of a card, its style and its tooltip.
+
+    key   by which a page knows it
+    fill  its colour where that is not the style's
+    """
 
     lines: tuple[Line, ...]
     style: str

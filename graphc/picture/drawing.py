@@ -93,8 +93,7 @@ def draw_row(line: Line, style: str, box: Box, y: float, height: float) -> Itera
 
 
 def draw_line(points: list[Point], kind: str, width: float, tooltip: str) -> Iterator[str]:
-    """A line with round corners and a head at its end: filled forward, hollow backward, the line dashed where values are
-    saved."""
+    """A line with round corners and a head: filled forward, hollow backward; what is saved is dashed."""
     colour = PALETTE[LINES[kind]].line
     (x0, y0), (x1, y1) = points[-2:]
     length = abs(x1 - x0) + abs(y1 - y0) or 1

@@ -24,9 +24,7 @@ def kernels_svg(program: Program, heat: Scale | None = None) -> str:
     """
     picture = flow(program)
     names, lies = value_names(program.graph), taken_places(program)
-    contents: dict[Place, Content] = {
-        card.number: card_content(program, card, names, lies) for card in picture.cards
-    }
+    contents: dict[Place, Content] = {card.number: card_content(program, card, names, lies) for card in picture.cards}
     contents |= {value: data_content(value) for value in picture.data}
     contents = {place: heated(content, heat) for place, content in contents.items()}
     cells = arrange(picture, kinship(picture))
@@ -92,9 +90,7 @@ def handed_out(card: Card) -> tuple[str, ...]:
     return tuple(map(printable, card.results)) or ("check",) * bool(card.checks)
 
 
-def body(
-    program: Program, card: Card, names: Mapping[Value, str], lies: Mapping[Buffer, Buffer]
-) -> Iterator[Line]:
+def body(program: Program, card: Card, names: Mapping[Value, str], lies: Mapping[Buffer, Buffer]) -> Iterator[Line]:
     for role, ops in card.ops.items():
         if role == card.part and " → ".join(ops) in title(card):
             continue

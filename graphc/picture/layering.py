@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Point = tuple[float, float]
 GAP, APART, LANE = 30.0, 18.0, 12.0  # between layers, between boxes, for a line that passes
@@ -114,7 +115,7 @@ class Layering:
                 self.layer.append(self.layer[upper] + len(chain))
                 chain.append(len(self.widths) - 1)
             way = [*chain[: max(1, self.layer[lower] - self.layer[upper])], lower]
-            for link in zip(way, way[1:], strict=False):
+            for link in pairwise(way):
                 if link not in known:
                     known.add(link)
                     self.links.append(link)
@@ -217,9 +218,7 @@ class Layering:
             y += max((self.heights[box] for box in layer), default=0.0)
             bottoms.append(y)
             y += GAP
-        corners = [
-            (self.middle[box] - self.widths[box] / 2 - left, tops[self.layer[box]]) for box in range(self.count)
-        ]
+        corners = [(self.middle[box] - self.widths[box] / 2 - left, tops[self.layer[box]]) for box in range(self.count)]
         ends = self.spread_ends()
         routes = []
         for number, way in enumerate(self.ways):

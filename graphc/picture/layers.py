@@ -176,7 +176,7 @@ def linked_around(one: Layer, other: Layer, after: Mapping[Layer, set[Layer]]) -
 
 
 def own_updates(graph: Graph, home: dict[Value, Layer]) -> None:
-    """The optimizer's arithmetic goes to the card its gradient comes from; what several parameters share stays apart."""
+    """The optimizer's arithmetic goes to the card its gradient comes from; what several parameters share is apart."""
     states = {value.attrs["name"] for value in graph.of_role("state")}
     owners: dict[Value, set[str]] = {}
     for output in graph.of_kind("update"):
@@ -191,11 +191,11 @@ def own_updates(graph: Graph, home: dict[Value, Layer]) -> None:
     for value, names in owners.items():
         sources = [home[each] for each in value.operands if each in home and home[each].part != "update"]
         if len(names) == 1 and sources:
-            givers.setdefault(*names, sources[-1])
+            givers.setdefault(next(iter(names)), sources[-1])
     rest = Layer("update", "")
     for value in [value for value, layer in home.items() if layer.part == "update"]:
         names = owners.get(value, set())
-        home[value] = givers.get(*names, rest) if len(names) == 1 else rest
+        home[value] = givers.get(next(iter(names)), rest) if len(names) == 1 else rest
 
 
 def owner_of(name: str, states: set[str]) -> str:

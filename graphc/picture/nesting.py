@@ -203,7 +203,7 @@ def fold(box: Box) -> None:
             continue
         first, others = alike[0], alike[1:]
         first.alike = tuple(other.name for other in others)
-        for (source, target), values in list(box.links.items()):
+        for source, target in list(box.links):
             if source in alike and target in alike:
                 del box.links[source, target]
         for other in others:
@@ -261,7 +261,8 @@ def add_ports(box: Box) -> None:
                 inner.items.append(port)
                 for value in group:
                     for end in ends:
-                        inner.link(*((port, end) if inward else (end, port)), value)
+                        first, last = (port, end) if inward else (end, port)
+                        inner.link(first, last, value)
         add_ports(inner)
 
 

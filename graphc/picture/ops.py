@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from graphc.ir.dot.graphs import written_attributes
 from graphc.ir.dot.style import (
@@ -99,7 +100,7 @@ class Drawing:
 
     def lay_out(self, box: nesting.Box) -> Inside:
         items = list(box.items)
-        inner = {item: self.lay_out(item) for item in items if isinstance(item, nesting.Box)}
+        inner: dict[object, Inside] = {item: self.lay_out(item) for item in items if isinstance(item, nesting.Box)}
         sizes = [self.size(item, inner) for item in items]
         place = {item: number for number, item in enumerate(items)}
         edges = [(place[source], place[target]) for source, target in box.links]
@@ -262,7 +263,7 @@ class Drawing:
 def curve(points: Sequence[Point]) -> str:
     """Straight inside the layers, in an S from one layer to the next."""
     parts = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
-    for number, ((ax, ay), (bx, by)) in enumerate(zip(points, points[1:], strict=False)):
+    for number, ((ax, ay), (bx, by)) in enumerate(pairwise(points)):
         if number % 2 == 0 or abs(ax - bx) < 0.5:
             parts.append(f"L{bx:.1f} {by:.1f}")
         else:
