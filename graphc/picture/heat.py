@@ -45,8 +45,8 @@ def amount_text(quantity: str, amount: float) -> str:
         return bytes_text(round(amount))
     if quantity == "time":
         return f"{amount * 1e6:.3g} µs" if amount < 1e-3 else f"{amount * 1e3:.3g} ms"
-    unit = next(((size, name) for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if amount >= size), (1.0, ""))
-    return f"{amount / unit[0]:.3g} {unit[1]}" + ("" if unit[1] else "operations") + ("op" if unit[1] else "")
+    size, name = next((unit for unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if amount >= unit[0]), (1.0, ""))
+    return f"{amount / size:.3g}{name} operations"
 
 
 def draw_scale(scale: Scale, x: float, y: float) -> Iterator[str]:

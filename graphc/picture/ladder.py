@@ -208,8 +208,7 @@ def find_folds(picture: Layers) -> Iterator[Fold]:
 def signature(picture: Layers, card: Layer) -> object:
     """Equal for two cards that are the same layer of two blocks."""
     reads = tuple((digits_out(value.attrs["name"]), value.type) for value in card.reads)
-    made = sorted(str(value.type) for value in handed_on(picture, card) if value.role == "forward")[:1]
-    return digits_out(card.path), picture.classes.get(card.path), reads, tuple(made)
+    return digits_out(card.path), picture.classes.get(card.path), reads, card.values[-1].type
 
 
 def digits_out(name: str) -> str:

@@ -123,11 +123,11 @@ class Drawing:
             return PARTS[box.part]
         path = ".".join(box.path[1:])
         name = self.classes.get(path, "")
-        text = f"{MARKS[box.part]}{box.name}" + (f"  {name}" if name else "")
+        text = f"{MARKS[box.part]}{box.name}" + (f" {name}" if name else "")
         if not box.alike:
             return printable(text)
         others = f"to {box.alike[-1]}" if box.part != "update" else f"and {', '.join(box.alike)}"
-        return printable(f"{text}  ×{1 + len(box.alike)}, {shorten(others, 2 * LONGEST)}")
+        return printable(f"{text} ×{1 + len(box.alike)}, {shorten(others, 2 * LONGEST)}")
 
     # -- cards
 
