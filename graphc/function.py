@@ -287,16 +287,25 @@ class Function:
 
         return show.to_dot(self, path, level)
 
-    def to_svg(self, path: Any = None, level: str = "layers", *, color: Any = None, fold: bool | None = None) -> str:
+    def to_svg(
+        self,
+        path: Any = None,
+        level: str = "layers",
+        *,
+        color: Any = None,
+        fold: bool | None = None,
+        engine: str = "graphc",
+    ) -> str:
         """A drawing as the text of an SVG file, written to `path` if one is given.
 
-        level  "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
-        color  by what: None by forward, backward, update; "bytes"; "operations"; or seconds, {kernel number: seconds}
-        fold   whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
+        color   by what: None by forward, backward, update; "bytes"; "operations"; or seconds, {kernel number: seconds}
+        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
         """
         from graphc import show
 
-        return show.to_svg(self, path, level, color, fold)
+        return show.to_svg(self, path, level, color, fold, engine)
 
     def to_png(
         self,

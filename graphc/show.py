@@ -24,6 +24,7 @@ LEVELS: dict[str, Callable[[Program], str]] = {
     "kernels": lambda program: "".join(print_nest(nest) for nest in program.walk()),
 }
 DOT_LEVELS = ("layers", "graph", "kernels")
+ENGINES = ("graphc", "graphviz")
 
 
 def text(function: Function, level: str) -> str:
@@ -124,9 +125,13 @@ def to_dot(function: Function, path: Any, level: str) -> str:
     return written(graph_dot(program.graph) if level == "graph" else kernels_dot(program), path)
 
 
-def to_svg(function: Function, path: Any, level: str, color: Any, fold: bool | None) -> str:
+def to_svg(function: Function, path: Any, level: str, color: Any, fold: bool | None, engine: str) -> str:
+    from graphc.picture.graphviz import lay_out
     from graphc.picture.views import draw
 
+    if check_choice("engine", engine, ENGINES) == "graphviz":
+        require(color is None and fold is None, "color or fold", color or fold, "left to graphc's own engine")
+        return written(lay_out(to_dot(function, None, level)), path)
     return written(draw(function, level, color, fold), path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import time
 from functools import cache
@@ -274,3 +275,18 @@ def test_png_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(gx.ArgumentError, match=r"needs the package resvg-py(.|\n)*graphc\[viz\]"):
         built("mlp").to_png()
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
+@pytest.mark.parametrize("level", ["layers", "graph", "kernels"])
+def test_graphviz_draws_what_dot_says(level, tmp_path):
+    text = built("lenet").to_svg(tmp_path / "step.svg", level=level, engine="graphviz")
+    assert (tmp_path / "step.svg").read_text() == text
+    shown = "".join(ElementTree.fromstring(text).itertext())
+    assert ("Conv2d 3" if level == "layers" else "dot") in shown and "7.weight" in shown
+
+
+def test_graphviz_where_there_is_none(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(gx.ArgumentError, match="needs the program dot, which is not installed"):
+        built("mlp").to_svg(engine="graphviz")

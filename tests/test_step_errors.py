@@ -151,6 +151,8 @@ def test_arguments_that_do_not_fit(call, words, kind):
         (lambda step: step.to_svg(level="x"), "level is 'x'; it must be one of 'layers', 'graph', 'kernels'"),
         (lambda step: step.to_svg(color="heat"), "color is 'heat'; it must be one of None, 'bytes', 'operations'"),
         (lambda step: step.to_svg(color={99: 1.0}), "it must be seconds by the number of a kernel, 0 to"),
+        (lambda step: step.to_svg(engine="x"), "engine is 'x'; it must be one of 'graphc', 'graphviz'"),
+        (lambda step: step.to_svg(engine="graphviz", color="bytes"), "color or fold is 'bytes'; it must be left to"),
         (lambda step: step.to_svg(fold="yes"), "fold is 'yes'; it must be True, False or None"),
         (lambda step: step.to_png(scale=0), "scale is 0; it must be a number above 0"),
         (lambda step: step.to_html(3), "path is 3"),
