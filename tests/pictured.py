@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -52,6 +53,23 @@ def adam() -> Function:
 
 STEPS = {step.__name__: step for step in (mlp, lenet, gru, transformer, adam)}
 
+KEPT = Path(gx.__file__).parent / "docs" / "pictures"
+
+
+def write_kept(folder: Path = KEPT) -> None:
+    """The pictures of the documentation."""
+    folder.mkdir(exist_ok=True)
+    for name, step in STEPS.items():
+        built = step()
+        built.to_svg(folder / f"{name}.svg")
+        if name in ("mlp", "adam"):
+            built.to_svg(folder / f"{name}_graph.svg", level="graph")
+        if name == "gru":
+            built.to_svg(folder / f"{name}_kernels.svg", level="kernels")
+    transformer(12).to_svg(folder / "transformer.svg")
+    mlp().to_svg(folder / "mlp_operations.svg", level="kernels", color="operations")
+
+
 # Of the texts and cards of the level that is shown, by their boxes as the browser draws them: what is cut off, what
 # runs out of its card, which texts lie on each other, which cards, which labels on cards.
 FAULTS = """
@@ -86,3 +104,6 @@ FAULTS = """
   return faults;
 })()
 """
+
+if __name__ == "__main__":
+    write_kept(*map(Path, sys.argv[1:]))

@@ -11,7 +11,7 @@ from functools import cache
 from xml.etree import ElementTree
 
 import pytest
-from pictured import STEPS, transformer
+from pictured import KEPT, STEPS, transformer
 from test_dot import Picture
 
 import graphc as gx
@@ -290,3 +290,19 @@ def test_graphviz_where_there_is_none(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(gx.ArgumentError, match="needs the program dot, which is not installed"):
         built("mlp").to_svg(engine="graphviz")
+
+
+# -- the documentation
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "gru", "adam"])
+def test_kept_pictures_show_the_layers_there_are(name):
+    kept = ElementTree.parse(KEPT / f"{name}.svg").getroot()
+    titles = [[texts[0] for texts in cards(root, "layer").values()] for root in (kept, drawn(name, "layers"))]
+    assert titles[0] == titles[1], "python tests/pictured.py draws them again"
+
+
+def test_the_page_on_pictures_shows_what_is_kept():
+    named = set(re.findall(r"pictures/(\w+\.svg)", (KEPT.parent / "pictures.md").read_text()))
+    assert named <= {path.name for path in KEPT.iterdir()}
+    assert {path.name for path in KEPT.iterdir()} - named == {"mlp.svg"}, "which README.md shows"

@@ -101,7 +101,7 @@ class Drawing:
     def lay_out(self, box: nesting.Box) -> Inside:
         items = list(box.items)
         inner: dict[object, Inside] = {item: self.lay_out(item) for item in items if isinstance(item, nesting.Box)}
-        sizes = [self.size(item, inner) for item in items]
+        sizes = [self.size(item, inner, box.part) for item in items]
         place = {item: number for number, item in enumerate(items)}
         edges = [(place[source], place[target]) for source, target in box.links]
         first = [place[item] for item in items if isinstance(item, Port) and item.inward]
@@ -112,10 +112,10 @@ class Drawing:
         width = max(placed.width + 2 * INSIDE, title) + pile
         return Inside(box, items, sizes, placed, inner, width, TITLE + placed.height + INSIDE + pile)
 
-    def size(self, item: object, inner: Mapping[object, Inside]) -> Point:
+    def size(self, item: object, inner: Mapping[object, Inside], part: str) -> Point:
         if isinstance(item, nesting.Box):
             return inner[item].width, inner[item].height
-        content = self.contents[item] = heated(self.content(item), self.heat)
+        content = self.contents[item] = heated(self.content(item, part), self.heat)
         return content.width, content.height
 
     def title(self, box: nesting.Box) -> str:
@@ -131,9 +131,9 @@ class Drawing:
 
     # -- cards
 
-    def content(self, item: object) -> Content:
+    def content(self, item: object, part: str) -> Content:
         if isinstance(item, Value):
-            return self.op_content(item)
+            return self.op_content(item, part)
         if isinstance(item, Reference):
             return self.reference_content(item.value)
         if isinstance(item, Port):
@@ -144,17 +144,18 @@ class Drawing:
         line = Line("parameter", shorten(f"{mark}{printable(item.name)}", LONGEST), shape_text(item.value.shape))
         return Content((line,), kind, f"{item.kind} {printable(item.name)}", self.key(item.value))
 
-    def op_content(self, value: Value) -> Content:
+    def op_content(self, value: Value, part: str) -> Content:
         name, size = self.names[value], bytes_text(value.type.max_bytes)
         if value.op.name == "input":
             line = Line("title", shorten(printable(name), LONGEST), f"{shape_text(value.shape)} {value.dtype} · {size}")
             return Content((line,), "data", f"data input {printable(name)}: {value.type}, {size}", self.key(value))
-        title = shorten(printable(f"{value.op.name}{written_attributes(value)}"), LONGEST)
+        told = f" ×{value.attrs['length']}" if value.op.kind == "loop" else written_attributes(value)
+        title = shorten(printable(f"{value.op.name}{told}"), LONGEST)
         lines = [Line("ops", title, name), Line("note", f"{shape_text(value.shape)} {value.dtype}", size)]
         constants = [self.constant(operand) for operand in value.operands if nesting.is_inlined(operand)]
         if constants:
             lines.insert(1, Line("note", shorten(f"with {', '.join(constants)}", LONGEST)))
-        return Content(tuple(lines), self.part(value), self.tooltip(value), self.key(value))
+        return Content(tuple(lines), part, self.tooltip(value), self.key(value))
 
     def tooltip(self, value: Value) -> str:
         lines = [f"{self.formula(value)}: {value.type}, {bytes_text(value.type.max_bytes)}"]
