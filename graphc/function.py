@@ -296,7 +296,7 @@ class Function:
         fold: bool | None = None,
         engine: str = "graphc",
     ) -> str:
-        """A drawing as the text of an SVG file, written to `path` if one is given.
+        """A drawing as the text of an SVG file, written to `path` if one is given; a notebook shows it.
 
         level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
         color   by what: None by forward, backward, update; "bytes"; "operations"; or seconds, {kernel number: seconds}

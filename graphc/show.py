@@ -126,30 +126,33 @@ def to_dot(function: Function, path: Any, level: str) -> str:
 
 
 def to_svg(function: Function, path: Any, level: str, color: Any, fold: bool | None, engine: str) -> str:
+    from graphc.picture.display import Drawing
     from graphc.picture.graphviz import lay_out
     from graphc.picture.views import draw
 
     if check_choice("engine", engine, ENGINES) == "graphviz":
         require(color is None and fold is None, "color or fold", color or fold, "left to graphc's own engine")
-        return written(lay_out(to_dot(function, None, level)), path)
-    return written(draw(function, level, color, fold), path)
+        return Drawing(written(lay_out(to_dot(function, None, level)), path))
+    return Drawing(written(draw(function, level, color, fold), path))
 
 
 def to_png(function: Function, path: Any, level: str, color: Any, fold: bool | None, scale: float) -> bytes:
+    from graphc.picture.display import Raster
     from graphc.picture.raster import rasterise
     from graphc.picture.views import draw
 
     place = None if path is None else check_path("path", path)
-    picture = rasterise(draw(function, level, color, fold), check_number("scale", scale, 0, above=True))
+    picture = Raster(rasterise(draw(function, level, color, fold), check_number("scale", scale, 0, above=True)))
     if place is not None:
         place.write_bytes(picture)
     return picture
 
 
 def to_html(function: Function, path: Any, color: Any) -> str:
+    from graphc.picture.display import Page
     from graphc.picture.page import page
 
-    return written(page(function, color), path)
+    return Page(written(page(function, color), path))
 
 
 def written(content: str, path: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -306,3 +307,11 @@ def test_the_page_on_pictures_shows_what_is_kept():
     named = set(re.findall(r"pictures/(\w+\.svg)", (KEPT.parent / "pictures.md").read_text()))
     assert named <= {path.name for path in KEPT.iterdir()}
     assert {path.name for path in KEPT.iterdir()} - named == {"mlp.svg"}, "which README.md shows"
+
+
+def test_a_notebook_shows_pictures():
+    step = built("mlp")
+    drawing, page = step.to_svg(level="graph"), step.to_html()
+    assert drawing._repr_svg_() == drawing and type(drawing._repr_svg_()) is str
+    found = re.fullmatch(r'<iframe srcdoc="([^"]*)" style="[^"]*"></iframe>', page._repr_html_())
+    assert html.unescape(found[1]) == page
