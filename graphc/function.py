@@ -321,12 +321,12 @@ class Function:
 
         return show.to_png(self, path, level, color, fold, scale)
 
-    def to_html(self, path: Any = None, *, color: Any = None) -> str:
+    def to_html(self, path: Any = None, *, color: Any = None, fold: bool | None = None) -> str:
         """A page that works without a network: all three levels to move about in and to search; a click on a card
         shows its text, source and kernel beside your line."""
         from graphc import show
 
-        return show.to_html(self, path, color)
+        return show.to_html(self, path, color, fold)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()

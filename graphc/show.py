@@ -148,11 +148,11 @@ def to_png(function: Function, path: Any, level: str, color: Any, fold: bool | N
     return picture
 
 
-def to_html(function: Function, path: Any, color: Any) -> str:
+def to_html(function: Function, path: Any, color: Any, fold: bool | None) -> str:
     from graphc.picture.display import Page
     from graphc.picture.page import page
 
-    return Page(written(page(function, color), path))
+    return Page(written(page(function, color, fold), path))
 
 
 def written(content: str, path: Any) -> str:

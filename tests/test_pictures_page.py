@@ -6,7 +6,7 @@ import json
 
 import pytest
 from browser import Browser, needs_chromium
-from pictured import FAULTS, STEPS
+from pictured import FAULTS, STEPS, chain
 
 pytestmark = needs_chromium
 LEVELS = ("layers", "graph", "kernels")
@@ -145,3 +145,17 @@ def test_the_page_needs_no_network(browser):
     assert text.replace("http://www.w3.org/2000/svg", "").count("http") == 0
     loaded = browser.evaluate("JSON.stringify(performance.getEntriesByType('resource').map(each => each.name))")
     assert json.loads(loaded) == []
+
+
+def test_a_graph_of_three_thousand_ops_opens(browser):
+    chain().to_html(browser.folder / "chain.html", fold=False)
+    browser.open("chain.html", until="document.body.dataset.state == 'ready'")
+    browser.evaluate("show('graph')")
+    assert browser.evaluate("level.svg.querySelectorAll('.value').length") > 3000
+    card = "level.svg.querySelector('.value text')"
+    assert browser.evaluate(f"getComputedStyle({card}).display") == "none", "too small to read, too many to draw"
+    browser.evaluate("natural()")
+    assert browser.evaluate(f"getComputedStyle({card}).display") != "none"
+    assert browser.evaluate(FAULTS) == []
+    browser.evaluate("choose([...level.svg.querySelectorAll('.value')].find(each => each.textContent.includes('dot')))")
+    assert "def " in shown(browser, "source")

@@ -26,9 +26,9 @@ AROUND = 2  # lines of the user's file shown before and after one
 LONGEST = 400  # characters of a line of text
 
 
-def page(function: Function, color: Any) -> str:
+def page(function: Function, color: Any, fold: bool | None = None) -> str:
     """The text of the file. Nothing in it is fetched from anywhere."""
-    drawings = {level: draw(function, level, color) for level in LEVELS}
+    drawings = {level: draw(function, level, color, fold) for level in LEVELS}
     template = files("graphc.picture").joinpath("page.html").read_text(encoding="utf-8")
     parts = {
         "TITLE": escape(printable(function.name)),
