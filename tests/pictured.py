@@ -51,7 +51,7 @@ def adam() -> Function:
     return gx.train_step(net, nn.MSELoss(), optim.Adam(net.parameters(), lr=1e-3), **types)
 
 
-def chain(length: int = 22) -> Function:
+def chain(length: int = 24) -> Function:
     """More than 3,000 ops of which none can be left out but those of the updates."""
     net = nn.Sequential(*[layer for _ in range(length) for layer in (nn.Linear(8, 8), nn.LayerNorm(8), nn.Tanh())])
     types = {"x": gx.f32["batch", 8], "y": gx.f32["batch", 8]}

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import sys
-import time
 from functools import cache
 from xml.etree import ElementTree
 
@@ -187,10 +186,8 @@ def test_a_graph_of_three_thousand_ops_is_drawn():
     step = chain()
     values = [value for value in step.artifact.program.graph.values() if value.op.kind != "source"]
     assert len(values) > 3000
-    start = time.perf_counter()
     root = ElementTree.fromstring(step.to_svg(level="graph", fold=False))
     assert len(cards(root, "value")) > 3000
-    assert time.perf_counter() - start < 60, "it should take a few seconds"
 
 
 # -- colours
