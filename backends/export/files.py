@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from graphc.backends import wasm
 from graphc.backends.cache import Cache
@@ -39,15 +40,17 @@ def write_files(
     embedded = json.dumps(described, separators=(",", ":"))
     files: dict[str, bytes] = {}
     listed = []
-    for name, target in targets.items():
+    for name, target in ((name, target.looked_for) for name, target in targets.items()):
         progress(name)
         built = target_files(library, name, target, embedded, store)
         sums = [
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for path, data in built.items()
         ]
-        variants = {each.name: each.has_fma for each in target.variants}
-        family = {"variants_fused": variants} if variants else {"fused": target.has_fma}
+        fused = {each.name: each.has_fma for each in target.variants or (target,)}
+        family: dict[str, Any] = {"variants_fused": fused} if len(fused) > 1 else {"fused": fused[name]}
+        if target.flushes:
+            family["flushes_subnormals"] = True
         listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
     files[f"{library.name}.h"] = write_header(library, version).encode()
