@@ -277,6 +277,22 @@ def multiply_places(shape: TileShape, resumes: bool = False) -> Kernel:
     return by_heights(name, parameters, shape, step, "{row}", resumes)
 
 
+def multiply_row_of_windows(shape: TileShape, columns: int) -> Kernel:
+    """What multiply_tile computes, for a B of so many columns side by side, whose rows walk several axes of memory.
+
+    Row k of B begins at b[depth_at[k]]; it is read where it lies.
+    """
+    name = f"multiply_row_of_windows_{shape.rows}x{shape.vectors}_{columns}"
+    pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth_at", "i64*"))
+    numbers = ("depth", "rows", "row_stride", "column_stride", "tile_stride")
+    parameters = (*pointers, *((name, "i64") for name in numbers))
+    step = "tile_multiply_{kind}({tile}, a, row_stride, {start}k * column_stride, b, load(depth_at, k){mask})"
+    last = columns % LANES
+    kind, mask = ("live", f", live({last})") if last else ("add", "")
+    step = step.replace("{kind}", kind).replace("{mask}", mask)
+    return by_heights(name, parameters, shape, step, STRIDED_START, resumes=False)
+
+
 def by_heights(
     name: str,
     parameters: tuple[tuple[str, str], ...],
@@ -413,13 +429,13 @@ def gathered(element: str, source: str, dtype: str, lanes: bool) -> str:
     return f"as_{dtype}({element}) * {f'spread({scale})' if lanes else scale}"
 
 
-def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
+def multiply_runs(shape: TileShape, rows: int, columns: int, width: int) -> Kernel:
     """What multiply_lines computes, for a B whose lines come in runs of `run` elements and walk several axes of memory.
 
     Element k of line c is b[columns_at[c] + depth_at[k]]; each run fills up whole sets of lanes with zeros, so element
     k of a run belongs to chain k % 16.
     """
-    high, wide = lines_shape(shape, columns)
+    high, wide = runs_shape(shape, rows, columns)
     step = (
         "tile_multiply_lines_at({tile}, a, apart, r * row_stride + start + {k}, "
         "b, columns_at, first, place + {k}, {mask})"
@@ -446,6 +462,21 @@ def lines_shape(shape: TileShape, columns: int) -> tuple[int, int]:
     high = -(-columns // -(-columns // FEW_COLUMNS))
     high = min(high, shape.rows * shape.vectors)
     return high, max(1, min(3, shape.rows * shape.vectors // high))
+
+
+ODD_LOAD = 1.75  # multiply-adds that go by while a set of lanes comes that most often lies in two lines of the cache
+
+
+def runs_shape(shape: TileShape, rows: int, columns: int) -> tuple[int, int]:
+    """Columns and rows of a tile of lines that do not lie evenly: as few multiply-adds and loads as can be."""
+    room = shape.rows * shape.vectors
+
+    def cost(tile: tuple[int, int]) -> float:
+        high, wide = tile
+        return -(-columns // high) * -(-rows // wide) * max(high * wide, ODD_LOAD * (high + wide))
+
+    tiles = [(high, wide) for high in range(min(FEW_COLUMNS, columns), 0, -1) for wide in (3, 2, 1)]
+    return min((tile for tile in tiles if tile[0] * tile[1] <= room), key=cost)
 
 
 def line_steps(step: str, fetched: int = 0) -> list[str]:

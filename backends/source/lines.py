@@ -143,11 +143,14 @@ class Lines:
         self.depth -= len(axes)
 
     @contextmanager
-    def lane_steps(self, first: str, stop: str) -> Iterator[None]:
-        """A loop over sets of lanes, the last one masked unless all are whole."""
+    def lane_steps(self, first: str, stop: str, run: int = 0) -> Iterator[None]:
+        """A loop over sets of lanes, the last one masked unless all are whole.
+
+        run  how many lanes there are from `first` to `stop`, where that is not where the axis ends
+        """
         with self.block(f"for j in range({first}, {stop}, {LANES}):"):
-            if self.mode not in ("exact", "one"):
-                self.line(f"live0 = live({self.extents[-1]} - j)")
+            if run % LANES or (not run and self.mode not in ("exact", "one")):
+                self.line(f"live0 = live({stop if run else self.extents[-1]} - j)")
                 self.live = "live0"
             yield
             self.live = ""

@@ -68,6 +68,11 @@ class Products(Operands):
         """How many rows are computed together."""
         return {"tiles": self.tile.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
 
+    @property
+    def column_unit(self) -> int:
+        """How many columns of the result a tile has."""
+        return self.blocking.run or self.tile.width
+
     @contextmanager
     def blocks(self, name: str, span: Span, step: int) -> Iterator[Span]:
         """A loop over the blocks of an axis and where each begins and ends; no loop where one block is all."""
@@ -98,7 +103,7 @@ class Products(Operands):
         down, across, deep = block.down, block.across, block.deep
         if self.blocking.packs_tall:
             self.pack_left(left, down, deep)
-        with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
+        with self.block(f"for first_column in range({across.first}, {across.last}, {self.column_unit}):"):
             panel = self.panel(right, "first_column", across, deep, block.panels)
             with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
                 self.one_tile(self.tall_rows(left, "first_row", down, deep), panel, block)
@@ -110,7 +115,7 @@ class Products(Operands):
         if self.blocking.fetches:
             with self.last_of_depth(block):
                 self.fetch(block.down)
-        if not self.goes_straight() or (self.blocking.depth and not whole):
+        if self.blocking.run or not self.goes_straight() or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
             self.straight(tall, panel, block)
@@ -184,7 +189,7 @@ class Products(Operands):
         """How many sets of lanes a tile computes, with a branch for each choice: the last panel may be one set only."""
         shape = self.tile
         left = extent % shape.width if isinstance(extent, int) else 1
-        if shape.vectors == 1 or not 0 < left <= LANES:
+        if self.blocking.run or shape.vectors == 1 or not 0 < left <= LANES:
             yield iter([shape.vectors])
         elif rest and isinstance(extent, int):
             yield iter([1])
@@ -213,6 +218,11 @@ class Products(Operands):
         """
         shape, resumes = TileShape(self.tile.rows, vectors), self.blocking.depth > 0
         tile, tile_stride = target
+        if panel.rows_at:
+            kernel = contraction.multiply_row_of_windows(shape, self.blocking.run)
+            steps = (tall.row, tall.column, tile_stride)
+            self.call(kernel, tile, tall.pointer, panel.pointer, panel.rows_at, deep.length, rows, *steps)
+            return
         more = [deep.first] if resumes else []
         if tall.rows_at:
             tables = (tall.rows_at, tall.columns_at)
@@ -231,6 +241,8 @@ class Products(Operands):
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         self.tile_place = f"(i - first_row) * {shape.width} + (j - first_column)"
         steps = self.lane_steps("first_column", f"minimum(first_column + {shape.width}, {across.last})")
+        if self.blocking.run:
+            steps = self.lane_steps("first_column", f"first_column + {self.blocking.run}", self.blocking.run)
         rows = self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):")
         with steps, self.columns_at_hand(), rows:
             self.row_terms(0)
@@ -295,7 +307,8 @@ class Products(Operands):
         if self.gathers:
             kernel = contraction.gather_lines(self.shape, columns_known, width, GATHERED)
         if walks(product.right):
-            kernel = contraction.multiply_runs(self.shape, columns_known, width)
+            rows_known = min(TILE_ROWS, bound(self.nest.frame[-2]))
+            kernel = contraction.multiply_runs(self.shape, rows_known, columns_known, width)
         elif self.blocking.packs_wide:
             self.scratch("lines")
             packing = contraction.pack_lines()
