@@ -54,7 +54,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     step.to_dot(folder / "graph.dot")
     step.to_dot(folder / "kernels.dot", level="kernels")
-    step.to_svg(folder / "kernels.svg")
+    step.to_svg(folder / "kernels.svg", level="kernels")
     (folder / "kernels.py").write_text(step.source())
     gx.save(net.state_dict(), folder / "model.safetensors")
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}/")

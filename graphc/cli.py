@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--level",
         default="summary",
-        help="summary, graph, program, kernels, source, dot, svg, llvm, assembly, launches, ptx, or the name of a pass",
+        help="summary, graph, program, kernels, source, dot, svg, html, llvm, assembly, launches, ptx, or a pass's name",
     )
     show.set_defaults(run=show_step)
     compiling = commands.add_parser("compile", help="compile a step into the cache and say what came out")
@@ -92,6 +92,7 @@ def show_step(options: argparse.Namespace) -> int:
         "source": step.source,
         "dot": step.to_dot,
         "svg": step.to_svg,
+        "html": step.to_html,
         "llvm": step.llvm,
         "assembly": step.assembly,
         "ptx": step.ptx,

@@ -80,6 +80,7 @@ class Function:
         self.fed: Feed | None = None  # the data set of the last epoch
         self.exact_epoch: Again | None = None  # the last epoch over again
         self.figures = plan.figures
+        self.layers = plan.layers
         # Where scalars have their numbers, and what was there when native code was told of them.
         self.written: list[tuple[int, Scalar, dict[str, Any], str, object]] = [
             (place, each, *each.home, UNKNOWN) for place, each in enumerate(self.scalars.values())
@@ -322,16 +323,51 @@ class Function:
         return show.summary(self)
 
     def to_dot(self, path: Any = None, level: str = "graph") -> str:
-        """Its graph in the DOT language, written to `path` if one is given; level "graph" or "kernels"."""
+        """Its graph in the DOT language, written to `path` if one is given; level "layers", "graph" or "kernels"."""
         from graphc import show
 
         return show.to_dot(self, path, level)
 
-    def to_svg(self, path: Any = None) -> str:
-        """A drawing of its kernels, written to `path` if one is given."""
+    def to_svg(
+        self,
+        path: Any = None,
+        level: str = "layers",
+        *,
+        color: Any = None,
+        fold: bool | None = None,
+        engine: str = "graphc",
+    ) -> str:
+        """A drawing as the text of an SVG file, written to `path` if one is given; a notebook shows it.
+
+        level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
+        color   by what: None by forward, backward, update; "bytes"; "operations"; or seconds, {kernel number: seconds}
+        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
+        """
         from graphc import show
 
-        return show.to_svg(self, path)
+        return show.to_svg(self, path, level, color, fold, engine)
+
+    def to_png(
+        self,
+        path: Any = None,
+        level: str = "layers",
+        *,
+        color: Any = None,
+        fold: bool | None = None,
+        scale: float = 2.0,
+    ) -> bytes:
+        """The drawing of `to_svg` as a PNG, `scale` pixels for each of its units; needs graphc[viz]."""
+        from graphc import show
+
+        return show.to_png(self, path, level, color, fold, scale)
+
+    def to_html(self, path: Any = None, *, color: Any = None, fold: bool | None = None) -> str:
+        """A page that works without a network: all three levels to move about in and to search; a click on a card
+        shows its text, source and kernel beside your line."""
+        from graphc import show
+
+        return show.to_html(self, path, color, fold)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()

@@ -13,7 +13,7 @@ from graphc.ir.graph import Origin
 from graphc.ir.loops import Buffer, print_buffer, print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
-from graphc.settings import check_choice, check_path, require
+from graphc.settings import check_choice, check_number, check_path, require
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -23,7 +23,8 @@ LEVELS: dict[str, Callable[[Program], str]] = {
     "program": print_program,
     "kernels": lambda program: "".join(print_nest(nest) for nest in program.walk()),
 }
-DOT_LEVELS = ("graph", "kernels")
+DOT_LEVELS = ("layers", "graph", "kernels")
+ENGINES = ("graphc", "graphviz")
 
 
 def text(function: Function, level: str) -> str:
@@ -129,16 +130,43 @@ def summary(function: Function) -> str:
 
 def to_dot(function: Function, path: Any, level: str) -> str:
     from graphc.ir.dot import graph_dot, kernels_dot
+    from graphc.picture.layers_dot import layers_dot
 
     check_choice("level", level, DOT_LEVELS)
     program = function.artifact.program
+    if level == "layers":
+        return written(layers_dot(program.graph, function.layers), path)
     return written(graph_dot(program.graph) if level == "graph" else kernels_dot(program), path)
 
 
-def to_svg(function: Function, path: Any) -> str:
-    from graphc.picture import kernels_svg
+def to_svg(function: Function, path: Any, level: str, color: Any, fold: bool | None, engine: str) -> str:
+    from graphc.picture.display import Drawing
+    from graphc.picture.graphviz import lay_out
+    from graphc.picture.views import draw
 
-    return written(kernels_svg(function.artifact.program), path)
+    if check_choice("engine", engine, ENGINES) == "graphviz":
+        require(color is None and fold is None, "color or fold", color or fold, "left to graphc's own engine")
+        return Drawing(written(lay_out(to_dot(function, None, level)), path))
+    return Drawing(written(draw(function, level, color, fold), path))
+
+
+def to_png(function: Function, path: Any, level: str, color: Any, fold: bool | None, scale: float) -> bytes:
+    from graphc.picture.display import Raster
+    from graphc.picture.raster import rasterise
+    from graphc.picture.views import draw
+
+    place = None if path is None else check_path("path", path)
+    picture = Raster(rasterise(draw(function, level, color, fold), check_number("scale", scale, 0, above=True)))
+    if place is not None:
+        place.write_bytes(picture)
+    return picture
+
+
+def to_html(function: Function, path: Any, color: Any, fold: bool | None) -> str:
+    from graphc.picture.display import Page
+    from graphc.picture.page import page
+
+    return Page(written(page(function, color, fold), path))
 
 
 def written(content: str, path: Any) -> str:

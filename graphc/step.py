@@ -131,9 +131,11 @@ def step(
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    return Function(
-        Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place)
+    layers = trace.layers
+    plan = Plan(
+        body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place, layers=layers
     )
+    return Function(plan)
 
 
 def annotated_inputs(body: Callable[..., Any], origin: Origin | None) -> tuple[tuple[str, Value], ...]:
@@ -225,21 +227,12 @@ def predict_step(net: Any, *, x: TensorType, device: str | None = None) -> Funct
     place = place_of(net, device)
     check_net(net)
     source = batch_of("x", x)
-    with tracing(), in_mode(net, training=False):
+    with tracing() as trace, in_mode(net, training=False):
         output = net(source)
     require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
-    return Function(
-        Plan(
-            "predict_step",
-            (("x", source.value),),
-            (("result", output.value),),
-            (),
-            "one",
-            False,
-            user_origin(),
-            device=place,
-        )
-    )
+    inputs, results = (("x", source.value),), (("result", output.value),)
+    plan = Plan("predict_step", inputs, results, (), "one", False, user_origin(), device=place, layers=trace.layers)
+    return Function(plan)
 
 
 def place_of(net: Any, device: str | None) -> str:
@@ -297,8 +290,10 @@ def model_step(
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
-    finite, fields = wants_finite(nan), tuple(measured)
-    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, place)
+    finite, fields, layers = wants_finite(nan), tuple(measured), trace.layers
+    plan = Plan(
+        name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, place, layers
+    )
     return Function(plan)
 
 

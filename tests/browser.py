@@ -8,6 +8,7 @@ module of WebAssembly is compiled on a busy machine; asked like this it takes wh
 from __future__ import annotations
 
 import base64
+import fcntl
 import functools
 import http.server
 import json
@@ -38,6 +39,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+def far_pipe() -> list[int]:
+    """The ends of a pipe, none of which is 3 or 4, where the browser's own will be."""
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in ends]
+    for end in ends:
+        os.close(end)
+    return moved
+
+
 class Browser:
     """`with Browser(folder) as browser: browser.open("page.html", until="document.body.dataset.state")`.
 
@@ -52,8 +62,8 @@ class Browser:
         serves = functools.partial(Quiet, directory=str(self.folder))
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), serves)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        heard, self.sends = os.pipe()
-        self.hears, told = os.pipe()
+        heard, self.sends = far_pipe()
+        self.hears, told = far_pipe()
         self.profile = self.folder.parent / f"{self.folder.name}-chromium"
         # The browser listens at 3 and answers at 4; bash can name descriptors of two digits, sh need not.
         start = ["bash", "-c", f'exec "$@" 3<&{heard} 4>&{told} {heard}<&- {told}>&-', "bash", CHROMIUM, *OPTIONS]

@@ -162,10 +162,13 @@ def test_looking(tmp_path):
     opt = optim.SGD(net.parameters(), lr=0.1)
     step = gx.train_step(net, nn.CrossEntropyLoss(), opt, x=gx.f32["batch", 4], y=gx.i64["batch"])
     assert "kernels" in repr(step) and "train_step" in step.summary()
-    for level in ("graph", "kernels"):
+    for level in ("layers", "graph", "kernels"):
         text = step.to_dot(tmp_path / f"{level}.dot", level=level)
         assert text.startswith("digraph") and (tmp_path / f"{level}.dot").read_text() == text
-    assert step.to_svg(tmp_path / "step.svg").startswith("<svg") and step._repr_svg_()
+        drawing = step.to_svg(tmp_path / f"{level}.svg", level=level)
+        assert drawing.startswith("<svg") and (tmp_path / f"{level}.svg").read_text() == drawing
+    assert step._repr_svg_() == step.to_svg() == step.to_svg(level="layers")
+    assert step.to_html(tmp_path / "step.html") == (tmp_path / "step.html").read_text()
     assert "graph train_step" in step.text("graph") and "program train_step" in step.text("program")
     assert "nest " in step.text("kernels") and "gradient" in step.text("stabilise")
     assert "def train_step" in step.source() and "test_api.py" in step.source()

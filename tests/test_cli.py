@@ -38,6 +38,7 @@ def model(tmp_path):
         ("source", "def step("),
         ("dot", "digraph"),
         ("svg", "<svg"),
+        ("html", "<!DOCTYPE html>"),
         ("llvm", "@step("),
         ("assembly", "step:"),
     ],

@@ -18,6 +18,7 @@ from graphc.ir.types import FLOATS
 from graphc.nn.misfit import show_declaration
 from graphc.settings import check_function, check_switch, require
 from graphc.tensor import DType, Parameter, as_dtype, f32, f64
+from graphc.tensor.tracing import current_trace
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 
@@ -48,6 +49,9 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._path:
             name_parameters(self)
+        trace = current_trace()
+        if trace is not None:
+            trace.layers[self._path] = type(self).__name__
         try:
             with in_module(self._path) if self._path else nullcontext():
                 return self.forward(*args, **kwargs)

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from graphc.picture.drawing import kernels_svg
+from graphc.picture.kernels import kernels_svg
+from graphc.picture.ladder import layers_svg
+from graphc.picture.ops import graph_svg

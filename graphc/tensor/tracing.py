@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class Trace:
     """What a traced function did to parameters: their current values, their gradients; and which values it marked.
 
-    sums  what metrics compute that is added up over the batches of an epoch
+    sums    what metrics compute that is added up over the batches of an epoch
+    layers  the class of each module that was called, by its path
     """
 
     def __init__(self) -> None:
         self.current: dict[Parameter, Tensor] = {}
         self.gradients: dict[Parameter, Tensor] = {}
         self.sums: list[Value] = []
+        self.layers: dict[str, str] = {}
 
 
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)

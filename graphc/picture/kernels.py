@@ -1,0 +1,118 @@
+"""The kernel level: one card a nest, with what it computes and the buffers it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from graphc.ir.cost import cost_of_nest
+from graphc.ir.dot.cards import Card, Place, flow, written_buffers
+from graphc.ir.dot.style import MARKS, bytes_text, printable, shape_text, shorten, user_lines, value_names
+from graphc.ir.graph import Value
+from graphc.ir.loops import Buffer
+from graphc.ir.program import Program, Region
+from graphc.picture.content import LONGEST, TITLE_LONGEST, Content, Line, data_content, heated, label, ops_lines, short
+from graphc.picture.heat import Scale
+from graphc.picture.placement import arrange, kinship
+from graphc.picture.sheet import Sheet, draw_sheet
+
+
+def kernels_svg(program: Program, heat: Scale | None = None) -> str:
+    """The program as a ladder, one card a nest, as the text of an SVG file.
+
+    Forward nests run down, backward nests run up beside them, each on the row of the nest it belongs to. Sizes are
+    bytes at the dims' maxima; a line is the thicker the more it carries. A card's tooltip shows the user's lines.
+    """
+    picture = flow(program)
+    names, lies = value_names(program.graph), taken_places(program)
+    contents: dict[Place, Content] = {card.number: card_content(program, card, names, lies) for card in picture.cards}
+    contents |= {value: data_content(value) for value in picture.data}
+    contents = {place: heated(content, heat) for place, content in contents.items()}
+    cells = arrange(picture, kinship(picture))
+    return draw_sheet(Sheet(program.graph.name, facts(program), contents, cells, picture.wires, names, (), heat))
+
+
+def facts(program: Program) -> str:
+    graph = program.graph
+    bounds = "".join(f" · {dim.name} ≤ {dim.max}" for dim in graph.dims)
+    kernels = f"{len(program.nests)} kernel{'s' if len(program.nests) != 1 else ''}"
+    return f"{kernels} · state {bytes_text(graph.state_bytes)} · work {bytes_text(program.work_bytes)}{bounds}"
+
+
+def taken_places(program: Program) -> dict[Buffer, Buffer]:
+    """The buffer in whose place another one lies."""
+    pairs = zip(program.apart, program.nests, strict=True)
+    stores = (both for apart, nest in pairs for both in zip(apart.stores, nest.stores, strict=True))
+    return {own.buffer: taken.buffer for own, taken in stores if own.buffer != taken.buffer}
+
+
+def memory(verb: str, region: Region | None, buffer: Buffer, names: Mapping[Value, str]) -> Line:
+    """`writes %9 relu batch×256 f32 | 256 KiB @0`: what a buffer holds, and from which byte of the arena on."""
+    value = buffer.value
+    text = f"{verb} {names[value]} {value.op.name} {shape_text(value.shape)} {value.dtype}"
+    place = f" @{region.offset}" if region is not None else ""
+    return Line("memory", text, bytes_text(value.type.max_bytes) + place)
+
+
+def amounts(program: Program, quantity: str) -> dict[str, float]:
+    """Bytes moved by, or operations of, each kernel by its key."""
+    costs = {f"kernel {number}": cost_of_nest(nest) for number, nest in enumerate(program.apart)}
+    return {key: cost.moved if quantity == "bytes" else cost.operations for key, cost in costs.items()}
+
+
+def card_content(program: Program, card: Card, names: Mapping[Value, str], lies: Mapping[Buffer, Buffer]) -> Content:
+    """A nest: title, ops by role, frame, buffers with their places in the arena, what it updates and hands out."""
+    inside = "" if is_named(card) or not modules(card) else f"module {', '.join(short(modules(card)))} · "
+    lines = [Line("title", title(card), f"{inside}#{card.number}"), *body(program, card, names, lies)]
+    tooltip = [f"kernel {card.number}: {card.nest.name}", *user_lines(card.nest.origins)]
+    return Content(tuple(lines), card.style, "\n".join(tooltip), f"kernel {card.number}")
+
+
+def title(card: Card) -> str:
+    """The modules a nest belongs to, where they have names, else what it hands out, else its ops."""
+    named = modules(card) if is_named(card) else handed_out(card)
+    own_ops = card.ops.get(card.part, (card.nest.name,))
+    return shorten(MARKS[card.part] + (" · ".join(short(named)) or " → ".join(short(own_ops))), TITLE_LONGEST)
+
+
+def is_named(card: Card) -> bool:
+    """Whether its modules have names that say something; those of a Sequential are numbers."""
+    return any(sign.isalpha() for path in modules(card) for sign in path)
+
+
+def modules(card: Card) -> tuple[str, ...]:
+    """The module paths the values of the card's own part come from, unless most come from outside of any."""
+    paths = [origin.module for origin in card.nest.origins if origin.role == card.part]
+    inside = [path for path in paths if path]
+    return tuple(dict.fromkeys(inside)) if 2 * len(inside) >= len(paths) else ()
+
+
+def handed_out(card: Card) -> tuple[str, ...]:
+    return tuple(map(printable, card.results)) or ("check",) * bool(card.checks)
+
+
+def body(program: Program, card: Card, names: Mapping[Value, str], lies: Mapping[Buffer, Buffer]) -> Iterator[Line]:
+    for role, ops in card.ops.items():
+        if role == card.part and " → ".join(ops) in title(card):
+            continue
+        if role != "update" or not card.updates:
+            yield from ops_lines(role, ops)
+    depth = "" if card.nest.product is None else f", depth {card.nest.product.depth}"
+    frame = f"over {shape_text(card.nest.frame)}" if card.nest.frame else "runs once"
+    yield Line("note", f"{frame}{depth}", f"writes {bytes_text(card.written_bytes)}")
+    written = written_buffers(card.nest)
+    for buffer in card.nest.read():
+        if buffer.kind == "value" and buffer not in written:
+            yield memory("reads", program.work.get((-1, lies.get(buffer, buffer))), buffer, names)
+    for buffer in written:
+        if buffer.kind == "value":
+            yield memory("writes", program.work.get((-1, lies.get(buffer, buffer))), buffer, names)
+    for buffer in program.scratch_of(card.number):
+        region = program.work[card.number, buffer]
+        yield Line("memory", f"scratch {buffer.name}", f"{bytes_text(region.size)} @{region.offset}")
+    for value in card.reads:
+        kind = "scalar" if value.attrs["role"] == "scalar" else "parameter"
+        yield Line(kind, f"▪ {label(value)}", shape_text(value.shape))
+    for value in card.updates:
+        yield Line("update", f"⟳ {label(value)}", shape_text(value.shape))
+    yield from (Line("result", f"◆ {shorten(printable(name), LONGEST)}") for name in card.results)
+    yield from (Line("check", f"check: {shorten(printable(message), LONGEST)}") for message in card.checks)
