@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, plots, train
     from graphc.checkpoint import load, save
     from graphc.control import cond, scan
+    from graphc.debugging import debug
     from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
     from graphc.exporting import export
     from graphc.functional import *

@@ -16,6 +16,7 @@ from graphc.ir.types import FLOATS
 from graphc.tensor import Parameter, Scalar
 
 NOT_FINITE = "{name} is not finite"
+PROBE = "probe "  # before the name of a result that is there to be looked at: see graphc.probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,11 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
         lambda value: replaced.get(value) or generator.number_streams(value, streams),
     )
     return replace(graph, inputs=tuple(by_role)), parameters, scalars
+
+
+def is_shown(name: str) -> bool:
+    """Whether a result is what a probe shows, not what the function returns."""
+    return name.startswith(PROBE)
 
 
 def unique(name: str, taken: set[str]) -> str:
