@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from graphc.functional import *
     from graphc.generator import get_rng_state, manual_seed, set_rng_state
     from graphc.halves import apply_step, gradient_step
+    from graphc.probes import print, probe, sample
     from graphc.show import to_networkx
     from graphc.train import Callback, Checkpoint, EarlyStopping, History, LearningRateSchedule, evaluate, fit, predict
 else:

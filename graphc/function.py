@@ -56,6 +56,7 @@ class Function:
 
     seconds  spent on making it, by part: "passes" over the graph, "plan" of loops and memory, "source" of the kernels,
              "native" code made or loaded
+    probes   arrays that `gx.probe` kept of the last call, by name
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -71,12 +72,15 @@ class Function:
         self.fed: Feed | None = None  # the data set of the last epoch
         self.exact_epoch: Again | None = None  # the last epoch over again
         self.figures = plan.figures
+        self.probed = plan.probes
+        self.probes: dict[str, Any] = {}
         # Where scalars have their numbers, and what was there when native code was told of them.
         self.written: list[tuple[int, Scalar, dict[str, Any], str, object]] = [
             (place, each, *each.home, UNKNOWN) for place, each in enumerate(self.scalars.values())
         ]
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
-        self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
+        self.returned = len(self.runner.results) - len(self.probed)
+        self.fields = plan.fields or tuple(name for name, _ in self.runner.results[: self.returned])
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.hand_out = self.packing()
         self.__name__ = self.name
@@ -166,13 +170,22 @@ class Function:
             "none": lambda results: None,
             "record": (lambda results: make(self.finish(results))) if self.figures else make,
         }
-        return ways[self.packed]
+        return ways[self.packed] if not self.probed else lambda results: ways[self.packed](self.look_at(results))
+
+    def look_at(self, results: Sequence[Any]) -> Sequence[Any]:
+        """What a call returns of its results; the others are kept in `probes`, and printed where that is asked for."""
+        from graphc import probes
+
+        numbers = results[self.returned :]
+        self.probes = {each.name: number for each, number in zip(self.probed, numbers, strict=True)}
+        probes.show(self.probed, numbers)
+        return results[: self.returned]
 
     def finish(self, results: Sequence[Any]) -> Sequence[Any]:
         """The results with every figure in place of the sums it is computed of."""
         if not self.figures:
             return results
-        known = {name: result for (name, _), result in zip(self.runner.results, results, strict=True)}
+        known = {name: result for (name, _), result in zip(self.runner.results, results, strict=False)}
         for name, figure in self.figures.items():
             known[name] = reference.run(figure, known, double=True)[name][()]
         return [known[name] for name in self.fields]

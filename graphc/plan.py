@@ -20,6 +20,21 @@ PROBE = "probe "  # before the name of a result that is there to be looked at: s
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A value to be looked at after each call, by the place that asks for it; see graphc.probes."""
+
+    name: str
+    value: Value
+    printed: bool
+    origin: Origin | None
+
+    @property
+    def output(self) -> tuple[str, Value]:
+        """The result that holds it."""
+        return PROBE + self.name, self.value
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What was traced, before it is compiled.
 
@@ -27,6 +42,7 @@ class Plan:
     fields   names of a record's results, where they are not those of the outputs
     figures  what is computed of outputs that are sums over samples, by the names of its results
     max_bytes  of the memory a call works in; None: any
+    probes   values that are computed to be looked at, besides what is returned
     """
 
     name: str
@@ -39,11 +55,13 @@ class Plan:
     fields: tuple[str, ...] = ()
     figures: Mapping[str, Graph] = field(default_factory=dict)
     max_bytes: int | None = None
+    probes: tuple[Probe, ...] = ()
 
 
 def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
     """The traced graph with one unique name an input, and the owners of its state and scalars by those names."""
-    roots = [value for _, value in plan.outputs] + [value for _, value in plan.updates]
+    results = [*plan.outputs, *(each.output for each in plan.probes)]
+    roots = [value for _, value in results] + [value for _, value in plan.updates]
     roots += [parameter.input for parameter, _ in plan.updates]
     data = {value: name for name, value in plan.inputs}
     names: set[str] = set(data.values())
@@ -79,7 +97,7 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
         else:
             scalars[name] = holder
     state_names = {parameter.input: name for name, parameter in parameters.items()}
-    outputs = [Output("result", name, value) for name, value in plan.outputs]
+    outputs = [Output("result", name, value) for name, value in results]
     outputs += [Output("update", state_names[parameter.input], value) for parameter, value in plan.updates]
     if generator.state.input in state_names:
         outputs.append(Output("update", state_names[generator.state.input], generator.next_call()))

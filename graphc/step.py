@@ -118,7 +118,10 @@ def step(body: Callable[..., Any] | None = None, *, nan: str | None = None, max_
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    return Function(Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit))
+    probes = tuple(trace.probes)
+    return Function(
+        Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, probes=probes)
+    )
 
 
 def annotated_inputs(body: Callable[..., Any], origin: Origin | None) -> tuple[tuple[str, Value], ...]:
@@ -203,12 +206,11 @@ def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
     check_device(device)
     check_net(net)
     source = batch_of("x", x)
-    with tracing(), in_mode(net, training=False):
+    with tracing() as trace, in_mode(net, training=False):
         output = net(source)
     require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
-    return Function(
-        Plan("predict_step", (("x", source.value),), (("result", output.value),), (), "one", False, user_origin())
-    )
+    inputs, results, probes = (("x", source.value),), (("result", output.value),), tuple(trace.probes)
+    return Function(Plan("predict_step", inputs, results, (), "one", False, user_origin(), probes=probes))
 
 
 def check_net(net: Any) -> None:
@@ -262,8 +264,8 @@ def model_step(
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
     finite, fields = wants_finite(nan), tuple(measured)
-    plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes)
-    return Function(plan)
+    origin, probes = user_origin(), tuple(trace.probes)
+    return Function(Plan(name, inputs, results, updates, "record", finite, origin, fields, figures, max_bytes, probes))
 
 
 def check_cost(cost: Any) -> None:

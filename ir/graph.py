@@ -146,6 +146,11 @@ def recording() -> Iterator[set[Value]]:
             outer |= made
 
 
+def is_recording() -> bool:
+    """Whether somebody notes the values that are made: they become the body of a loop or a branch."""
+    return _MADE.get() is not None
+
+
 def record(value: Value) -> Value:
     """The value itself, noted for whoever is recording."""
     made = _MADE.get()

@@ -106,6 +106,13 @@ class Tensor(Operators):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type})"
 
+    def __str__(self) -> str:
+        """With the numbers it has for samples of all inputs it depends on, where `gx.sample` gave them."""
+        from graphc.probes import sampled
+
+        numbers = sampled(self)
+        return repr(self) if numbers is None else f"{self!r} of the sample:\n{numbers}"
+
     # -- arithmetic
 
     abs = arithmetic.abs

@@ -12,6 +12,7 @@ from graphc.ir.graph import in_role, user_origin
 
 if TYPE_CHECKING:
     from graphc.ir.graph import Value
+    from graphc.plan import Probe
     from graphc.tensor.parameter import Parameter
     from graphc.tensor.tensor import Tensor
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 class Trace:
     """What a traced function did to parameters: their current values, their gradients; and which values it marked.
 
-    sums  what metrics compute that is added up over the batches of an epoch
+    sums    what metrics compute that is added up over the batches of an epoch
+    probes  what is to be looked at after each call
     """
 
     def __init__(self) -> None:
         self.current: dict[Parameter, Tensor] = {}
         self.gradients: dict[Parameter, Tensor] = {}
         self.sums: list[Value] = []
+        self.probes: list[Probe] = []
 
 
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
