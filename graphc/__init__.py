@@ -20,6 +20,7 @@ from graphc.errors import (
     ShapeError,
     TargetError,
     TraceError,
+    UnknownNameError,
 )
 from graphc.function import Function
 from graphc.later import imports_above

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.backends.interface import BYTES_AS_IMAGE, PLAIN
 from graphc.errors import BatchError, DTypeError, ShapeError
 from graphc.ir.graph import Value, user_origin
-from graphc.ir.types import DTYPES, FLOATS, Dim, evaluate
+from graphc.ir.types import DTYPES, FLOATS, Dim, Shape, evaluate
 
 Array = np.ndarray[Any, Any]
 
@@ -61,7 +61,8 @@ def fit_array(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Arr
     array = fit_dtype(value, array, name)
     shape = value.shape
     if array.ndim != len(shape):
-        raise ShapeError(f"{input_name(value, name)} is {value.type}, got shape {array.shape}", user_origin())
+        text = f"{input_name(value, name)} is {value.type}, got shape {array.shape}"
+        raise ShapeError(text, user_origin(), advice_for(array.shape, shape))
     for extent, length in zip(shape, array.shape, strict=True):
         if isinstance(extent, Dim):
             fit_dim(value, extent, length, sizes, name)
@@ -71,8 +72,15 @@ def fit_array(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Arr
                 f"{input_name(value, name)} is {value.type}, got shape {array.shape}: "
                 f"axis {axis} must be {extent}, not {length}",
                 user_origin(),
+                advice_for(array.shape, shape),
             )
     return pack(array)
+
+
+def advice_for(given: tuple[int, ...], wanted: Shape) -> list[str]:
+    from graphc.suggestions import for_array  # which few processes need
+
+    return for_array(given, wanted)
 
 
 def input_name(value: Value, name: str) -> str:
@@ -127,6 +135,7 @@ def fit_data(value: Value, data: Any, name: str) -> tuple[Array, int]:
         raise ShapeError(
             f"{input_name(value, name)} is {value.type}, the data set has rows of shape {array.shape[1:]}",
             user_origin(),
+            advice_for(array.shape, value.shape),
         )
     if array.dtype == np.uint8 and value.dtype in FLOATS:
         return pack(array), BYTES_AS_IMAGE

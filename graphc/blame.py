@@ -15,6 +15,7 @@ from graphc.errors import NumericsError
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Value, user_origin
+from graphc.ir.passes import run_passes
 from graphc.ir.types import FLOATS, Dim
 
 Array = np.ndarray[Any, Any]
@@ -42,6 +43,21 @@ class Cause:
         array = self.env[self.value]
         wrong = np.isnan(array) if np.isnan(array).any() else ~np.isfinite(array)
         return tuple(int(each[0]) for each in np.nonzero(wrong)) if wrong.ndim else ()
+
+
+def explain(name: str, traced: Graph, arrays: Mapping[str, Any], bad: Sequence[str], place: str = "") -> NumericsError:
+    """What to raise for outputs of these names that are not finite.
+
+    traced  the graph before all passes
+    arrays  all inputs of it, by name
+    place   behind the first line
+    """
+    graph = run_passes(traced)
+    cause = find_cause(graph, arrays, bad)
+    if cause is not None:
+        return complaint(name, graph, cause, arrays, bad, place)
+    advice = ['the reference gives finite numbers: gx.debug(check="reference") names the kernel that differs']
+    return NumericsError(f"{name}: {bad[0]} is not finite{place}", user_origin(), advice)
 
 
 def find_cause(graph: Graph, arrays: Mapping[str, Any], spoiled: Sequence[str]) -> Cause | None:
@@ -135,27 +151,30 @@ def trace_into_loop(loop: Value, env: Env, sizes: Mapping[Dim, int]) -> Cause | 
 
 
 def complaint(
-    name: str, graph: Graph, cause: Cause, arrays: Mapping[str, Any], spoiled: Sequence[str]
+    name: str, graph: Graph, cause: Cause, arrays: Mapping[str, Any], bad: Sequence[str], place: str
 ) -> NumericsError:
     """The error that names the value, what it was computed of, where it leads, and what is likely behind it."""
     value, index = cause.value, cause.index
     number = shown_number(cause.env[value][index])
     at = f" at index {index[0] if len(index) == 1 else index}" if index else ""
-    reaches = ", ".join(spoiled[:MOST_NAMES]) + (f" and {len(spoiled) - MOST_NAMES} more" * (len(spoiled) > MOST_NAMES))
+    others = bad[1 : MOST_NAMES + 1]
+    more = f" and {len(bad) - 1 - MOST_NAMES} more" if len(bad) > MOST_NAMES + 1 else ""
+    end = [f"nor would be {', '.join(others)}{more}"] if others else []
+    end += [*divergence(graph, arrays), "nothing was updated"]
+    start = f"{name}: {bad[0]} is not finite{place}"
     if value.op is ops.input:
-        text = f"{name}: {title(value)} holds {number}{at}, before anything is computed"
-        return NumericsError(text, user_origin(), [f"it reaches {reaches}", "nothing was updated"])
+        text = f"{start}: {title(value)} holds {number}{at}, before anything is computed"
+        return NumericsError(text, user_origin(), end)
     parts = [seen(value, operand, index, cause.env) for operand in value.operands]
     formula = f"{value.op.name}({', '.join(map(shown_part, parts))})"
-    text = f"{name}: {formula} is {number}{at}{cause.place}, in {PASSES[value.role]}"
+    text = f"{start}: {formula} is {number}{at}{cause.place}, in {PASSES[value.role]}"
     details = [
         f"{shown_part(part)} {'is' if part.size == 1 else 'are'} from {source}"
         for part, operand in zip(parts, value.operands, strict=True)
         if (source := origin_of(operand, cause.env)) is not None
     ]
     details = [*dict.fromkeys(details)][:2]
-    details += [f"{reaches} would not be finite", *divergence(graph, arrays), "nothing was updated"]
-    return NumericsError(text, value.origin or user_origin(), details, note_of(value))
+    return NumericsError(text, value.origin or user_origin(), [*details, *end], note_of(value))
 
 
 def note_of(value: Value) -> str:

@@ -6,23 +6,21 @@ The calls of compiled functions are others for as long as a block runs, so that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from graphc import epochs
 from graphc.backends.cache import default_cache
-from graphc.blame import complaint, find_cause, floats_of, is_finite
-from graphc.errors import GraphcError, InternalError, NumericsError
+from graphc.blame import explain, floats_of, is_finite
+from graphc.errors import GraphcError, InternalError
 from graphc.failures import fail
 from graphc.function import Function
 from graphc.ir.frozen import dataclass
-from graphc.ir.graph import user_origin
-from graphc.ir.passes import run_passes
 from graphc.limits import check_limits
 from graphc.plan import is_shown
 from graphc.settings import check_choice, require
@@ -179,13 +177,4 @@ def check_finite(function: Function, arrays: Arrays, before: Arrays, results: Se
     bad = [name for (name, _), result in shown if not is_shown(name) and not is_finite(np.asarray(result))]
     bad += [name for name in floats_of(function.traced) if not is_finite(function.parameters[name].storage.array)]
     if bad:
-        complain(function, named(function, arrays, before), bad)
-
-
-def complain(function: Function, arrays: Mapping[str, Any], bad: Sequence[str]) -> NoReturn:
-    graph = run_passes(function.traced)
-    cause = find_cause(graph, arrays, bad)
-    if cause is None:
-        advice = ['the reference gives finite numbers: gx.debug(check="reference") names the kernel that differs']
-        raise NumericsError(f"{function.name}: {bad[0]} is not finite", user_origin(), advice)
-    raise complaint(function.name, graph, cause, arrays, bad)
+        raise explain(function.name, function.traced, named(function, arrays, before), bad)

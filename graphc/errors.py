@@ -8,7 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -63,6 +63,38 @@ class DTypeError(GraphcError):
 
 class ArgumentError(GraphcError, ValueError, TypeError):
     """An argument of the wrong kind, outside of its range, or not one of the choices."""
+
+
+class UnknownNameError(GraphcError, AttributeError):
+    """A name that is not there; it says which it is most like. An AttributeError, so that hasattr() works.
+
+    known  gives the names there are, asked when somebody reads the error
+    """
+
+    def __init__(
+        self,
+        message: str,
+        origin: Origin | None = None,
+        details: Iterable[str] = (),
+        note: str = "",
+        *,
+        wanted: str = "",
+        known: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        super().__init__(message, origin, details, note)
+        self.wanted, self.known = wanted, known
+
+    def __str__(self) -> str:
+        from graphc.suggestions import did_you_mean
+
+        names, self.known = self.known(), tuple
+        self.details = (*did_you_mean(self.wanted, (each for each in names if each[:1] != "_")), *self.details)
+        return super().__str__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        text = str(self)  # which asks for the suggestion: what gives names cannot leave the process
+        del text
+        return super().__reduce__()
 
 
 class BatchError(GraphcError):

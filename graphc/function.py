@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -19,7 +19,14 @@ from graphc.backends.cache import default_cache
 from graphc.backends.description import obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Runner
-from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError
+from graphc.errors import (
+    ArgumentError,
+    CheckpointError,
+    GraphcError,
+    InternalError,
+    TraceError,
+    UnknownNameError,
+)
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, user_origin
 from graphc.ir.types import Dim
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from graphc.failures import Spans
 
 UNKNOWN = object()
+FEW = 4  # names in an error
 
 
 @contextmanager
@@ -82,6 +90,7 @@ class Function:
         self.returned = len(self.runner.results) - len(self.probed)
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results[: self.returned])
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.record.__getattr__ = no_field  # type: ignore[attr-defined]
         self.hand_out = self.packing()
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
@@ -106,6 +115,13 @@ class Function:
             raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Only for names that are not there."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        text = f"a compiled function has no {name!r}"
+        raise UnknownNameError(text, user_origin(), wanted=name, known=lambda: dir(self))
 
     @cached_property
     def spans(self) -> Spans | None:
@@ -154,7 +170,14 @@ class Function:
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
         sizes: dict[Dim, int] = {}
-        ready = [fit_array(value, array, sizes, self.name) for value, array in zip(self.inputs, arrays, strict=True)]
+        try:
+            pairs = zip(self.inputs, arrays, strict=True)
+            ready = [fit_array(value, array, sizes, self.name) for value, array in pairs]
+        except GraphcError as error:
+            from graphc.suggestions import for_order
+
+            error.details = (*error.details, *for_order(arrays, self.inputs))
+            raise
         return [self.apart(array) for array in ready], [sizes[dim] for dim in self.runner.dims]
 
     def apart(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -194,8 +217,11 @@ class Function:
         """New values of run-time scalars, by name: `step.set(lr=0.01)`."""
         for name, number in numbers.items():
             if name not in self.scalars:
+                from graphc.suggestions import did_you_mean
+
                 known = ", ".join(self.scalars) or "none"
-                raise TraceError(f"{self.name} has no scalar {name!r}; its scalars are: {known}", user_origin())
+                text = f"{self.name} has no scalar {name!r}; its scalars are: {known}"
+                raise TraceError(text, user_origin(), did_you_mean(name, self.scalars))
             self.scalars[name].set(number)
         return self
 
@@ -321,24 +347,42 @@ class Function:
         return show.assembly(self)
 
 
+def no_field(record: Any, name: str) -> NoReturn:
+    """Of a record: a result that is not there."""
+    if name.startswith("_"):
+        raise AttributeError(f"a record has no attribute {name!r}")
+    text = f"there is no result {name!r}; the results are {', '.join(record._fields)}"
+    raise UnknownNameError(text, user_origin(), wanted=name, known=lambda: record._fields)
+
+
+def few(names: Sequence[str]) -> str:
+    """Some names and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"{list(names[:FEW])}{more}" if names else "none"
+
+
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
     """Copy arrays, or what can be read as such, into parameters by name, all or nothing."""
     require(isinstance(state, Mapping), "the state", state, "a dictionary of arrays, as state_dict() gives it")
     missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
     if missing or unknown:
+        from graphc.suggestions import for_state
+
         raise CheckpointError(
-            f"the state does not belong to {owner_name}: missing {missing or 'none'}, unknown {unknown or 'none'}",
+            f"the state does not belong to {owner_name}: missing {few(missing)}, unknown {few(unknown)}",
             user_origin(),
+            for_state(missing, unknown),
         )
     arrays = {name: as_array(array, f"{name} in the state") for name, array in state.items()}
     for name, parameter in parameters.items():
         own, given = parameter.storage.array, arrays[name]
-        both = None
+        both, advice = None, []
         if own.shape != given.shape:
             both = f"{list(own.shape)} in {owner_name} and {list(given.shape)}"
+            advice = ["its transpose would fit: array.T"] if own.shape == given.shape[::-1] else []
         elif not np.can_cast(given.dtype, own.dtype, "same_kind"):
             both = f"{own.dtype} in {owner_name} and {given.dtype}"
         if both:
-            raise CheckpointError(f"{name} is {both} in the state", user_origin())
+            raise CheckpointError(f"{name} is {both} in the state", user_origin(), advice)
     for name, parameter in parameters.items():
         parameter.assign(arrays[name])

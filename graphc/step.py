@@ -318,8 +318,11 @@ def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Any]:
     if top:
         return partial(functional.top_k_accuracy, k=int(top[1]))
     if not isinstance(metric, str) or metric not in METRICS:
+        from graphc.suggestions import did_you_mean
+
         known = ", ".join([*METRICS, "top5 (or another number)"])
-        raise TraceError(f"unknown metric {shown(metric)}; known: {known}, or give a function", user_origin())
+        text = f"unknown metric {shown(metric)}; known: {known}, or give a function"
+        raise TraceError(text, user_origin(), did_you_mean(metric, METRICS))
     return METRICS[metric]
 
 
