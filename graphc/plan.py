@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from graphc import generator
-from graphc.errors import TraceError
+from graphc.errors import TraceError, describe
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable
@@ -76,14 +76,13 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
         holder = value.owner
         if not isinstance(holder, (Parameter, Scalar)):
             inside = value.attrs["role"] == "state"  # of a loop: states of functions have owners
-            advice = ["add it to the list of inputs"]
-            if inside:
-                advice = ["it belongs to the function given to scan or cond; return what you need from that function"]
-            raise TraceError(
-                f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}",
-                value.origin or plan.origin,
-                advice,
-            )
+            advice = ["it belongs to the function given to scan or cond; return what you need from that function"]
+            origin = value.origin or plan.origin
+            if not inside:
+                made = ["it is made here:", *describe(value.origin)] if value.origin else []
+                advice, origin = ["add it to the list of inputs", *made], plan.origin
+            text = f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}"
+            raise TraceError(text, origin, advice)
         if value.type != holder.input.type:
             raise TraceError(
                 f"{holder.name or 'a parameter'} was {value.type} when {plan.name} was traced and is {holder.type} now",

@@ -17,6 +17,12 @@ from graphc.ir.types import Extent, Shape, multiply
 
 MOST = 3  # names that are suggested
 LIKENESS = 0.6  # of two names, from 0 to 1
+# What NumPy and PyTorch call what has another name here.
+ELSEWHERE = {
+    "float": "f32", "float32": "f32", "float64": "f64", "double": "f64", "int": "i32", "int32": "i32", "int64": "i64",
+    "long": "i64", "uint8": "u8", "byte": "u8", "bool": "bool_", "tensor": "parameter", "array": "parameter",
+    "concatenate": "concat", "convolve": "conv1d", "compile": "function", "jit": "step",
+}  # fmt: skip
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> list[str]:
@@ -32,6 +38,8 @@ def nearest(name: Any, known: Iterable[str], likeness: float = LIKENESS) -> list
     plain: dict[str, str] = {}
     for each in known:
         plain.setdefault(bare(each), each)
+    if ELSEWHERE.get(name) in plain.values():
+        return [ELSEWHERE[name]]
     if bare(name) in plain:
         return [plain[bare(name)]]
     return [plain[each] for each in difflib.get_close_matches(bare(name), plain, MOST, likeness)]
