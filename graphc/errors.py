@@ -174,6 +174,20 @@ def shell() -> Any:
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
+def show_in_shell(
+    session: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None
+) -> Any:
+    """What IPython calls for errors of Python: those that a wrong use of this package led to are shown as its own are,
+    all others as ever."""
+    from graphc.report import is_ours, report
+
+    if not is_ours(error, trace):
+        return session.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    lines = report(error).splitlines()  # type: ignore[arg-type]
+    session._showtraceback(kind, error, lines)
+    return lines
+
+
 def _cell_name(file: str) -> str:
     name = session.compile.format_code_name(file) if (session := shell()) else None
     return " ".join(name) if name else "<cell>"
@@ -188,3 +202,5 @@ def show_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 if sys.excepthook is sys.__excepthook__:
     sys.excepthook = show_uncaught
+if (session := shell()) is not None and not session.custom_exceptions:
+    session.set_custom_exc((TypeError, AttributeError, ImportError), show_in_shell)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from graphc.errors import (
     GraphcError,
     InternalError,
     TraceError,
-    UnknownNameError,
 )
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, user_origin
@@ -90,7 +89,6 @@ class Function:
         self.returned = len(self.runner.results) - len(self.probed)
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results[: self.returned])
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
-        self.record.__getattr__ = no_field  # type: ignore[attr-defined]
         self.hand_out = self.packing()
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
@@ -115,13 +113,6 @@ class Function:
             raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
-
-    def __getattr__(self, name: str) -> NoReturn:
-        """Only for names that are not there."""
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        text = f"a compiled function has no {name!r}"
-        raise UnknownNameError(text, user_origin(), wanted=name, known=lambda: dir(self))
 
     @cached_property
     def spans(self) -> Spans | None:
@@ -345,14 +336,6 @@ class Function:
         from graphc import show
 
         return show.assembly(self)
-
-
-def no_field(record: Any, name: str) -> NoReturn:
-    """Of a record: a result that is not there."""
-    if name.startswith("_"):
-        raise AttributeError(f"a record has no attribute {name!r}")
-    text = f"there is no result {name!r}; the results are {', '.join(record._fields)}"
-    raise UnknownNameError(text, user_origin(), wanted=name, known=lambda: record._fields)
 
 
 def few(names: Sequence[str]) -> str:

@@ -128,7 +128,10 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _is_users(frame: FrameType) -> bool:
-    return not _is_ours(frame) and not frame.f_code.co_filename.startswith(("<frozen", *INSTALLED))
+    name: str = frame.f_globals.get("__name__", "")
+    if _is_own(name) or name.partition(".")[0] == "IPython":
+        return False
+    return not frame.f_code.co_filename.startswith(("<frozen", *INSTALLED))
 
 
 def _coloured(text: str, name: str) -> str:
@@ -137,12 +140,18 @@ def _coloured(text: str, name: str) -> str:
     return "\n".join(f"{RED}{line}{PLAIN}" if line.lstrip().startswith("^") else line for line in lines)
 
 
+def is_ours(error: BaseException, trace: TracebackType | None) -> bool:
+    """Whether it is an error of this package, came through it, or is what Python says to a wrong use of it."""
+    if isinstance(error, GraphcError):
+        return True
+    chained = error.__cause__ or (error.__context__ and not error.__suppress_context__)
+    through = _passes_through(trace) or (isinstance(error, Exception) and _misused(error) is not None)
+    return through and not chained
+
+
 def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Errors of this package or through it in short, all others as Python shows them."""
-    chained = error.__cause__ or (error.__context__ and not error.__suppress_context__)
-    through = _passes_through(trace) or (isinstance(error, Exception) and bool(_misused(error)))
-    ours = isinstance(error, GraphcError) or (through and not chained)
-    if not isinstance(error, Exception) or not ours:
+    if not isinstance(error, Exception) or not is_ours(error, trace):
         return sys.__excepthook__(kind, error, trace)
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     print(report(error, colour), file=sys.stderr)

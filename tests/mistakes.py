@@ -115,7 +115,7 @@ from graphc.nn import Conv2D  # here
 ## names: a function | 'sofmax' | did you mean softmax
 gx.sofmax(x)  # here
 
-## names: a method | f32[batch,4] | 'rehsape' | did you mean reshape
+## names: a method | 'Tensor' | 'rehsape' | did you mean reshape
 x.rehsape(-1)  # here
 
 ## names: a dtype | 'float32' | did you mean f32
@@ -149,7 +149,7 @@ gx.predict_step(Net(), x=X)
 step = trained(nn.Linear(4, 3))
 step.epoh(3)  # here
 
-## names: a result | 'acuracy' | loss, accuracy | did you mean accuracy
+## names: a result | 'Record' | 'acuracy' | did you mean accuracy
 record = trained(nn.Linear(4, 3), metrics=["accuracy"])(rows, classes)
 record.acuracy  # here
 

@@ -105,7 +105,7 @@ def test_errors_of_the_users_own_code_show_no_frames_in_between(tmp_path: Path) 
     lines = run(program)
     assert [line.split(", ")[1] for line in lines if line.startswith("  File")] == ["line 6"]
     first, place, underline, *_ = lines[3:]
-    assert first == "graphc.UnknownNameError: f32[3] has no 'wrong'"
+    assert first == "AttributeError: 'Tensor' object has no attribute 'wrong'"
     assert place == "  between.py:4:16   return x.wrong"
     assert underline.strip() == "^^^^^^^"
 

@@ -1,11 +1,15 @@
 """Every mistake of `mistakes.py` gives an error of at most eight lines that names the user's line and the values: in a
-script, in a function, in a module of another file, and in a notebook."""
+script, in a function, in a module of another file, in the cells of a notebook, and in a session of IPython if there is
+one."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import linecache
 import os
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 from mistakes import MISTAKES, START, Mistake
 
 import graphc
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, show_in_shell
 from graphc.report import report
 
 
@@ -56,11 +60,27 @@ def in_notebook(mistake: Mistake, folder: Path) -> None:
         exec(compile(source, file, "exec", dont_inherit=True), space)
 
 
+def in_ipython(mistake: Mistake, folder: Path) -> None:
+    """Two cells of a session of IPython, which must have shown what its error is."""
+    interactive = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell
+    session = interactive.instance()
+    if not session.custom_exceptions:  # which graphc does when it is imported inside of a session
+        session.set_custom_exc((TypeError, AttributeError, ImportError), show_in_shell)
+    session.reset()
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        assert session.run_cell(START, store_history=True).success
+        error = session.run_cell(mistake.program, store_history=True).error_in_exec
+    assert "\n".join(told(error)) in re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
+    raise error
+
+
 WAYS: dict[str, Callable[[Mistake, Path], object]] = {
     "script": in_script,
     "function": in_function,
     "module": in_module,
     "notebook": in_notebook,
+    "ipython": in_ipython,
 }
 # What a place is called in each way, and how many lines stand before the program there.
 PLACES = {
@@ -68,6 +88,7 @@ PLACES = {
     "function": ("function.py", START.count("\n") + 1),
     "module": ("function.py", START.count("\n") + 1),
     "notebook": ("<cell>", 0),
+    "ipython": ("Cell In[2]", 0),
 }
 
 

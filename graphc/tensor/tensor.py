@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from graphc.errors import ShapeError, TraceError, UnknownNameError
+from graphc.errors import ShapeError, TraceError
 from graphc.ir.graph import Value, user_origin
 from graphc.ir.types import TensorType
 from graphc.settings import require
@@ -378,14 +378,6 @@ class Tensor(Operators):
     sort = sorting.sort
     topk = sorting.topk
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Only for names that are not there."""
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        advice = [VALUES_ALONE] if name in ("values", "indices") else []
-        text = f"{self.type} has no {name!r}"
-        raise UnknownNameError(text, user_origin(), advice, wanted="" if advice else name, known=lambda: dir(self))
-
     def __len__(self) -> builtins.int:
         if not self._value.shape or not isinstance(self._value.shape[0], builtins.int):
             self._refuse("len()", "use x.shape[0] in arithmetic; it is the run-time size")
@@ -442,6 +434,16 @@ class Tensor(Operators):
         return evaluate(self)
 
     # -- what a symbolic value cannot do
+
+    @property
+    def values(self) -> NoReturn:
+        """Not there: AttributeError that says what to write in place of PyTorch's max(...).values."""
+        raise AttributeError(f"{self.type} has no values: {VALUES_ALONE}")
+
+    @property
+    def indices(self) -> NoReturn:
+        """Not there: AttributeError that says what to write in place of PyTorch's max(...).indices."""
+        raise AttributeError(f"{self.type} has no indices: {VALUES_ALONE}")
 
     def __index__(self) -> builtins.int:
         return builtins.int(self._number("a whole number of Python"))
