@@ -365,21 +365,52 @@ def multiply_lines(shape: TileShape, columns: int, width: int) -> Kernel:
     cache meanwhile: the first one is for B.
     """
     high, wide = lines_shape(shape, columns)
-    step = "tile_multiply_lines({tile}, a, row_stride, r * row_stride + {k}, line, column_stride, {k}, {mask})"
+    step = "tile_multiply_lines({tile}, a, apart, r * row_stride + {k}, line, column_stride, {k}, {mask})"
     text = f"""def multiply_lines_{high}x{wide}_{width}(tile, a, b, depth, rows, columns, row_stride, column_stride):
     whole = depth - depth % {LANES}
     rest = live(depth - whole)
+    several = minimum(rows // {wide}, 1)
+    apart = several * row_stride
     ahead = ({AHEAD} // maximum({wide} * row_stride, 1) + 1) * {wide} * row_stride
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
         line = shift(b, first * column_stride)
-        r = 0
 {rows_of_lines(high, wide, width, line_steps(step, wide))}"""
     parameters = (
         ("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("depth", "i64"), ("rows", "i64"), ("columns", "i64"),
         ("row_stride", "i64"), ("column_stride", "i64"),
     )  # fmt: skip
     return Kernel(f"multiply_lines_{high}x{wide}_{width}", text, parameters)
+
+
+GATHERED_AHEAD = 2  # tiles of rows that are on their way from memory, wherever they lie
+
+
+def gather_lines(shape: TileShape, columns: int, width: int, source: str) -> Kernel:
+    """multiply_lines, whose rows of A come from an array of bytes and are left in `a`, as `gathered` makes them.
+
+    Row r of A is row order[r] of `data`; `behind` is the last r whose order is known. To multiply takes so much longer
+    than to read bytes that these come for next to nothing. Of the columns, only those of one tile are multiplied.
+    """
+    high, wide = lines_shape(shape, columns)
+    name = f"gather_lines_{high}x{wide}_{width}_{source}"
+    text = f"""def {name}(tile, a, b, data, order, depth, rows, behind, row_stride, column_stride):
+    whole = depth - depth % {LANES}
+    rest = live(depth - whole)
+    several = minimum(rows // {wide}, 1)
+    apart = several * row_stride
+{rows_of_lines(high, wide, width, gather_steps(wide, source), first="", indent=4)}"""
+    pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("data", f"{source}*"), ("order", "i64*"))
+    numbers = ("depth", "rows", "behind", "row_stride", "column_stride")
+    return Kernel(name, text, (*pointers, *((name, "i64") for name in numbers)))
+
+
+def gathered(element: str, source: str, dtype: str, lanes: bool) -> str:
+    """An element of a data array, or sixteen, as an input's: of uint8 for a float input in [0, 1]."""
+    if source == dtype:
+        return element
+    scale = f"{dtype}({1 / 255!r})"
+    return f"as_{dtype}({element}) * {f'spread({scale})' if lanes else scale}"
 
 
 def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
@@ -390,7 +421,7 @@ def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
     """
     high, wide = lines_shape(shape, columns)
     step = (
-        "tile_multiply_lines_at({tile}, a, row_stride, r * row_stride + start + {k}, "
+        "tile_multiply_lines_at({tile}, a, apart, r * row_stride + start + {k}, "
         "b, columns_at, first, place + {k}, {mask})"
     )
     steps = ["for start in range(0, depth, run):", "    place = load(depth_at, start)"]
@@ -399,9 +430,10 @@ def multiply_runs(shape: TileShape, columns: int, width: int) -> Kernel:
     text = f"""def {name}(tile, a, b, columns_at, depth_at, depth, run, rows, columns, row_stride):
     whole = run - run % {LANES}
     rest = live(run - whole)
+    several = minimum(rows // {wide}, 1)
+    apart = several * row_stride
     for c in range(0, columns, {high}):
         first = minimum(c, columns - {high})
-        r = 0
 {rows_of_lines(high, wide, width, steps).replace("whole < depth", "whole < run")}"""
     pointers = (("tile", "f32*"), ("a", "f32*"), ("b", "f32*"), ("columns_at", "i64*"), ("depth_at", "i64*"))
     return Kernel(
@@ -430,15 +462,40 @@ def line_steps(step: str, fetched: int = 0) -> list[str]:
     ]
 
 
-def rows_of_lines(high: int, wide: int, width: int, steps: list[str]) -> str:
-    """Tiles of `wide` rows, and of one for the rows that are left over."""
-    text = ""
-    for rows, head in [(wide, f"while rows - r >= {wide}"), *([(1, "while r < rows")] if wide > 1 else [])]:
-        lines = [
-            f"t{rows} = tile_zeros_{high}x{rows}()",
-            *(line.replace("{tile}", f"t{rows}") for line in steps),
-            f"tile_store_sums(t{rows}, shift(tile, r * {width} + first), {width})",
-            f"r = r + {rows}",
-        ]
-        text += f"        {head}:\n{indented(lines, 12)}"
-    return text
+def gather_steps(wide: int, source: str) -> list[str]:
+    """All steps along the lines of a tile's rows, each made of bytes just before it is multiplied."""
+    lines = []
+    for row in range(wide):
+        ahead = f"minimum(r + {GATHERED_AHEAD * wide + row}, behind)"
+        lines += [f"row{row} = r + {row} * several"]
+        lines += [f"data{row} = load(order, row{row}) * row_stride"]
+        lines += [f"ahead{row} = load(order, {ahead}) * row_stride"]
+    fetched = [f"prefetch(data, ahead{row} + k)" for row in range(wide)]
+    step = "tile_multiply_lines({tile}, a, apart, r * row_stride + {k}, b, column_stride, {k}, {mask})"
+    for head, k, mask, at_once in (
+        (f"for k in range(0, whole, {LANES}):", "k", "", fetched),
+        ("if whole < depth:", "whole", "rest", []),
+    ):
+        load, store = ("load_live({}, rest)", "store_live({}, rest)") if mask else ("load_lanes({})", "store_lanes({})")
+        made = [gathered(load.format(f"data, data{row} + {k}"), source, "f32", lanes=True) for row in range(wide)]
+        stored = [store.format(f"a, row{row} * row_stride + {k}, {text}") for row, text in enumerate(made)]
+        tile = "{tile} = " + step.replace("{k}", k).replace("{mask}", mask or f"live({LANES})")
+        lines += [head, *(f"    {line}" for line in (*at_once, *stored, tile))]
+    return lines
+
+
+def rows_of_lines(high: int, wide: int, width: int, steps: list[str], first: str = " + first", indent: int = 8) -> str:
+    """Tiles of `wide` rows, the last one among rows that were there before: so it need not be a lower one, whose text
+    would be as long again. Of fewer rows than that each is done alone, `wide` times at once; none is `apart` then.
+
+    steps  the lines that fill a tile
+    first  what is added to the place of a tile
+    """
+    lines = [
+        f"r = minimum(done, rows - 1 - several * {wide - 1})",
+        f"t = tile_zeros_{high}x{wide}()",
+        *(line.replace("{tile}", "t") for line in steps),
+        f"tile_store_sums(t, shift(tile, r * {width}{first}), {width})",
+        f"done = done + 1 + several * {wide - 1}",
+    ]
+    return f"{' ' * indent}done = 0\n{' ' * indent}while done < rows:\n{indented(lines, indent + 4)}"

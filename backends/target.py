@@ -70,9 +70,16 @@ class Target:
         return self.name.rpartition("-")[2]
 
     @property
+    def looked_for(self) -> Target:
+        """What a library is built for: itself, or where processors may lack it, any with this one as a variant."""
+        if not self.cpu.startswith("x86-64-v"):
+            return self
+        return replace(_any_x86_64(self.name, self.triple), variants=(self,))
+
+    @property
     def is_linked(self) -> bool:
         """Its shared objects are written here, see link.py."""
-        return self.triple in ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "riscv64-unknown-linux-gnu")
+        return "-linux-gnu" in self.triple
 
     @property
     def is_windows(self) -> bool:
@@ -94,6 +101,10 @@ _PAUSE, _HINT = "llvm.x86.sse2.pause()", "llvm.aarch64.hint(i32 1)"
 _LINUX, _WINDOWS, _MACOS = "unknown-linux-gnu", "pc-windows-gnu", "apple-macosx11.0"
 
 
+def _any_x86_64(name: str, triple: str) -> Target:
+    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, lacks=(ROUNDING,))
+
+
 def _x86_64(name: str, system: str) -> Target:
     """Any processor of the last fifteen years."""
     triple = f"x86_64-{system}"
@@ -102,7 +113,7 @@ def _x86_64(name: str, system: str) -> Target:
         Target(f"{name}-v3", triple, "x86-64-v3", "", 6, 1, True, _PAUSE, halves_masks=True),
         Target(f"{name}-v4", triple, "x86-64-v4", _WIDE_VECTORS, 14, 2, True, _PAUSE),
     )
-    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, lacks=(ROUNDING,), variants=variants)
+    return replace(_any_x86_64(name, triple), variants=variants)
 
 
 X86_64 = _x86_64("x86-64", _LINUX)

@@ -20,6 +20,7 @@ from graphc.backends.export.build import LackingError
 from graphc.backends.export.files import write_files
 from graphc.backends.export.kernels import FIRST, GOLDEN, SECOND
 from graphc.backends.export.library import Labels, Library, Member, State, lay_out
+from graphc.backends.export.signatures import signatures
 from graphc.backends.files import replacing
 from graphc.backends.target import TARGETS, BuildError, Target
 from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TargetError, TraceError
@@ -42,7 +43,14 @@ def library_of(functions: Sequence[Function] | Mapping[str, Function], name: str
     states = lay_out([state_of(parameter, title) for parameter, title in holders.items()])
     places = dict(zip(holders, states, strict=True))
     members = tuple(member_of(title, function, places) for title, function in named.items())
-    return Library(name, members, states), list(holders)
+    library = Library(name, members, states)
+    called = [signature.name for signature in signatures(library)]
+    twice = next((member.name for member in members if called.count(f"{name}_{member.name}") > 1), None)
+    if twice is not None:
+        raise TraceError(
+            f"a library has something else called {twice}; give a dictionary {{name: function}}", user_origin()
+        )
+    return library, list(holders)
 
 
 def named_functions(functions: Any) -> dict[str, Function]:

@@ -285,6 +285,26 @@ def test_lines_fetch_what_later_tiles_read(monkeypatch):
     assert {place for place in fetched if place < a.size} == read
 
 
+@pytest.mark.parametrize("shape", [TileShape(14, 2), TileShape(6, 1)])
+@pytest.mark.parametrize("columns", [3, 10, 14, 20])
+def test_lines_of_bytes_are_brought_together_and_multiplied(shape, columns, rng):
+    """To the bits of what multiplies rows that were brought together before."""
+    rows, depth, count = 5, 37, 12
+    data, order = rng.integers(0, 256, (count, depth)).astype(np.uint8), rng.permutation(count)
+    b, tiles = rng.normal(size=(columns, depth)).astype(np.float32), np.zeros((2, rows * 48), np.float32)
+    a, left = data[order[:rows]] * np.float32(1 / 255), np.zeros((rows, depth), np.float32)
+    multiply, gather = (
+        contraction.multiply_lines(shape, columns, 48),
+        contraction.gather_lines(shape, columns, 48, "u8"),
+    )
+    primitives.run(multiply, tiles[0], a.ravel(), b.ravel(), depth, rows, columns, depth, depth)
+    given = tiles[1], left.ravel(), b.ravel(), data.ravel(), order[:rows]
+    primitives.run(gather, *given, depth, rows, rows - 1, depth, depth)
+    together = contraction.lines_shape(shape, columns)[0]
+    wanted, found = tiles.reshape(2, rows, 48)[:, :, :together]
+    assert np.array_equal(left, a) and np.array_equal(found, wanted) and np.any(found)
+
+
 @pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])
 def test_tiles_fetch_what_their_terms_write(bare, rng, monkeypatch):
     """All sets of lanes of every result; nothing where all of it stays in the second cache."""

@@ -105,7 +105,7 @@ def test_other_processors_train_to_the_bits_of_this_process(name, target, export
 
 
 @in_fused_family
-@pytest.mark.parametrize("target", ["aarch64", "riscv64"])
+@pytest.mark.parametrize("target", CROSS)
 def test_shared_objects_of_other_processors_are_loaded(target, exported):
     tools, runner = CROSS[target]
     needed(f"{tools}-gcc"), needed(runner)
@@ -141,6 +141,21 @@ def test_a_library_takes_the_variant_that_its_processor_runs(processor, like, ex
     alone = exported("mlp", like)
     assert found == said(program(alone, "cc", archive(alone, like)))
     assert (found == in_process("mlp")) == (like == "x86-64-v3")
+
+
+@on_x86
+@pytest.mark.parametrize(
+    ("target", "enough", "too_old"),
+    [("x86-64-v2", "Nehalem", "qemu64"), ("x86-64-v3", "Haswell", "SandyBridge"), ("x86-64-v4", "", "Haswell")],
+)
+def test_a_processor_is_told_that_it_lacks_what_a_single_level_needs(target, enough, too_old, exported):
+    """Not stopped by an instruction that it does not know, neither in a step nor in what comes before."""
+    runner, folder = needed("qemu-x86_64"), exported("mlp", target)
+    made = program(folder, "cc", archive(folder, target))
+    refused = "the library was built for processors with more instructions than this one has"
+    assert said(runner, "-cpu", too_old, made) == refused
+    if enough:
+        assert said(runner, "-cpu", enough, made).startswith("state_hash ")
 
 
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphc.backends import sweeps
+from graphc.backends.entry.gathering import GATHER, RUN_HEAD, STEP
 from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, told
 from graphc.backends.interface import MEETING_BYTES, STEP_WORDS
 from graphc.backends.primitives import Kernel
@@ -84,16 +85,23 @@ def any_overlap(some: tuple[Span, ...], others: tuple[Span, ...]) -> bool:
     )
 
 
+STEP_HEAD = f"define i32 @step(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{"
+
+
 class StepWriter:
     """Writes `step`: calls of nests in order, loops around those that are repeated, checks between them.
 
     moves    the kernels, by name, that bring the states of loops to where they are kept
     meeting  where in the arena threads meet
+    gathers  see gathering
     """
 
-    def __init__(self, program: Program, calls: dict[int, tuple[str, Source]], meeting: int) -> None:
+    def __init__(
+        self, program: Program, calls: dict[int, tuple[str, Source]], meeting: int, gathers: dict[int, int]
+    ) -> None:
         self.program = program
         self.meeting = meeting
+        self.gathers = gathers
         self.calls = calls
         self.dims = program.graph.dims
         self.lines: list[str] = []
@@ -105,7 +113,7 @@ class StepWriter:
 
     def write(self) -> str:
         self.lines = [
-            f"define i32 @step(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
+            RUN_HEAD if self.gathers else STEP_HEAD,
             "entry:",
             *told(STEP_WORDS),
             "  %leads = icmp eq i64 %thread, 0",
@@ -123,7 +131,7 @@ class StepWriter:
         self.write_nests(self.program, dict(load_pointers(self.program, self.lines)), base=0)
         self.meet()
         self.lines += ["  ret i32 0", "}"]
-        return "\n".join(self.lines) + "\n"
+        return "\n".join(self.lines) + "\n" + (STEP if self.gathers else "")
 
     def fresh(self, stem: str) -> str:
         self.count += 1
@@ -170,6 +178,8 @@ class StepWriter:
 
         scratch = program.scratch_of(number)
         read, written = (tuple(span(buffer) for buffer in buffers) for buffers in (nest.read(), nest.written()))
+        if id(nest) in self.gathers:
+            written = *written, span(Buffer("input", self.program.graph.of_role("data")[self.gathers[id(nest)]]))
         return Work(by_all, read, (*written, *(span(buffer) for buffer in scratch if not is_private(buffer))))
 
     # nests
@@ -184,7 +194,7 @@ class StepWriter:
             else:
                 name, source = self.calls[id(nest)]
                 self.begin(self.work_of(program, base, number, nest, by_all=source.cut is not None))
-                self.write_nest(name, source, place)
+                self.write_gathering(nest, name, source, place)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
                     self.write_check(index, check.buffer, program)
@@ -206,6 +216,33 @@ class StepWriter:
             f"pass.{index}:",
         ]
         self.open.append(Work(True, (("work", region.offset, region.offset + region.size),), ()))
+
+    def write_gathering(self, nest: LoopNest, name: str, source: Source, place: Callable[[Buffer], str]) -> None:
+        """A nest, in two ways if it may bring the rows of an input together."""
+        if id(nest) not in self.gathers or source.gather is None:
+            self.write_nest(name, source, place)
+            return
+        look, plain, gather, done = (self.fresh("rows")[1:] for _ in range(4))
+        number = self.gathers[id(nest)]
+
+        def placed(buffer: Buffer) -> str:
+            return {"data": f"%source.{number}", "order": f"%order.{number}"}.get(buffer.kind) or place(buffer)
+
+        self.lines += [
+            f"  %lies.{number} = icmp eq ptr %sources, null",
+            f"  br i1 %lies.{number}, label %{plain}, label %{look}",
+            f"{look}:",
+            f"  %order.{number} = load ptr, ptr %sources",
+            f"  %source.at.{number} = getelementptr inbounds ptr, ptr %sources, i64 {1 + number}",
+            f"  %source.{number} = load ptr, ptr %source.at.{number}",
+            f"  %none.{number} = icmp eq ptr %source.{number}, null",
+            f"  br i1 %none.{number}, label %{plain}, label %{gather}",
+            f"{gather}:",
+        ]
+        self.write_nest(name + GATHER, source.gather, placed)
+        self.lines += [f"  br label %{done}", f"{plain}:"]
+        self.write_nest(name, source, place)
+        self.lines += [f"  br label %{done}", f"{done}:"]
 
     def write_nest(self, name: str, source: Source, place: Callable[[Buffer], str]) -> None:
         if source.cut is None:

@@ -74,7 +74,7 @@ def entries(planned: Sequence[Planned], meeting: int) -> tuple[list[str], list[K
     kernels: dict[str, Kernel] = {}
     parts = []
     for each in planned:
-        entry, extra = write_entry(each.program, each.sources, meeting)
+        entry, extra = write_entry(each.program, each.sources, meeting, bytes_too=False)
         finishes = (one.finish.kernel for one in each.sources if one.finish is not None)
         needed = closure([*(one.kernel for one in each.sources), *finishes, *extra])
         kernels |= {kernel.name: kernel for kernel in needed}

@@ -39,15 +39,15 @@ def write_files(
     embedded = json.dumps(described, separators=(",", ":"))
     files: dict[str, bytes] = {}
     listed = []
-    for name, target in targets.items():
+    for name, target in ((name, target.looked_for) for name, target in targets.items()):
         progress(name)
         built = target_files(library, name, target, embedded, store)
         sums = [
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for path, data in built.items()
         ]
-        variants = {each.name: each.has_fma for each in target.variants}
-        family = {"variants_fused": variants} if variants else {"fused": target.has_fma}
+        fused = {each.name: each.has_fma for each in target.variants or (target,)}
+        family = {"variants_fused": fused} if len(fused) > 1 else {"fused": fused[name]}
         listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
     files[f"{library.name}.h"] = write_header(library, version).encode()

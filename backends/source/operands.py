@@ -66,6 +66,12 @@ class Operands(Nests):
         """The pointer to memory the product works in."""
         return self.pointer(Buffer("scratch", self.product_term.value, name), name, dtype or self.product_term.dtype)
 
+    def source(self, name: str, dtype: str) -> str:
+        """The pointer to the data array whose rows become those of the left operand, or to their order."""
+        product = self.nest.product
+        assert product is not None
+        return self.pointer(Buffer(name, product.left.buffer.value), name, dtype)
+
     def call(self, kernel: Kernel, *arguments: str) -> None:
         self.called[kernel.name] = kernel
         self.line(f"{kernel.plain_name}({', '.join(arguments)})")

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
-from graphc.backends.source.operands import Matrix, Operands, Span
+from graphc.backends.source.lines import GATHERED
+from graphc.backends.source.operands import Matrix, Operands, Span, moved
 from graphc.ir.blocking import TILE_ROWS, blocking, places_of_tiles, walks
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Store, Term
-from graphc.ir.types import Extent, bound
+from graphc.ir.loops import INDEXED, LoopNest, Store, Term
+from graphc.ir.types import Extent, bound, multiply
 
 TURNED_ROWS = 8  # of a tile that is turned: two fill the lanes of the result
 
@@ -278,6 +279,12 @@ class Products(Operands):
 
     # -- lines
 
+    def may_gather(self) -> bool:
+        """Whether it can bring the rows of its left operand together while it multiplies them."""
+        if self.gathers or self.nest.product is None or not reads_rows_of_data(self.nest):
+            return False
+        return self.blocking.form == "lines" and not walks(self.nest.product.right)
+
     def lines_of_depth(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Rows of the left operand times columns of the right one, all of them sets of lanes along the depth."""
         product = self.nest.product
@@ -285,6 +292,8 @@ class Products(Operands):
         self.scratch("tile")
         columns_known, width = bound(self.nest.frame[-1]), self.blocking.width
         kernel = contraction.multiply_lines(self.shape, columns_known, width)
+        if self.gathers:
+            kernel = contraction.gather_lines(self.shape, columns_known, width, GATHERED)
         if walks(product.right):
             kernel = contraction.multiply_runs(self.shape, columns_known, width)
         elif self.blocking.packs_wide:
@@ -298,11 +307,40 @@ class Products(Operands):
                 run = self.extent("run", product.right.rows[-1][0])
                 tables = (right.columns_at, right.rows_at, self.matrix_depth, run)
                 self.call(kernel, "tile", a, right.pointer, *tables, count, columns.last, left.row)
+            elif self.gathers:
+                data, order = self.source("data", GATHERED), self.source("order", "i64")
+                numbers = (self.matrix_depth, count, f"{rows.last} - 1 - first_row", left.row, right.column)
+                self.call(kernel, "tile", a, right.pointer, data, moved(order, ("first_row", "1")), *numbers)
+                self.other_lines(a, left, right, count, columns)
             else:
                 strides = (left.row, right.column)
                 self.call(kernel, "tile", a, right.pointer, self.matrix_depth, count, columns.last, *strides)
             self.line(f"first_column = {columns.first}")
             self.tile_rows(rows, columns, TileShape(TILE_ROWS, width // LANES))
+
+    def other_lines(self, a: str, left: Matrix, right: Matrix, count: str, columns: Span) -> None:
+        """The columns beyond those that are multiplied while rows are brought together."""
+        known = bound(self.nest.frame[-1])
+        done = contraction.lines_shape(self.shape, known)[0]
+        if known == done:
+            return
+        kernel = contraction.multiply_lines(self.shape, known - done, self.blocking.width)
+        tile, b = f"shift(tile, {done})", moved(right.pointer, (str(done), right.column))
+        numbers = (self.matrix_depth, count, f"{columns.last} - {done}", left.row, right.column)
+        self.call(kernel, tile, a, b, *numbers)
+
+
+def reads_rows_of_data(nest: LoopNest) -> bool:
+    """The left operand is a data input, a row of which is a row of the result; nothing else in the nest reads it."""
+    assert nest.product is not None
+    left, depth, value = nest.product.left, nest.product.depth, nest.product.left.buffer.value
+    if left.buffer.kind != "input" or value.attrs["role"] != "data" or left.start or len(nest.frame) != 2:
+        return False
+    rows = nest.frame[0]
+    if value.shape[:1] != (rows,) or (left.rows, left.columns) != (((rows, depth),), ((depth, 1),)):
+        return False
+    others = [nest.product.right.buffer, *(term.detail[0] for term in nest.terms() if term.kind in INDEXED)]
+    return multiply(*value.shape[1:]) == depth and left.buffer not in others
 
 
 def operands_of(term: Term, op: str) -> tuple[Term | None, Term | None]:

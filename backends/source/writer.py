@@ -43,7 +43,8 @@ class Writer(Products):
         if not self.parts:
             self.late_scalars()
             self.late_lanes()
-            return self.finished(self.nest.name)
+            gather = Writer(self.nest, self.shape, gathers=True).write() if self.may_gather() else None
+            return replace(self.finished(self.nest.name), gather=gather)
         self.leave_totals()
         finish = Writer(self.nest, self.shape).write_finish()
         return replace(self.finished(self.nest.name), finish=finish)
