@@ -372,6 +372,15 @@ step.epoch(data.DataLoader(data.TensorDataset(rows[:, :3], classes), 2))  # here
 step = trained(nn.Linear(4, 3))
 step.epoch(rows)  # here
 
+## names: a setting of a group of parameters | 'momentun'|momentun | did you mean momentum
+optim.SGD([{"params": nn.Linear(4, 3).parameters(), "momentun": 0.9}], lr=0.1)  # here
+
+## names: a column | 'acc' | loss, accuracy
+gx.History([{"loss": 1.0, "accuracy": 0.5}])["acc"]  # here
+
+## names: a value that is explained | 'los' | did you mean loss
+trained(nn.Linear(4, 3)).explain("los")  # here
+
 ## checkpoints: no such file | nowhere.safetensors | No such file
 gx.load("nowhere.safetensors")  # here
 
