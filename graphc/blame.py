@@ -127,23 +127,13 @@ def is_first_nan(value: Value, sources: Sequence[Value], env: Env) -> bool:
 
 def trace_into_loop(loop: Value, env: Env, sizes: Mapping[Dim, int]) -> Cause | None:
     """The same in the first step of a loop in which something that is not finite comes up."""
-    body, roles = loop.attrs["body"].graph, ops.Roles(loop)
-    length = reference.concrete(loop.attrs["length"], sizes)
-    count = length if roles.trips is None else min(max(int(env[roles.trips]), 0), length)
-    named = {state.attrs["name"]: env[start] for state, start in roles.carried}
-    named |= {data.attrs["name"]: env[operand] for data, operand in roles.captured}
-    for step in reversed(range(count)) if loop.attrs["reverse"] else range(count):
-        named |= {data.attrs["name"]: env[operand][step] for data, operand in roles.slices}
-        inside = reference.evaluate_values(body, named, sizes, False)
-        roots = [
-            output.value
-            for output in body.outputs
-            if not is_finite(inside[output.value]) and output.value.op is not ops.input
-        ]
-        cause = trace_back(body, inside, roots, sizes) if roots else None
+    body = loop.attrs["body"].graph
+    for step, own_sizes, inside in reference.steps_of(loop, env, sizes, False):
+        made = [output.value for output in body.outputs if output.value.op is not ops.input]
+        roots = [value for value in made if not is_finite(inside[value])]
+        cause = trace_back(body, inside, roots, own_sizes) if roots else None
         if cause is not None and cause.value.op is not ops.input:
             return Cause(cause.value, cause.env, cause.place or f" in step {step} of a loop")
-        named |= {output.name: inside[output.value] for output in body.of_kind("update")}
     return None
 
 

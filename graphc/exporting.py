@@ -27,6 +27,7 @@ from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalE
 from graphc.function import Function
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
+from graphc.ir.slices import in_slices
 from graphc.ir.types import DTYPES, INTEGERS, TensorType
 from graphc.plan import unique
 from graphc.settings import check_list, check_path, require, shown
@@ -84,6 +85,9 @@ def state_of(parameter: Parameter, name: str) -> State:
 
 def member_of(name: str, function: Function, places: Mapping[Parameter, State]) -> Member:
     graph = passed(function.traced)
+    rows = function.artifact.description.rows
+    if rows:  # the same ones for every target, for the same bits
+        graph = in_slices(graph, rows)
     states = tuple(places[function.parameters[value.attrs["name"]]] for value in graph.of_role("state"))
     settings = tuple(
         (value.attrs["name"], float(function.scalars[value.attrs["name"]].number)) for value in graph.of_role("scalar")

@@ -19,7 +19,7 @@ from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import renewed
 from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
-from graphc.optim import Accumulate, Optimizer
+from graphc.optim import Optimizer
 from graphc.plan import Plan, unique
 from graphc.settings import check_choice, check_function, check_number, check_whole, is_called_with, require, shown
 from graphc.structure import leaves
@@ -41,7 +41,8 @@ def function(
     outputs  a tensor, or a sequence or mapping of tensors; what the call returns
     updates  new values of parameters, written after everything was read
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
-    max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits
+    max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits; where
+               that is not enough or takes half as long again, rows of a batch are taken in slices (see train_step)
     """
     require(isinstance(name, str), "name", name, "a text")
     check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
@@ -167,17 +168,23 @@ def train_step(
     max_grad_norm  scale the gradients down to this norm, as nn.utils.clip_grad_norm_ does
     accumulate     update on every accumulate-th call, from the mean of the gradients (optim.Accumulate)
     max_bytes      at most so much memory to work in, parameters and their optimizer's numbers apart: values that the
-                   backward pass needs are computed again instead of kept, to the same bits. ArgumentError says how
-                   much is needed where that cannot be done
+                   backward pass needs are computed again instead of kept, to the same bits. Where that is not enough,
+                   or means half as much arithmetic again, the batch is taken in slices of its rows, as long as can be,
+                   and gradients are added up before the one update: the same weights to rounding, the same dropout, for
+                   every size of the last batch. ArgumentError says how much is needed where neither can be done, and
+                   which line looks at all rows at once, as BatchNorm does
     """
     limit = check_max_bytes(max_bytes)
-    fits = isinstance(optimizer, (Optimizer, Accumulate))
-    require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
     check_whole("accumulate", accumulate, 1)
     if max_grad_norm is not None:
         check_number("max_grad_norm", max_grad_norm, 0)
-    if accumulate != 1 or max_grad_norm is not None:
-        optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
+    if not isinstance(optimizer, Optimizer) or accumulate != 1 or max_grad_norm is not None:
+        from graphc.optim.accumulate import Accumulate  # few steps have one
+
+        fits = isinstance(optimizer, (Optimizer, Accumulate))
+        require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
+        if accumulate != 1 or max_grad_norm is not None:
+            optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
 
     def update(cost: Tensor) -> dict[str, Value]:
         optimizer.zero_grad()

@@ -49,7 +49,7 @@ def write_entry(
     place = meeting_place(program) if meeting is None else meeting
     if len(program.checks) >= CHECKS:
         raise IRError(f"{program.graph.name} has {len(program.checks)} checks, at most {CHECKS - 1} can be told apart")
-    dims = program.graph.dims
+    dims = program.dims
     names = call_names(sources)
     calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
     gathers = gathering(program, sources) if bytes_too else {}

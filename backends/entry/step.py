@@ -16,7 +16,7 @@ from graphc.backends.source.lines import Cut
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Program, is_private, round_up
-from graphc.ir.types import Dim, Extent, TensorType, multiply
+from graphc.ir.types import Dim, Extent, TensorType, multiply, substitute
 
 
 def call_names(sources: tuple[Source, ...]) -> list[str]:
@@ -103,7 +103,8 @@ class StepWriter:
         self.meeting = meeting
         self.gathers = gathers
         self.calls = calls
-        self.dims = program.graph.dims
+        self.dims = program.dims
+        self.known = set(program.graph.dims)  # those that have a size where lines are written
         self.lines: list[str] = []
         self.count = 0
         self.moves: dict[str, Kernel] = {}
@@ -123,7 +124,7 @@ class StepWriter:
             f"  %private.at = mul nsw i64 %thread, {round_up(self.program.private_bytes)}",
             "  %private = getelementptr inbounds i8, ptr %private.all, i64 %private.at",
         ]
-        for number, _ in enumerate(self.dims):
+        for number, _ in enumerate(self.program.graph.dims):
             self.lines += [
                 f"  %size.{number} = getelementptr inbounds i64, ptr %sizes, i64 {number}",
                 f"  %d{number} = load i64, ptr %size.{number}, align 8",
@@ -260,7 +261,8 @@ class StepWriter:
 
     def call(self, name: str, source: Source, place: Callable[[Buffer], str], share: dict[str, str]) -> None:
         arguments = [f"ptr {place(each)}" for each in source.arguments if isinstance(each, Buffer)]
-        numbers = [*(f"%d{index}" for index, _ in enumerate(self.dims)), *(share[each] for each in shares(source))]
+        numbers = [f"%d{index}" if dim in self.known else "0" for index, dim in enumerate(self.dims)]
+        numbers += [share[each] for each in shares(source)]
         self.lines.append(f"  call void @{name}({', '.join([*arguments, *(f'i64 {each}' for each in numbers)])})")
 
     def share_of(self, cut: Cut, part: str, parts: str | int) -> tuple[str, str]:
@@ -328,6 +330,8 @@ class StepWriter:
         moves = []
         for state, start, kept in repetition.carries:
             target = pointers["input", state.attrs["name"]] = place(kept)
+            if kept == start:
+                continue
             move = sweeps.move(state.dtype)
             self.moves[move.name] = move
             moves.append(
@@ -350,16 +354,31 @@ class StepWriter:
             self.lines.append(f"  %{label}.left = sub nsw i64 {steps}, 1")
             self.lines.append(f"  %{label}.t = sub nsw i64 %{label}.left, {step}")
             step = f"%{label}.t"
+        if repetition.rows is not None:
+            self.write_rows_left(step, *repetition.rows)
         for kind, name, value, stack in stacks:
-            pointers[kind, name] = self.slice(stack, step, value.type)
+            pointers[kind, name] = self.slice(stack, step, most_of(value.type, repetition))
         self.write_nests(repetition.program, pointers, base)
         if work.by_all:
             self.meet()
         self.close_loop(label)
+        self.known -= set(repetition.rows or ()) - set(self.program.graph.dims)
         self.open = [work]
+
+    def write_rows_left(self, step: str, some: Dim, all_rows: Dim) -> None:
+        """The number of rows of one step."""
+        number, done, left = self.dims.index(some), self.fresh("done"), self.fresh("left")
+        self.lines += [
+            f"  {done} = mul nsw i64 {step}, {some.max}",
+            f"  {left} = sub nsw i64 %d{self.dims.index(all_rows)}, {done}",
+            f"  %d{number} = call i64 @llvm.smin.i64(i64 {left}, i64 {some.max})",
+        ]
+        self.known.add(some)
 
     def steps(self, repetition: Repetition, place: Callable[[Buffer], str]) -> str:
         """How many steps are taken."""
+        if repetition.rows is not None:
+            return self.slices(*repetition.rows)
         most = self.extent(repetition.value.attrs["length"])
         if repetition.trips is None:
             return most
@@ -369,6 +388,13 @@ class StepWriter:
             f"  {some} = call i64 @llvm.smax.i64(i64 {wanted}, i64 0)",
             f"  {steps} = call i64 @llvm.smin.i64(i64 {some}, i64 {most})",
         ]
+        return steps
+
+    def slices(self, some: Dim, all_rows: Dim) -> str:
+        """How many times `some` rows at most are all of them."""
+        more, steps = self.fresh("more"), self.fresh("steps")
+        self.lines.append(f"  {more} = add nsw i64 %d{self.dims.index(all_rows)}, {some.max - 1}")
+        self.lines.append(f"  {steps} = sdiv i64 {more}, {some.max}")
         return steps
 
     def clear_rest(self, stack: str, slice_type: TensorType, steps: str, repetition: Repetition) -> str:
@@ -386,6 +412,14 @@ class StepWriter:
         self.lines.append(f"  {offset} = mul nsw i64 {step}, {self.extent(slice_type.count)}")
         self.lines.append(f"  {pointer} = getelementptr inbounds {kind}, ptr {stack}, i64 {offset}")
         return pointer
+
+
+def most_of(one: TensorType, repetition: Repetition) -> TensorType:
+    """The type of a slice in every step but the last."""
+    if repetition.rows is None:
+        return one
+    some, _ = repetition.rows
+    return one.with_shape(tuple(substitute(extent, some, some.max) for extent in one.shape))
 
 
 def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[str, str], str]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from graphc.backends import wasm
 from graphc.backends.cache import Cache
@@ -47,7 +48,9 @@ def write_files(
             for path, data in built.items()
         ]
         fused = {each.name: each.has_fma for each in target.variants or (target,)}
-        family = {"variants_fused": fused} if len(fused) > 1 else {"fused": fused[name]}
+        family: dict[str, Any] = {"variants_fused": fused} if len(fused) > 1 else {"fused": fused[name]}
+        if target.flushes:
+            family["flushes_subnormals"] = True
         listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
     files[f"{library.name}.h"] = write_header(library, version).encode()

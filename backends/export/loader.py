@@ -42,8 +42,9 @@ LEVELS: dict[str, set[str]] = {  # of x86-64, best first, by what Linux calls th
     "-v2": {"sse4_1", "sse4_2", "ssse3", "popcnt", "cx16", "lahf_lm"},
 }
 FORMATS = {"float": "f", "double": "d", "int32_t": "i", "int64_t": "q", "uint8_t": "B"}
-# What ctypes passes on as it is, where it would look at numbers and arrays anew in every call.
-POINTER, NUMBER = ctypes.c_void_p.from_param, ctypes.c_int64.from_param
+POINTER = ctypes.c_void_p
+# What ctypes passes on as it is, where it would convert numbers and pointers anew in every call.
+ADDRESS, NUMBER = ctypes.c_void_p.from_param, ctypes.c_int64.from_param
 ONE_THREAD = ctypes.c_int32.from_param(0), ctypes.c_int32.from_param(1)
 MISSING: Any = object()
 
@@ -115,7 +116,7 @@ class Function:
         self.numbers = structure("Numbers", known["numbers"])() if known["numbers"] else None
         names = [each["name"] for each in known["numbers"]]
         self.record: Any = namedtuple("Record", names, rename=True)  # type: ignore[misc]
-        self.memory = [POINTER(each.ctypes.data) for each in (model.state, model.work)]
+        self.memory = [ADDRESS(each.ctypes.data) for each in (model.state, model.work)]
         self.shapes: list[tuple[int, ...]] | None = None  # that these two are for
         self.behind: list[Any] = []
         self.told: Any = None
@@ -155,7 +156,7 @@ class Function:
             self.shapes = None
             self.fit_results(self.sizes(ready))
             self.shapes = shapes
-        pointers = [POINTER(each.ctypes.data) for each in ready]
+        pointers = [ADDRESS(each.ctypes.data) for each in ready]
         self.run = partial(self.native, *self.memory, *pointers, *self.behind, *ONE_THREAD)
         self.held, self.fixed = ready, [*map(ref, ready)]
         if len(ready) <= 2:
@@ -166,8 +167,8 @@ class Function:
         outputs = [np.empty(evaluated(each["shape"], sizes), DTYPES[each["dtype"]]) for each in self.known["arrays"]]
         structures = [each for each in (self.settings, self.numbers) if each is not None]
         self.behind = [NUMBER(sizes[each["dim"]]) for each in self.known["sizes"]]
-        self.behind += [POINTER(each.ctypes.data) for each in outputs]
-        self.behind += [POINTER(ctypes.addressof(each)) for each in structures]
+        self.behind += [ADDRESS(each.ctypes.data) for each in outputs]
+        self.behind += [ADDRESS(ctypes.addressof(each)) for each in structures]
         self.told = self.teller(outputs)
 
     def teller(self, outputs: list[np.ndarray[Any, Any]]) -> Any:
@@ -213,16 +214,16 @@ class Function:
         rows = None if order is None else np.ascontiguousarray(order, np.int64)
         if rows is not None and rows.shape != (len(ready[0]),):
             raise LibraryError(f"{self.name}: the order has {rows.size} rows, the arrays {len(ready[0])}")
-        pointers = [POINTER(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
+        pointers = [ADDRESS(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
         arguments = [
             *pointers,
             NUMBER(len(ready[0])),
             NUMBER(batch),
-            POINTER(rows.ctypes.data if rows is not None else 0),
+            ADDRESS(rows.ctypes.data if rows is not None else 0),
         ]
         if self.settings is not None:
-            arguments.append(POINTER(ctypes.addressof(self.settings)))
-        check(library(f"{self.name}_epoch")(*arguments, POINTER(ctypes.addressof(means)), *ONE_THREAD))
+            arguments.append(ADDRESS(ctypes.addressof(self.settings)))
+        check(library(f"{self.name}_epoch")(*arguments, ADDRESS(ctypes.addressof(means)), *ONE_THREAD))
         return self.record._make([getattr(means, each["name"]) for each in self.known["numbers"]])
 
 
