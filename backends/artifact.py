@@ -79,12 +79,17 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
     shape = TileShape(*host_tile())
     program = planned_within(graph, shape.width, max_bytes)
     planned = time.perf_counter()
-    sources = tuple(source.write(nest, shape) for nest in program.walk())
+    made = blueprint(program, tuple(source.write(nest, shape) for nest in program.walk()))
+    if marks is not None:
+        marks += [planned, time.perf_counter()]
+    return made
+
+
+def blueprint(program: Program, sources: tuple[Source, ...]) -> Blueprint:
+    """What code is made from, of a plan and the source of each of its kernels."""
     entry, extra = write_entry(program, sources)
     finishes = (each.finish.kernel for each in sources if each.finish is not None)
     kernels = tuple(closure([*(each.kernel for each in sources), *finishes, *extra]))
-    if marks is not None:
-        marks += [planned, time.perf_counter()]
     return Blueprint(program, sources, entry, kernels)
 
 
@@ -130,6 +135,11 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
     """
     marks = [time.perf_counter()]
     made = draw(graph, marks, max_bytes)
+    return coded(made, store, marks, codegen)
+
+
+def coded(made: Blueprint, store: Cache, marks: list[float], codegen: Codegen = "auto") -> Artifact:
+    """The artifact of a blueprint; `marks` are the times before and after each part of the way so far."""
     program, described = made.program, (describe(kernel) for kernel in made.kernels)
     name = Cache.key(FORMAT, codegen, *versions(), host_signature(), sys.platform, made.entry, *described)
     path = store.path("artifact", name)
@@ -138,7 +148,7 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
         code = compile_kernels(made.entry, made.kernels, exports(program), store, codegen)
         path = store.put("artifact", name, code)
     marks.append(time.perf_counter())
-    seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=True))
+    seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=False))
     layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
     checks = tuple(check.message for check in program.checks)
     description = Description(name, len(program.nests), arena_of(program), layout, checks, rows_of(program))

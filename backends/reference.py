@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,25 @@ def evaluate_values(
 
 def run_loop(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], double: bool) -> dict[str, Array]:
     """The last states and the stacked results of a loop, by name."""
+    body, length, rows = value.attrs["body"].graph, concrete(value.attrs["length"], sizes), value.attrs.get("rows")
+    states = {state.attrs["name"]: env[start] for state, start in ops.Roles(value).carried}
+    stacks = {
+        output.name: np.zeros(
+            concrete(ops.stacked(output.value.type, length, rows).shape, sizes), dtype_of(output.value, double)
+        )
+        for output in body.of_kind("result")
+    }
+    for step, inside, found in steps_of(value, env, sizes, double):
+        for output in body.of_kind("result"):
+            stacks[output.name][slice_of(output.value, step, rows, inside)] = found[output.value]
+        states |= {output.name: found[output.value] for output in body.of_kind("update")}
+    return stacks | states
+
+
+def steps_of(
+    value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], double: bool
+) -> Iterator[tuple[int, Mapping[Dim, int], dict[Value, Any]]]:
+    """Of each step of a loop, in the order they are taken: its number, its sizes, and every value of the body."""
     body, roles, length = value.attrs["body"].graph, ops.Roles(value), concrete(value.attrs["length"], sizes)
     count = length if roles.trips is None else min(max(int(env[roles.trips]), 0), length)
     rows = value.attrs.get("rows")
@@ -46,22 +65,14 @@ def run_loop(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], d
         count = -(-sizes[rows[1]] // rows[0].max)
     named = {state.attrs["name"]: env[start] for state, start in roles.carried}
     named |= {data.attrs["name"]: env[operand] for data, operand in roles.captured}
-    stacks = {
-        output.name: np.zeros(
-            concrete(ops.stacked(output.value.type, length, rows).shape, sizes), dtype_of(output.value, double)
-        )
-        for output in body.of_kind("result")
-    }
     for step in reversed(range(count)) if value.attrs["reverse"] else range(count):
         inside = sizes if rows is None else {**sizes, rows[0]: min(rows[0].max, sizes[rows[1]] - step * rows[0].max)}
         named |= {
             data.attrs["name"]: env[operand][slice_of(data, step, rows, inside)] for data, operand in roles.slices
         }
         found = evaluate_values(body, named, inside, double)
-        for output in body.of_kind("result"):
-            stacks[output.name][slice_of(output.value, step, rows, inside)] = found[output.value]
+        yield step, inside, found
         named |= {output.name: found[output.value] for output in body.of_kind("update")}
-    return stacks | {state.attrs["name"]: named[state.attrs["name"]] for state, _ in roles.carried}
 
 
 def slice_of(one: Value, step: int, rows: tuple[Dim, Dim] | None, sizes: Mapping[Dim, int]) -> int | slice:

@@ -21,6 +21,7 @@ from graphc.errors import (
     ShapeError,
     TargetError,
     TraceError,
+    UnknownNameError,
 )
 from graphc.function import Function
 from graphc.later import imports_above
@@ -47,11 +48,13 @@ if TYPE_CHECKING:
     from graphc import checkpoint, cuda, data, datasets, errors, functional, init, nn, optim, plots, train
     from graphc.checkpoint import load, save
     from graphc.control import cond, scan
+    from graphc.debugging import debug
     from graphc.derivatives import custom_vjp, hvp, jvp, per_sample_gradient_norms, vjp
     from graphc.exporting import export
     from graphc.functional import *
     from graphc.generator import get_rng_state, manual_seed, set_rng_state
     from graphc.halves import apply_step, gradient_step
+    from graphc.probes import print, probe, sample
     from graphc.show import to_networkx
     from graphc.train import Callback, Checkpoint, EarlyStopping, History, LearningRateSchedule, evaluate, fit, predict
 else:

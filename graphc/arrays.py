@@ -9,7 +9,7 @@ import numpy as np
 from graphc.backends.interface import BYTES_AS_IMAGE, PLAIN
 from graphc.errors import BatchError, DTypeError, ShapeError
 from graphc.ir.graph import Value, user_origin
-from graphc.ir.types import DTYPES, FLOATS, Dim, evaluate
+from graphc.ir.types import DTYPES, FLOATS, Dim, Shape, evaluate
 
 Array = np.ndarray[Any, Any]
 
@@ -69,7 +69,8 @@ def fit_shape(value: Value, given: tuple[int, ...], sizes: dict[Dim, int], name:
     """Fills `sizes`. Raises ShapeError or BatchError."""
     shape = value.shape
     if len(given) != len(shape):
-        raise ShapeError(f"{input_name(value, name)} is {value.type}, got shape {given}", user_origin())
+        text = f"{input_name(value, name)} is {value.type}, got shape {given}"
+        raise ShapeError(text, user_origin(), advice_for(given, shape))
     for extent, length in zip(shape, given, strict=True):
         if isinstance(extent, Dim):
             fit_dim(value, extent, length, sizes, name)
@@ -79,7 +80,14 @@ def fit_shape(value: Value, given: tuple[int, ...], sizes: dict[Dim, int], name:
                 f"{input_name(value, name)} is {value.type}, got shape {given}: "
                 f"axis {axis} must be {extent}, not {length}",
                 user_origin(),
+                advice_for(given, shape),
             )
+
+
+def advice_for(given: tuple[int, ...], wanted: Shape) -> list[str]:
+    from graphc.suggestions import for_array  # which few processes need
+
+    return for_array(given, wanted)
 
 
 def input_name(value: Value, name: str) -> str:
@@ -134,6 +142,7 @@ def fit_data(value: Value, data: Any, name: str) -> tuple[Array, int]:
         raise ShapeError(
             f"{input_name(value, name)} is {value.type}, the data set has rows of shape {array.shape[1:]}",
             user_origin(),
+            advice_for(array.shape, value.shape),
         )
     if array.dtype == np.uint8 and value.dtype in FLOATS:
         return pack(array), BYTES_AS_IMAGE

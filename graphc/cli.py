@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--level",
         default="summary",
-        help="summary, graph, program, kernels, source, dot, svg, html, llvm, assembly, launches, ptx, or a pass's name",
+        help="summary, graph, program, kernels, source, dot, svg, html, llvm, assembly, launches, ptx, a pass's name",
     )
     show.set_defaults(run=show_step)
     compiling = commands.add_parser("compile", help="compile a step into the cache and say what came out")
@@ -70,6 +70,7 @@ def find_step(reference: str) -> Function:
 def find_steps(references: Sequence[str]) -> dict[str, Function]:
     """Steps of one file, which is run once, by their names."""
     from graphc.function import Function
+    from graphc.suggestions import did_you_mean
 
     pairs = [reference.rpartition(":")[::2] for reference in references]
     file = pairs[0][0]
@@ -81,7 +82,8 @@ def find_steps(references: Sequence[str]) -> dict[str, Function]:
     known = [key for key, item in found.items() if isinstance(item, Function)]
     for _, name in pairs:
         if name not in known:
-            raise GraphcError(f"{file} has no step {name!r}; its steps are: {', '.join(known) or 'none'}")
+            text = f"{file} has no step {name!r}; its steps are: {', '.join(known) or 'none'}"
+            raise GraphcError(text, details=did_you_mean(name, known))
     return {name: found[name] for _, name in pairs}
 
 

@@ -42,7 +42,7 @@ def run(function: Function, loader: Any, progress: Progress | None, slices: int)
     feed, sources = feed_of(function, arrays)
     check_ranges(function, arrays)
     runner = function.runner
-    if function.figures or runner.array_results:
+    if function.figures or function.probed or runner.array_results:
         return of_batches(function, loader, progress)
     batch, most = loader.batch_size, runner.dims[0].max
     if batch > most:
@@ -121,15 +121,18 @@ def feed_of(function: Function, arrays: Sequence[Any]) -> tuple[Feed, Sequence[A
 
 def of_batches(function: Function, loader: Any, progress: Progress | None) -> Any:
     """The same, batch by batch; of results that are arrays, the means."""
-    names = [name for name, _ in function.runner.results]
+    names = [name for name, _ in function.runner.results[: function.returned]]
     totals, samples = dict.fromkeys(names, np.float64(0)), 0
     for number, batch in enumerate(loader, 1):
         rows = len(batch[0])
-        for name, result in zip(names, function.run(batch), strict=True):
+        results = function.run(batch)
+        for name, result in zip(names, results, strict=False):
             totals[name] = totals[name] + (result if name in function.sums else np.mean(result) * rows)
         samples += rows
         if progress is not None:
             progress(number, len(loader))
+    if function.probed and samples:
+        function.look_at(results)
     means = [totals[name] if name in function.sums else float(totals[name] / max(samples, 1)) for name in names]
     return function.record(*function.finish(means))
 

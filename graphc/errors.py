@@ -8,7 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -63,6 +63,38 @@ class DTypeError(GraphcError):
 
 class ArgumentError(GraphcError, ValueError, TypeError):
     """An argument of the wrong kind, outside of its range, or not one of the choices."""
+
+
+class UnknownNameError(GraphcError, AttributeError):
+    """A name that is not there; it says which it is most like. An AttributeError, so that hasattr() works.
+
+    known  gives the names there are, asked when somebody reads the error
+    """
+
+    def __init__(
+        self,
+        message: str,
+        origin: Origin | None = None,
+        details: Iterable[str] = (),
+        note: str = "",
+        *,
+        wanted: str = "",
+        known: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        super().__init__(message, origin, details, note)
+        self.wanted, self.known = wanted, known
+
+    def __str__(self) -> str:
+        from graphc.suggestions import did_you_mean
+
+        names, self.known = self.known(), tuple
+        self.details = (*did_you_mean(self.wanted, (each for each in names if each[:1] != "_")), *self.details)
+        return super().__str__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        text = str(self)  # which asks for the suggestion: what gives names cannot leave the process
+        del text
+        return super().__reduce__()
 
 
 class BatchError(GraphcError):
@@ -146,6 +178,20 @@ def shell() -> Any:
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
+def show_in_shell(
+    session: Any, kind: type[BaseException], error: BaseException, trace: Any, tb_offset: Any = None
+) -> Any:
+    """What IPython calls for errors of Python: those that a wrong use of this package led to are shown as its own are,
+    all others as ever."""
+    from graphc.report import is_ours, report
+
+    if not is_ours(error, trace):
+        return session.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    lines = report(error).splitlines()  # type: ignore[arg-type]
+    session._showtraceback(kind, error, lines)
+    return lines
+
+
 def _cell_name(file: str) -> str:
     name = session.compile.format_code_name(file) if (session := shell()) else None
     return " ".join(name) if name else "<cell>"
@@ -160,3 +206,5 @@ def show_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 if sys.excepthook is sys.__excepthook__:
     sys.excepthook = show_uncaught
+if (session := shell()) is not None and not session.custom_exceptions:
+    session.set_custom_exc((TypeError, AttributeError, ImportError), show_in_shell)

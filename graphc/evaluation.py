@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,19 @@ def is_open(value: Value) -> bool:
     return unowned or any(value.type.dims()) or (value.op is ops.size and any(dims_of(value.attrs["extent"])))
 
 
-def evaluate(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The numbers of a tensor that `is_known`, with parameters as they are now.
+def evaluate(tensor: Tensor, given: Mapping[Value, Any] | None = None) -> np.ndarray[Any, Any]:
+    """The numbers of a tensor that `is_known`, or is so with `given` numbers of inputs; parameters are as now.
 
     Random numbers are drawn when somebody first looks at them and stay: `x.numpy()` is the same array each time, and
     `(x + 1).numpy()` goes with it. Raises LabelError for an index outside of its range.
     """
+    inputs = {f"given_{number}": value for number, value in enumerate(given or ())}
     value = generator.looked_at(tensor.value)
-    traced, parameters, scalars = bind(Plan("evaluate", (), (("result", value),), (), "one", False, user_origin()))
+    plan = Plan("evaluate", tuple(inputs.items()), (("result", value),), (), "one", False, user_origin())
+    traced, parameters, scalars = bind(plan)
     graph = run_passes(traced)
     known = {name: parameter.storage.array for name, parameter in parameters.items()}
+    known |= dict(zip(inputs, (given or {}).values(), strict=True))
     try:
         found = reference.run(graph, known | {name: scalar.number for name, scalar in scalars.items()})
     except MemoryError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from graphc.ir.passes import PIPELINE, stabilise, with_bodies
 from graphc.ir.rewrite import Rule, rebuild
 from graphc.ir.rules import stabiliser
 from graphc.settings import require
+from graphc.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -123,9 +123,8 @@ def about(function: Function, name: str) -> Iterator[str]:
 
 def unknown(function: Function, name: str, known: Iterable[str]) -> TraceError:
     names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    advice = f"did you mean {close[0]!r}?" if close else textwrap.shorten(f"it has {', '.join(names)}", WIDTH)
-    return TraceError(f"{function.name} has no result, input, parameter or scalar {name!r}", user_origin(), [advice])
+    advice = did_you_mean(name, names) or [textwrap.shorten(f"it has {', '.join(names)}", WIDTH)]
+    return TraceError(f"{function.name} has no result, input, parameter or scalar {name!r}", user_origin(), advice)
 
 
 def about_figure(function: Function, name: str) -> Iterator[str]:

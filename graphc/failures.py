@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.backends import reference
 from graphc.backends.interface import CHECKS
-from graphc.errors import LabelError, NumericsError, describe
+from graphc.errors import LabelError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value, reachable, user_origin
 from graphc.ir.types import DTYPES, INTEGERS, Extent, bound
@@ -36,8 +36,9 @@ def fail(function: Function, status: int, arrays: Sequence[Any], place: str = ""
         report_range(value, reference.run(probe, named)["found"], place)
     if not message.endswith(NOT_FINITE.format(name="")):
         raise LabelError(f"{message}, and one computed in a loop does not{place}", user_origin())
-    advice = ["nothing was updated; lower the learning rate or look at the data of this batch"]
-    raise NumericsError(f"{function.name}: {message}{place}", user_origin(), advice)
+    from graphc.blame import explain  # which few calls need
+
+    raise explain(function.name, function.traced, named, [message.removesuffix(NOT_FINITE.format(name=""))], place)
 
 
 def report_range(value: Value, found: np.ndarray[Any, Any], place: str = "") -> None:

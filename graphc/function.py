@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from graphc.failures import Spans
 
 UNKNOWN = object()
+FEW = 4  # names in an error
 
 
 @contextmanager
@@ -65,6 +66,7 @@ class Function:
     seconds  spent on making it, by part: "passes" over the graph, "plan" of loops and memory, "source" of the kernels,
              "native" code made or loaded
     device   "cpu" or "cuda"
+    probes   arrays that `gx.probe` kept of the last call, by name
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -81,12 +83,15 @@ class Function:
         self.exact_epoch: Again | None = None  # the last epoch over again
         self.figures = plan.figures
         self.layers = plan.layers
+        self.probed = plan.probes
+        self.probes: dict[str, Any] = {}
         # Where scalars have their numbers, and what was there when native code was told of them.
         self.written: list[tuple[int, Scalar, dict[str, Any], str, object]] = [
             (place, each, *each.home, UNKNOWN) for place, each in enumerate(self.scalars.values())
         ]
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
-        self.fields = plan.fields or tuple(name for name, _ in self.runner.results)
+        self.returned = len(self.runner.results) - len(self.probed)
+        self.fields = plan.fields or tuple(name for name, _ in self.runner.results[: self.returned])
         self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
         self.hand_out = self.packing()
         self.__name__ = self.name
@@ -177,7 +182,13 @@ class Function:
             names = ", ".join(value.attrs["name"] for value in self.inputs)
             raise TraceError(f"{self.name} takes {len(self.inputs)} arrays ({names}), got {len(arrays)}", user_origin())
         sizes: dict[Dim, int] = {}
-        ready = [self.fit_one(value, array, sizes) for value, array in zip(self.inputs, arrays, strict=True)]
+        try:
+            ready = [self.fit_one(value, array, sizes) for value, array in zip(self.inputs, arrays, strict=True)]
+        except GraphcError as error:
+            from graphc.suggestions import for_order
+
+            error.details = (*error.details, *for_order(arrays, self.inputs))
+            raise
         return ready, [sizes[dim] for dim in self.runner.dims]
 
     def fit_one(self, value: Value, array: Any, sizes: dict[Dim, int]) -> Any:
@@ -202,13 +213,22 @@ class Function:
             "none": lambda results: None,
             "record": (lambda results: make(self.finish(results))) if self.figures else make,
         }
-        return ways[self.packed]
+        return ways[self.packed] if not self.probed else lambda results: ways[self.packed](self.look_at(results))
+
+    def look_at(self, results: Sequence[Any]) -> Sequence[Any]:
+        """What a call returns of its results; the others are kept in `probes`, and printed where that is asked for."""
+        from graphc import probes
+
+        numbers = results[self.returned :]
+        self.probes = {each.name: number for each, number in zip(self.probed, numbers, strict=True)}
+        probes.show(self.probed, numbers)
+        return results[: self.returned]
 
     def finish(self, results: Sequence[Any]) -> Sequence[Any]:
         """The results with every figure in place of the sums it is computed of."""
         if not self.figures:
             return results
-        known = {name: result for (name, _), result in zip(self.runner.results, results, strict=True)}
+        known = {name: result for (name, _), result in zip(self.runner.results, results, strict=False)}
         for name, figure in self.figures.items():
             known[name] = reference.run(figure, known, double=True)[name][()]
         return [known[name] for name in self.fields]
@@ -217,8 +237,11 @@ class Function:
         """New values of run-time scalars, by name: `step.set(lr=0.01)`."""
         for name, number in numbers.items():
             if name not in self.scalars:
+                from graphc.suggestions import did_you_mean
+
                 known = ", ".join(self.scalars) or "none"
-                raise TraceError(f"{self.name} has no scalar {name!r}; its scalars are: {known}", user_origin())
+                text = f"{self.name} has no scalar {name!r}; its scalars are: {known}"
+                raise TraceError(text, user_origin(), did_you_mean(name, self.scalars))
             self.scalars[name].set(number)
         return self
 
@@ -396,6 +419,12 @@ class Function:
         return show.ptx(self, architecture)
 
 
+def few(names: Sequence[str]) -> str:
+    """Some names and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"{list(names[:FEW])}{more}" if names else "none"
+
+
 def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
     """What could be done about it, and why the batch could not be taken in slices."""
     advice = ["a smaller maximum of its dims needs less"]
@@ -414,19 +443,23 @@ def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], ow
     require(isinstance(state, Mapping), "the state", state, "a dictionary of arrays, as state_dict() gives it")
     missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
     if missing or unknown:
+        from graphc.suggestions import for_state
+
         raise CheckpointError(
-            f"the state does not belong to {owner_name}: missing {missing or 'none'}, unknown {unknown or 'none'}",
+            f"the state does not belong to {owner_name}: missing {few(missing)}, unknown {few(unknown)}",
             user_origin(),
+            for_state(missing, unknown),
         )
     arrays = {name: as_array(array, f"{name} in the state") for name, array in state.items()}
     for name, parameter in parameters.items():
         own, given = parameter.storage.array, arrays[name]
-        both = None
+        both, advice = None, []
         if own.shape != given.shape:
             both = f"{list(own.shape)} in {owner_name} and {list(given.shape)}"
+            advice = ["its transpose would fit: array.T"] if own.shape == given.shape[::-1] else []
         elif not np.can_cast(given.dtype, own.dtype, "same_kind"):
             both = f"{own.dtype} in {owner_name} and {given.dtype}"
         if both:
-            raise CheckpointError(f"{name} is {both} in the state", user_origin())
+            raise CheckpointError(f"{name} is {both} in the state", user_origin(), advice)
     for name, parameter in parameters.items():
         parameter.assign(arrays[name])

@@ -36,6 +36,18 @@ def imports_above(package: str) -> tuple[Callable[[str], Any], Callable[[], list
             sources[alias] = module, name
 
     def get(name: str) -> Any:
+        try:
+            return find(name)
+        except AttributeError as error:
+            from graphc.errors import UnknownNameError
+            from graphc.ir.graph import user_origin
+
+            if name.startswith("_"):
+                raise
+            text = f"module {package!r} has no attribute {name!r}"
+            raise UnknownNameError(text, user_origin(), wanted=name, known=names) from error.__cause__
+
+    def find(name: str) -> Any:
         if name == "__all__":
             return names()
         if name in sources:
@@ -45,6 +57,8 @@ def imports_above(package: str) -> tuple[Callable[[str], Any], Callable[[], list
             found = starred(name)
         own[name] = found
         return found
+
+    get.find = find  # type: ignore[attr-defined]
 
     def starred(name: str) -> Any:
         for module in sorted(stars, key=lambda module: module not in sys.modules):
@@ -96,11 +110,11 @@ def may_export(module: str, name: str) -> bool:
 
 def exports(module: ModuleType, name: str) -> bool:
     """Whether `from module import *` would bring the name, asked without bringing all."""
-    find = vars(module).get("__getattr__")
-    if find is None:
+    get = vars(module).get("__getattr__")
+    if get is None:
         return name in module.__all__
     try:
-        find(name)
+        get.find(name)
     except AttributeError:
         return False
     return True

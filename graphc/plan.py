@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from graphc import generator
-from graphc.errors import TraceError
+from graphc.errors import TraceError, describe
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Origin, Output, Value, reachable
@@ -16,6 +16,22 @@ from graphc.ir.types import FLOATS
 from graphc.tensor import Parameter, Scalar
 
 NOT_FINITE = "{name} is not finite"
+PROBE = "probe "  # before the name of a result that is there to be looked at: see graphc.probes
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A value to be looked at after each call, by the place that asks for it; see graphc.probes."""
+
+    name: str
+    value: Value
+    printed: bool
+    origin: Origin | None
+
+    @property
+    def output(self) -> tuple[str, Value]:
+        """The result that holds it."""
+        return PROBE + self.name, self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class Plan:
     max_bytes  of the memory a call works in; None: any
     device   "cpu" or "cuda"
     layers   class of each module that was called, by its path
+    probes   values that are computed to be looked at, besides what is returned
     """
 
     name: str
@@ -42,11 +59,13 @@ class Plan:
     max_bytes: int | None = None
     device: str = "cpu"
     layers: Mapping[str, str] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()
 
 
 def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
     """The traced graph with one unique name an input, and the owners of its state and scalars by those names."""
-    roots = [value for _, value in plan.outputs] + [value for _, value in plan.updates]
+    results = [*plan.outputs, *(each.output for each in plan.probes)]
+    roots = [value for _, value in results] + [value for _, value in plan.updates]
     roots += [parameter.input for parameter, _ in plan.updates]
     data = {value: name for name, value in plan.inputs}
     names: set[str] = set(data.values())
@@ -61,14 +80,13 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
         holder = value.owner
         if not isinstance(holder, (Parameter, Scalar)):
             inside = value.attrs["role"] == "state"  # of a loop: states of functions have owners
-            advice = ["add it to the list of inputs"]
-            if inside:
-                advice = ["it belongs to the function given to scan or cond; return what you need from that function"]
-            raise TraceError(
-                f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}",
-                value.origin or plan.origin,
-                advice,
-            )
+            advice = ["it belongs to the function given to scan or cond; return what you need from that function"]
+            origin = value.origin or plan.origin
+            if not inside:
+                made = ["it is made here:", *describe(value.origin)] if value.origin else []
+                advice, origin = ["add it to the list of inputs", *made], plan.origin
+            text = f"input {value.attrs['name']!r} is used but not among the inputs of {plan.name}"
+            raise TraceError(text, origin, advice)
         if value.type != holder.input.type:
             raise TraceError(
                 f"{holder.name or 'a parameter'} was {value.type} when {plan.name} was traced and is {holder.type} now",
@@ -82,7 +100,7 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
         else:
             scalars[name] = holder
     state_names = {parameter.input: name for name, parameter in parameters.items()}
-    outputs = [Output("result", name, value) for name, value in plan.outputs]
+    outputs = [Output("result", name, value) for name, value in results]
     outputs += [Output("update", state_names[parameter.input], value) for parameter, value in plan.updates]
     if generator.state.input in state_names:
         outputs.append(Output("update", state_names[generator.state.input], generator.next_call()))
@@ -96,6 +114,11 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
         lambda value: replaced.get(value) or generator.number_streams(value, streams),
     )
     return replace(graph, inputs=tuple(by_role)), parameters, scalars
+
+
+def is_shown(name: str) -> bool:
+    """Whether a result is what a probe shows, not what the function returns."""
+    return name.startswith(PROBE)
 
 
 def unique(name: str, taken: set[str]) -> str:

@@ -94,8 +94,16 @@ def check_choice(name: str, given: Any, choices: Iterable[Any]) -> Any:
     """One of some names."""
     known = [*choices]
     fits = any(given is choice or (isinstance(given, str) and given == choice) for choice in known)
-    require(fits, name, given, f"one of {', '.join(map(repr, known))}")
+    if not fits:
+        from graphc.suggestions import did_you_mean
+
+        text = f"{name} is {shown(given)}; it must be one of {', '.join(map(repr, known))}"
+        raise ArgumentError(text, user_origin(), did_you_mean(given, filter(is_text, known)))
     return given
+
+
+def is_text(given: Any) -> bool:
+    return isinstance(given, str)
 
 
 def check_function(name: str, given: Any, takes: int | None = None) -> Any:

@@ -131,10 +131,8 @@ def step(
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    layers = trace.layers
-    plan = Plan(
-        body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place, layers=layers
-    )
+    layers, probes = trace.layers, tuple(trace.probes)
+    plan = Plan(body.__name__, inputs, results, updates, packed, finite, origin, (), {}, limit, place, layers, probes)
     return Function(plan)
 
 
@@ -230,8 +228,9 @@ def predict_step(net: Any, *, x: TensorType, device: str | None = None) -> Funct
     with tracing() as trace, in_mode(net, training=False):
         output = net(source)
     require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
-    inputs, results = (("x", source.value),), (("result", output.value),)
-    plan = Plan("predict_step", inputs, results, (), "one", False, user_origin(), device=place, layers=trace.layers)
+    inputs, results, probes = (("x", source.value),), (("result", output.value),), tuple(trace.probes)
+    origin, layers = user_origin(), trace.layers
+    plan = Plan("predict_step", inputs, results, (), "one", False, origin, device=place, layers=layers, probes=probes)
     return Function(plan)
 
 
@@ -290,9 +289,10 @@ def model_step(
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
-    finite, fields, layers = wants_finite(nan), tuple(measured), trace.layers
+    finite, fields, origin = wants_finite(nan), tuple(measured), user_origin()
+    layers, probes = trace.layers, tuple(trace.probes)
     plan = Plan(
-        name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, place, layers
+        name, inputs, results, updates, "record", finite, origin, fields, figures, max_bytes, place, layers, probes
     )
     return Function(plan)
 
@@ -347,8 +347,11 @@ def metric_function(metric: Any) -> Callable[[Tensor, Tensor], Any]:
     if top:
         return partial(functional.top_k_accuracy, k=int(top[1]))
     if not isinstance(metric, str) or metric not in METRICS:
+        from graphc.suggestions import did_you_mean
+
         known = ", ".join([*METRICS, "top5 (or another number)"])
-        raise TraceError(f"unknown metric {shown(metric)}; known: {known}, or give a function", user_origin())
+        text = f"unknown metric {shown(metric)}; known: {known}, or give a function"
+        raise TraceError(text, user_origin(), did_you_mean(metric, METRICS))
     return METRICS[metric]
 
 

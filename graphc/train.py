@@ -136,7 +136,10 @@ def default_column(row: Mapping[str, float]) -> str:
 
 def watched(row: Mapping[str, float], name: str) -> float:
     if name not in row:
-        raise TraceError(f"nothing called {name!r}; there is {', '.join(row)}", user_origin())
+        from graphc.suggestions import did_you_mean
+
+        text = f"nothing called {name!r}; there is {', '.join(row)}"
+        raise TraceError(text, user_origin(), did_you_mean(name, row))
     return row[name]
 
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import field, replace
-from types import CodeType
-from typing import TYPE_CHECKING, Any
+from dataclasses import field
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphc.ir.frozen import dataclass
 from graphc.ir.types import Dim, Shape, TensorType, round_up
@@ -37,9 +37,10 @@ class TooLittleMemory(Exception):
         super().__init__(f"at least {least} bytes are needed")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The user's expression a value comes from, the module path it ran in, and the part it plays.
+
+    A tuple, since every value gets one while it is traced and nothing is made as quickly.
 
     role    "forward", "backward" or "update"
     module  path of the nn.Module that was running, "" outside of one
@@ -89,12 +90,29 @@ _MODULE: ContextVar[str] = ContextVar("module", default="")
 _ROLE: ContextVar[str] = ContextVar("role", default="forward")
 
 
+_OWN: dict[str, bool] = {}  # whether modules of these names are this package's, as far as somebody asked
+
+
 def user_origin() -> Origin | None:
     """The innermost frame outside this package, or None when there is none."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
-        frame = frame.f_back  # type: ignore[assignment]
-    return None if frame is None else Origin(frame.f_code, frame.f_lasti, _MODULE.get(), _ROLE.get())
+    frame: Any = sys._getframe(1)
+    try:
+        while _OWN[frame.f_globals["__name__"]]:
+            frame = frame.f_back
+    except (KeyError, AttributeError):  # a module that is new here, one without a name, or no frame that is the user's
+        frame = outer_frame(frame)
+    return None if frame is None else tuple.__new__(Origin, (frame.f_code, frame.f_lasti, _MODULE.get(), _ROLE.get()))
+
+
+def outer_frame(frame: FrameType | None) -> FrameType | None:
+    """The first frame from this one outwards that is not of this package."""
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        _OWN[name] = name.partition(".")[0] == PACKAGE
+        if not _OWN[name]:
+            return frame
+        frame = frame.f_back
+    return None
 
 
 def current_origin() -> Origin | None:
@@ -106,7 +124,7 @@ def current_origin() -> Origin | None:
 def located(origin: Origin | None, role: str | None = None) -> Iterator[None]:
     """Values made inside come from `origin`, in the given role if one is named."""
     if origin is not None and role is not None:
-        origin = replace(origin, role=role)
+        origin = origin._replace(role=role)
     token = _PLACE.set(origin)
     try:
         yield
@@ -149,6 +167,11 @@ def recording() -> Iterator[set[Value]]:
         _MADE.reset(token)
         if outer is not None:
             outer |= made
+
+
+def is_recording() -> bool:
+    """Whether somebody notes the values that are made: they become the body of a loop or a branch."""
+    return _MADE.get() is not None
 
 
 def record(value: Value) -> Value:

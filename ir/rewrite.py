@@ -220,7 +220,9 @@ def build(expression: ast.expr, bound: Bindings, like: Value, macros: Macros) ->
     name, arguments, keywords = parts(expression)
     if name == "within" and "within" in bound:
         whole, place, opened = bound["within"]
-        return substituted(whole, place, build(arguments[0], bound, place, macros), opened)
+        with located(place.origin):
+            new = build(arguments[0], bound, place, macros)
+        return substituted(whole, place, new, opened)
     rest = [value for each in arguments if isinstance(each, ast.Starred) for value in bound[ast.unparse(each.value)]]
     arguments = [each for each in arguments if not isinstance(each, ast.Starred)]
     made = [None if number(argument) is not None else build(argument, bound, like, macros) for argument in arguments]

@@ -93,7 +93,7 @@ def changed_values(value: Value) -> Iterator[Value]:
         yield from (replace(value, attrs={**value.attrs, name: other}) for other in other_numbers(item))
     yield from (replace(value, type=other) for other in other_numbers(value.type))
     for role in {"forward", "backward", "update"} - {value.role}:
-        yield replace(value, origin=replace(value.origin or HERE, role=role))
+        yield replace(value, origin=(value.origin or HERE)._replace(role=role))
 
 
 def changed_graphs(graph: Graph) -> Iterator[Graph]:

@@ -69,8 +69,16 @@ def check_alike(name: str, x: Tensor, target: Tensor) -> None:
         raise ShapeError(
             f"{name} of {x.type} and target {target.type}: the shapes differ",
             user_origin(),
-            ["reshape one of them; broadcasting would compare every row with every other"],
+            [advice_for(name, x, target)],
         )
+
+
+def advice_for(name: str, x: Tensor, target: Tensor) -> str:
+    """How a target of another shape could be meant."""
+    if name == "cross_entropy" and target.ndim == x.ndim - 1:
+        dims = ", ".join(repr(str(extent)) if not isinstance(extent, int) else str(extent) for extent in target.shape)
+        return f"numbers of classes are integers: declare the target as gx.i64[{dims}], or write target.long()"
+    return "reshape one of them; broadcasting would compare every row with every other"
 
 
 def alike(name: str, *operands: Any) -> list[Tensor]:

@@ -68,7 +68,10 @@ class ChannelFilter(Module):
             raise misfit(self, title, f"an input of {tensor.ndim} axes; it takes {takes}", tensor)
         channels = tensor.shape[-self.axes - 1]
         if channels != self.in_channels:
-            raise misfit(self, title, f"an input of {channels} channels", tensor)
+            from graphc.suggestions import for_channels
+
+            advice = for_channels(tensor.value.shape, self.in_channels, self.axes)
+            raise misfit(self, title, f"an input of {channels} channels", tensor, advice)
         return tensor
 
     def extra_repr(self) -> str:

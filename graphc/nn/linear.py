@@ -81,8 +81,11 @@ class Linear(Module):
     def forward(self, x: Any) -> Tensor:
         tensor = as_tensor(x)
         if not tensor.ndim or tensor.shape[-1] != self.in_features:
+            from graphc.suggestions import for_features
+
             found = f"an input of {tensor.shape[-1]} features" if tensor.ndim else "a single number"
-            raise misfit(self, f"Linear({self.in_features} -> {self.out_features})", found, tensor)
+            advice = for_features(tensor.value.shape, self.in_features)
+            raise misfit(self, f"Linear({self.in_features} -> {self.out_features})", found, tensor, advice)
         return linear(tensor, self.weight, self.bias)
 
     def extra_repr(self) -> str:

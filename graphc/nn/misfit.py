@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphcError, ShapeError, shown_file
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from graphc.nn.module import Module
 
 
-def misfit(layer: Module, short: str, found: str, x: Tensor) -> ShapeError:
+def misfit(layer: Module, short: str, found: str, x: Tensor, advice: Sequence[str] = ()) -> ShapeError:
     """`fc2 = Linear(255 -> 10) got …`, on the line of the call, with the input's type and the layer's own line."""
     title = f"{layer._path} = {short}" if layer._path else short
     called = user_origin()
     note = argument(called, layer._path.rpartition(".")[2]) + described(x)
-    return ShapeError(f"{title} got {found}", called, declaration(layer.declared), note)
+    return ShapeError(f"{title} got {found}", called, [*advice, *declaration(layer.declared)], note)
 
 
 def show_declaration(error: GraphcError, layer: Module) -> None:

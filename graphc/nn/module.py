@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.arrays import as_array
 from graphc.cuda import check_device
-from graphc.errors import ArgumentError, DTypeError, GraphcError
+from graphc.errors import ArgumentError, DTypeError, GraphcError, UnknownNameError
 from graphc.function import load_named
 from graphc.ir.graph import in_module, user_origin
 from graphc.ir.types import FLOATS
@@ -85,8 +85,11 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         known = None if name.startswith("__") else self._register_of(name)
-        if known is None:
+        if known is None and name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if known is None:
+            text = f"{type(self).__name__} has no attribute {name!r}"
+            raise UnknownNameError(text, user_origin(), wanted=name, known=lambda: dir(self))
         return known[name]
 
     def __delattr__(self, name: str) -> None:

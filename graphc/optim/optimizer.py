@@ -133,9 +133,10 @@ class Optimizer:
         settings = {**self.defaults, **param_group, "params": parameters}
         unknown = settings.keys() - self.defaults.keys() - {"params", "initial_lr"}
         if unknown:
-            raise ArgumentError(
-                f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(self.defaults)}", user_origin()
-            )
+            from graphc.suggestions import did_you_mean
+
+            text = f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(self.defaults)}"
+            raise ArgumentError(text, user_origin(), did_you_mean(min(unknown), self.defaults))
         self.check_parameters(settings["params"])
         self.check(settings)
         self.param_groups.append(Group(settings, len(self.param_groups)))

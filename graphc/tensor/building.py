@@ -145,11 +145,14 @@ def common_shape(values: Sequence[Value]) -> Shape:
             if shape[axis] == 1:
                 shape[axis] = extent
             elif extent not in (1, shape[axis]):
+                from graphc.suggestions import for_broadcast
+
                 types, pair = " and ".join(str(value.type) for value in values), (shape[axis], extent)
                 one, other = map(str, pair) if str(pair[0]) != str(pair[1]) else (bounded(each) for each in pair)
                 raise ShapeError(
                     f"cannot broadcast {types}: axis {axis - rank} is {one} in one and {other} in the other",
                     user_origin(),
+                    for_broadcast(*(value.shape for value in values)) if len(values) == 2 else (),
                 )
     return tuple(shape)
 

@@ -33,7 +33,10 @@ def matmul(a: Any, b: Any) -> Tensor:
         refuse("matmul", left, right, "a single number is multiplied by *")
     inner = left.shape[-1], right.shape[-2 if len(right.shape) > 1 else 0]
     if inner[0] != inner[1]:
-        refuse("matmul", left, right, f"the inner sizes {inner[0]} and {inner[1]} differ")
+        from graphc.suggestions import for_product
+
+        advice = for_product(left.shape, right.shape)
+        refuse("matmul", left, right, f"the inner sizes {inner[0]} and {inner[1]} differ", advice)
     rows = left if len(left.shape) > 1 else reshaped(left, (1, *left.shape))
     columns = right if len(right.shape) > 1 else reshaped(right, (*right.shape, 1))
     stacks = in_front(left, right, rows.shape[:-2], columns.shape[:-2])
@@ -115,8 +118,8 @@ def tensordot(a: Any, b: Any, axes: Any = 2, *, dims: Any = None) -> Tensor:
 # -- parts
 
 
-def refuse(name: str, left: Value, right: Value, reason: str) -> NoReturn:
-    raise ShapeError(f"{name} of {left.type} and {right.type}: {reason}", user_origin())
+def refuse(name: str, left: Value, right: Value, reason: str, advice: Sequence[str] = ()) -> NoReturn:
+    raise ShapeError(f"{name} of {left.type} and {right.type}: {reason}", user_origin(), advice)
 
 
 def alike(a: Any, b: Any) -> tuple[Value, Value]:

@@ -68,7 +68,7 @@ class Size(Operators):
         raise TraceError(
             f"the size of {self.extent} is not known while the step is traced",
             user_origin(),
-            ["use it in shapes or arithmetic; Python loops and conditions need a fixed extent"],
+            ["use it in shapes or arithmetic; Python loops and conditions need a fixed extent, gx.scan takes any"],
         )
 
     def __bool__(self) -> bool:

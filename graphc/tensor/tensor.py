@@ -32,8 +32,6 @@ from graphc.tensor.operators import Operators
 from graphc.tensor.size import sized
 from graphc.tensor.tracing import current_trace
 
-IN_THE_CALL = "return the tensor from the step; the call gives you its numbers"
-
 # What np.func(tensor) calls, by NumPy's names.
 UFUNCS: dict[str, Callable[..., Tensor]] = {
     name: getattr(module, name)
@@ -105,6 +103,13 @@ class Tensor(Operators):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type})"
+
+    def __str__(self) -> str:
+        """With the numbers it has for samples of all inputs it depends on, where `gx.sample` gave them."""
+        from graphc.probes import sampled
+
+        numbers = sampled(self)
+        return repr(self) if numbers is None else f"{self!r} of the sample:\n{numbers}"
 
     # -- arithmetic
 
@@ -413,15 +418,15 @@ class Tensor(Operators):
         return int(self._number("int()"))
 
     def __bool__(self) -> builtins.bool:
-        return bool(self._number("a Python condition", "write gx.where(condition, a, b) instead of `if`"))
+        return builtins.bool(self._number("a Python condition"))
 
     def __array__(self, dtype: Any = None, copy: builtins.bool | None = None) -> np.ndarray[Any, Any]:
-        return np.asarray(self._numbers("a NumPy function", "use the function of the same name in graphc"), dtype)
+        return np.asarray(self._numbers("a NumPy array"), dtype)
 
-    def _number(self, what: str, instead: str = IN_THE_CALL) -> Any:
+    def _number(self, what: str, instead: str = "") -> Any:
         return the_number(what, self.type, self._numbers(what, instead))
 
-    def _numbers(self, what: str, instead: str = IN_THE_CALL) -> np.ndarray[Any, Any]:
+    def _numbers(self, what: str, instead: str = "") -> np.ndarray[Any, Any]:
         from graphc.evaluation import evaluate, is_known  # which compiles graphs, and so works on tensors
 
         if current_trace() is not None or not is_known(self):
@@ -440,16 +445,39 @@ class Tensor(Operators):
         """Not there: AttributeError that says what to write in place of PyTorch's max(...).indices."""
         raise AttributeError(f"{self.type} has no indices: {VALUES_ALONE}")
 
+    def __index__(self) -> builtins.int:
+        return builtins.int(self._number("a whole number of Python"))
+
+    def __round__(self, digits: builtins.int | None = None) -> Tensor:
+        return arithmetic.round(self, digits or 0)
+
+    def __format__(self, form: str) -> str:
+        return str(self) if not form else format(self._number(f"the format {form!r}"), form)
+
+    def __contains__(self, number: object) -> builtins.bool:
+        return builtins.bool((self == number).any()._number("`in`", "write (x == number).any()"))
+
     def _refuse(self, what: str, instead: str) -> NoReturn:
-        raise TraceError(
-            f"{what} needs numbers, but {self.type} is symbolic until the step runs", user_origin(), [instead]
-        )
+        from graphc.suggestions import in_place_of_condition, in_place_of_number
+
+        origin = user_origin()
+        if not instead:
+            condition = what == "a Python condition"
+            instead = in_place_of_condition(origin) if condition else in_place_of_number(origin)
+        raise TraceError(f"{what} needs numbers, but {self.type} is symbolic until the step runs", origin, [instead])
+
+    def _refuse_numpy(self, function: Any) -> NoReturn:
+        from graphc.suggestions import in_place_of_function
+
+        module = getattr(function, "__module__", None) or "numpy"
+        title = f"{module}.{function.__name__}".replace("numpy", "np", 1)
+        self._refuse(title, in_place_of_function(title, function.__name__))
 
     def __array_function__(self, function: Any, *_: Any) -> Any:
-        self._refuse(f"np.{function.__name__}", "use the function of the same name in graphc")
+        self._refuse_numpy(function)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         function = UFUNCS.get(ufunc.__name__)
         if function is None or method != "__call__" or kwargs:
-            self._refuse(f"np.{ufunc.__name__}", "use the function of the same name in graphc")
+            self._refuse_numpy(ufunc)
         return function(*inputs)

@@ -12,6 +12,7 @@ from graphc.ir.graph import in_role, user_origin
 
 if TYPE_CHECKING:
     from graphc.ir.graph import Value
+    from graphc.plan import Probe
     from graphc.tensor.parameter import Parameter
     from graphc.tensor.tensor import Tensor
 
@@ -21,6 +22,7 @@ class Trace:
 
     sums    what metrics compute that is added up over the batches of an epoch
     layers  the class of each module that was called, by its path
+    probes  what is to be looked at after each call
     """
 
     def __init__(self) -> None:
@@ -28,6 +30,7 @@ class Trace:
         self.gradients: dict[Parameter, Tensor] = {}
         self.sums: list[Value] = []
         self.layers: dict[str, str] = {}
+        self.probes: list[Probe] = []
 
 
 _TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
