@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -17,10 +17,12 @@ import numpy as np
 from graphc import epochs
 from graphc.backends.cache import default_cache
 from graphc.blame import explain, floats_of, is_finite
-from graphc.errors import GraphcError, InternalError
+from graphc.cuda import at_home
+from graphc.errors import DeviceError, GraphcError, InternalError
 from graphc.failures import fail
 from graphc.function import Function
 from graphc.ir.frozen import dataclass
+from graphc.ir.graph import user_origin
 from graphc.limits import check_limits
 from graphc.plan import is_shown
 from graphc.settings import check_choice, require
@@ -46,8 +48,7 @@ OPEN: list[Look] = []  # blocks of all threads
 STEPPERS: WeakKeyDictionary[Function, Stepper] = WeakKeyDictionary()
 
 
-@contextmanager
-def debug(*, nan: str | None = "raise", check: str | None = None) -> Iterator[None]:
+def debug(*, nan: str | None = "raise", check: str | None = None) -> AbstractContextManager[None]:
     """Look into the calls of compiled functions that are made inside of the block, epochs among them.
 
     nan    "raise": a result or a parameter that is not finite after a call raises NumericsError. It names the first
@@ -55,14 +56,19 @@ def debug(*, nan: str | None = "raise", check: str | None = None) -> Iterator[No
            it was computed of. Infinities that constants or data bring in, as masks do, are no fault by themselves
     check  "reference": the native kernels run one by one, and each is compared with the NumPy reference, computed of
            the numbers that were there before it. InternalError names the first that differs and tells of a script that
-           reproduces it
+           reproduces it. Kernels of the CPU only: DeviceError for a step on a GPU
 
     Nothing is updated when either is found. An epoch goes from batch to batch. A call is as quick as ever up to the
     first fault without `check`, but for a copy of all states; with it, it takes as long as NumPy does.
     """
     check_choice("nan", nan, ("raise", None))
     check_choice("check", check, ("reference", None))
-    look = Look(nan is not None, check is not None)
+    return looking(Look(nan is not None, check is not None))
+
+
+@contextmanager
+def looking(look: Look) -> Iterator[None]:
+    """Such a block. It is apart from `debug` so that wrong arguments are refused on the line that gives them."""
     token = _LOOK.set(look)
     with LOCK:
         OPEN.append(look)
@@ -84,15 +90,14 @@ def run(function: Function, arrays: Arrays) -> list[Any]:
         return PLAIN_RUN(function, arrays)
     function.write_scalars()
     ready, sizes = function.fit(arrays)
-    if function.limits:
-        check_limits(function.name, function.limits, dict(zip(function.runner.dims, sizes, strict=True)))
-    before = [storage.array.copy() for storage in function.runner.storages]
+    storages = [parameter.storage for parameter in function.parameters.values()]
+    before = [storage.array.copy() for storage in storages]
     try:
         results = by_kernels(function, ready, sizes, before) if look.check else at_once(function, ready, sizes)
         if look.nan:
             check_finite(function, ready, before, results)
     except BaseException:
-        for storage, array in zip(function.runner.storages, before, strict=True):
+        for storage, array in zip(storages, before, strict=True):
             storage.array[...] = array
         raise
     return results
@@ -128,14 +133,19 @@ class Counted:
 
 
 def at_once(function: Function, arrays: Arrays, sizes: Sequence[int]) -> list[Any]:
-    status, results = function.runner.step(arrays, sizes)
+    status, results = function.run_fitted(arrays, sizes)
     if status:
-        fail(function, status, arrays)
+        fail(function, status, [*map(at_home, arrays)])
     return results
 
 
 def by_kernels(function: Function, arrays: Arrays, sizes: Sequence[int], before: Arrays) -> list[Any]:
     """The results of a call whose kernels are compared with the reference one by one."""
+    if function.device != "cpu":
+        text = f"check='reference' looks at kernels of the CPU, and {function.name} runs on a GPU"
+        raise DeviceError(text, user_origin(), ["compile it with device='cpu', or leave check out"])
+    if function.limits:
+        check_limits(function.name, function.limits, dict(zip(function.runner.dims, sizes, strict=True)))
     stepper = stepper_of(function)
     scalars = [scalar.number for scalar in function.scalars.values()]
     checks = stepper.program.checks
@@ -166,7 +176,7 @@ def stepper_of(function: Function) -> Stepper:
 
 def named(function: Function, arrays: Arrays, states: Arrays) -> dict[str, Any]:
     """All inputs of a function by name, with its states as they were before the call."""
-    found = dict(zip((value.attrs["name"] for value in function.inputs), arrays, strict=True))
+    found = dict(zip((value.attrs["name"] for value in function.inputs), map(at_home, arrays), strict=True))
     found |= dict(zip(function.parameters, states, strict=True))
     return found | {name: scalar.number for name, scalar in function.scalars.items()}
 

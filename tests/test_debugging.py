@@ -311,6 +311,32 @@ def test_differences_that_rounding_explains_are_none():
     assert stepping.first_difference(whole + 1, whole, whole) == (0,)
 
 
+@pytest.mark.parametrize("looks", [{"nan": "rise"}, {"check": "refrence"}])
+def test_wrong_arguments_are_refused_where_they_are_given(looks):
+    with pytest.raises(gx.ArgumentError, match="it must be one of") as found:
+        gx.debug(**looks)  # not a block yet
+    assert stands_at(found.value, "not a block yet")
+
+
+def test_a_step_on_a_gpu(gpu):
+    gx.manual_seed(4)
+    net = nn.Linear(4, 3)
+    sgd = optim.SGD(net.parameters(), lr=0.1)
+    arguments = {"x": gx.f32["b", 4], "y": gx.i64["b"], "device": "cuda"}
+    step = gx.train_step(net, naive_loss, sgd, **arguments)
+    error = caught(step, X, LABELS)
+    assert stands_at(error, "log of zero") and error.message.startswith("train_step: loss is not finite: log(0) is -inf")
+    error = caught(step, X, LABELS, kind=gx.DeviceError, check="reference")
+    assert "train_step runs on a GPU" in error.message and "device='cpu'" in str(error)
+    plain = gx.train_step(net, nn.CrossEntropyLoss(), sgd, **arguments)
+    before = plain.state_dict()
+    with gx.debug():
+        looked = plain(X, LABELS)
+    plain.load_state_dict(before)
+    assert plain(X, LABELS) == looked
+    assert "labels must lie in 0..2" in caught(plain, X, LABELS + 1, kind=gx.LabelError).message
+
+
 def test_outside_of_a_block_calls_are_as_before():
     run, epoch = Function.run, Function.epoch
     with gx.debug():
