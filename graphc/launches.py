@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.cuda.account import Errand, errands
+from graphc.backends.cuda.account import Errand, errands, errands_of
 from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
@@ -16,6 +16,7 @@ from graphc.errors import InternalError
 from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Graph
 from graphc.ir.loops import Buffer, Repetition, print_buffer
+from graphc.ir.program import Program
 from graphc.settings import require
 
 if TYPE_CHECKING:
@@ -112,6 +113,18 @@ def calls(function: Function) -> Iterator[str]:
         shape = f"blocks={errand.blocks}, threads={errand.launch.threads}"
         yield f"{indent}for thread in launch({errand.launch.kernel}, {shape}):"
         yield from (f"{indent}    {call}" for call in dict.fromkeys(map(call_of, errand.pieces)))
+
+
+def kernels_of_nests(program: Program) -> Iterator[list[str]]:
+    """The names of the kernel texts that launches of each nest of a program run."""
+    listed = errands_of(program)
+    for apart, nest in zip(program.apart, program.nests, strict=True):
+        own = (
+            errand
+            for errand in listed
+            if any(each is apart for each in errand.nests) or (errand.loops and errand.loops[0] is nest.repetition)
+        )
+        yield list(dict.fromkeys(piece.kernel.name for errand in own for piece in errand.pieces))
 
 
 def loops_that_begin(before: Sequence[Repetition], now: Sequence[Repetition]) -> Iterator[str]:

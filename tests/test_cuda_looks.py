@@ -11,6 +11,7 @@ from graphc import cli, launches, nn, optim
 from graphc.backends.cuda import artifact, assembler, plan
 from graphc.backends.cuda.assembler import Resources
 from graphc.backends.cuda.threads import NotCovered
+from graphc.picture import page
 
 BATCH = gx.dim("batch", max=32)
 
@@ -63,6 +64,22 @@ def test_source_shows_loops_around_launches(gpu):
     compile(text, "source", "exec")
     assert re.search(r"^    for step in range\(6\):\n(        # .*\n)*        for thread in launch", text, re.M)
     assert re.search(r"^6 x \d+  ", step.text("launches").replace("\n ", "\n"), re.M)
+
+
+def test_the_page_shows_the_kernels_of_every_nest(gpu):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells = nn.GRU(4, 5, batch_first=True)
+
+        def forward(self, x):
+            return self.cells(x)[0]
+
+    for step in (classifier("cuda"), gx.predict_step(Last(), x=gx.f32[BATCH, 6, 4], device="cuda")):
+        shown = page.details(step)
+        assert len(shown["kernels"]) == len(step.artifact.program.nests)
+        assert all(each["sources"] and {*each["sources"]} <= {*shown["sources"]} for each in shown["kernels"])
+        assert step.to_html().startswith("<!")
 
 
 def test_the_table_of_launches_adds_up(step):

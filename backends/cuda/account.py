@@ -46,7 +46,12 @@ class Errand:
 
 def errands(graph: Graph) -> list[Errand]:
     """Those of a graph that went through the passes, in order."""
-    accountant = Accountant(plan(graph, SHAPE.width))
+    return errands_of(plan(graph, SHAPE.width))
+
+
+def errands_of(program: Program) -> list[Errand]:
+    """Those of a program; their nests and loops are its own."""
+    accountant = Accountant(program)
     accountant.draw()
     return accountant.errands
 

@@ -13,6 +13,7 @@ from graphc.ir.cost import cost_of_nest
 from graphc.ir.dot.style import bytes_text, printable, value_names
 from graphc.ir.graph import Origin
 from graphc.ir.loops import LoopNest, print_nest
+from graphc.ir.program import Program
 from graphc.ir.text import print_graph
 from graphc.picture import ladder
 from graphc.picture.heat import amount_text
@@ -59,10 +60,10 @@ def details(function: Function) -> dict[str, Any]:
     program = function.artifact.program
     names = value_names(program.graph)
     places = UserLines()
-    texts = {id(nest): each for nest, each in zip(program.walk(), function.artifact.sources, strict=True)}
     computed: dict[str, list[int]] = {}
     kernels = []
-    for number, (apart, nest) in enumerate(zip(program.apart, program.nests, strict=True)):
+    sources = kernels_of_nests(function, program)
+    for number, (apart, nest, texts) in enumerate(zip(program.apart, program.nests, sources, strict=True)):
         made = [names[value] for value in dict.fromkeys(apart.values()) if value in names]
         for name in made:
             computed.setdefault(name, []).append(number)
@@ -71,7 +72,7 @@ def details(function: Function) -> dict[str, Any]:
             {
                 "title": apart.name,
                 "text": print_nest(nest),
-                "sources": [texts[id(each)].kernel.name for each in walk(nest)],
+                "sources": texts,
                 "lines": places.numbers(origin for origin in nest.origins if isinstance(origin, Origin)),
                 "values": made,
                 "cost": f"{bytes_text(cost.moved)} moved, {amount_text('operations', cost.operations)}",
@@ -94,6 +95,18 @@ def details(function: Function) -> dict[str, Any]:
         "lines": places.shown,
         "layers": {ladder.key_of(card): [names[value] for value in card.values] for card in cards},
     }
+
+
+def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
+    """The names of the kernel texts of each nest."""
+    if function.device == "cuda":
+        from graphc import launches
+
+        yield from launches.kernels_of_nests(program)
+        return
+    texts = {id(nest): each for nest, each in zip(program.walk(), function.artifact.sources, strict=True)}
+    for nest in program.nests:
+        yield [texts[id(each)].kernel.name for each in walk(nest)]
 
 
 def walk(nest: LoopNest) -> Iterator[LoopNest]:
