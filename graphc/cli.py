@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from graphc.bench import run as bench
 from graphc.errors import GraphcError
+from graphc.settings import check_choice
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except GraphcError as error:
+        if error.origin is not None and error.origin.code is sys._getframe(1).f_code:
+            error.origin = None  # it is about an argument: the line that called this is nobody's
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -88,6 +91,8 @@ def find_steps(references: Sequence[str]) -> dict[str, Function]:
 
 
 def show_step(options: argparse.Namespace) -> int:
+    from graphc import show
+
     step = find_step(options.step)
     views = {
         "summary": step.summary,
@@ -99,6 +104,8 @@ def show_step(options: argparse.Namespace) -> int:
         "assembly": step.assembly,
         "ptx": step.ptx,
     }
+    if options.level not in views:
+        check_choice("level", options.level, (*views, *show.text_levels(step.stages)))
     print(views[options.level]() if options.level in views else step.text(options.level), end="")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphc import explain
@@ -36,7 +36,12 @@ def text(function: Function, level: str) -> str:
 
         return launches.table(function)
     stages = function.stages
-    return print_graph(stages[check_choice("level", level, (*LEVELS, "launches", *stages))])
+    return print_graph(stages[check_choice("level", level, text_levels(stages))])
+
+
+def text_levels(stages: Iterable[str]) -> tuple[str, ...]:
+    """What `text` can show of a function with these stages."""
+    return (*LEVELS, "launches", *stages)
 
 
 # -- kernel source

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from graphc import cli
@@ -74,7 +77,15 @@ def test_wrong_reference(model, capsys, reference, part):
 
 def test_unknown_level_names_the_levels(model, capsys):
     assert cli.main(["show", f"{model}:step", "--level", "nothing"]) == 1
-    assert "level is 'nothing'; it must be one of 'graph', 'program'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert all(f"'{level}'" in told for level in ("summary", "html", "ptx", "graph", "launches", "stabilise"))
+
+
+def test_errors_about_arguments_show_no_line(model):
+    command = [sys.executable, "-m", "graphc", "show", f"{model}:step", "--level", "sorce"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: level is 'sorce'; it must be one of 'summary', ")
+    assert done.stderr.splitlines()[1:] == ["  did you mean source or trace?"]
 
 
 def test_cache_lists_and_clears(model, capsys, tmp_path, monkeypatch):
