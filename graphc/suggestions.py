@@ -123,13 +123,12 @@ def fits(given: Sequence[int], wanted: Sequence[Extent]) -> bool:
 
 
 def for_order(arrays: Sequence[Any], inputs: Sequence[Value]) -> list[str]:
-    """Whether two arrays of a call would fit each other's inputs."""
+    """Whether two arrays of a call would fit each other's inputs, and not their own."""
     if len(arrays) != 2 or len(inputs) != 2:
         return []
-    swapped = zip(arrays, inputs[::-1], strict=True)
-    if all(fits(getattr(array, "shape", ()), value.shape) for array, value in swapped):
-        return ["the arrays fit in the other order"]
-    return []
+    given, wanted = [getattr(array, "shape", ()) for array in arrays], [value.shape for value in inputs]
+    own, swapped = (all(map(fits, given, order)) for order in (wanted, wanted[::-1]))
+    return ["the arrays fit in the other order"] if swapped and not own else []
 
 
 def for_state(missing: Sequence[str], unknown: Sequence[str]) -> list[str]:

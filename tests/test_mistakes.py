@@ -14,10 +14,11 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mistakes import MISTAKES, START, Mistake
 
-import graphc
+import graphc as gx
 from graphc.errors import GraphcError, show_in_shell
 from graphc.report import report
 
@@ -124,7 +125,17 @@ def test_mistake(mistake: Mistake, way: str, tmp_path: Path, monkeypatch: pytest
     assert any(line.lstrip().startswith("^") for line in lines), text
     for word in mistake.words:
         assert any(each in text for each in word.split("|")), f"{word!r} is not in\n{text}"
-    inside = f'File "{os.path.dirname(graphc.__file__)}'
+    inside = f'File "{os.path.dirname(gx.__file__)}'
     assert inside not in report(caught.value), report(caught.value)
     if way == "notebook" and isinstance(caught.value, GraphcError):
         assert caught.value._render_traceback_()[-len(lines) :] == lines
+
+
+def test_the_other_order_is_told_of_only_where_it_would_help() -> None:
+    batch, rows = gx.dim("batch", max=4), np.ones((5, 3), np.float32)
+    x, y = gx.input("x", gx.f32[batch, 3]), gx.input("y", gx.f32[batch, 3])
+    distance = gx.function([x, y], (x - y).abs().sum())
+    for arrays in ((rows, rows), (rows[:4].astype(np.float64), rows[:4]), (rows[:3], rows[:4])):
+        with pytest.raises(gx.GraphcError) as caught:
+            distance(*arrays)
+        assert "other order" not in str(caught.value)
