@@ -123,6 +123,9 @@ class Function:
         if plan.device == "cpu":
             artifact = obtain(self.traced, default_cache(), plan.max_bytes)
             return artifact, Runner(artifact, storages)
+        if plan.max_bytes is not None:
+            text = f"max_bytes is for steps on the CPU, and {self.name} is for a GPU"
+            raise ArgumentError(text, plan.origin, ["leave it out, or compile with device='cpu'"])
         from graphc import cuda
 
         return cast("tuple[Artifact, Runner]", cuda.compiled(self.traced, storages))  # which offer the same

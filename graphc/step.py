@@ -43,7 +43,8 @@ def function(
     updates  new values of parameters, written after everything was read
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
     max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits; where
-               that is not enough or takes half as long again, rows of a batch are taken in slices (see train_step)
+               that is not enough or takes half as long again, rows of a batch are taken in slices (see train_step).
+               Not on a GPU
     device     "cpu", "cuda", or "auto": the GPU where there is one
     """
     place = check_device(device)
@@ -183,7 +184,7 @@ def train_step(
                    or means half as much arithmetic again, the batch is taken in slices of its rows, as long as can be,
                    and gradients are added up before the one update: the same weights to rounding, the same dropout, for
                    every size of the last batch. ArgumentError says how much is needed where neither can be done, and
-                   which line looks at all rows at once, as BatchNorm does
+                   which line looks at all rows at once, as BatchNorm does. Not on a GPU
     device         "cpu", "cuda", or "auto": the GPU where there is one; None: where `net.to` sent the module
     """
     limit = check_max_bytes(max_bytes)

@@ -43,6 +43,13 @@ def test_steps_give_the_numbers_of_the_cpu(gpu, rng):
     close(there.state_dict(), here.state_dict())
 
 
+def test_a_bound_of_memory_that_nothing_keeps_is_refused(gpu):
+    text = "max_bytes is for steps on the CPU, and train_step is for a GPU"
+    with pytest.raises(gx.ArgumentError, match=text) as caught:
+        classifier("cuda", max_bytes=1_000_000)
+    assert "test_cuda_steps.py" in str(caught.value) and "device='cpu'" in str(caught.value)
+
+
 def test_a_set_of_sizes_is_captured_once(gpu, rng):
     x, y = samples(rng)
     _, step = classifier("cuda")
