@@ -12,7 +12,8 @@ import numpy as np
 from graphc.arrays import fit_array, fit_data, signed
 from graphc.backends.exact import epoch_again
 from graphc.backends.interface import CHECKS
-from graphc.backends.runtime import Runner
+from graphc.backends.runtime import Refused, Runner
+from graphc.cuda import refused
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import BatchError
 from graphc.failures import are_inside, check_ranges, fail
@@ -61,7 +62,10 @@ def run(function: Function, loader: Any, progress: Progress | None, slices: int)
     marks = dict.fromkeys(first + (steps - first) * part // slices for part in range(slices + 1))
     for start, stop in pairwise(marks):
         function.write_scalars()
-        status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
+        try:
+            status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
+        except Refused as error:
+            raise refused(error) from None
         if status:
             fail_at(function, status, arrays, order, batch)
         totals, shuffle = [known + more for known, more in zip(totals, found, strict=True)], None

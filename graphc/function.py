@@ -19,15 +19,7 @@ from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner
-from graphc.errors import (
-    ArgumentError,
-    CheckpointError,
-    DeviceError,
-    GraphcError,
-    InternalError,
-    TraceError,
-    describe,
-)
+from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
@@ -177,7 +169,9 @@ class Function:
         try:
             return self.runner.step(arrays, sizes)
         except Refused as error:
-            raise DeviceError(error.message, user_origin(), [error.remedy]) from None
+            from graphc.cuda import refused
+
+            raise refused(error) from None
 
     def fit(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int]]:
         """The arrays as native code reads them, and the size of every dim."""

@@ -50,6 +50,15 @@ def test_a_bound_of_memory_that_nothing_keeps_is_refused(gpu):
     assert "test_cuda_steps.py" in str(caught.value) and "device='cpu'" in str(caught.value)
 
 
+def test_an_epoch_that_the_device_has_no_room_for_is_refused_on_the_line_of_the_user(gpu, rng):
+    _, step = classifier("cuda")
+    loader = DataLoader(TensorDataset(*samples(rng)), 32)
+    gpu.room = 0
+    with pytest.raises(gx.DeviceError, match="memory") as caught:
+        step.epoch(loader)
+    assert caught.value.origin.file == __file__
+
+
 def test_a_set_of_sizes_is_captured_once(gpu, rng):
     x, y = samples(rng)
     _, step = classifier("cuda")
