@@ -27,6 +27,7 @@ class Plan:
     figures  what is computed of outputs that are sums over samples, by the names of its results
     max_bytes  of the memory a call works in; None: any
     device   "cpu" or "cuda"
+    precision  of products of matrices: "highest", "tf32" or "bf16"
     """
 
     name: str
@@ -40,6 +41,7 @@ class Plan:
     figures: Mapping[str, Graph] = field(default_factory=dict)
     max_bytes: int | None = None
     device: str = "cpu"
+    precision: str = "highest"
 
 
 def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ def function(
     nan: str | None = None,
     max_bytes: int | None = None,
     device: str = "cpu",
+    precision: str = "highest",
 ) -> Function:
     """Compile an explicit graph.
 
@@ -44,8 +46,10 @@ def function(
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
     max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits
     device     "cpu", "cuda", or "auto": the GPU where there is one
+    precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" cuBLASLt may round
+               what is multiplied to these, where that is quicker; numbers are kept, and added up, in float32
     """
-    place = check_device(device)
+    place = check_device(device, precision)
     require(isinstance(name, str), "name", name, "a text")
     check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
     named: list[tuple[str, Value]] = []
@@ -70,7 +74,18 @@ def function(
     results, packed = name_outputs(outputs)
     finite, limit, origin = wants_finite(nan), check_max_bytes(max_bytes), user_origin()
     return Function(
-        Plan(name, tuple(named), results, tuple(changes), packed, finite, origin, max_bytes=limit, device=place)
+        Plan(
+            name,
+            tuple(named),
+            results,
+            tuple(changes),
+            packed,
+            finite,
+            origin,
+            max_bytes=limit,
+            device=place,
+            precision=precision,
+        )
     )
 
 
@@ -113,16 +128,17 @@ def step(
     nan: str | None = None,
     max_bytes: int | None = None,
     device: str = "cpu",
+    precision: str = "highest",
 ) -> Any:
     """Decorator: trace a training-loop body once, from its annotations, and compile it.
 
     Every parameter needs an annotation such as `gx.f32["batch", 784]`. In-place changes of parameters and `opt.step()`
-    become updates; what the body returns is what a call returns. `nan`, `max_bytes` and `device` are those of
-    `function`.
+    become updates; what the body returns is what a call returns. `nan`, `max_bytes`, `device` and `precision` are those
+    of `function`.
     """
-    finite, limit, place = wants_finite(nan), check_max_bytes(max_bytes), check_device(device)
+    finite, limit, place = wants_finite(nan), check_max_bytes(max_bytes), check_device(device, precision)
     if body is None:
-        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes, device=device)
+        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     origin = user_origin()
     fits = inspect.isfunction(body) or inspect.ismethod(body)
     require(fits, "body", body, 'a Python function with annotated parameters, such as x: gx.f32["batch", 784]')
@@ -131,7 +147,18 @@ def step(
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     return Function(
-        Plan(body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place)
+        Plan(
+            body.__name__,
+            inputs,
+            results,
+            updates,
+            packed,
+            finite,
+            origin,
+            max_bytes=limit,
+            device=place,
+            precision=precision,
+        )
     )
 
 
@@ -169,6 +196,7 @@ def train_step(
     nan: str | None = None,
     max_bytes: int | None = None,
     device: str = "cpu",
+    precision: str = "highest",
 ) -> Function:
     """Forward, backward and update of a module as one function of a batch (x, y); returns loss and metrics.
 
@@ -177,6 +205,7 @@ def train_step(
     returns means over samples; of a metric that uses `gx.epoch_sum`, its figure for the epoch.
     max_grad_norm  scale the gradients down to this norm, as nn.utils.clip_grad_norm_ does
     accumulate     update on every accumulate-th call, from the mean of the gradients (optim.Accumulate)
+    device, precision  those of `function`
     max_bytes      at most so much memory to work in, parameters and their optimizer's numbers apart: values that the
                    backward pass needs are computed again instead of kept, to the same bits. ArgumentError says how
                    much is needed where that cannot be done
@@ -196,7 +225,7 @@ def train_step(
         optimizer.step()
         return {}
 
-    return model_step("train_step", net, loss, update, x, y, metrics, nan, limit, device)
+    return model_step("train_step", net, loss, update, x, y, metrics, nan, limit, device, precision)
 
 
 def eval_step(
@@ -207,14 +236,15 @@ def eval_step(
     y: TensorType,
     metrics: Iterable[Any] = (),
     device: str = "cpu",
+    precision: str = "highest",
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
-    return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device)
+    return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device, precision)
 
 
-def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
+def predict_step(net: Any, *, x: TensorType, device: str = "cpu", precision: str = "highest") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
-    place = check_device(device)
+    place = check_device(device, precision)
     check_net(net)
     source = batch_of("x", x)
     with tracing(), in_mode(net, training=False):
@@ -230,6 +260,7 @@ def predict_step(net: Any, *, x: TensorType, device: str = "cpu") -> Function:
             False,
             user_origin(),
             device=place,
+            precision=precision,
         )
     )
 
@@ -265,10 +296,11 @@ def model_step(
     nan: str | None,
     max_bytes: int | None,
     device: str,
+    precision: str,
 ) -> Function:
     """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
     evaluation mode without it."""
-    place = check_device(device)
+    place = check_device(device, precision)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)
@@ -286,7 +318,7 @@ def model_step(
     results, figures = split_at_sums(measured, trace.sums)
     finite, fields = wants_finite(nan), tuple(measured)
     plan = Plan(name, inputs, results, updates, "record", finite, user_origin(), fields, figures, max_bytes, place)
-    return Function(plan)
+    return Function(replace(plan, precision=precision))
 
 
 def check_cost(cost: Any) -> None:

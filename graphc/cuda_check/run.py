@@ -27,7 +27,7 @@ class Section:
     """One part of the check.
 
     subject  the kind of findings
-    name     of the program or workload it is about
+    name     of the program or workload it is about, and the precision of its products if it is not the highest
     seconds  it may take
     """
 
@@ -53,6 +53,8 @@ def sections(options: argparse.Namespace) -> list[Section]:
     found += [Section("training", name, 40) for name in checked]
     found += [Section("times", name, 40) for name in loads[4:]]
     found += [Section(peer, name, 75) for name in loads[4:] for peer in ("torch", "jax")]
+    lower = [f"{name}:{precision}" for precision in ("tf32", "bf16") for name in ("L1", "W9") if name in loads]
+    found += [Section(subject, name, 60) for name in lower for subject in ("times", "torch", "jax")]
     return [each for each in found if not options.only or each.subject in options.only]
 
 
@@ -61,6 +63,7 @@ def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
     from graphc.cuda_check import programs, times, training
     from graphc.cuda_check.peers import PEERS
 
+    name, _, precision = section.name.partition(":")
     if section.subject == "environment":
         from graphc.cuda_check.environment import environment
 
@@ -74,9 +77,9 @@ def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
     elif section.subject == "ceilings":
         yield from times.ceilings(small)
     elif section.subject == "times":
-        yield from times.step_times(programs.timed(small)[section.name])
+        yield from times.step_times(programs.timed(small)[name], precision or "highest")
     else:
-        yield from PEERS[section.subject](programs.timed(small)[section.name], "highest")
+        yield from PEERS[section.subject](programs.timed(small)[name], precision or "highest")
 
 
 SUBJECTS = ("environment", "kernels", "ceilings", "times", "torch", "jax", "training")

@@ -79,15 +79,21 @@ def by_host(work: Callable[[], Any], seconds: float = SAMPLE_SECONDS) -> float:
     return statistics.median(found)
 
 
-def step_times(workload: Workload) -> Iterator[dict[str, Any]]:
+def step_times(workload: Workload, precision: str = "highest") -> Iterator[dict[str, Any]]:
     """Of one workload: a replay, a step of an epoch, a call with arrays of the host."""
-    program = of_workload(workload)
+    program = of_workload(workload, precision)
     start = time.perf_counter()
     function = program.make("cuda")
     made = time.perf_counter() - start
     batch = program.batches()[0]
-    row: dict[str, Any] = {"system": "graphc", "workload": workload.name, "title": workload.title}
+    row: dict[str, Any] = {
+        "system": "graphc",
+        "workload": workload.name,
+        "title": workload.title,
+        "precision": precision,
+    }
     row |= {"make_seconds": made, "fresh": function.artifact.fresh, "launches": function.artifact.description.kernels}
+    row |= {"products_by_cublas": parts_of(function)[0].drawing.program.products}
     yield row | {"what": "step", "microseconds": replayed(function, batch)}
     yield row | {"what": "call", "microseconds": by_host(lambda: function(*batch))}
     if program.batch:
