@@ -65,7 +65,7 @@ def parts_for(nest: LoopNest) -> int:
     tile = tile_of(nest)
     rows, columns = (bound(extent) for extent in nest.frame[-2:])
     tiles = -(-rows // tile.height) * -(-columns // tile.width) * bound(multiply(*nest.frame[:-2]))
-    return max(min(MOST_PARTS, MULTIPROCESSORS // tiles, bound(product.depth) // LEAST_DEPTH), 1)
+    return max(min(MOST_PARTS, MULTIPROCESSORS // max(tiles, 1), bound(product.depth) // LEAST_DEPTH), 1)
 
 
 def parted(nest: LoopNest) -> tuple[LoopNest, LoopNest | None]:

@@ -61,7 +61,7 @@ class Teams(Sums):
         none may be written over what it was read from."""
         read = {term.detail[0] for term in self.terms if term.kind in ("load", "take")}
         in_place = any(store.buffer in read for store in self.nest.stores)
-        return self.slices == 1 and bound(self.nest.lane_extent) <= self.width and not in_place
+        return self.slices == 1 and 1 <= bound(self.nest.lane_extent) <= self.width and not in_place
 
     @property
     def per_block(self) -> int:
@@ -81,7 +81,7 @@ class Teams(Sums):
         self.slices = 1
         if phase_count(self.nest) == 1 and not any(term.kind == "row" for term in self.terms):
             self.width = next((width for width in (1, 2, 4, 8, 16, 32, 64, 128) if width >= lanes), THREADS)
-            self.slices = -(-lanes // self.width)
+            self.slices = max(-(-lanes // self.width), 1)
 
     def grid_for(self) -> Grid:
         rows = self.count(range(self.nest.lane))
