@@ -26,7 +26,7 @@ from graphc.ir.program import Program, plan
 from graphc.ir.types import Dim
 
 KIND = "product"  # of the cache's entries
-TURNS, SAMPLES = 20, 3  # of the work in one replay, and replays
+MOST_TURNS, MILLISECONDS, SAMPLES = 20, 2.0, 3  # of the work in one replay, and replays
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +94,24 @@ class Chooser:
         stream = self.device.work
         trial.rehearse(stream, sizes)
 
-        def turns() -> None:
-            for _ in range(TURNS):
-                trial.give(stream, sizes)
+        def replayed(turns: int, samples: int) -> float:
+            def work() -> None:
+                for _ in range(turns):
+                    trial.give(stream, sizes)
 
-        replay = stream.captured(turns)
+            replay, found = stream.captured(work), []
+            for _ in range(samples):
+                stream.record(first)
+                replay()
+                stream.record(last)
+                stream.finish()
+                found.append(self.device.milliseconds(first, last) / turns)
+            replay.discard()
+            return min(found)
+
         first, last = self.device.event(timed=True), self.device.event(timed=True)
-        replay()
-        found = []
-        for _ in range(SAMPLES):
-            stream.record(first)
-            replay()
-            stream.record(last)
-            stream.finish()
-            found.append(self.device.milliseconds(first, last) / TURNS)
-        replay.discard()
-        return min(found)
+        once = replayed(1, 2)  # of which the first has to load things
+        return replayed(max(min(round(MILLISECONDS / max(once, 1e-3)), MOST_TURNS), 1), SAMPLES)
 
 
 class Trial(Launcher):
