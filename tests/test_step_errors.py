@@ -121,7 +121,7 @@ def test_arguments_of_the_wrong_kind(call, words):
         (lambda: gx.step(unread), "the annotations of unread cannot be read", gx.TraceError),
         (lambda: train_step(loss=lambda output, target: output), "the loss is f32[batch,3]", gx.GradientError),
         (lambda: train_step(metrics=[[1]]), "unknown metric [1]; known: accuracy", gx.TraceError),
-        (lambda: train_step(device=3), "device 3 is not available", gx.TraceError),
+        (lambda: train_step(device=3), "device 3 is none that steps can run on", gx.TraceError),
         (lambda: gx.History([{"loss": 1.0}])["acc"], "nothing called 'acc'; there is loss", gx.TraceError),
     ],
 )
