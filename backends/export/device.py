@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from graphc.backends.cuda.device import Clear, Copy, DeviceProgram, Grid, Launch, Place, Repeat, Step, Turn, Word
 from graphc.backends.cuda.driver import DYNAMIC_SHARED, PLENTY
 from graphc.backends.cuda.plan import Drawing, draw
-from graphc.backends.cuda.ptx import ARCHITECTURES, TRIPLE, compile_modules, modules
+from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules
 from graphc.backends.entry.pieces import LLVM_TYPES, extent_operand
 from graphc.backends.export.body import Body, constant_text, literal
 from graphc.backends.export.header import comment, write_signature
@@ -24,8 +24,6 @@ from graphc.backends.symbols import read_symbols
 from graphc.backends.target import BuildError, Target, build
 from graphc.ir.frozen import dataclass
 from graphc.ir.types import DTYPES, Dim, Extent, round_up
-
-__all__ = ("NAME", "TRIPLE", "device_files")
 
 NAME = "cuda"  # of the target
 FUNCTIONS = (

@@ -51,7 +51,8 @@ def write_files(
         listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
     if device_host is not None:
-        from graphc.backends.export.device import NAME, TRIPLE, device_files  # few exports are for GPUs
+        from graphc.backends.cuda.ptx import TRIPLE  # few exports are for GPUs
+        from graphc.backends.export.device import NAME, device_files
 
         progress(NAME)
         built = device_files(library, device_host, version)
