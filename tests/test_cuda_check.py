@@ -113,6 +113,14 @@ def test_a_process_that_ends_badly_or_hangs_is_a_finding():
     assert report.is_wrong({"rows": [row]})
 
 
+def test_sections_that_time_nothing_run_side_by_side():
+    options = run.parser().parse_args(["--small"])
+    found = [*run.groups(run.sections(options), one_by_one=False)]
+    assert [len(each) for each in found[:3]] == [1, 2 * len(SMALL), 1]
+    assert all(len(each) == 1 for each in found[2:])
+    assert {len(each) for each in run.groups(run.sections(options), one_by_one=True)} == {1}
+
+
 def test_the_table_sets_peers_beside_ours():
     both = {"workload": "W3", "title": "an MLP", "what": "step", "precision": "highest"}
     ours = both | {"system": "graphc", "microseconds": 20.0}
