@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.artifact import passed
 from graphc.backends.cuda.account import Errand, errands
 from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.device import Launch, Multiply
@@ -25,25 +26,13 @@ if TYPE_CHECKING:
     from graphc.function import Function
 
 USUAL = ARCHITECTURES[-1]  # where no GPU says which
-HEAD = (
-    "launch",
-    "kernel",
-    "blocks",
-    "threads",
-    "shared",
-    "read",
-    "written",
-    "operations",
-    "registers",
-    "local",
-    "full",
-)
+COSTS = ("read", "written", "operations")
+HEAD = ("launch", "kernel", "blocks", "threads", "shared", *COSTS, "registers", "local", "full")
 
 
 def graph_of(function: Function) -> Graph:
     """The finished graph."""
-    graph: Graph = function.artifact.graph if function.device == "cuda" else function.artifact.program.graph
-    return graph
+    return parts_of(function)[0].graph if function.device == "cuda" else passed(function.traced)
 
 
 def library_of(function: Function) -> Collection[str]:
