@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache as remember
 from itertools import pairwise
 from pathlib import Path
@@ -29,11 +30,14 @@ from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, TooLittleMemory
 from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, fitted, plan
+from graphc.ir.rows import RowsMeet
+from graphc.ir.slices import fitted_in_slices
 from graphc.ir.types import round_up
 
 if TYPE_CHECKING:
     from graphc.backends.units import Unit
 
+DEAR = 1.5  # times the operations of a step: more than a forward pass once more
 FORMAT = "3"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
@@ -73,9 +77,7 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
     max_bytes  of the arena of one thread; raises TooLittleMemory where no plan is found that fits
     """
     shape = TileShape(*host_tile())
-    program = plan(graph, shape.width)
-    if max_bytes is not None:
-        program = within(program, shape.width, max_bytes)
+    program = planned_within(graph, shape.width, max_bytes)
     planned = time.perf_counter()
     sources = tuple(source.write(nest, shape) for nest in program.walk())
     entry, extra = write_entry(program, sources)
@@ -86,13 +88,34 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
     return Blueprint(program, sources, entry, kernels)
 
 
-def within(program: Program, panel_width: int, max_bytes: int) -> Program:
-    """The program in an arena of so many bytes at most."""
-    beside = arena_of(program).size(1) - round_up(program.work_bytes)
+def planned_within(graph: Graph, panel_width: int, max_bytes: int | None) -> Program:
+    """The program of a graph in an arena of so many bytes at most.
+
+    What lies idle is computed again, to the same bits. Where that is not enough, or is more than a forward pass once
+    more, the batch is taken in slices. Raises TooLittleMemory, with the least that either way needs.
+    """
+    program = plan(graph, panel_width)
+    whole = size_of(program)
+    if max_bytes is None or whole <= max_bytes:
+        return program
+    beside = whole - round_up(program.work_bytes)
+    with suppress(TooLittleMemory):
+        return fitted(program, panel_width, max_bytes - beside, DEAR)
+    try:
+        return fitted_in_slices(graph, panel_width, max_bytes, whole, size_of)
+    except RowsMeet as error:
+        least, why, origin = whole, error.text, error.origin
+    except TooLittleMemory as error:
+        least, why, origin = error.least, "", None
     try:
         return fitted(program, panel_width, max_bytes - beside)
     except TooLittleMemory as error:
-        raise TooLittleMemory(error.least + beside) from None
+        raise TooLittleMemory(min(least, error.least + beside), why, origin) from None
+
+
+def size_of(program: Program) -> int:
+    """Bytes that a call on one thread works in."""
+    return arena_of(program).size(1)
 
 
 def arena_of(program: Program) -> Arena:
@@ -118,8 +141,14 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
     seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=True))
     layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
     checks = tuple(check.message for check in program.checks)
-    description = Description(name, len(program.nests), arena_of(program), layout, checks)
+    description = Description(name, len(program.nests), arena_of(program), layout, checks, rows_of(program))
     return Artifact(description, program.graph, str(path), fresh, seconds, lambda: made)
+
+
+def rows_of(program: Program) -> int:
+    """Rows of a batch that are worked at together; 0: all."""
+    loops = [nest.repetition.rows for nest in program.nests if nest.repetition is not None]
+    return max((rows[0].max for rows in loops if rows is not None), default=0)
 
 
 def exports(program: Program) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Description:
     arena       the memory it works in
     layout      None when the inputs allow no `epoch`
     checks      what is wrong when a call fails, in the order of its statuses
+    rows        of a batch that are worked at together; 0: all
     """
 
     code: str
@@ -56,6 +57,7 @@ class Description:
     arena: Arena
     layout: EpochLayout | None
     checks: tuple[str, ...]
+    rows: int = 0
 
     def text(self) -> str:
         return repr(astuple(self))
@@ -63,8 +65,8 @@ class Description:
     @classmethod
     def parse(cls, text: str) -> Description:
         """Raises ValueError, TypeError or SyntaxError for what `text` did not write."""
-        code, kernels, arena, layout, checks = ast.literal_eval(text)
-        return cls(code, kernels, Arena(*arena), layout and EpochLayout(*layout), checks)
+        code, kernels, arena, layout, checks, rows = ast.literal_eval(text)
+        return cls(code, kernels, Arena(*arena), layout and EpochLayout(*layout), checks, rows)
 
     @property
     def work_bytes(self) -> int:

@@ -1,21 +1,21 @@
 """The ELF object format: its numbers and records, reading relocatable objects, what each machine's relocations mean.
 
-Only 64-bit little-endian ELF is spoken, for x86-64, aarch64 and riscv64.
+Only little-endian ELF is spoken: of 64 bits for x86-64, aarch64 and riscv64, of 32 bits for armv7.
 
 Sources: System V Application Binary Interface (gABI), chapters 4 and 5; its x86-64 supplement, section 4.4, ELF for the
-Arm 64-bit Architecture (AAELF64), section 5.7, and RISC-V ELF Specification, section 8.4, for relocation.
+Arm 64-bit Architecture (AAELF64), section 5.7, ELF for the Arm Architecture (AAELF32), sections 5.3 and 5.6, and RISC-V
+ELF Specification, section 8.4, for relocation.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
 from graphc.ir.frozen import dataclass
 
-MAGIC = b"\x7fELF\x02\x01\x01"  # ELFCLASS64, ELFDATA2LSB, EV_CURRENT
 ET_REL, ET_DYN, EV_CURRENT = 1, 3, 1
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_HASH, SHT_DYNAMIC, SHT_NOTE, SHT_NOBITS, SHT_REL = range(1, 10)
 SHT_DYNSYM, SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY, SHT_CREL = 11, 14, 15, 16, 0x40000014
@@ -26,16 +26,95 @@ STT_OBJECT, STT_FUNC, STT_GNU_IFUNC, STV_DEFAULT = 1, 2, 10, 0
 PT_LOAD, PT_DYNAMIC, PT_GNU_STACK, PT_GNU_RELRO = 1, 2, 0x6474E551, 0x6474E552
 PF_X, PF_W, PF_R = 1, 2, 4
 DT_NULL, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_RELAENT = 0, 4, 5, 6, 7, 8, 9
-DT_STRSZ, DT_SYMENT, DT_SONAME, DT_RELACOUNT = 10, 11, 14, 0x6FFFFFF9
-
-FILE_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
-SYMBOL = struct.Struct("<IBBHQQ")
-RELOCATION = struct.Struct("<QQq")
-DYNAMIC_ENTRY = struct.Struct("<QQ")
+DT_STRSZ, DT_SYMENT, DT_SONAME, DT_REL, DT_RELSZ, DT_RELENT = 10, 11, 14, 17, 18, 19
+DT_RELACOUNT, DT_RELCOUNT = 0x6FFFFFF9, 0x6FFFFFFA
 HASH_ENTRY = struct.Struct("<I")
-POINTER = struct.Struct("<Q")
+
+
+# ---- its two sizes ---------------------------------------------------------------------------------------------------
+
+
+class SymbolRow(NamedTuple):
+    """One row of a symbol table."""
+
+    name: int
+    info: int
+    other: int
+    section: int
+    value: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The records of ELF for addresses of one size.
+
+    is_wide  of 64 bits; a relocation says what is added then, while of 32 bits the place that it is about holds that
+    """
+
+    magic: bytes
+    file_header: struct.Struct
+    program_header: struct.Struct
+    section_header: struct.Struct
+    symbol: struct.Struct
+    relocation: struct.Struct
+    dynamic_entry: struct.Struct
+    pointer: struct.Struct
+    is_wide: bool
+
+    @property
+    def relocation_type(self) -> int:
+        return SHT_RELA if self.is_wide else SHT_REL
+
+    @property
+    def relocation_tags(self) -> tuple[int, int, int, int]:
+        """Of the dynamic table: where the relocations are, their bytes, those of one, how many are relative."""
+        if self.is_wide:
+            return DT_RELA, DT_RELASZ, DT_RELAENT, DT_RELACOUNT
+        return DT_REL, DT_RELSZ, DT_RELENT, DT_RELCOUNT
+
+    def pack_program_header(self, type: int, access: int, place: Sequence[int], alignment: int) -> bytes:
+        """`place`: offset in the file, two addresses, size in the file and in memory."""
+        if self.is_wide:
+            return self.program_header.pack(type, access, *place, alignment)
+        return self.program_header.pack(type, *place, access, alignment)
+
+    def pack_symbol(self, row: SymbolRow) -> bytes:
+        if self.is_wide:
+            return self.symbol.pack(*row)
+        return self.symbol.pack(row.name, row.value, row.size, row.info, row.other, row.section)
+
+    def symbols(self, table: bytes) -> Iterator[SymbolRow]:
+        for row in self.symbol.iter_unpack(table):
+            yield SymbolRow(*row) if self.is_wide else SymbolRow(row[0], *row[3:], *row[1:3])
+
+    def pack_relative(self, kind: int, address: int, value: int) -> bytes:
+        """A dynamic relocation against no symbol."""
+        return self.relocation.pack(address, kind, value) if self.is_wide else self.relocation.pack(address, kind)
+
+    def relocations(self, table: bytes) -> Iterator[tuple[int, int, int, int | None]]:
+        """Offset, number of the symbol, type and addend of each."""
+        for offset, info, *addend in self.relocation.iter_unpack(table):
+            if self.is_wide:
+                yield offset, info >> 32, info & 0xFFFFFFFF, addend[0]
+            else:
+                yield offset, info >> 8, info & 0xFF, None
+
+
+def _form(size: int, *records: str) -> Form:
+    """ELFCLASS32 or ELFCLASS64; ELFDATA2LSB, EV_CURRENT."""
+    file, program, section, symbol, relocation, entry, pointer = map(struct.Struct, records)
+    magic = bytes([*b"\x7fELF", size, 1, 1])
+    return Form(magic, file, program, section, symbol, relocation, entry, pointer, is_wide=size == 2)
+
+
+ELF32 = _form(1, "<16sHHIIIIIHHHHHH", "<8I", "<10I", "<IIIBBH", "<II", "<II", "<I")
+ELF64 = _form(2, "<16sHHIQQQIHHHHHH", "<IIQQQQQQ", "<IIQQQQIIQQ", "<IBBHQQ", "<QQq", "<QQ", "<Q")
+
+
+def form_of(data: bytes) -> Form | None:
+    """That of a file that begins so, None for a file of another kind."""
+    return next((form for form in (ELF32, ELF64) if data.startswith(form.magic)), None)
 
 
 # ---- what the relocations of a machine mean --------------------------------------------------------------------------
@@ -76,6 +155,17 @@ class Field:
             value >>= width
         image[offset : offset + self.size] = word.to_bytes(self.size, "little")
 
+    def load(self, contents: bytes, offset: int) -> int:
+        """What is stored there."""
+        word = int.from_bytes(contents[offset : offset + self.size], "little")
+        value = place = 0
+        for width, position in self.pieces:
+            value |= (word >> position & (1 << width) - 1) << place
+            place += width
+        if self.is_signed and value >> place - 1:
+            value -= 1 << place
+        return value << self.dropped
+
 
 @dataclass(frozen=True, slots=True)
 class RelocationKind:
@@ -97,6 +187,7 @@ class Machine:
     relative: int  # the dynamic relocation by which the loader stores load address + addend
     kinds: Mapping[int, RelocationKind]
     flags: int = 0  # of the file's header
+    form: Form = ELF64
 
 
 def _absolute(target: int, place: int) -> int:
@@ -130,6 +221,7 @@ def _page_and_rest(target: int, place: int) -> int:
 
 WORD, DOUBLE_WORD = Field(4, ((32, 0),)), Field(8, ((64, 0),))
 BRANCH = Field(4, ((26, 0),), dropped=2)  # b, bl
+NEAR_BRANCH = Field(4, ((24, 0),), dropped=2)  # b, bl of 32-bit Arm
 PAGE_DISTANCE = Field(4, ((2, 29), (19, 5)), dropped=12)  # adrp
 # The unsigned offset in add, and in loads and stores of 2**scale bytes, which count it in units of their own size.
 OFFSET_IN_PAGE = tuple(Field(4, ((12 - scale, 10),), dropped=scale, is_signed=False) for scale in range(5))
@@ -188,7 +280,22 @@ RISCV64 = Machine(
     },
     flags=5,  # EF_RISCV_RVC, EF_RISCV_FLOAT_ABI_DOUBLE
 )
-MACHINES = {machine.number: machine for machine in (X86_64, AARCH64, RISCV64)}
+ARMV7 = Machine(
+    "armv7",  # in its instructions of four bytes, not in Thumb
+    number=40,  # EM_ARM
+    page=0x10000,
+    relative=23,  # R_ARM_RELATIVE
+    kinds={
+        2: RelocationKind("R_ARM_ABS32", _absolute, WORD, Via.LOADER),
+        3: RelocationKind("R_ARM_REL32", _from_place, WORD),
+        28: RelocationKind("R_ARM_CALL", _from_place, NEAR_BRANCH),
+        29: RelocationKind("R_ARM_JUMP24", _from_place, NEAR_BRANCH),
+        96: RelocationKind("R_ARM_GOT_PREL", _from_place, WORD, Via.SLOT),
+    },
+    flags=0x05000400,  # EF_ARM_EABI_VER5, EF_ARM_ABI_FLOAT_HARD
+    form=ELF32,
+)
+MACHINES = {machine.number: machine for machine in (X86_64, AARCH64, RISCV64, ARMV7)}
 
 
 # ---- reading relocatable objects -------------------------------------------------------------------------------------
@@ -259,10 +366,11 @@ class ObjectFile:
 
 def read_object(data: bytes, label: str) -> ObjectFile:
     """Read the relocatable object `data`, called `label` in messages. Raises ValueError when it is something else."""
-    if not data.startswith(MAGIC) or len(data) < FILE_HEADER.size:
-        raise ValueError(f"{label} is not a 64-bit little-endian ELF file")
-    _, file_type, number, _, _, _, table, _, _, _, _, _, count, names_index = FILE_HEADER.unpack_from(data)
-    if file_type != ET_REL or number not in MACHINES:
+    form = form_of(data)
+    if form is None or len(data) < form.file_header.size:
+        raise ValueError(f"{label} is not a little-endian ELF file")
+    _, file_type, number, _, _, _, table, _, _, _, _, _, count, names_index = form.file_header.unpack_from(data)
+    if file_type != ET_REL or number not in MACHINES or MACHINES[number].form is not form:
         known = " or ".join(f"{machine.number} ({machine.name})" for machine in MACHINES.values())
         raise ValueError(
             f"{label} is an ELF file of type {file_type} for machine {number}, "
@@ -270,7 +378,7 @@ def read_object(data: bytes, label: str) -> ObjectFile:
         )
     try:
         headers = [
-            SectionHeader._make(SECTION_HEADER.unpack_from(data, table + index * SECTION_HEADER.size))
+            SectionHeader._make(form.section_header.unpack_from(data, table + index * form.section_header.size))
             for index in range(count)
         ]
         return _read_sections(data, headers, names_index, MACHINES[number], label)
@@ -281,8 +389,9 @@ def read_object(data: bytes, label: str) -> ObjectFile:
 def _read_sections(
     data: bytes, headers: Sequence[SectionHeader], names_index: int, machine: Machine, label: str
 ) -> ObjectFile:
-    if not {SHT_REL, SHT_CREL}.isdisjoint(header.type for header in headers):
-        raise ValueError("its relocations are not of type SHT_RELA")
+    form = machine.form
+    if not {SHT_REL, SHT_RELA, SHT_CREL}.difference([form.relocation_type]).isdisjoint(each.type for each in headers):
+        raise ValueError(f"its relocations are not of type {'SHT_RELA' if form.is_wide else 'SHT_REL'}")
     contents = [_contents(data, header) for header in headers]
     names = [_text_at(contents[names_index], header.name) for header in headers]
     sections = [
@@ -293,15 +402,22 @@ def _read_sections(
         symbol
         for header, content in zip(headers, contents)
         if header.type == SHT_SYMTAB
-        for symbol in _read_symbols(content, contents[header.link], sections)
+        for symbol in _read_symbols(form.symbols(content), contents[header.link], sections)
     ]
     relocations = [
-        Relocation(sections[header.info], offset, info & 0xFFFFFFFF, symbols[info >> 32], addend)
+        Relocation(section, offset, type, symbols[symbol], _addend(section, offset, machine.kinds.get(type), addend))
         for header, content in zip(headers, contents)
-        if header.type == SHT_RELA
-        for offset, info, addend in RELOCATION.iter_unpack(content)
+        if header.type == form.relocation_type
+        for section in [sections[header.info]]
+        for offset, symbol, type, addend in form.relocations(content)
     ]
     return ObjectFile(label, machine, tuple(sections), tuple(symbols), tuple(relocations))
+
+
+def _addend(section: Section, offset: int, kind: RelocationKind | None, told: int | None) -> int:
+    if told is not None:
+        return told
+    return kind.field.load(section.contents, offset) if kind is not None else 0
 
 
 def _contents(data: bytes, header: SectionHeader) -> bytes:
@@ -312,8 +428,8 @@ def _contents(data: bytes, header: SectionHeader) -> bytes:
     return data[header.offset : header.offset + header.size]
 
 
-def _read_symbols(table: bytes, names: bytes, sections: Sequence[Section]) -> Iterator[Symbol]:
-    for name, info, _, index, value, size in SYMBOL.iter_unpack(table):
+def _read_symbols(rows: Iterable[SymbolRow], names: bytes, sections: Sequence[Section]) -> Iterator[Symbol]:
+    for name, info, _, index, value, size in rows:
         section = sections[index] if 0 < index < SHN_LORESERVE else None
         if section and value > section.size:
             raise ValueError(f"a symbol lies at {value:#x} in {section.label}, which has {section.size:#x} bytes")

@@ -1,12 +1,12 @@
 """Linking ELF objects into a shared object, with no compiler or linker at hand.
 
-`link_shared_object` takes the position-independent objects that LLVM emits for x86-64, aarch64 or riscv64 and returns
-the bytes of a shared object that a dynamic loader, a static linker and the usual tools accept. It is a linker for
-closed code: every symbol must be defined by the objects themselves, so the result needs no other library, and the
+`link_shared_object` takes the position-independent objects that LLVM emits for x86-64, aarch64, riscv64 or armv7 and
+returns the bytes of a shared object that a dynamic loader, a static linker and the usual tools accept. It is a linker
+for closed code: every symbol must be defined by the objects themselves, so the result needs no other library, and the
 loader has nothing to do but add the load address to a few pointers.
 
     segment      sections                                      in memory
-    read only    .hash .dynsym .dynstr .rela.dyn .rodata       r--
+    read only    .hash .dynsym .dynstr .rel(a).dyn .rodata     r--
     code         .text                                         r-x
     sealed       .dynamic .got .data.rel.ro                    rw-, and r-- once the loader has filled its pointers
     data         .data .bss                                    rw-
@@ -22,10 +22,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from graphc.backends import elf
-from graphc.backends.elf import Machine, ObjectFile, Relocation, RelocationKind, Section, Symbol, Via
+from graphc.backends.elf import Form, Machine, ObjectFile, Relocation, RelocationKind, Section, Symbol, Via
 from graphc.ir.frozen import dataclass
 
-UNWIND_SECTIONS = (".eh_frame", ".gcc_except_table")
+UNWIND_SECTIONS = (".eh_frame", ".gcc_except_table", ".ARM.exidx", ".ARM.extab")
 STARTUP_SECTIONS = (".ctors", ".dtors")  # what LLVM emits for functions to run at load, unless told otherwise
 STARTUP_TYPES = (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY)
 MOST_SEGMENTS = 7  # four that are loaded, PT_DYNAMIC, PT_GNU_RELRO, PT_GNU_STACK
@@ -54,16 +54,17 @@ def link_shared_object(objects: Sequence[bytes], exports: Sequence[str], soname:
     pointer_count = len(slot_symbols) + sum(patch.kind.via is Via.LOADER for patch in patches)
     strings = StringTable.of([soname, *(symbol.name for symbol in exported)])
 
-    layout = _lay_out(_regions(destinations, exported, strings, len(slot_symbols), pointer_count), machine.page)
+    regions = _regions(destinations, exported, strings, len(slot_symbols), pointer_count, machine.form)
+    layout = _lay_out(regions, machine)
     image = bytearray(layout.file_size)
     for section, place in layout.inputs.items():
         _write(image, place, section.contents)
-    pointers = _apply(patches, slot_symbols, layout, image)
+    pointers = _apply(patches, slot_symbols, layout, image, machine.form)
     _write(image, layout.places[".hash"], _hash_table(exported))
-    _write(image, layout.places[".dynsym"], _symbol_table([], exported, strings, layout))
+    _write(image, layout.places[".dynsym"], _symbol_table([], exported, strings, layout, machine.form))
     _write(image, layout.places[".dynstr"], strings.contents)
-    _write(image, layout.places[".rela.dyn"], _pointer_table(pointers, machine))
-    _write(image, layout.places[".dynamic"], _dynamic_table(layout, strings, soname, pointer_count))
+    _write(image, layout.places[_pointer_section(machine.form)], _pointer_table(pointers, machine))
+    _write(image, layout.places[".dynamic"], _dynamic_table(layout, strings, soname, pointer_count, machine.form))
     internal = _internal_symbols(files, destinations, exported) if names_all else []
     return _with_headers(image, layout, machine, internal, exported)
 
@@ -253,10 +254,10 @@ class Segment:
     memory_size: int
     alignment: int
 
-    def pack(self) -> bytes:
+    def pack(self, form: Form) -> bytes:
         offset, address = self.start
-        sizes = self.file_size, self.memory_size
-        return elf.PROGRAM_HEADER.pack(self.type, self.access, offset, address, address, *sizes, self.alignment)
+        place = offset, address, address, self.file_size, self.memory_size
+        return form.pack_program_header(self.type, self.access, place, self.alignment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +285,15 @@ def _regions(
     strings: StringTable,
     slot_count: int,
     pointer_count: int,
+    form: Form,
 ) -> tuple[Region, ...]:
     """All that is loaded, in memory order."""
+    word = form.pointer.size
     read, write, execute = elf.SHF_ALLOC, elf.SHF_ALLOC | elf.SHF_WRITE, elf.SHF_ALLOC | elf.SHF_EXECINSTR
 
     def table(name: str, type: int, entry: struct.Struct, count: int, link: str, flags: int = read) -> OutputSection:
         first_global = 1 if type == elf.SHT_DYNSYM else 0
-        return OutputSection(name, type, flags, entry.size * count, 8, link, first_global, entry.size)
+        return OutputSection(name, type, flags, entry.size * count, word, link, first_global, entry.size)
 
     def gather(name: str, flags: int, type: int = elf.SHT_PROGBITS) -> OutputSection:
         members = [section for section, destination in destinations.items() if destination == name]
@@ -298,13 +301,13 @@ def _regions(
 
     tables = (
         table(".hash", elf.SHT_HASH, elf.HASH_ENTRY, len(_hash_table(exported)) // elf.HASH_ENTRY.size, ".dynsym"),
-        table(".dynsym", elf.SHT_DYNSYM, elf.SYMBOL, 1 + len(exported), ".dynstr"),
+        table(".dynsym", elf.SHT_DYNSYM, form.symbol, 1 + len(exported), ".dynstr"),
         OutputSection(".dynstr", elf.SHT_STRTAB, read, len(strings.contents), alignment=1),
-        table(".rela.dyn", elf.SHT_RELA, elf.RELOCATION, pointer_count, ".dynsym"),
+        table(_pointer_section(form), form.relocation_type, form.relocation, pointer_count, ".dynsym"),
     )
     pointers = (
-        table(".dynamic", elf.SHT_DYNAMIC, elf.DYNAMIC_ENTRY, DYNAMIC_ENTRIES, ".dynstr", write),
-        table(".got", elf.SHT_PROGBITS, elf.POINTER, slot_count, "", write),
+        table(".dynamic", elf.SHT_DYNAMIC, form.dynamic_entry, DYNAMIC_ENTRIES, ".dynstr", write),
+        table(".got", elf.SHT_PROGBITS, form.pointer, slot_count, "", write),
     )
     return (
         Region(elf.PF_R, (*tables, gather(".rodata", read))),
@@ -312,6 +315,10 @@ def _regions(
         Region(elf.PF_R | elf.PF_W, (*pointers, gather(".data.rel.ro", write)), is_sealed=True),
         Region(elf.PF_R | elf.PF_W, (gather(".data", write), gather(".bss", write, elf.SHT_NOBITS))),
     )
+
+
+def _pointer_section(form: Form) -> str:
+    return ".rela.dyn" if form.is_wide else ".rel.dyn"
 
 
 def _concatenation(name: str, type: int, flags: int, members: Iterable[Section]) -> OutputSection:
@@ -325,17 +332,18 @@ def _concatenation(name: str, type: int, flags: int, members: Iterable[Section])
     return OutputSection(name, type, flags, size, alignment, inputs=tuple(inputs))
 
 
-def _lay_out(regions: Sequence[Region], page: int) -> Layout:
+def _lay_out(regions: Sequence[Region], machine: Machine) -> Layout:
     """Place the regions one after the other: without gaps in the file, on pages of their own in memory.
 
     A loader maps whole pages, so the address of a segment and its offset in the file are equal modulo the page size.
     """
+    form, page = machine.form, machine.page
     places: dict[str, Place] = {}
     inputs: dict[Section, Place] = {}
     loaded: list[Segment] = []
     sealed: list[Segment] = []
     start = Place(0, 0)
-    here = start.plus(elf.FILE_HEADER.size + MOST_SEGMENTS * elf.PROGRAM_HEADER.size)
+    here = start.plus(form.file_header.size + MOST_SEGMENTS * form.program_header.size)
     for region in regions:
         for section in region.sections:
             if section.alignment > page:
@@ -350,8 +358,8 @@ def _lay_out(regions: Sequence[Region], page: int) -> Layout:
         sealed += [replace(segment, type=elf.PT_GNU_RELRO, access=elf.PF_R)] if region.is_sealed else []
         start = here = Place(here.offset, _aligned(end, page) + here.offset % page)
     sections = tuple(section for region in regions for section in region.sections if section.size or section.inputs)
-    dynamic_size = DYNAMIC_ENTRIES * elf.DYNAMIC_ENTRY.size
-    dynamic = Segment(elf.PT_DYNAMIC, elf.PF_R | elf.PF_W, places[".dynamic"], dynamic_size, dynamic_size, 8)
+    size, word = DYNAMIC_ENTRIES * form.dynamic_entry.size, form.pointer.size
+    dynamic = Segment(elf.PT_DYNAMIC, elf.PF_R | elf.PF_W, places[".dynamic"], size, size, word)
     stack = Segment(elf.PT_GNU_STACK, elf.PF_R | elf.PF_W, Place(0, 0), 0, 0, 16)
     return Layout(sections, places, inputs, (*loaded, dynamic, *sealed, stack), here.offset)
 
@@ -385,26 +393,28 @@ def _write(image: bytearray, place: Place, contents: bytes) -> None:
 
 
 def _apply(
-    patches: Sequence[Patch], slot_symbols: Sequence[Symbol], layout: Layout, image: bytearray
+    patches: Sequence[Patch], slot_symbols: Sequence[Symbol], layout: Layout, image: bytearray, form: Form
 ) -> list[tuple[int, int]]:
     """Store in `image` what is known now; return the pointers that the loader fills: (their address, their value)."""
     got = layout.places[".got"]
-    slots = {symbol: got.plus(index * elf.POINTER.size).address for index, symbol in enumerate(slot_symbols)}
+    slots = {symbol: got.plus(index * form.pointer.size) for index, symbol in enumerate(slot_symbols)}
     pointers = [(slot, layout.address(symbol)) for symbol, slot in slots.items()]
     known = {(patch.section, patch.offset): patch for patch in patches}
     for patch in patches:
         place = layout.inputs[patch.section].plus(patch.offset)
         kind, meant = patch.kind, _meant(patch, known)
-        target = slots[meant.symbol] if meant.kind.via is Via.SLOT else layout.address(meant.symbol)
+        target = slots[meant.symbol].address if meant.kind.via is Via.SLOT else layout.address(meant.symbol)
         target += meant.addend
         value = kind.formula(target, layout.inputs[meant.section].plus(meant.offset).address)
         if not kind.field.accepts(value):
             raise LinkError(f"{patch}: the value {value:#x} is too large for its field or not a multiple of its unit")
         if kind.via is Via.LOADER:
-            pointers.append((place.address, value))
+            pointers.append((place, value))
         else:
             kind.field.store(image, place.offset, value)
-    return sorted(pointers)
+    for place, value in pointers if not form.is_wide else ():
+        _write(image, place, form.pointer.pack(value))
+    return sorted((place.address, value) for place, value in pointers)
 
 
 def _meant(patch: Patch, known: Mapping[tuple[Section, int], Patch]) -> Patch:
@@ -419,7 +429,7 @@ def _meant(patch: Patch, known: Mapping[tuple[Section, int], Patch]) -> Patch:
 
 
 def _pointer_table(pointers: Iterable[tuple[int, int]], machine: Machine) -> bytes:
-    return b"".join(elf.RELOCATION.pack(address, machine.relative, value) for address, value in pointers)
+    return b"".join(machine.form.pack_relative(machine.relative, address, value) for address, value in pointers)
 
 
 def _hash_table(exported: Sequence[Symbol]) -> bytes:
@@ -443,47 +453,51 @@ def _hash(name: str) -> int:
 
 
 def _symbol_table(
-    internal: Sequence[Symbol], exported: Sequence[Symbol], strings: StringTable, layout: Layout
+    internal: Sequence[Symbol], exported: Sequence[Symbol], strings: StringTable, layout: Layout, form: Form
 ) -> bytes:
     numbers = {
         member: number for number, section in enumerate(layout.sections, start=1) for _, member in section.inputs
     }
-    entries = [bytes(elf.SYMBOL.size)]
+    entries = [bytes(form.symbol.size)]
     for binding, symbol in (
         *((elf.STB_LOCAL, symbol) for symbol in internal),
         *((elf.STB_GLOBAL, symbol) for symbol in exported),
     ):
         assert symbol.section is not None
         name, info, number = strings.offsets[symbol.name], binding << 4 | symbol.type, numbers[symbol.section]
-        entries.append(elf.SYMBOL.pack(name, info, elf.STV_DEFAULT, number, layout.address(symbol), symbol.size))
+        place = number, layout.address(symbol), symbol.size
+        entries.append(form.pack_symbol(elf.SymbolRow(name, info, elf.STV_DEFAULT, *place)))
     return b"".join(entries)
 
 
-def _dynamic_table(layout: Layout, strings: StringTable, soname: str, pointer_count: int) -> bytes:
+def _dynamic_table(layout: Layout, strings: StringTable, soname: str, pointer_count: int, form: Form) -> bytes:
+    table, size, entry, count = form.relocation_tags
     entries = (
         (elf.DT_SONAME, strings.offsets[soname]),
         (elf.DT_HASH, layout.places[".hash"].address),
         (elf.DT_STRTAB, layout.places[".dynstr"].address),
         (elf.DT_STRSZ, len(strings.contents)),
         (elf.DT_SYMTAB, layout.places[".dynsym"].address),
-        (elf.DT_SYMENT, elf.SYMBOL.size),
-        (elf.DT_RELA, layout.places[".rela.dyn"].address),
-        (elf.DT_RELASZ, elf.RELOCATION.size * pointer_count),
-        (elf.DT_RELAENT, elf.RELOCATION.size),
-        (elf.DT_RELACOUNT, pointer_count),
+        (elf.DT_SYMENT, form.symbol.size),
+        (table, layout.places[_pointer_section(form)].address),
+        (size, form.relocation.size * pointer_count),
+        (entry, form.relocation.size),
+        (count, pointer_count),
         (elf.DT_NULL, 0),
     )
-    return b"".join(elf.DYNAMIC_ENTRY.pack(*entry) for entry in entries)
+    return b"".join(form.dynamic_entry.pack(*each) for each in entries)
 
 
 def _with_headers(
     image: bytearray, layout: Layout, machine: Machine, internal: Sequence[Symbol], exported: Sequence[Symbol]
 ) -> bytes:
     """`image` with its headers, followed by what is not loaded: the full symbol table, names, the section headers."""
+    form = machine.form
     names = [".symtab", ".strtab", *(section.name for section in layout.sections)]
     strings = StringTable.of([*names, *(symbol.name for symbol in (*internal, *exported))])
-    symbols = _symbol_table(internal, exported, strings, layout)
-    symtab = OutputSection(".symtab", elf.SHT_SYMTAB, 0, len(symbols), 8, ".strtab", 1 + len(internal), elf.SYMBOL.size)
+    symbols = _symbol_table(internal, exported, strings, layout, form)
+    numbers_of = form.pointer.size, ".strtab", 1 + len(internal), form.symbol.size
+    symtab = OutputSection(".symtab", elf.SHT_SYMTAB, 0, len(symbols), *numbers_of)
     strtab = OutputSection(".strtab", elf.SHT_STRTAB, 0, len(strings.contents), alignment=1)
     sections = (*layout.sections, symtab, strtab)
     numbers = {"": 0} | {section.name: number for number, section in enumerate(sections, start=1)}
@@ -494,18 +508,18 @@ def _with_headers(
     image += symbols + strings.contents
     image += bytes(-len(image) % 8)
     headers_offset = len(image)
-    image += bytes(elf.SECTION_HEADER.size)
+    image += bytes(form.section_header.size)
     for section in sections:
         name, link, place = strings.offsets[section.name], numbers[section.link], places[section.name]
-        image += elf.SECTION_HEADER.pack(
+        image += form.section_header.pack(
             *(name, section.type, section.flags, place.address, place.offset, section.size),
             *(link, section.info, section.alignment, section.entry_size),
         )
-    file_header = elf.FILE_HEADER.pack(
-        *(elf.MAGIC, elf.ET_DYN, machine.number, elf.EV_CURRENT),
-        *(0, elf.FILE_HEADER.size, headers_offset, machine.flags),  # no entry point
-        *(elf.FILE_HEADER.size, elf.PROGRAM_HEADER.size, len(layout.segments)),
-        *(elf.SECTION_HEADER.size, 1 + len(sections), numbers[".strtab"]),
+    file_header = form.file_header.pack(
+        *(form.magic, elf.ET_DYN, machine.number, elf.EV_CURRENT),
+        *(0, form.file_header.size, headers_offset, machine.flags),  # no entry point
+        *(form.file_header.size, form.program_header.size, len(layout.segments)),
+        *(form.section_header.size, 1 + len(sections), numbers[".strtab"]),
     )
-    _write(image, Place(0, 0), file_header + b"".join(segment.pack() for segment in layout.segments))
+    _write(image, Place(0, 0), file_header + b"".join(segment.pack(form) for segment in layout.segments))
     return bytes(image)

@@ -84,6 +84,32 @@ def load_spaced(p: np.ndarray, i: int, step: int, m: np.ndarray) -> np.ndarray:
     return load_at(p, np.int64(i) + step * np.arange(LANES, dtype=np.int64), m)
 
 
+def load_even(p: np.ndarray, i: int, m: np.ndarray) -> np.ndarray:
+    """Lane k is p[i + 2 k] where the mask is on; natively p[i + 2 k + 1] is read too. Dead lanes are 0."""
+    return _pairs_at(p, i, m)[0]
+
+
+def load_odd(p: np.ndarray, i: int, m: np.ndarray) -> np.ndarray:
+    """Lane k is p[i + 2 k + 1] where the mask is on; natively p[i + 2 k] is read too. Dead lanes are 0."""
+    return _pairs_at(p, i, m)[1]
+
+
+def _pairs_at(p: np.ndarray, i: int, m: np.ndarray) -> list[np.ndarray]:
+    at = np.int64(i) + 2 * np.arange(LANES, dtype=np.int64)
+    return [load_at(p, at + half, m) for half in range(2)]
+
+
+def store_pairs(p: np.ndarray, i: int, v: np.ndarray, w: np.ndarray, m: np.ndarray) -> None:
+    """p[i + 2 k] = v[k] and p[i + 2 k + 1] = w[k] where the mask is on; dead lanes are not written."""
+    for half, lanes in enumerate((v, w)):
+        _check_element(p, lanes)
+        live_lanes = np.flatnonzero(m)
+        if live_lanes.size:
+            at = i + 2 * live_lanes + half
+            _check_bounds(p, at[0], at[-1])
+            p[at] = lanes[live_lanes]
+
+
 def load_at(p: np.ndarray, at: np.ndarray, m: np.ndarray) -> np.ndarray:
     """Lane k is p[at[k]] where the mask is on; dead lanes are 0 (natively they read p[0])."""
     lanes = np.flatnonzero(m)
@@ -289,6 +315,17 @@ def tile_multiply_at(
     return fma(*np.broadcast_arrays(column[:, None, :], _lanes_at(b, b_base, t.shape[1])[None], t))
 
 
+def tile_multiply_live(
+    t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_base: int, m: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """Like tile_multiply_add, with the dead lanes of the last set of b being 0, which are not read."""
+    rows, vectors, _ = t.shape
+    column = np.stack([spread(load(a, a_base + r * a_row)) for r in range(rows)])
+    last = load_live(b, b_base + LANES * (vectors - 1), m)
+    row = np.concatenate([_lanes_at(b, b_base, vectors - 1), last[None]]) if vectors > 1 else last[None]
+    return fma(*np.broadcast_arrays(column[:, None, :], row[None], t))
+
+
 def tile_multiply_lines(
     t: np.ndarray, a: np.ndarray, a_row: int, a_base: int, b: np.ndarray, b_row: int, b_base: int, m: np.ndarray
 ) -> np.ndarray:  # fmt: skip
@@ -353,6 +390,7 @@ MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
     "load_live": load_live, "load_spaced": load_spaced, "load_at": load_at, "store_live": store_live,
+    "load_even": load_even, "load_odd": load_odd, "store_pairs": store_pairs,
     "add_at": add_at, "store_spaced": store_spaced, "prefetch": prefetch,
     "spread": spread, "live": live, "indices": indices,
     "fma": fma, "select": select, "maximum": maximum, "minimum": minimum, "absolute": np.abs, "sqrt": np.sqrt,
@@ -361,6 +399,7 @@ MEANINGS: dict[str, Any] = {
     "max_lanes": _halve(maximum), "min_lanes": _halve(minimum), "any_lanes": np.any, "all_lanes": np.all,
     "tile_multiply_add": tile_multiply_add, "tile_store": tile_store, "tile_subtract": tile_subtract,
     "transpose_block": transpose_block,
+    "tile_multiply_live": tile_multiply_live,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     "load_first": load_first, "store_first": store_first, "barrier": barrier, "shuffle_xor": shuffle_xor,
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,

@@ -41,19 +41,35 @@ def run_loop(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], d
     """The last states and the stacked results of a loop, by name."""
     body, roles, length = value.attrs["body"].graph, ops.Roles(value), concrete(value.attrs["length"], sizes)
     count = length if roles.trips is None else min(max(int(env[roles.trips]), 0), length)
+    rows = value.attrs.get("rows")
+    if rows is not None:
+        count = -(-sizes[rows[1]] // rows[0].max)
     named = {state.attrs["name"]: env[start] for state, start in roles.carried}
     named |= {data.attrs["name"]: env[operand] for data, operand in roles.captured}
     stacks = {
-        output.name: np.zeros((length, *concrete(output.value.shape, sizes)), dtype_of(output.value, double))
+        output.name: np.zeros(
+            concrete(ops.stacked(output.value.type, length, rows).shape, sizes), dtype_of(output.value, double)
+        )
         for output in body.of_kind("result")
     }
     for step in reversed(range(count)) if value.attrs["reverse"] else range(count):
-        named |= {data.attrs["name"]: env[operand][step] for data, operand in roles.slices}
-        found = evaluate_values(body, named, sizes, double)
+        inside = sizes if rows is None else {**sizes, rows[0]: min(rows[0].max, sizes[rows[1]] - step * rows[0].max)}
+        named |= {
+            data.attrs["name"]: env[operand][slice_of(data, step, rows, inside)] for data, operand in roles.slices
+        }
+        found = evaluate_values(body, named, inside, double)
         for output in body.of_kind("result"):
-            stacks[output.name][step] = found[output.value]
+            stacks[output.name][slice_of(output.value, step, rows, inside)] = found[output.value]
         named |= {output.name: found[output.value] for output in body.of_kind("update")}
     return stacks | {state.attrs["name"]: named[state.attrs["name"]] for state, _ in roles.carried}
+
+
+def slice_of(one: Value, step: int, rows: tuple[Dim, Dim] | None, sizes: Mapping[Dim, int]) -> int | slice:
+    """Where in its stack the slice of one step is; `sizes` are those of that step."""
+    if rows is None:
+        return step
+    first = step * evaluate(one.shape[0], {**sizes, rows[0]: rows[0].max})
+    return slice(first, first + evaluate(one.shape[0], sizes))
 
 
 def dtype_of(value: Value, double: bool) -> np.dtype[Any]:

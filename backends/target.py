@@ -41,6 +41,7 @@ class Target:
     fma_of_16_bytes: the intrinsic that fuses, for vectors of 16 bytes alone; "" where LLVM finds instructions for all.
     relocation: LLVM's name for how code finds what it refers to. is_short: code is made short, not soon.
     most_threads: of one call.
+    flushes: its vectors take subnormal numbers for zeros, so results with such numbers are others than elsewhere.
     lacks: what it has no instructions for, see lacking.py. attributes: LLVM's, of every function.
     variants: for which a library holds its steps, lowest first, to choose among when it runs; all else is for this one.
     """
@@ -60,6 +61,7 @@ class Target:
     relocation: str = "pic"
     is_short: bool = False
     most_threads: int = 1 << 20
+    flushes: bool = False
     lacks: tuple[str, ...] = ()
     attributes: str = ""
     variants: tuple[Target, ...] = ()
@@ -70,9 +72,21 @@ class Target:
         return self.name.rpartition("-")[2]
 
     @property
+    def looked_for(self) -> Target:
+        """What a library is built for: itself, or where processors may lack it, any with this one as a variant."""
+        if not self.cpu.startswith("x86-64-v"):
+            return self
+        return replace(_any_x86_64(self.name, self.triple), variants=(self,))
+
+    @property
     def is_linked(self) -> bool:
         """Its shared objects are written here, see link.py."""
-        return self.triple in ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "riscv64-unknown-linux-gnu")
+        return "-linux-gnu" in self.triple
+
+    @property
+    def is_wide(self) -> bool:
+        """Its registers have 64 bits."""
+        return not self.triple.startswith(("wasm32", "armv7"))
 
     @property
     def is_windows(self) -> bool:
@@ -94,6 +108,10 @@ _PAUSE, _HINT = "llvm.x86.sse2.pause()", "llvm.aarch64.hint(i32 1)"
 _LINUX, _WINDOWS, _MACOS = "unknown-linux-gnu", "pc-windows-gnu", "apple-macosx11.0"
 
 
+def _any_x86_64(name: str, triple: str) -> Target:
+    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, lacks=(ROUNDING,))
+
+
 def _x86_64(name: str, system: str) -> Target:
     """Any processor of the last fifteen years."""
     triple = f"x86_64-{system}"
@@ -102,7 +120,7 @@ def _x86_64(name: str, system: str) -> Target:
         Target(f"{name}-v3", triple, "x86-64-v3", "", 6, 1, True, _PAUSE, halves_masks=True),
         Target(f"{name}-v4", triple, "x86-64-v4", _WIDE_VECTORS, 14, 2, True, _PAUSE),
     )
-    return Target(name, triple, "x86-64", "", 2, 1, False, _PAUSE, lacks=(ROUNDING,), variants=variants)
+    return replace(_any_x86_64(name, triple), variants=variants)
 
 
 X86_64 = _x86_64("x86-64", _LINUX)
@@ -113,10 +131,9 @@ RISCV64 = Target(
     "riscv64", f"riscv64-{_LINUX}", "generic-rv64", "+m,+a,+f,+d,+c,-relax", 1, 1,
     has_prefetch=False, attributes='"no-jump-tables"="true"',
 )  # fmt: skip
-# Its vectors take subnormal numbers for zeros.
 ARMV7 = Target(
     "armv7", "armv7-unknown-linux-gnueabihf", "generic", "+neon,+vfp4,+hwdiv-arm", 2, 1, True, "llvm.arm.hint(i32 1)",
-    lacks=(ROUNDING, EXTREMES, LONG),
+    flushes=True, lacks=(ROUNDING, EXTREMES, LONG),
 )  # fmt: skip
 X86_64_WINDOWS = _x86_64("x86-64-windows", _WINDOWS)
 X86_64_MACOS = _x86_64("x86-64-macos", _MACOS)

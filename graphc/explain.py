@@ -56,6 +56,12 @@ def rewrites(graph: Graph) -> Rewrites:
 def made_safe(function: Function) -> Iterator[str]:
     found = rewrites(function.traced)
     yield f"{function.name}: {count_of(found)} made safe"
+    described = function.artifact.description
+    if described.rows:
+        yield (
+            f"its batch is taken {described.rows} rows at a time and its sums are added up, so that it works in "
+            f"{described.work_bytes:,} bytes"
+        )
     for paragraph in paragraphs(found):
         yield from ("", *paragraph)
 

@@ -21,6 +21,7 @@ from graphc.backends.export.build import LackingError
 from graphc.backends.export.files import write_files
 from graphc.backends.export.kernels import FIRST, GOLDEN, SECOND
 from graphc.backends.export.library import Labels, Library, Member, State, lay_out
+from graphc.backends.export.signatures import signatures
 from graphc.backends.files import replacing
 from graphc.backends.target import TARGETS, BuildError, Target
 from graphc.cuda import not_covered
@@ -28,6 +29,7 @@ from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalE
 from graphc.function import Function
 from graphc.ir import ops
 from graphc.ir.graph import user_origin
+from graphc.ir.slices import in_slices
 from graphc.ir.types import DTYPES, INTEGERS, TensorType
 from graphc.plan import unique
 from graphc.settings import check_list, check_path, require, shown
@@ -44,7 +46,14 @@ def library_of(functions: Sequence[Function] | Mapping[str, Function], name: str
     states = lay_out([state_of(parameter, title) for parameter, title in holders.items()])
     places = dict(zip(holders, states, strict=True))
     members = tuple(member_of(title, function, places) for title, function in named.items())
-    return Library(name, members, states), list(holders)
+    library = Library(name, members, states)
+    called = [signature.name for signature in signatures(library)]
+    twice = next((member.name for member in members if called.count(f"{name}_{member.name}") > 1), None)
+    if twice is not None:
+        raise TraceError(
+            f"a library has something else called {twice}; give a dictionary {{name: function}}", user_origin()
+        )
+    return library, list(holders)
 
 
 def named_functions(functions: Any) -> dict[str, Function]:
@@ -78,6 +87,9 @@ def state_of(parameter: Parameter, name: str) -> State:
 
 def member_of(name: str, function: Function, places: Mapping[Parameter, State]) -> Member:
     graph = passed(function.traced)
+    rows = function.artifact.description.rows
+    if rows:  # the same ones for every target, for the same bits
+        graph = in_slices(graph, rows)
     states = tuple(places[function.parameters[value.attrs["name"]]] for value in graph.of_role("state"))
     settings = tuple(
         (value.attrs["name"], float(function.scalars[value.attrs["name"]].number)) for value in graph.of_role("scalar")

@@ -19,7 +19,15 @@ from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner
-from graphc.errors import ArgumentError, CheckpointError, DeviceError, GraphcError, InternalError, TraceError
+from graphc.errors import (
+    ArgumentError,
+    CheckpointError,
+    DeviceError,
+    GraphcError,
+    InternalError,
+    TraceError,
+    describe,
+)
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
@@ -99,7 +107,7 @@ class Function:
             raise
         except TooLittleMemory as error:
             text = f"max_bytes is {plan.max_bytes:,}; {self.name} needs at least {error.least:,} bytes to work in"
-            raise ArgumentError(text, plan.origin, ["a smaller maximum of its dims needs less"]) from None
+            raise ArgumentError(text, plan.origin, less_memory(error, plan)) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
@@ -275,12 +283,13 @@ class Function:
 
     @property
     def compiled(self) -> str:
-        """One line: kernels, arena bytes, and how long the compiler took."""
+        """One line: kernels, arena bytes, rows of a slice if there are slices, and how long the compiler took."""
         kind = "compiled" if self.artifact.fresh else "loaded"
         described = self.artifact.description
+        slices = f" for {described.rows} rows at a time" if described.rows else ""
         return (
             f"{kind} {described.kernels} kernels in {sum(self.seconds.values()):.2f} s, "
-            f"state {self.traced.state_bytes:,} bytes, arena {described.work_bytes:,} bytes"
+            f"state {self.traced.state_bytes:,} bytes, arena {described.work_bytes:,} bytes{slices}"
         )
 
     def __repr__(self) -> str:
@@ -351,6 +360,19 @@ class Function:
         from graphc import show
 
         return show.ptx(self, architecture)
+
+
+def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
+    """What could be done about it, and why the batch could not be taken in slices."""
+    advice = ["a smaller maximum of its dims needs less"]
+    if not error.whole:
+        return advice
+    origin, place = error.origin, []
+    module = f", in module {origin.module}" if origin is not None and origin.module else ""
+    if origin is not None and plan.origin is not None and str(origin) != str(plan.origin):
+        place = describe(origin)
+    advice += [f"slices of the batch would give other weights: {error.whole}{module}", *place]
+    return [*advice, "smaller batches can be gathered up for one update: accumulate=, with other means of a batch"]
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:

@@ -29,7 +29,7 @@ def gradient_step(
     y: TensorType,
     metrics: Iterable[Any] = (),
     nan: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     precision: str = "highest",
 ) -> Function:
     """Forward and backward of a module as a function of a batch (x, y); returns loss, metrics and `gradients`.

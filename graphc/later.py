@@ -14,6 +14,7 @@ import dis
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -47,7 +48,7 @@ def imports_above(package: str) -> tuple[Callable[[str], Any], Callable[[], list
 
     def starred(name: str) -> Any:
         for module in sorted(stars, key=lambda module: module not in sys.modules):
-            if exports(import_module(module), name):
+            if may_export(module, name) and exports(import_module(module), name):
                 return member(module, name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
@@ -77,6 +78,20 @@ def imports(code: CodeType) -> Iterator[tuple[str, str, str]]:
 
 def member(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
+
+
+def may_export(module: str, name: str) -> bool:
+    """Whether it is worth while to import a module that is asked for a name: its code speaks of it, in a list or alone.
+
+    Code that is only looked at is let go again; a module stays.
+    """
+    if module in sys.modules:
+        return True
+    find = getattr(getattr(find_spec(module), "loader", None), "get_code", None)
+    code = None if find is None else find(module)
+    if code is None or "__getattr__" in code.co_names:
+        return True
+    return any(name in known for known in (code.co_consts, *code.co_consts) if isinstance(known, tuple))
 
 
 def exports(module: ModuleType, name: str) -> bool:

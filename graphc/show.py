@@ -65,7 +65,11 @@ def calls_of(program: Program, texts: Mapping[int, Source], indent: str) -> Iter
     for number, nest in enumerate(program.nests):
         for line in user_lines(nest.origins):
             yield f"{indent}# {line}"
-        if nest.repetition is not None:
+        if nest.repetition is not None and nest.repetition.rows is not None:
+            some, rows = nest.repetition.rows
+            yield f"{indent}for first in range(0, {rows}, {some.max}):  # {some} is {some.max}, or what is left"
+            yield from calls_of(nest.repetition.program, texts, indent + "    ")
+        elif nest.repetition is not None:
             steps = f"range({nest.repetition.value.attrs['length']})"
             yield f"{indent}for step in {f'reversed({steps})' if nest.repetition.value.attrs['reverse'] else steps}:"
             yield from calls_of(nest.repetition.program, texts, indent + "    ")

@@ -20,7 +20,7 @@ from graphc.ir.graph import Graph, Origin, Output, Value, reachable, user_origin
 from graphc.ir.rewrite import renewed
 from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
-from graphc.optim import Accumulate, Optimizer
+from graphc.optim import Optimizer
 from graphc.plan import Plan, unique
 from graphc.settings import check_choice, check_function, check_number, check_whole, is_called_with, require, shown
 from graphc.structure import leaves
@@ -44,7 +44,8 @@ def function(
     outputs  a tensor, or a sequence or mapping of tensors; what the call returns
     updates  new values of parameters, written after everything was read
     nan      "raise": an output that is not finite raises NumericsError and nothing is updated
-    max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits
+    max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits; where
+               that is not enough or takes half as long again, rows of a batch are taken in slices (see train_step)
     device     "cpu", "cuda", or "auto": the GPU where there is one
     precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" cuBLASLt may round
                what is multiplied to these, where that is quicker; numbers are kept, and added up, in float32
@@ -195,7 +196,7 @@ def train_step(
     accumulate: int = 1,
     nan: str | None = None,
     max_bytes: int | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     precision: str = "highest",
 ) -> Function:
     """Forward, backward and update of a module as one function of a batch (x, y); returns loss and metrics.
@@ -205,19 +206,26 @@ def train_step(
     returns means over samples; of a metric that uses `gx.epoch_sum`, its figure for the epoch.
     max_grad_norm  scale the gradients down to this norm, as nn.utils.clip_grad_norm_ does
     accumulate     update on every accumulate-th call, from the mean of the gradients (optim.Accumulate)
-    device, precision  those of `function`
     max_bytes      at most so much memory to work in, parameters and their optimizer's numbers apart: values that the
-                   backward pass needs are computed again instead of kept, to the same bits. ArgumentError says how
-                   much is needed where that cannot be done
+                   backward pass needs are computed again instead of kept, to the same bits. Where that is not enough,
+                   or means half as much arithmetic again, the batch is taken in slices of its rows, as long as can be,
+                   and gradients are added up before the one update: the same weights to rounding, the same dropout, for
+                   every size of the last batch. ArgumentError says how much is needed where neither can be done, and
+                   which line looks at all rows at once, as BatchNorm does
+    device         "cpu", "cuda", or "auto": the GPU where there is one; None: where `net.to` sent the module
+    precision      that of `function`
     """
     limit = check_max_bytes(max_bytes)
-    fits = isinstance(optimizer, (Optimizer, Accumulate))
-    require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
     check_whole("accumulate", accumulate, 1)
     if max_grad_norm is not None:
         check_number("max_grad_norm", max_grad_norm, 0)
-    if accumulate != 1 or max_grad_norm is not None:
-        optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
+    if not isinstance(optimizer, Optimizer) or accumulate != 1 or max_grad_norm is not None:
+        from graphc.optim.accumulate import Accumulate  # few steps have one
+
+        fits = isinstance(optimizer, (Optimizer, Accumulate))
+        require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
+        if accumulate != 1 or max_grad_norm is not None:
+            optimizer = Accumulate(optimizer, accumulate, max_grad_norm)
 
     def update(cost: Tensor) -> dict[str, Value]:
         optimizer.zero_grad()
@@ -235,16 +243,16 @@ def eval_step(
     x: TensorType,
     y: TensorType,
     metrics: Iterable[Any] = (),
-    device: str = "cpu",
+    device: str | None = None,
     precision: str = "highest",
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
     return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device, precision)
 
 
-def predict_step(net: Any, *, x: TensorType, device: str = "cpu", precision: str = "highest") -> Function:
+def predict_step(net: Any, *, x: TensorType, device: str | None = None, precision: str = "highest") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
-    place = check_device(device, precision)
+    place = place_of(net, device, precision)
     check_net(net)
     source = batch_of("x", x)
     with tracing(), in_mode(net, training=False):
@@ -263,6 +271,11 @@ def predict_step(net: Any, *, x: TensorType, device: str = "cpu", precision: str
             precision=precision,
         )
     )
+
+
+def place_of(net: Any, device: str | None, precision: str) -> str:
+    """The device to compile for, where none or one is named."""
+    return check_device(getattr(net, "chosen_device", "cpu") if device is None else device, precision)
 
 
 def check_net(net: Any) -> None:
@@ -295,12 +308,12 @@ def model_step(
     metrics: Iterable[Any],
     nan: str | None,
     max_bytes: int | None,
-    device: str,
+    device: str | None,
     precision: str,
 ) -> Function:
     """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
     evaluation mode without it."""
-    place = check_device(device, precision)
+    place = place_of(net, device, precision)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)

@@ -39,6 +39,7 @@ PAGE = 4096  # bytes
 WAY = 4096  # bytes: so far apart elements share a place in the first cache, which has room for the lines of eight
 WAYS = 8
 MANY_IDLE = 0.5  # lanes beside each one in use
+PACKING = 3  # what packing windows costs, in rows of a result
 ADDING_UP = 45  # what adding up sixteen chains costs, in multiply-adds
 
 
@@ -55,6 +56,7 @@ class Blocking:
     packs_tall     a block of the tall operand is packed tile by tile
     packs_wide     the wide operand is packed; else it is read where it lies, but for a panel of odd lanes
     keeps_panels   all panels of a block are packed at once and stay for all the tall operand's blocks
+    run            the wide operand lies in pieces of so many columns: each is one tile's, and read where it lies
     by_places      the operand that walks several axes is read element by element, at places that are looked up
     deep_first     a block of the depth is done for all rows before the next one; else all of it block by block of rows
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
@@ -70,6 +72,7 @@ class Blocking:
     packs_tall: bool = False
     packs_wide: bool = True
     keeps_panels: bool = False
+    run: int = 0
     by_places: bool = False
     deep_first: bool = False
     padded_rows: int = 0
@@ -90,7 +93,7 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
     if is_line_product(nest, columns, depth):
         packs = not walks(right) and (stride(right.rows) != 1 or conflicts(stride(right.columns)))
         # A tile writes whole sets of lanes, one tile beside another where it takes more than one for all columns.
-        alone = columns <= FEW_COLUMNS and panel_width > LANES
+        alone = columns <= FEW_COLUMNS and panel_width > LANES and not walks(right)
         width = LANES if alone else -(-(columns + LANES - 1) // LANES) * LANES
         return Blocking("lines", width, packs_wide=packs, by_places=walks(right))
     if lies_in_pieces(right) and not walks(left) and rows >= FEW_COLUMNS and idle_lanes(rows) < MANY_IDLE:
@@ -112,7 +115,26 @@ def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
             fetches=is_far(nest),
             streams=True,
         )
+    run = run_of_tiles(nest, panel_width)
+    if run:
+        width = -(-run // LANES) * LANES
+        return Blocking("tiles", width, packs_wide=False, run=run, padded_rows=rows + TILE_ROWS, fetches=is_far(nest))
     return tiles(nest, panel_width)
+
+
+def run_of_tiles(nest: LoopNest, panel_width: int) -> int:
+    """Columns of a tile that reads a row of windows where it lies; 0 where to pack panels costs less.
+
+    For so few rows that the lanes which idle beside a row cost less than packing it would.
+    """
+    assert nest.product is not None
+    left, right, depth = nest.product.left, nest.product.right, bound(nest.product.depth)
+    if walks(left) or len(right.columns) < 2 or right.columns[-1][1] != 1 or depth > DEPTH_BLOCK:
+        return 0
+    run, rows = right.columns[-1][0], bound(nest.frame[-2])
+    if not isinstance(run, int) or not LANES < run <= panel_width or rows > FEW_ROWS:
+        return 0
+    return run if idle_lanes(run) * rows <= PACKING else 0
 
 
 def is_stream(left: Operand, rows: int, columns: int, depth: int) -> bool:
@@ -266,7 +288,7 @@ def scratch(nest: LoopNest, panel_width: int, dtype: str) -> Iterator[tuple[str,
         yield "packed", dtype, ((cut.rows or rows) + TILE_ROWS) * block + LANES
     if cut.keeps_panels:
         yield "panels", dtype, (block if cut.deep_first else depth) * across
-    else:
+    elif not cut.run:
         yield "panel", dtype, block * cut.width
 
 

@@ -25,10 +25,15 @@ class IRError(Exception):
 
 
 class TooLittleMemory(Exception):
-    """No plan that is found fits into the memory there is; `least` bytes would do."""
+    """No plan that is found fits into the memory there is; `least` bytes would do.
 
-    def __init__(self, least: int) -> None:
+    whole  why the batch could not be taken in slices, and where
+    """
+
+    def __init__(self, least: int, whole: str = "", origin: Origin | None = None) -> None:
         self.least = least
+        self.whole = whole
+        self.origin = origin
         super().__init__(f"at least {least} bytes are needed")
 
 

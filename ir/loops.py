@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import IRError, Output, Value
 from graphc.ir.layout import Steps
-from graphc.ir.types import Extent, bound, content, multiply
+from graphc.ir.types import Dim, Extent, bound, content, multiply
 
 if TYPE_CHECKING:
     from graphc.ir.program import Program
@@ -134,6 +134,12 @@ class Repetition:
     captured: tuple[tuple[Value, Buffer], ...]
     results: tuple[tuple[Output, Buffer], ...]
     work: Buffer
+
+    @property
+    def rows(self) -> tuple[Dim, Dim] | None:
+        """The rows of a step and those of all steps, where it goes through the rows of a batch."""
+        found: tuple[Dim, Dim] | None = self.value.attrs.get("rows")
+        return found
 
     def read(self) -> tuple[Buffer, ...]:
         trips = () if self.trips is None else (self.trips,)

@@ -15,6 +15,7 @@ from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.guards import GUARDS
 from graphc.ir.ops.record import Op
 from graphc.ir.placing import place_copies
+from graphc.ir.pools import pool_first
 from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
 from graphc.ir.tables import multiply_tables
@@ -324,6 +325,7 @@ PIPELINE: tuple[Pass, ...] = (
     merge_views,
     stabilise,
     multiply_tables,
+    pool_first,
     expand_gradients,
     collect_checks,
     flip_products,

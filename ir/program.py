@@ -6,6 +6,7 @@ overlap share bytes.
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from itertools import accumulate
 from graphc.ir import blocking, ops
 from graphc.ir.access import memory_of, resolve, strides
 from graphc.ir.builder import Builder, Part, Parts, Places, home
-from graphc.ir.checkpointing import let_go
+from graphc.ir.checkpointing import let_go, operations
 from graphc.ir.frozen import dataclass
 from graphc.ir.fuse import fuse
 from graphc.ir.graph import Graph, IRError, TooLittleMemory, Value
@@ -33,7 +34,7 @@ from graphc.ir.loops import (
 from graphc.ir.partition import partition
 from graphc.ir.reuse import in_place
 from graphc.ir.schedule import all_reads
-from graphc.ir.types import DTYPES, Extent, add, bound, multiply, round_up
+from graphc.ir.types import DTYPES, Dim, Extent, add, bound, multiply, round_up
 
 TRIES = 8  # things to compute again for every nest of a program
 SHARED = ("sums", "parts")  # scratch of a nest that all threads work in
@@ -90,6 +91,12 @@ class Program:
         """Whether there is anything to do for a second thread."""
         return any(nest.partition is not None for nest in self.walk())
 
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """Those of its graph, and those of the rows its loops go through at a time."""
+        loops = (nest.repetition for nest in self.nests if nest.repetition is not None)
+        return (*self.graph.dims, *(loop.rows[0] for loop in loops if loop.rows is not None))
+
     def scratch_of(self, nest: int) -> list[Buffer]:
         """The scratch of a nest of its own."""
         return [buffer for number, buffer in self.work if number == nest]
@@ -131,16 +138,18 @@ def laid_out(graph: Graph, apart: tuple[LoopNest, ...], panel_width: int) -> Pro
     return verify_program(Program(graph, nests, apart, checks, work | private, work_bytes, private_bytes))
 
 
-def fitted(program: Program, panel_width: int, most: int) -> Program:
+def fitted(program: Program, panel_width: int, most: int, dearest: float = math.inf) -> Program:
     """The program with at most so many bytes of work: what lies idle is computed again instead of kept.
 
+    dearest  times as many operations at most
     Raises TooLittleMemory, with the fewest bytes that were reached.
     """
     keep = {check.buffer for check in program.checks}
     least, tries = program.work_bytes, TRIES * len(program.nests)
+    limit = dearest * sum(map(operations, program.nests))
     while program.work_bytes > most:
         nests = let_go(program.apart, live_bytes(program), keep) if tries else None
-        if nests is None:
+        if nests is None or sum(map(operations, nests)) > limit:
             raise TooLittleMemory(least)
         program, tries = laid_out(program.graph, nests, panel_width), tries - 1
         least = min(least, program.work_bytes)

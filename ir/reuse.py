@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.ir.checkpointing import moved
-from graphc.ir.loops import INDEXED, Buffer, LoopNest, Store, lane_terms, phase_count, walked_by
+from graphc.ir.loops import INDEXED, Buffer, LoopNest, Repetition, Store, lane_terms, phase_count, walked_by
 from graphc.ir.types import bound
 
 LEAST = 1 << 12  # elements of a value that is worth the trouble
@@ -30,24 +30,34 @@ def in_place(nests: tuple[LoopNest, ...], keep: set[Buffer]) -> tuple[LoopNest, 
     for number, nest in enumerate(nests):
         here = moved(nest, places)
         taken: dict[Buffer, Buffer] = {}
-        for store, source in exchanges(here):
+        for target, source in exchanges(here):
             is_free = last[source] == number and source not in taken.values() and source not in keep
-            if is_free and first[store.buffer] == number and store.buffer not in keep | taken.keys():
-                taken[store.buffer] = source
-                last[source] = last[store.buffer]
+            if is_free and first[target] == number and target not in keep | taken.keys():
+                taken[target] = source
+                last[source] = last[target]
         places |= taken
         found.append(moved(here, taken))
     return tuple(found)
 
 
-def exchanges(nest: LoopNest) -> Iterator[tuple[Store, Buffer]]:
-    """Stores of values and the buffers they could go to instead: each element is read before it is written over."""
-    if nest.sweep is not None or nest.repetition is not None:
+def exchanges(nest: LoopNest) -> Iterator[tuple[Buffer, Buffer]]:
+    """Buffers of values and those that could be in their place: each element is read before it is written over."""
+    if nest.sweep is not None:
         return
+    if nest.repetition is not None:
+        yield from starts(nest.repetition)
     for store in nest.stores:
         for source in nest.read() if is_whole(store, nest) else ():
             if source.kind == "value" and is_alike(source, store.buffer) and is_read_before(source, store, nest):
-                yield store, source
+                yield store.buffer, source
+
+
+def starts(loop: Repetition) -> Iterator[tuple[Buffer, Buffer]]:
+    """What a loop carries stays where it starts, if the loop reads nothing else there."""
+    read = {buffer for _, buffer in (*loop.slices, *loop.captured)}
+    for _, start, kept in loop.carries:
+        if start.kind == kept.kind == "value" and start not in read and is_alike(start, kept):
+            yield kept, start
 
 
 def is_whole(store: Store, nest: LoopNest) -> bool:

@@ -26,6 +26,7 @@ def print_graph(graph: Graph) -> str:
     """One line per value: `%0: f32[2,3] = add(%x, %y)`."""
     names = {value: value.attrs["name"] for value in graph.inputs}
     dims = dict.fromkeys([*graph.dims, *(dim for value in graph.values() for dim in value.type.dims())])
+    dims |= dict.fromkeys(dim for value in graph.values() for dim in value.attrs.get("rows") or ())
     header = [", ".join(f"{dim.name}<={dim.max}" for dim in dims)]
     header += [f"{value.attrs['role']} {names[value]}: {value.type}" for value in graph.inputs]
     lines = [f"graph {graph.name}({'; '.join(header)}) {{"]

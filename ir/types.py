@@ -186,6 +186,14 @@ def dims_of(extent: Extent) -> Iterator[Dim]:
         yield from dims
 
 
+def substitute(extent: Extent, dim: Dim, other: Extent) -> Extent:
+    """The extent with another one in place of a dim."""
+    if extent.__class__ is int:
+        return extent
+    terms = monomials(extent).items()
+    return add(*(multiply(factor, *(other if each == dim else each for each in dims)) for dims, factor in terms))
+
+
 def bound(extent: Extent) -> int:
     """A size the extent never exceeds: positive terms at the dims' maxima, negative ones where all dims are 1."""
     return sum(

@@ -29,8 +29,9 @@ def verify(graph: Graph, known: frozenset[Dim] = frozenset()) -> Graph:
             continue
         verify_value(value)
         if value.op.kind == "loop":
-            verify(value.attrs["body"].graph, dims)
-        unknown = {*value.type.dims(), *attribute_dims(tuple(value.attrs.values()))} - dims
+            verify(value.attrs["body"].graph, dims.union(value.attrs.get("rows") or ()))
+        own = set((value.attrs.get("rows") or ())[:1])
+        unknown = {*value.type.dims(), *attribute_dims(tuple(value.attrs.values()))} - dims - own
         if unknown:
             raise IRError(f"{value.op.name} is sized by {unknown.pop()}, which no input of {graph.name!r} carries")
         value.memo["verified"] = dims

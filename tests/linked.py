@@ -17,7 +17,8 @@ from graphc.backends.link import link_shared_object
 
 X86_64 = "x86_64-unknown-linux-gnu"
 AARCH64 = "aarch64-unknown-linux-gnu"
-TRIPLES = pytest.mark.parametrize("triple", [X86_64, AARCH64])
+ARMV7 = "armv7-unknown-linux-gnueabihf"
+TRIPLES = pytest.mark.parametrize("triple", [X86_64, AARCH64, ARMV7])
 HERE = {"x86_64": X86_64, "aarch64": AARCH64}.get(platform.machine() if platform.system() == "Linux" else "")
 runs_here = pytest.mark.skipif(HERE is None, reason="loading needs Linux on x86-64 or aarch64")
 
@@ -181,12 +182,16 @@ class View:
 
     def __init__(self, image: bytes) -> None:
         self.image = image
-        header = elf.FILE_HEADER.unpack_from(image)
-        self.segments = [elf.PROGRAM_HEADER.unpack_from(image, header[5] + 56 * index) for index in range(header[10])]
+        self.wide = image[4] == 2
+        rows = struct.iter_unpack("<IIQQQQQQ", image[64 : 64 + 56 * struct.unpack_from("<H", image, 56)[0]])
+        if not self.wide:
+            rows = struct.iter_unpack("<8I", image[52 : 52 + 32 * struct.unpack_from("<H", image, 44)[0]])
+            rows = ((row[0], row[6], *row[1:6], row[7]) for row in rows)
+        self.segments = list(rows)
         self.loads = [segment for segment in self.segments if segment[0] == elf.PT_LOAD]
         (self.dynamic_segment,) = (segment for segment in self.segments if segment[0] == elf.PT_DYNAMIC)
-        entries = elf.DYNAMIC_ENTRY.iter_unpack(self.read(self.dynamic_segment[3], self.dynamic_segment[6]))
-        self.dynamic = dict(entries)
+        table = self.read(self.dynamic_segment[3], self.dynamic_segment[6])
+        self.dynamic = dict(struct.iter_unpack("<QQ" if self.wide else "<II", table))
 
     def read(self, address: int, size: int) -> bytes:
         for _, _, offset, start, _, file_size, memory_size, _ in self.loads:
@@ -205,10 +210,15 @@ class View:
     def symbols(self) -> dict[str, tuple[int, int]]:
         """Name -> (address, size); the hash table says how many there are."""
         count = self.word(self.dynamic[elf.DT_HASH] + 4)
-        table = self.read(self.dynamic[elf.DT_SYMTAB] + 24, 24 * (count - 1))
-        rows = elf.SYMBOL.iter_unpack(table)
+        bytes_each, form = (24, "<IBBHQQ") if self.wide else (16, "<IIIBBH")
+        rows = struct.iter_unpack(form, self.read(self.dynamic[elf.DT_SYMTAB] + bytes_each, bytes_each * (count - 1)))
+        rows = rows if self.wide else ((row[0], *row[3:], *row[1:3]) for row in rows)
         return {self.text(name): (value, size) for name, _, _, section, value, size in rows if section}
 
     def pointers(self) -> dict[int, int]:
-        table = self.read(self.dynamic[elf.DT_RELA], self.dynamic[elf.DT_RELASZ])
-        return {place: value for place, _, value in elf.RELOCATION.iter_unpack(table)}
+        """Place -> what the loader adds the load address to: said beside the place, or of 32 bits found there."""
+        if self.wide:
+            table = self.read(self.dynamic[elf.DT_RELA], self.dynamic[elf.DT_RELASZ])
+            return {place: value for place, _, value in struct.iter_unpack("<QQq", table)}
+        table = self.read(self.dynamic[elf.DT_REL], self.dynamic[elf.DT_RELSZ])
+        return {place: self.word(place) for place, kind in struct.iter_unpack("<II", table) if kind == 23}

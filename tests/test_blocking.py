@@ -95,6 +95,8 @@ def test_bits_do_not_depend_on_the_tile(form, sizes, rng, monkeypatch):
 
 CONVOLUTIONS = [
     (5, (2, 1, 8, 18), (3, 3), 1, ["lines", "tiles", "tiles"]),
+    (6, (2, 1, 11, 32), (5, 5), 1, ["lines", "tiles", "tiles"]),
+    (6, (2, 1, 5, 32), (2, 5), 1, ["lines", "tiles", "tiles"]),
     (16, (2, 2, 8, 18), (3, 3), 1, ["lines", "tiles", "turned"]),
     (24, (3, 2, 9, 12), (4, 2), 2, ["tiles", "turned", "turned"]),
     (40, (2, 4, 7, 7), (3, 3), 1, ["tiles", "turned", "turned"]),
@@ -120,6 +122,35 @@ def test_windows_in_every_form(features, image, window, step, forms, rng):
         np.testing.assert_allclose(ours, wanted[name], rtol=1e-4, atol=1e-4)
 
 
+ROWS_OF_WINDOWS = [  # of an image without a margin, the last row of windows ends where the image does
+    (6, (3, 1, 9, 32), (5, 5), 28), (3, (2, 2, 5, 19), (2, 2), 18), (13, (2, 1, 4, 34), (3, 3), 32),
+    (2, (2, 3, 6, 33), (3, 4), 30), (20, (1, 1, 5, 31), (3, 2), 30), (50, (1, 1, 5, 32), (3, 3), 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("features", "image", "window", "run"), ROWS_OF_WINDOWS, ids=lambda each: str(each))
+def test_rows_of_windows_are_read_where_they_lie(features, image, window, run, rng, monkeypatch):
+    """As wide as two sets of lanes or a little less; to the bit what packed panels of windows give."""
+
+    def convolution():
+        x, bias = gx.input("x", gx.f32[image]), gx.input("bias", gx.f32[features])
+        weight = gx.input("weight", gx.f32[(features, image[1], *window)])
+        y = gx.conv2d(x, weight, bias)
+        return gx.function([x, weight, bias], {"y": y, "positive": gx.relu(y), "sums": y.sum((0, 2))})
+
+    function = convolution()
+    (nest,) = (nest for nest in function.artifact.program.nests if nest.product)
+    assert blocking_of(nest).run == run and blocking_of(nest).form in ("tiles", "turned")
+    arrays = operands(function, rng)
+    native = [np.asarray(each) for each in function(*arrays)]
+    named = dict(zip(("x", "weight", "bias"), arrays, strict=True))
+    for (name, result), ours in zip(emulator.emulate(run_passes(function.traced), named).items(), native, strict=True):
+        assert np.array_equal(result, ours), name
+    monkeypatch.setattr(blocking, "PACKING", -1)
+    for packed, ours in zip(convolution()(*arrays), native, strict=True):
+        assert np.array_equal(packed, ours)
+
+
 def test_a_left_operand_that_walks_several_axes(rng):
     a, b = gx.input("a", gx.f32[5, 3, 7, 8]), gx.input("b", gx.f32[35, 20])
     rows = a.transpose(0, 1).transpose(2, 3).transpose(1, 2).reshape(24, 35)  # (3, 8) by (5, 7)
@@ -131,6 +162,13 @@ def test_a_left_operand_that_walks_several_axes(rng):
     assert np.array_equal(found, native)
     expected = np.maximum(arrays["a"].transpose(1, 3, 0, 2).reshape(24, 35) @ arrays["b"], 0)
     np.testing.assert_allclose(native, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "tile"), [(6, 25, (5, 3)), (16, 25, (13, 2)), (6, 10, (5, 3)), (1, 4, (4, 3))]
+)
+def test_tiles_of_runs_take_as_few_steps_as_can_be(rows, columns, tile):
+    assert contraction.runs_shape(TileShape(14, 2), rows, columns) == tile
 
 
 def blocking_of(nest):
@@ -283,6 +321,26 @@ def test_lines_fetch_what_later_tiles_read(monkeypatch):
     read = {row * stride + k for row in range(4, rows) for k in range(0, depth, 16)}
     assert read <= set(fetched)
     assert {place for place in fetched if place < a.size} == read
+
+
+@pytest.mark.parametrize("shape", [TileShape(14, 2), TileShape(6, 1)])
+@pytest.mark.parametrize("columns", [3, 10, 14, 20])
+def test_lines_of_bytes_are_brought_together_and_multiplied(shape, columns, rng):
+    """To the bits of what multiplies rows that were brought together before."""
+    rows, depth, count = 5, 37, 12
+    data, order = rng.integers(0, 256, (count, depth)).astype(np.uint8), rng.permutation(count)
+    b, tiles = rng.normal(size=(columns, depth)).astype(np.float32), np.zeros((2, rows * 48), np.float32)
+    a, left = data[order[:rows]] * np.float32(1 / 255), np.zeros((rows, depth), np.float32)
+    multiply, gather = (
+        contraction.multiply_lines(shape, columns, 48),
+        contraction.gather_lines(shape, columns, 48, "u8"),
+    )
+    primitives.run(multiply, tiles[0], a.ravel(), b.ravel(), depth, rows, columns, depth, depth)
+    given = tiles[1], left.ravel(), b.ravel(), data.ravel(), order[:rows]
+    primitives.run(gather, *given, depth, rows, rows - 1, depth, depth)
+    together = contraction.lines_shape(shape, columns)[0]
+    wanted, found = tiles.reshape(2, rows, 48)[:, :, :together]
+    assert np.array_equal(left, a) and np.array_equal(found, wanted) and np.any(found)
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["with terms", "bare"])

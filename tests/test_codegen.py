@@ -17,6 +17,7 @@ import graphc as gx
 from graphc import nn, optim
 from graphc.backends import artifact, maths, reference
 from graphc.backends.cache import Cache
+from graphc.backends.exact import Feed
 from graphc.backends.lower import LoweringError, lower, lower_if_covered
 from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.runtime import Runner, Storage
@@ -111,6 +112,27 @@ def test_models(name: str, store: Cache) -> None:
     scalars = {value.attrs["name"]: np.float32(0.01) for value in graph.of_role("scalar")}
     assert_agreement(graph, arrays | scalars, store)
     assert [kernel.name for kernel in step.artifact.kernels if lower_if_covered(kernel) is None] == []
+
+
+def test_epochs_over_bytes(store: Cache) -> None:
+    """Brought together by the first product, as by a kernel of their own where they are floats."""
+    net, n, random = nn.Linear(84, 10), gx.dim("batch", max=64), np.random.default_rng(3)
+    step = gx.train_step(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), 0.1), x=gx.f32[n, 84], y=gx.i64[n])
+    graph, first = step.artifact.program.graph, {k: v.copy() for k, v in step.state_dict().items()}
+    images, labels = random.integers(0, 256, (150, 84)).astype(np.uint8), random.integers(0, 10, 150)
+    found = []
+    for codegen, data, kind in (
+        *((each, images, 1) for each in CODEGENS),
+        ("direct", images * np.float32(1 / 255), 0),
+    ):
+        built = artifact.build(graph, store, codegen)
+        storages = [Storage(first[value.attrs["name"]]) for value in built.program.graph.of_role("state")]
+        runner = Runner(built, storages)
+        runner.set_scalar(0, 0.1)
+        feed, order = Feed(runner, (data, labels), (kind, 0)), np.empty(150, np.int64)
+        status, totals = runner.epoch(feed, order, (7, 1), 64, (0, 3), False)
+        found.append((status, totals, [storage.array.tobytes() for storage in storages]))
+    assert found[0][0] == 0 and found[0] == found[1] == found[2]
 
 
 # --- ops, functions and random programs -------------------------------------------------------------------------------

@@ -164,6 +164,32 @@ def test_no_gpu_is_an_error_on_the_line_of_the_user(monkeypatch):
     assert step.runner.threads >= 1
 
 
+def test_a_module_is_sent_to_a_device(gpu, rng):
+    net = nn.Sequential(nn.Linear(20, 3), nn.Tanh())
+    here = gx.predict_step(net, x=gx.f32[BATCH, 20])
+    assert net.cuda() is net and net[0].chosen_device == "cuda"
+    there = gx.predict_step(net, x=gx.f32[BATCH, 20])
+    x, _ = samples(rng, 7)
+    assert np.allclose(there(x), here(x), rtol=1e-5) and "cuGraphLaunch" in gpu.calls
+    gpu.calls.clear()
+    gx.predict_step(net.cpu(), x=gx.f32[BATCH, 20])(x)
+    gx.predict_step(net.to("cuda"), x=gx.f32[BATCH, 20], device="cpu")(x)
+    assert "cuGraphLaunch" not in gpu.calls
+
+
+def test_dropout_draws_what_it_draws_on_the_cpu(gpu, rng):
+    x, y = samples(rng)
+    losses = []
+    for device in ("cpu", "cuda"):
+        gx.manual_seed(7)
+        net = nn.Sequential(nn.Linear(20, 64), nn.Dropout(0.5), nn.ReLU(), nn.Linear(64, 10))
+        adam = optim.AdamW(net.parameters(), lr=0.01)
+        step = gx.train_step(net, nn.CrossEntropyLoss(), adam, x=gx.f32[BATCH, 20], y=gx.i64[BATCH], device=device)
+        loader = DataLoader(TensorDataset(x, y), 32, shuffle=True)
+        losses.append([step.epoch(loader).loss for _ in range(3)] + [step(x[:5], y[:5]).loss])
+    assert np.allclose(losses[0], losses[1], rtol=1e-4)
+
+
 def test_no_step_after_one_that_failed_changes_anything(gpu, rng):
     x, y = samples(rng)
     net, step = classifier("cuda", nan="raise")

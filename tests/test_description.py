@@ -112,7 +112,7 @@ def test_code_that_is_gone_is_made_again(graph: Graph, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", [None, EpochLayout((128, 256), (), 512)])
 def test_descriptions_go_both_ways(layout: EpochLayout | None) -> None:
-    known = Description("ab", 3, Arena(512, 128, True), layout, ("it's \n wrong", 'say "no"'))
+    known = Description("ab", 3, Arena(512, 128, True), layout, ("it's \n wrong", 'say "no"'), 7)
     assert Description.parse(known.text()) == known
 
 

@@ -211,6 +211,48 @@ def test_a_check_that_fails_names_the_step_and_updates_nothing_more() -> None:
     assert np.isfinite(step.epoch(loader).loss)
 
 
+def classifier(hidden: bool = False, classes: int = 10) -> gx.Function:
+    gx.manual_seed(3)
+    first = [nn.Linear(84, 84), nn.Tanh()] if hidden else []
+    net = nn.Sequential(nn.Flatten(), *first, nn.Linear(84, classes))
+    batch = gx.dim("batch", max=64)
+    opt = optim.SGD(net.parameters(), lr=0.1)
+    return gx.train_step(net, nn.CrossEntropyLoss(), opt, x=gx.f32[batch, 7, 12], y=gx.i64[batch])
+
+
+def gathering_kernels(step: gx.Function) -> list[str]:
+    return [kernel.name for kernel in step.artifact.kernels if kernel.name.startswith("gather_lines")]
+
+
+@pytest.mark.parametrize(("hidden", "classes"), [(False, 3), (False, 10), (False, 20), (True, 10)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_images_of_bytes_give_the_bits_of_floats(hidden: bool, classes: int, shuffle: bool) -> None:
+    """Whoever brings them together, for any number of threads; and steps on batches go on as before."""
+    rng = np.random.default_rng(4)
+    images, labels = rng.integers(0, 256, (333, 7, 12)).astype(np.uint8), rng.integers(0, classes, 333)
+    floats = images * np.float32(1 / 255)
+    wanted = None
+    for given, threads in ((floats, 1), (images, 1), (images, 2), (images, 4)):
+        step = classifier(hidden, classes)
+        assert bool(gathering_kernels(step)) is not hidden
+        step.threads = threads
+        loader = DataLoader(TensorDataset(given, labels), 64, shuffle=shuffle, seed=2)
+        losses = [step.epoch(loader), step(floats[:9], labels[:9]), step.epoch(loader)]
+        found = losses, {name: array.copy() for name, array in step.state_dict().items()}
+        wanted = wanted or found
+        assert found[0] == wanted[0]
+        assert all(np.array_equal(found[1][name], wanted[1][name]) for name in wanted[1])
+
+
+def test_a_wrong_label_beside_images_of_bytes_is_found_by_the_step() -> None:
+    rng = np.random.default_rng(4)
+    images, labels = rng.integers(0, 256, (100, 7, 12)).astype(np.uint8), rng.integers(0, 10, 100)
+    labels[70] = 10
+    step = classifier()
+    with pytest.raises(gx.LabelError, match="10"):
+        step.epoch(DataLoader(TensorDataset(images, labels), 64))
+
+
 def test_a_data_set_is_not_kept() -> None:
     step, loader = compiled(), loader_of()
     step.epoch(loader)

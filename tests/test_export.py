@@ -122,9 +122,7 @@ def test_epochs_are_those_of_a_loader(made, loaded, arrays):
     loader = gx.data.DataLoader(gx.data.TensorDataset(x, y), 16, shuffle=True, seed=5)
     for epoch in range(2):
         order = np.empty(40, np.int64)
-        loaded.check(
-            loaded.library("shuffle")(order.ctypes.data_as(loaded.POINTER), *map(ctypes.c_int64, (40, 5, epoch)))
-        )
+        loaded.check(loaded.library("shuffle")(loaded.POINTER(order.ctypes.data), *map(ctypes.c_int64, (40, 5, epoch))))
         found = model.step.set(lr=0.1).epoch(x, y, batch=16, order=order)
         assert found == functions["step"].epoch(loader)
     plain = gx.data.DataLoader(gx.data.TensorDataset(x, y), 16)
@@ -153,7 +151,7 @@ def test_flat_parameters(made, loaded):
     model = loaded.Model(seed=3)
     count = loaded.MANIFEST["parameters"]
     flat = np.empty(count, np.float32)
-    pointers = model.state.ctypes.data_as(loaded.POINTER), flat.ctypes.data_as(loaded.POINTER)
+    pointers = loaded.POINTER(model.state.ctypes.data), loaded.POINTER(flat.ctypes.data)
     loaded.check(loaded.library("get_parameters")(*pointers))
     trained = [each["name"] for each in loaded.MANIFEST["states"] if each["trains"]]
     state = model.state_dict()
@@ -172,11 +170,12 @@ def test_ten_thousand_calls_with_wrong_arguments_change_nothing(made, loaded, ar
     """Every call with something wrong says so and leaves every byte of the state; those with nothing wrong succeed."""
     random, model, (x, y) = np.random.default_rng(1), loaded.Model(seed=1), arrays
     x, y = x[:16].copy(), y[:16].copy()
-    bad_labels, results = y.copy(), np.zeros(8)
+    bad_labels, results, settings = y.copy(), np.zeros(8), np.full(8, 0.125)
     bad_labels[3] = 10
     other = loaded.Model(seed=1).state.copy()
     other[9] ^= 1
     blocks = {"state": model.state, "work": model.work, "x": x, "y": y, "labels": bad_labels, "results": results}
+    blocks["settings"] = settings
     place = {name: block.ctypes.data for name, block in blocks.items()} | {"other": 0}
     foreign = loaded.aligned(len(other))
     foreign[...] = other
@@ -184,18 +183,18 @@ def test_ten_thousand_calls_with_wrong_arguments_change_nothing(made, loaded, ar
     wrong = {
         "state": (0, place["state"] + 8, place["other"]), "work": (0, place["work"] + 1), "x": (0, place["x"] + 2),
         "y": (0, place["y"] + 4, place["labels"]), "batch": (0, -1, 17, 2**40), "results": (0, place["results"] + 1),
-        "thread": (-1, 1, 5), "threads": (0, -1, 257),
+        "thread": (-1, 1, 5), "threads": (0, -1, 257), "settings": (place["settings"] + 4,),
     }  # fmt: skip
     fine = {**place, "batch": 16, "thread": 0, "threads": 1}
     names = ("state", "work", "x", "y", "batch", "settings", "results", "thread", "threads")
     kinds = (*[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
     before, statuses, succeeded = model.state.copy(), set(), 0
     for _ in range(10_000):
-        chosen = dict(fine, settings=0)
+        chosen = dict(fine, settings=random.choice([0, place["settings"]]))
         mistakes = random.choice([*wrong], random.integers(0, 3), replace=False)
         for name in mistakes:
             chosen[name] = wrong[name][random.integers(len(wrong[name]))]
-        status = loaded.library("step")(*(kind(chosen[name]) for name, kind in zip(names, kinds, strict=True)))
+        status = loaded.library("step")(*(kind(int(chosen[name])) for name, kind in zip(names, kinds, strict=True)))
         assert (status == 0) == (len(mistakes) == 0)
         statuses.add(status)
         if status == 0:
@@ -243,11 +242,68 @@ def test_wrong_uses(made, tmp_path):
         (lambda: gx.export(step, tmp_path / "1a"), ArgumentError, "cannot name a library in C"),
         (lambda: gx.export({"a-b": step}, tmp_path / "a"), TraceError, "cannot name a C function"),
         (lambda: gx.export([step, step], tmp_path / "a"), TraceError, "two functions are called train_step"),
+        (lambda: gx.export({"init": step}, tmp_path / "a"), TraceError, "a library has something else called init"),
+        (lambda: gx.export({"a": step, "a_epoch": step}, tmp_path / "a"), TraceError, "something else called a_epoch"),
         (lambda: gx.export(step, tmp_path / "a", targets=["vax"]), ArgumentError, "'vax' is not a target"),
     ]
     for call, kind, text in cases:
         check_refusal(call, text, kind=kind)
     assert not [*tmp_path.iterdir()]
+
+
+# -- names and dtypes that C has its own idea of
+
+NAMES = [
+    ("state", "batch", "int", "class"), ("results", "work", "x", "x y"), ("default", "steps", "samples", "x_y"),
+    ("count", "free", "while", "steps"), ("a b", "a_b", "a b", "a_b"), ("order", "means", "thread", "2d"),
+]  # fmt: skip
+
+
+@needs_c
+@pytest.mark.parametrize("names", NAMES)
+def test_any_name_becomes_one_that_c_and_cpp_take(names, tmp_path):
+    rate, x, y = gx.scalar(names[3], 0.1), *(gx.input(name, gx.f32[gx.dim("batch", max=16), 3]) for name in names[:2])
+    gx.manual_seed(1)
+    w = gx.parameter("w", np.ones(3))
+    loss = ((x * w - y) ** 2).mean()
+    results = {names[2]: loss, names[3]: loss * 2.0}
+    updates = {w: w - rate * gx.grad(loss, w)}
+    step = gx.function([x, y], results, updates=updates, name="step")
+    rows = gx.function([x, y], {names[0]: x * w, names[2]: y, names[3]: loss}, name="rows")
+    made = gx.export({"step": step, "rows": rows}, tmp_path / "odd")
+    said = output(compiled(made.folder), "5")
+    (made.folder / "odd.cpp").write_text('#include "odd.h"\n')
+    subprocess.run(["c++", "-Wall", "-Werror", "-c", "odd.cpp"], check=True, cwd=made.folder)
+    trained_in_process(step, 5)
+    assert said.split()[-1] == f"{made.state_hash():016x}"
+    assert output(compiled(gx.export({"rows": rows}, tmp_path / "alone").folder), "1")
+
+
+@needs_c
+@pytest.mark.parametrize(("x", "y"), [("u8", "u8"), ("u8", "i64"), ("i32", "i32"), ("f64", "i32"), ("bool_", "u8")])
+def test_inputs_of_every_dtype_train_as_they_do_in_process(x, y, tmp_path):
+    gx.manual_seed(1)
+    net, batch = nn.Sequential(nn.Linear(30, 24), nn.ReLU(), nn.Linear(24, 10)), gx.dim("batch", max=16)
+    kinds = {"x": getattr(gx, x)[batch, 30], "y": getattr(gx, y)[batch]}
+    optimizer = gx.optim.SGD(net.parameters(), lr=0.001)
+    loss_of = nn.CrossEntropyLoss()
+    step = gx.train_step(net, loss_of, optimizer, **kinds)
+    made = gx.export({"step": step}, tmp_path / "net")
+    compiled(made.folder)
+    spec = importlib.util.spec_from_file_location("net", made.folder / "net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model, random = module.Model(seed=1), np.random.default_rng(0)
+    rows = random.integers(0, 2 if x == "bool_" else 200, (40, 30)).astype(module.DTYPES[x.rstrip("_")])
+    labels = random.integers(0, 10, 40).astype(module.DTYPES[y])
+    for begin in (0, 16, 32):
+        assert model.step(rows[begin : begin + 16], labels[begin : begin + 16]) == step(
+            rows[begin : begin + 16], labels[begin : begin + 16]
+        )
+    assert model.state_hash() == made.state_hash()
+    loader = gx.data.DataLoader(gx.data.TensorDataset(rows, labels), 16)
+    assert model.step.epoch(rows, labels, batch=16) == step.epoch(loader)
+    assert model.state_hash() == made.state_hash()
 
 
 # -- the files

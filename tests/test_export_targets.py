@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 from dataclasses import replace
 from functools import cache
@@ -19,7 +21,7 @@ from exported_models import MODELS, built, trained_in_process
 
 import graphc as gx
 from graphc import exporting, nn, optim
-from graphc.backends import primitives
+from graphc.backends import primitives, symbols
 from graphc.backends.export.files import check_symbols
 from graphc.backends.export.kernels import SHUFFLE
 from graphc.backends.lacking import EXTREMES, LONG
@@ -73,7 +75,7 @@ def in_process(name: str) -> str:
 
 
 def program(folder: Path, compiler: str, *options: str) -> Path:
-    found = folder / "program"
+    found = folder.parent / "program"
     strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1"]
     command = [compiler, *strict, str(folder / "main.c"), "-I", str(folder), *options, "-o", str(found)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -105,13 +107,154 @@ def test_other_processors_train_to_the_bits_of_this_process(name, target, export
 
 
 @in_fused_family
-@pytest.mark.parametrize("target", ["aarch64", "riscv64"])
+@pytest.mark.parametrize("target", CROSS)
 def test_shared_objects_of_other_processors_are_loaded(target, exported):
     tools, runner = CROSS[target]
     needed(f"{tools}-gcc"), needed(runner)
     folder = exported("mlp", target)
     made = program(folder, f"{tools}-gcc", f"-L{folder / target}", "-lmlp", f"-Wl,-rpath,{folder / target}")
     assert said(runner, "-L", f"/usr/{tools}", made) == in_process("mlp")
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """Runs a program for Windows: what it prints last."""
+    runner, home = needed("wine"), tmp_path_factory.mktemp("wine")
+    known = {**os.environ, "WINEPREFIX": str(home / "prefix"), "WINEDEBUG": "-all", "DISPLAY": ""}
+
+    def run(made: Path) -> str:
+        done = subprocess.run([runner, str(made), str(STEPS)], capture_output=True, text=True, env=known, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    return run
+
+
+@on_x86
+@in_fused_family
+@pytest.mark.parametrize("name", ["regression", "mlp", "gru"])
+def test_programs_for_windows_train_to_the_bits_of_this_process(name, exported, windows):
+    """The object, and for the first the archive and a DLL too."""
+    compiler, folder = needed("x86_64-w64-mingw32-gcc"), exported(name, "x86-64-windows")
+    place = folder / "x86-64-windows"
+    given = [str(place / f"{name}.obj")]
+    assert windows(program(folder, compiler, *given).with_suffix(".exe")) == in_process(name)
+    if name != "regression":
+        return
+    assert windows(program(folder, compiler, str(place / f"{name}.lib")).with_suffix(".exe")) == in_process(name)
+    made, entry = folder.parent / f"{name}.dll", folder.parent / "entry.c"
+    entry.write_text("int DllMainCRTStartup(void) { return 1; }\n")
+    subprocess.run([compiler, "-shared", "-nostdlib", *given, str(entry), "-o", str(made)], check=True)
+    assert windows(program(folder, compiler, str(made)).with_suffix(".exe")) == in_process(name)
+
+
+# What main.c calls, in code that was linked for macOS and lies in memory as it would there. It calls no system that it
+# could miss; arguments go where Linux has them too, as long as not more than one is behind those in registers.
+LOADED = """
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include "gru.h"
+static char *at(size_t offset) {
+    static char *code;
+    if (!code) {
+        FILE *file = fopen("image", "rb");
+        code = mmap(NULL, BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (!file || fread(code, 1, BYTES, file) != BYTES) exit(9);
+        __builtin___clear_cache(code, code + BYTES);
+        fclose(file);
+    }
+    return code + offset;
+}
+int32_t gru_init(void *state, uint64_t seed) {
+    return ((int32_t (*)(void *, uint64_t))at(INIT))(state, seed);
+}
+int64_t gru_work_bytes(int32_t threads) {
+    return ((int64_t (*)(int32_t))at(WORK_BYTES))(threads);
+}
+uint64_t gru_state_hash(const void *state) {
+    return ((uint64_t (*)(const void *))at(STATE_HASH))(state);
+}
+const char *gru_strerror(int32_t status) {
+    return status ? "it failed" : "success";
+}
+int32_t gru_step(void *state, void *work, const int64_t *x, const int64_t *y, int64_t batch,
+                 const struct gru_step_settings *settings, struct gru_step_results *results, int32_t thread,
+                 int32_t threads) {
+    return ((int32_t (*)(void *, void *, const int64_t *, const int64_t *, int64_t, const struct gru_step_settings *,
+                         struct gru_step_results *, int32_t, int32_t))at(STEP))(state, work, x, y, batch, settings,
+                                                                                results, thread, threads);
+}
+"""
+
+
+def in_memory(dylib: bytes) -> tuple[bytes, dict[str, int]]:
+    """A library for macOS as it lies in memory but for the table of texts of strerror, and where its functions are."""
+    image, places = bytearray(), {}
+    for kind, place in symbols._mach_commands(dylib):
+        if kind == symbols.LC_SEGMENT_64:
+            start, size, offset, there = struct.unpack_from("<QQQQ", dylib, place + 24)
+            image += bytes(max(0, start + size - len(image)))
+            image[start : start + there] = dylib[offset : offset + there]
+        if kind == 0x80000022:  # LC_DYLD_INFO_ONLY
+            assert struct.unpack_from("<6I", dylib, place + 16) == (0,) * 6  # nothing to bind
+        if kind == symbols.LC_SYMTAB:
+            table, count, names, _ = struct.unpack_from("<IIII", dylib, place + 8)
+            for name, _, _, _, value in struct.iter_unpack("<IBBHQ", dylib[table : table + 16 * count]):
+                places[symbols._text(dylib, names + name)] = value
+    return bytes(image), places
+
+
+@in_fused_family
+@pytest.mark.parametrize(("target", "machine"), [("x86-64-macos", "x86_64"), ("aarch64-macos", "arm64")])
+def test_code_for_macos_trains_to_the_bits_of_this_process(target, machine, exported, tmp_path):
+    tools, emulator = CROSS["aarch64"] if machine == "arm64" else ("x86_64-linux-gnu", "qemu-x86_64")
+    compiler, runner = needed(f"{tools}-gcc"), needed(emulator)
+    linker, folder = shutil.which("ld64.lld") or needed("ld64.lld-14"), exported("gru", target)
+    about = ["-dylib", "-arch", machine, "-platform_version", "macos", "11.0", "11.0", "-o", "gru.dylib"]
+    subprocess.run([linker, *about, str(folder / target / "gru.o")], check=True, cwd=tmp_path)
+    image, places = in_memory((tmp_path / "gru.dylib").read_bytes())
+    (tmp_path / "image").write_bytes(image)
+    (tmp_path / "loaded.c").write_text(LOADED)
+    called = ("init", "work_bytes", "state_hash", "step")
+    defined = [f"-D{name.upper()}={places[f'_gru_{name}']}" for name in called]
+    sources = ["loaded.c", str(folder / "main.c"), "-I", str(folder), f"-DBYTES={len(image)}"]
+    subprocess.run([compiler, "-O1", "-static", *sources, *defined, "-o", "program"], check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [runner, "-cpu", "max", "./program", str(STEPS)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1] == in_process("gru")
+
+
+TINY = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "tiny.h"
+static float x[32], y[32];
+int main(void) {
+    void *state = aligned_alloc(64, TINY_STATE_BYTES), *work = aligned_alloc(64, (tiny_work_bytes(1) + 63) / 64 * 64);
+    for (int i = 0; i < 32; i++) x[i] = 1e-39f;
+    int32_t status = tiny_init(state, 1);
+    if (!status) status = tiny_halve(state, work, x, y, 0, 1);
+    printf("%d %d", status, y[0] != 0);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(("target", "kept"), [("aarch64", 1), ("riscv64", 1), ("armv7", 0)])
+def test_what_is_said_of_subnormal_numbers_is_so(target, kept, tmp_path):
+    tools, runner = CROSS[target]
+    needed(f"{tools}-gcc"), needed(runner)
+    w, x = gx.parameter("w", np.zeros(1)), gx.input("x", gx.f32[32])
+    halve = gx.function([x], {"y": x * 0.5 + w}, name="halve")
+    folder = gx.export({"halve": halve}, tmp_path / "tiny", [target]).folder
+    (folder / "tiny.c").write_text(TINY)
+    made = [f"{tools}-gcc", "-std=c11", "-static", "tiny.c", f"{target}/libtiny.a", "-I.", "-o", "tiny"]
+    subprocess.run(made, cwd=folder, check=True)
+    done = subprocess.run([runner, "tiny"], cwd=folder, capture_output=True, text=True)
+    assert done.stdout == f"0 {kept}"
 
 
 def runs(target: str) -> bool:
@@ -143,6 +286,21 @@ def test_a_library_takes_the_variant_that_its_processor_runs(processor, like, ex
     assert (found == in_process("mlp")) == (like == "x86-64-v3")
 
 
+@on_x86
+@pytest.mark.parametrize(
+    ("target", "enough", "too_old"),
+    [("x86-64-v2", "Nehalem", "qemu64"), ("x86-64-v3", "Haswell", "SandyBridge"), ("x86-64-v4", "", "Haswell")],
+)
+def test_a_processor_is_told_that_it_lacks_what_a_single_level_needs(target, enough, too_old, exported):
+    """Not stopped by an instruction that it does not know, neither in a step nor in what comes before."""
+    runner, folder = needed("qemu-x86_64"), exported("mlp", target)
+    made = program(folder, "cc", archive(folder, target))
+    refused = "the library was built for processors with more instructions than this one has"
+    assert said(runner, "-cpu", too_old, made) == refused
+    if enough:
+        assert said(runner, "-cpu", enough, made).startswith("state_hash ")
+
+
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
 def test_orders_of_a_library_are_those_of_this_process(count):
     for seed, epoch in ((0, 0), (5, 1), (2**63 - 7, 2**62 + 3), (-3, 2**32)):
@@ -159,7 +317,7 @@ def test_two_builds_are_equal_and_the_manifest_has_their_sums(target, exported, 
     folder = exported("regression", target)
     again = gx.export({"step": built("regression")}, tmp_path / "regression", [target])
     assert sorted(file.relative_to(again.folder) for file in again.files) == sorted(
-        file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and file.name != "program"
+        file.relative_to(folder) for file in folder.rglob("*") if file.is_file()
     )
     for file in again.files:
         assert file.read_bytes() == (folder / file.relative_to(again.folder)).read_bytes(), file
@@ -167,6 +325,7 @@ def test_two_builds_are_equal_and_the_manifest_has_their_sums(target, exported, 
     assert listed["files"]
     families = {each.name: each.has_fma for each in TARGETS[target].variants} or TARGETS[target].has_fma
     assert listed.get("fused", listed.get("variants_fused")) == families
+    assert ("flushes_subnormals" in listed) == (target == "armv7")
     for each in listed["files"]:
         data = (folder / each["path"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (each["bytes"], each["sha256"])

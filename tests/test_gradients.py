@@ -11,7 +11,8 @@ import pytest
 
 from graphc.backends import reference
 from graphc.ir import autodiff, ops
-from graphc.ir.autodiff import depends_on, expand_gradients, gradients
+from graphc.ir.autodiff import expand_gradients, gradients
+from graphc.ir.dependence import depends_on
 from graphc.ir.graph import Graph, IRError, Output, Value
 from graphc.ir.ops import OPS
 from graphc.ir.passes import merge, run_passes

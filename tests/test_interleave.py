@@ -12,7 +12,7 @@ from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES, Kernel, run
 from graphc.backends.runtime import Runner, Storage
 from graphc.backends.source import interleave as interleaving
-from graphc.backends.source.interleave import OFTEN, WAYS, interleave
+from graphc.backends.source.interleave import MORE_WAYS, OFTEN, WAYS, interleave
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output
 from graphc.ir.loops import ROWS, SHORT, WORTH, rows_together
@@ -43,11 +43,14 @@ def results(text, size):
     return np.concatenate([out, y])
 
 
+@pytest.mark.parametrize(("weight", "ways"), [(interleaving.HEAVY, WAYS), (interleaving.LONG, MORE_WAYS)])
 @pytest.mark.parametrize("size", [1, 16, 17, 63, 64, 65, 128, 200])
-def test_every_size_gives_the_same_bits(size):
+def test_every_size_gives_the_same_bits(size, weight, ways):
     lines = TEXT.splitlines()
-    wide = interleave(lines, {"load_live": interleaving.HEAVY}, {})
-    assert len(wide) > len(lines)
+    wide = interleave(lines, {"load_live": weight}, {})
+    assert [line for line in wide if line.startswith("        j_")][
+        -1
+    ] == f"        j_{ways - 1} = j + {(ways - 1) * LANES}"
     np.testing.assert_array_equal(results("\n".join(wide) + "\n", size), results(TEXT, size))
 
 

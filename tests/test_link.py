@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from linked import (
     AARCH64,
+    ARMV7,
     FIRST,
     FIRST_EXPORTS,
     SECOND,
@@ -233,6 +234,47 @@ def test_aarch64_addresses_and_branches() -> None:
     assert _branch_target(view, address["caller"]) == address["callee"]
 
 
+def test_armv7_addresses_and_branches() -> None:
+    """Branches, distances and a slot that is looked up are from eight bytes behind the instruction on."""
+    text = """
+    @own = internal global [3 x i32] [i32 7, i32 8, i32 9]
+    @other = external global i32
+    declare void @callee()
+    define ptr @own_address() { ret ptr @own }
+    define ptr @other_address() { ret ptr @other }
+    define void @caller() nounwind { call void @callee() ret void }
+    define void @jumper() nounwind { tail call void @callee() ret void }
+    """
+    filler = (
+        '@pad = global [70000 x i8] c"' + "x" * 70000 + '"\n@other = global i32 5\ndefine void @callee() { ret void }'
+    )
+    objects = [compile_object(text.replace("} ", "}\n"), ARMV7), compile_object(filler, ARMV7)]
+    exports = ["own_address", "other_address", "other", "caller", "jumper", "callee"]
+    image = link_shared_object(objects, exports, "lib.so")
+    view = View(image)
+    assert struct.unpack_from("<HHI", image, 16) == (3, 40, 1)
+    assert struct.unpack_from("<I", image, 36) == (0x05000400,)  # EABI 5, floats in registers
+    address = {name: place for name, (place, _) in view.symbols().items()}
+    assert view.word(pc_relative(view, address["own_address"])) == 7
+    assert view.pointers()[pc_relative(view, address["other_address"])] == address["other"]
+    assert arm_branch(view, address["caller"] + 4) == (0xEB, address["callee"])  # bl, behind a push
+    assert arm_branch(view, address["jumper"]) == (0xEA, address["callee"])  # b
+
+
+def pc_relative(view: View, start: int) -> int:
+    """What `ldr r0, [pc, #n]` and the add, or load, of the place it is added to make."""
+    load, second = view.word(start), view.word(start + 4)
+    assert load & 0xFFFFF000 == 0xE59F0000 and second in (0xE08F0000, 0xE79F0000)  # add r0, pc, r0; ldr r0, [pc, r0]
+    return (view.word(start + 8 + (load & 0xFFF)) + start + 12) % 2**32
+
+
+def arm_branch(view: View, place: int) -> tuple[int, int]:
+    """Its kind, and where it leads."""
+    word = view.word(place)
+    distance = word & 0xFFFFFF
+    return word >> 24, place + 8 + 4 * (distance - ((distance & 1 << 23) << 1))
+
+
 SELF_TEST = """
 @wide = internal global [4 x i64] [i64 1, i64 20, i64 300, i64 4000]
 @half = internal global [4 x i16] [i16 5, i16 6, i16 7, i16 8]
@@ -399,9 +441,9 @@ def test_what_a_closed_library_cannot_hold_is_refused(text: str, reason: str) ->
 
 def test_writable_code_is_refused() -> None:
     data = bytearray(compile_object(SECOND, X86_64))
-    table = elf.FILE_HEADER.unpack_from(data)[6]
-    for place in range(table, len(data), elf.SECTION_HEADER.size):
-        flags = elf.SECTION_HEADER.unpack_from(data, place)[2]
+    table = elf.ELF64.file_header.unpack_from(data)[6]
+    for place in range(table, len(data), elf.ELF64.section_header.size):
+        flags = elf.ELF64.section_header.unpack_from(data, place)[2]
         struct.pack_into("<Q", data, place + 8, flags | elf.SHF_WRITE if flags & elf.SHF_EXECINSTR else flags)
     with pytest.raises(LinkError, match=r"\.text is both writable and executable"):
         link_shared_object([bytes(data)], ["second"], "lib.so")

@@ -289,6 +289,21 @@ def test_spaced_loads(element: str, count: int, step: int) -> None:
 
 
 @pytest.mark.parametrize("element", ALL)
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 16, 40])
+def test_pairs(element: str, count: int) -> None:
+    """To the end of what they are read from and written to, and not beyond."""
+    text = """def pairs(source, target, seen, count):
+    store_lanes(seen, 0, load_even(source, 1, live(count)))
+    store_lanes(seen, 16, load_odd(source, 1, live(count)))
+    store_pairs(target, 1, load_lanes(seen, 16), load_lanes(seen, 0), live(count))
+"""
+    pointers = tuple((name, f"{element}*") for name in ("source", "target", "seen"))
+    kernel = Kernel("pairs", text, (*pointers, ("count", "i64")))
+    size = 1 + 2 * min(count, LANES)
+    check(kernel, numbers(element, 1)[:size], numbers(element, 2)[:size], np.zeros(2 * LANES, ELEMENTS[element]), count)
+
+
+@pytest.mark.parametrize("element", ALL)
 @pytest.mark.parametrize(("count", "step"), [(1, 9), (7, 3), (16, 2), (40, 1)])
 def test_spaced_stores(element: str, count: int, step: int) -> None:
     text = """def spaced(source, target, count, step):
@@ -443,6 +458,27 @@ def test_tile_product(shape: tuple[int, int], depth: int) -> None:
     expected = np.zeros((rows, width)) if depth == 0 else c[:, :width] + a.T @ b
     run_native(product_kernel(*shape), a, b, c, depth, width + 3)
     np.testing.assert_allclose(c[:, :width], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (6, 2), (4, 3)])
+@pytest.mark.parametrize("last", [1, 12, 16])
+def test_a_tile_of_few_lanes_reads_no_others(shape: tuple[int, int], last: int) -> None:
+    rows, vectors = shape
+    width = LANES * (vectors - 1) + last
+    text = f"""def product(a, b, c, depth):
+    t = tile_zeros_{rows}x{vectors}()
+    for k in range(depth):
+        t = tile_multiply_live(t, a, 1, k * {rows}, b, k * {width}, live({last}))
+    tile_store(t, c, {LANES * vectors})
+"""
+    kernel = Kernel("product", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64")))
+    random = np.random.default_rng(8)
+    a, b = (random.normal(size=size).astype("f") for size in ((5, rows), (5, width)))
+    c = np.full((rows, LANES * vectors), 7, "f")
+    check(kernel, a.ravel(), b.ravel(), c.ravel(), 5)
+    run_native(kernel, a, b, c, 5)
+    np.testing.assert_allclose(c[:, :width], a.T @ b, rtol=1e-5, atol=1e-5)
+    assert (c[:, width:] == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (6, 1), (14, 2)])

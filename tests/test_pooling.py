@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import emulator
 import numpy as np
 import pytest
 
 import graphc as gx
 from graphc import nn
+from graphc.backends import reference
+from graphc.ir.passes import run_passes
+from graphc.ir.text import print_graph
 
 BATCH = gx.dim("batch", max=4)
 
@@ -29,6 +33,36 @@ def test_the_first_of_equal_maxima_gets_the_gradient(size):
     wanted[0, 0, 0, 0] = wanted[1, 0, 0, 1] = 1
     np.testing.assert_array_equal(value, np.ones((2, 1, 1, 1)))
     np.testing.assert_array_equal(gradient, wanted)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 32), (3, 2, 6, 34), (1, 1, 4, 38)])
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d((3, 4), 2)], ids=["2", "3 x 4 by 2"])
+def test_neighbours_are_read_and_written_together(pool, shape, rng):
+    """Natively, uncompiled and by the reference."""
+    x = gx.input("x", gx.f32[shape])
+    value = pool(x)
+    function = gx.function([x], {"value": value, "gradient": gx.grad((value * value).sum(), x)})
+    source = function.source()
+    assert "load_even(" in source and "load_odd(" in source and ("store_pairs(" in source) == (pool.kernel_size == 2)
+    arrays = {"x": rng.normal(size=shape).astype(np.float32)}
+    graph = run_passes(function.traced)
+    wanted, emulated = reference.run(graph, arrays), emulator.emulate(graph, arrays)
+    for (name, found), native in zip(emulated.items(), function(arrays["x"]), strict=True):
+        np.testing.assert_array_equal(native, found, err_msg=name)
+        np.testing.assert_allclose(native, wanted[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool1d(2), nn.MaxPool1d(3, 3), nn.MaxPool1d(3, 2)], ids=str)
+def test_relu_is_for_what_a_pool_leaves(pool):
+    line = np.array([[[-3.0, -3, 2, 2, -1, 5, 0, math.nan, 7, 7, -2, -4]]])
+    x = gx.input("x", gx.f32[BATCH, 1, 12])
+    value = pool(gx.relu(x))
+    function = gx.function([x], [value, gx.grad(value.sum(), x)])
+    before, after = (print_graph(function.stages[name]) for name in ("stabilise", "pool_first"))
+    assert "relu(%x)" in before and "relu(%x)" not in after
+    unknown = value_and_gradient(lambda x: pool(gx.relu(x) * 1), line)  # which the pass does not see
+    for one, other in zip(function(line.astype(np.float32)), unknown, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_overlapping_windows_add_up_at_their_first_maxima():

@@ -30,6 +30,14 @@ def test_text_of_seed_programs(program, golden):
     golden(f"source_{program.__name__}.txt", "\n".join(texts))
 
 
+def test_text_that_gathers(golden):
+    """Of what may bring images of bytes together: the product of a softmax regression, not that of a wider layer."""
+    gathering = [each.gather for each in sources(graphs.softmax_regression)[1] if each.gather is not None]
+    (kernel,) = (each.kernel for each in gathering)
+    golden("source_gathering.txt", "\n".join(each.text for each in (kernel, *kernel.calls)))
+    assert all(each.gather is None for each in sources(graphs.mlp)[1])
+
+
 def test_one_text_serves_every_shape():
     small = {each.kernel.text for each in sources(graphs.mlp, features=400, hidden=256, classes=5)[1]}
     large = {each.kernel.text for each in sources(graphs.mlp, features=784, hidden=256, classes=5)[1]}

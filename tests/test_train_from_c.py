@@ -54,6 +54,14 @@ def test_c(folder):
 
 
 @needs_c
+def test_threads(folder):
+    strict = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    run(["cc", *strict, "threads.c", "-Ibuild/mnist", str(archive(folder)), "-o", "threads"], folder)
+    one, *others = (run([str(folder / "threads"), count], folder) for count in ("1", "2", "3"))
+    assert re.fullmatch(r"success, loss 1\.\d{4}, state [0-9a-f]{16}\n", one) and set(others) == {one}
+
+
+@needs_c
 def test_cpp(folder):
     strict = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
     run(["c++", *strict, "train.cpp", "-Ibuild/mnist", str(archive(folder)), "-o", "train_cpp"], folder)

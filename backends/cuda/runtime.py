@@ -18,7 +18,7 @@ from graphc.backends.cuda.feeding import Epochs, Feed
 from graphc.backends.cuda.lending import Lent
 from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
 from graphc.backends.runtime import Storage, address
-from graphc.ir.random import permutation
+from graphc.backends.shuffling import fill
 from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
 
 Array = np.ndarray[Any, Any]
@@ -164,7 +164,7 @@ class DeviceRunner:
         with self.lock:
             self.device.enter()
             if shuffle is not None:
-                order[:] = permutation(len(order), *shuffle)
+                fill(order, *shuffle)
             if self.epochs is None or self.epochs.feed is not feed:
                 self.epochs = Epochs(self, feed)
             return self.epochs.run(order, batch, *steps)
@@ -220,7 +220,7 @@ class DeviceRunner:
             copy(target, source, size)
 
     def status_found(self) -> int:
-        return int(self.status.bytes.view(np.int64)[0]) if self.program.checks else 0
+        return int(self.status.bytes[:8].view(np.int64)[0]) if self.program.checks else 0
 
     def results_found(self, sizes: dict[Dim, int]) -> list[Any]:
         """NumPy scalars and arrays, which stay as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.backends import philox
+from graphc.backends.contraction import gathered
 from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, told
 from graphc.backends.interface import CHECKS, EPOCH_NUMBERS, EPOCH_WORDS, IN_PLACE, PLAIN, SHUFFLED, STEP_WORDS
 from graphc.backends.primitives import LANES, Kernel
@@ -23,9 +24,8 @@ def gather(source: str, dtype: str, columns: int) -> Kernel:
     """
     few = columns <= FEW_COLUMNS
     name = f"gather_{source}_{dtype}" + (f"_of_{columns}" if few else "")
-    scaled = f"as_{dtype}({{}}) * {{}}" if source != dtype else "{}"
-    lanes = scaled.format("load_lanes(data, row + j)", f"spread({dtype}({1 / 255!r}))")
-    single = scaled.format("load(data, row + {0})", f"{dtype}({1 / 255!r})")
+    lanes = gathered("load_lanes(data, row + j)", source, dtype, lanes=True)
+    single = gathered("load(data, row + {0})", source, dtype, lanes=False)
     store = f"store(out, i * columns + {{0}}, {single})"
     if few:
         rows = "".join(f"        {store.format(column)}\n" for column in range(columns))
@@ -70,11 +70,11 @@ def shuffle() -> Kernel:
     return Kernel("shuffle", text, parameters, inline=False, calls=(philox.random_words(f"i64x{LANES}"),))
 
 
-def gathers(tensor_type: TensorType) -> tuple[Kernel, ...]:
+def gathers(tensor_type: TensorType, bytes_too: bool) -> tuple[Kernel, ...]:
     """The gather kernels of one input, by kind."""
     dtype, columns = tensor_type.dtype, row_size(tensor_type)
     plain = gather(dtype, dtype, columns)
-    return (plain, gather("u8", dtype, columns)) if dtype in FLOATS else (plain,)
+    return (plain, gather("u8", dtype, columns)) if bytes_too and dtype in FLOATS else (plain,)
 
 
 def row_size(tensor_type: TensorType) -> int:
@@ -82,13 +82,14 @@ def row_size(tensor_type: TensorType) -> int:
     return bound(multiply(*tensor_type.shape[1:]))
 
 
-def epoch_kernels(program: Program) -> Iterator[Kernel]:
+def epoch_kernels(program: Program, gathering: dict[int, int], bytes_too: bool) -> Iterator[Kernel]:
+    """What `epoch` calls beside the step; `gathering` is what the function of that name found."""
     yield shuffle()
-    for value in program.graph.of_role("data"):
-        yield from gathers(value.type)
+    for number, value in enumerate(program.graph.of_role("data")):
+        yield from gathers(value.type, bytes_too and number not in gathering.values())
 
 
-def write_epoch(program: Program, meeting: int) -> str:
+def write_epoch(program: Program, meeting: int, gathering: dict[int, int], bytes_too: bool) -> str:
     graph, layout = program.graph, epoch_layout(program)
     data, results = graph.of_role("data"), graph.of_kind("result")
     meet = ["  call void @meet(ptr %meeting, i64 %threads)"] if program.is_shared_out else []
@@ -103,6 +104,7 @@ def write_epoch(program: Program, meeting: int) -> str:
         f"  %results = alloca [{max(len(results), 1)} x ptr]",
         "  %sizes = alloca i64, align 8",
         f"  %step.call = alloca [{len(STEP_WORDS)} x i64], align 8",
+        *([f"  %sources = alloca [{1 + len(data)} x ptr]"] if gathering else []),
         f"  %draws = alloca [{GROUP} x i64], align {ALIGNMENT}",
     ]
     for number, offset in enumerate(layout.inputs):
@@ -144,10 +146,14 @@ def write_epoch(program: Program, meeting: int) -> str:
         *rows_of_thread(program),
     ]
     for number, value in enumerate(data):
-        lines += gather_rows(number, value.type)
+        lines += gather_rows(number, value.type, number in gathering.values(), bytes_too)
+    arguments = "ptr %step.call, i64 %thread, i64 %threads"
+    step = f"@run({arguments}, ptr %sources)" if gathering else f"@step({arguments})"
     lines += [
+        *(["  %ordered = getelementptr inbounds i64, ptr %order, i64 %start"] if gathering else []),
+        *(["  store ptr %ordered, ptr %sources"] if gathering else []),
         *meet,
-        "  %status = call i32 @step(ptr %step.call, i64 %thread, i64 %threads)",
+        f"  %status = call i32 {step}",
         "  %ok = icmp eq i32 %status, 0",
         "  br i1 %ok, label %succeeded, label %failed",
         "succeeded:",
@@ -192,16 +198,19 @@ def point_into_work(table: str, number: int, offset: int) -> list[str]:
     ]
 
 
-def gather_rows(number: int, tensor_type: TensorType) -> Iterator[str]:
+def gather_rows(number: int, tensor_type: TensorType, is_source: bool, bytes_too: bool) -> Iterator[str]:
     """One input's rows: where they lie, if they lie in order and as they are read, else brought together by the kernel
-    for the kind of array they come from."""
+    for the kind of array they come from; or by a kernel of the step, which only needs to know the array of bytes."""
     columns, kind = row_size(tensor_type), LLVM_TYPES[tensor_type.dtype]
-    kernels = gathers(tensor_type)
+    plain, *image = gathers(tensor_type, bytes_too and not is_source)
     yield f"  %data.slot.{number} = getelementptr inbounds ptr, ptr %data, i64 {number}"
     yield f"  %data.{number} = load ptr, ptr %data.slot.{number}"
     yield f"  %kind.slot.{number} = getelementptr inbounds i64, ptr %kinds, i64 {number}"
     yield f"  %kind.{number} = load i64, ptr %kind.slot.{number}, align 8"
     yield f"  %plain.{number} = icmp eq i64 %kind.{number}, {PLAIN}"
+    if is_source:
+        yield f"  %source.slot.{number} = getelementptr inbounds ptr, ptr %sources, i64 {1 + number}"
+        yield f"  store ptr null, ptr %source.slot.{number}"
     yield f"  %lies.{number} = and i1 %plain.{number}, %as.they.lie"
     yield f"  br i1 %lies.{number}, label %lies.go.{number}, label %moved.{number}"
     yield f"lies.go.{number}:"
@@ -211,11 +220,14 @@ def gather_rows(number: int, tensor_type: TensorType) -> Iterator[str]:
     yield f"  br label %gathered.{number}"
     yield f"moved.{number}:"
     yield f"  store ptr %inputs.at.{number}, ptr %inputs.slot.{number}"
-    yield f"  br i1 %plain.{number}, label %plain.go.{number}, label %image.go.{number}"
     call = f"(ptr %inputs.at.{number}, ptr %data.{number}, ptr %order, i64 %start, i64 %begin, i64 %end, i64 {columns})"
-    for kernel, label in zip((kernels[PLAIN], kernels[-1]), ("plain", "image"), strict=True):
+    ways = [("plain", f"call void @{plain.name}{call}")]
+    ways += [("image", f"call void @{kernel.name}{call}") for kernel in image]
+    ways += [("image", f"store ptr %data.{number}, ptr %source.slot.{number}")] if is_source else []
+    yield f"  br i1 %plain.{number}, label %plain.go.{number}, label %{ways[-1][0]}.go.{number}"
+    for label, line in ways:
         yield f"{label}.go.{number}:"
-        yield f"  call void @{kernel.name}{call}"
+        yield f"  {line}"
         yield f"  br label %gathered.{number}"
     yield f"gathered.{number}:"
 

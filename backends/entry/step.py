@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphc.backends import sweeps
+from graphc.backends.entry.gathering import GATHER, RUN_HEAD, STEP
 from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, extent_operand, llvm_type, told
 from graphc.backends.interface import MEETING_BYTES, STEP_WORDS
 from graphc.backends.primitives import Kernel
@@ -15,7 +16,7 @@ from graphc.backends.source.lines import Cut
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Program, is_private, round_up
-from graphc.ir.types import Dim, Extent, TensorType, multiply
+from graphc.ir.types import Dim, Extent, TensorType, multiply, substitute
 
 
 def call_names(sources: tuple[Source, ...]) -> list[str]:
@@ -84,18 +85,26 @@ def any_overlap(some: tuple[Span, ...], others: tuple[Span, ...]) -> bool:
     )
 
 
+STEP_HEAD = f"define i32 @step(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{"
+
+
 class StepWriter:
     """Writes `step`: calls of nests in order, loops around those that are repeated, checks between them.
 
     moves    the kernels, by name, that bring the states of loops to where they are kept
     meeting  where in the arena threads meet
+    gathers  see gathering
     """
 
-    def __init__(self, program: Program, calls: dict[int, tuple[str, Source]], meeting: int) -> None:
+    def __init__(
+        self, program: Program, calls: dict[int, tuple[str, Source]], meeting: int, gathers: dict[int, int]
+    ) -> None:
         self.program = program
         self.meeting = meeting
+        self.gathers = gathers
         self.calls = calls
-        self.dims = program.graph.dims
+        self.dims = program.dims
+        self.known = set(program.graph.dims)  # those that have a size where lines are written
         self.lines: list[str] = []
         self.count = 0
         self.moves: dict[str, Kernel] = {}
@@ -105,7 +114,7 @@ class StepWriter:
 
     def write(self) -> str:
         self.lines = [
-            f"define i32 @step(ptr noalias %call, i64 %thread, i64 %threads) {ATTRIBUTES} {{",
+            RUN_HEAD if self.gathers else STEP_HEAD,
             "entry:",
             *told(STEP_WORDS),
             "  %leads = icmp eq i64 %thread, 0",
@@ -115,7 +124,7 @@ class StepWriter:
             f"  %private.at = mul nsw i64 %thread, {round_up(self.program.private_bytes)}",
             "  %private = getelementptr inbounds i8, ptr %private.all, i64 %private.at",
         ]
-        for number, _ in enumerate(self.dims):
+        for number, _ in enumerate(self.program.graph.dims):
             self.lines += [
                 f"  %size.{number} = getelementptr inbounds i64, ptr %sizes, i64 {number}",
                 f"  %d{number} = load i64, ptr %size.{number}, align 8",
@@ -123,7 +132,7 @@ class StepWriter:
         self.write_nests(self.program, dict(load_pointers(self.program, self.lines)), base=0)
         self.meet()
         self.lines += ["  ret i32 0", "}"]
-        return "\n".join(self.lines) + "\n"
+        return "\n".join(self.lines) + "\n" + (STEP if self.gathers else "")
 
     def fresh(self, stem: str) -> str:
         self.count += 1
@@ -170,6 +179,8 @@ class StepWriter:
 
         scratch = program.scratch_of(number)
         read, written = (tuple(span(buffer) for buffer in buffers) for buffers in (nest.read(), nest.written()))
+        if id(nest) in self.gathers:
+            written = *written, span(Buffer("input", self.program.graph.of_role("data")[self.gathers[id(nest)]]))
         return Work(by_all, read, (*written, *(span(buffer) for buffer in scratch if not is_private(buffer))))
 
     # nests
@@ -184,7 +195,7 @@ class StepWriter:
             else:
                 name, source = self.calls[id(nest)]
                 self.begin(self.work_of(program, base, number, nest, by_all=source.cut is not None))
-                self.write_nest(name, source, place)
+                self.write_gathering(nest, name, source, place)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
                     self.write_check(index, check.buffer, program)
@@ -207,6 +218,33 @@ class StepWriter:
         ]
         self.open.append(Work(True, (("work", region.offset, region.offset + region.size),), ()))
 
+    def write_gathering(self, nest: LoopNest, name: str, source: Source, place: Callable[[Buffer], str]) -> None:
+        """A nest, in two ways if it may bring the rows of an input together."""
+        if id(nest) not in self.gathers or source.gather is None:
+            self.write_nest(name, source, place)
+            return
+        look, plain, gather, done = (self.fresh("rows")[1:] for _ in range(4))
+        number = self.gathers[id(nest)]
+
+        def placed(buffer: Buffer) -> str:
+            return {"data": f"%source.{number}", "order": f"%order.{number}"}.get(buffer.kind) or place(buffer)
+
+        self.lines += [
+            f"  %lies.{number} = icmp eq ptr %sources, null",
+            f"  br i1 %lies.{number}, label %{plain}, label %{look}",
+            f"{look}:",
+            f"  %order.{number} = load ptr, ptr %sources",
+            f"  %source.at.{number} = getelementptr inbounds ptr, ptr %sources, i64 {1 + number}",
+            f"  %source.{number} = load ptr, ptr %source.at.{number}",
+            f"  %none.{number} = icmp eq ptr %source.{number}, null",
+            f"  br i1 %none.{number}, label %{plain}, label %{gather}",
+            f"{gather}:",
+        ]
+        self.write_nest(name + GATHER, source.gather, placed)
+        self.lines += [f"  br label %{done}", f"{plain}:"]
+        self.write_nest(name, source, place)
+        self.lines += [f"  br label %{done}", f"{done}:"]
+
     def write_nest(self, name: str, source: Source, place: Callable[[Buffer], str]) -> None:
         if source.cut is None:
             self.call(name, source, place, {})
@@ -223,7 +261,8 @@ class StepWriter:
 
     def call(self, name: str, source: Source, place: Callable[[Buffer], str], share: dict[str, str]) -> None:
         arguments = [f"ptr {place(each)}" for each in source.arguments if isinstance(each, Buffer)]
-        numbers = [*(f"%d{index}" for index, _ in enumerate(self.dims)), *(share[each] for each in shares(source))]
+        numbers = [f"%d{index}" if dim in self.known else "0" for index, dim in enumerate(self.dims)]
+        numbers += [share[each] for each in shares(source)]
         self.lines.append(f"  call void @{name}({', '.join([*arguments, *(f'i64 {each}' for each in numbers)])})")
 
     def share_of(self, cut: Cut, part: str, parts: str | int) -> tuple[str, str]:
@@ -291,6 +330,8 @@ class StepWriter:
         moves = []
         for state, start, kept in repetition.carries:
             target = pointers["input", state.attrs["name"]] = place(kept)
+            if kept == start:
+                continue
             move = sweeps.move(state.dtype)
             self.moves[move.name] = move
             moves.append(
@@ -313,16 +354,31 @@ class StepWriter:
             self.lines.append(f"  %{label}.left = sub nsw i64 {steps}, 1")
             self.lines.append(f"  %{label}.t = sub nsw i64 %{label}.left, {step}")
             step = f"%{label}.t"
+        if repetition.rows is not None:
+            self.write_rows_left(step, *repetition.rows)
         for kind, name, value, stack in stacks:
-            pointers[kind, name] = self.slice(stack, step, value.type)
+            pointers[kind, name] = self.slice(stack, step, most_of(value.type, repetition))
         self.write_nests(repetition.program, pointers, base)
         if work.by_all:
             self.meet()
         self.close_loop(label)
+        self.known -= set(repetition.rows or ()) - set(self.program.graph.dims)
         self.open = [work]
+
+    def write_rows_left(self, step: str, some: Dim, all_rows: Dim) -> None:
+        """The number of rows of one step."""
+        number, done, left = self.dims.index(some), self.fresh("done"), self.fresh("left")
+        self.lines += [
+            f"  {done} = mul nsw i64 {step}, {some.max}",
+            f"  {left} = sub nsw i64 %d{self.dims.index(all_rows)}, {done}",
+            f"  %d{number} = call i64 @llvm.smin.i64(i64 {left}, i64 {some.max})",
+        ]
+        self.known.add(some)
 
     def steps(self, repetition: Repetition, place: Callable[[Buffer], str]) -> str:
         """How many steps are taken."""
+        if repetition.rows is not None:
+            return self.slices(*repetition.rows)
         most = self.extent(repetition.value.attrs["length"])
         if repetition.trips is None:
             return most
@@ -332,6 +388,13 @@ class StepWriter:
             f"  {some} = call i64 @llvm.smax.i64(i64 {wanted}, i64 0)",
             f"  {steps} = call i64 @llvm.smin.i64(i64 {some}, i64 {most})",
         ]
+        return steps
+
+    def slices(self, some: Dim, all_rows: Dim) -> str:
+        """How many times `some` rows at most are all of them."""
+        more, steps = self.fresh("more"), self.fresh("steps")
+        self.lines.append(f"  {more} = add nsw i64 %d{self.dims.index(all_rows)}, {some.max - 1}")
+        self.lines.append(f"  {steps} = sdiv i64 {more}, {some.max}")
         return steps
 
     def clear_rest(self, stack: str, slice_type: TensorType, steps: str, repetition: Repetition) -> str:
@@ -349,6 +412,14 @@ class StepWriter:
         self.lines.append(f"  {offset} = mul nsw i64 {step}, {self.extent(slice_type.count)}")
         self.lines.append(f"  {pointer} = getelementptr inbounds {kind}, ptr {stack}, i64 {offset}")
         return pointer
+
+
+def most_of(one: TensorType, repetition: Repetition) -> TensorType:
+    """The type of a slice in every step but the last."""
+    if repetition.rows is None:
+        return one
+    some, _ = repetition.rows
+    return one.with_shape(tuple(substitute(extent, some, some.max) for extent in one.shape))
 
 
 def load_pointers(program: Program, lines: list[str]) -> Iterator[tuple[tuple[str, str], str]]:

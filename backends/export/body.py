@@ -26,6 +26,13 @@ define internal i32 @check.pointer(ptr %p, i64 %alignment) noinline {ATTRIBUTES}
   ret i32 %status
 }}
 
+define internal i32 @check.optional(ptr %p, i64 %alignment) noinline {ATTRIBUTES} {{
+  %is.null = icmp eq ptr %p, null
+  %status = call i32 @check.pointer(ptr %p, i64 %alignment)
+  %found = select i1 %is.null, i32 0, i32 %status
+  ret i32 %found
+}}
+
 define internal i32 @check.range(i64 %number, i64 %low, i64 %high, i32 %status) noinline {ATTRIBUTES} {{
   %under = icmp slt i64 %number, %low
   %over = icmp sgt i64 %number, %high

@@ -9,12 +9,13 @@ import re
 from collections.abc import Sequence
 
 from graphc.backends import source, target
-from graphc.backends.artifact import closure, lowered, within
+from graphc.backends.artifact import closure, lowered, planned_within
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.entry import meeting_place, write_entry
 from graphc.backends.export.dispatch import write_dispatch
 from graphc.backends.export.interface import Interface
+from graphc.backends.export.kernels import HIGH_HALF, HIGH_HALF_AT_ONCE
 from graphc.backends.export.library import MOST_THREADS, Library, Member
 from graphc.backends.export.signatures import Face, faces, signatures
 from graphc.backends.interface import Arena
@@ -24,7 +25,7 @@ from graphc.backends.target import BuildError, Target
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, IRError, Output, Value
-from graphc.ir.program import Program, plan
+from graphc.ir.program import Program
 from graphc.ir.types import round_up
 
 _DEFINED = re.compile(r"^define [^@\n]*@([\w.]+)\(", re.MULTILINE)
@@ -50,9 +51,7 @@ class Planned:
 
 def plan_member(library: Library, member: Member, built_for: Target) -> Planned:
     shape = TileShape(built_for.tile_rows, built_for.tile_vectors)
-    program = plan(member.graph, shape.width)
-    if member.max_bytes is not None:
-        program = within(program, shape.width, member.max_bytes)
+    program = planned_within(member.graph, shape.width, member.max_bytes)
     return Planned(Face(library, member), program, tuple(source.write(nest, shape) for nest in program.walk()))
 
 
@@ -74,7 +73,7 @@ def entries(planned: Sequence[Planned], meeting: int) -> tuple[list[str], list[K
     kernels: dict[str, Kernel] = {}
     parts = []
     for each in planned:
-        entry, extra = write_entry(each.program, each.sources, meeting)
+        entry, extra = write_entry(each.program, each.sources, meeting, bytes_too=False)
         finishes = (one.finish.kernel for one in each.sources if one.finish is not None)
         needed = closure([*(one.kernel for one in each.sources), *finishes, *extra])
         kernels |= {kernel.name: kernel for kernel in needed}
@@ -108,7 +107,8 @@ def build_object(library: Library, built_for: Target, manifest: str, store: Cach
             parts, own = [*parts, *steps], {**own, **others}
     if built_for.variants:
         parts.append(write_dispatch(faces(library), built_for.variants))
-    parts += [lowered(kernel, store) for kernel in own.values()]
+    at_once = {HIGH_HALF.name: HIGH_HALF_AT_ONCE} if built_for.is_wide else {}
+    parts += [at_once.get(name) or lowered(kernel, store) for name, kernel in own.items()]
     try:
         return target.build(parts, exports(library), built_for, texts)
     except BuildError as error:

@@ -24,7 +24,8 @@ def bits(*numbers: int) -> int:
     return sum(1 << number for number in numbers)
 
 
-# By variant: bits of leaf 1 (ecx), leaf 7 (ebx), leaf 0x80000001 (ecx) and of the state that the system saves.
+# By level, beside what those before it need: bits of leaf 1 (ecx), leaf 7 (ebx), leaf 0x80000001 (ecx) and of the state
+# that the system saves.
 NEEDED = {
     "v2": (bits(0, 9, 13, 19, 20, 23), 0, bits(0), 0),  # SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT; LAHF
     "v3": (bits(12, 22, 27, 28, 29), bits(3, 5, 8), bits(5), bits(1, 2)),  # FMA, MOVBE, OSXSAVE, AVX, F16C; BMI, AVX2
@@ -111,15 +112,16 @@ KINDS = ("ptr", "i64", "i64")  # of what a step and an epoch take
 def compare(variants: Sequence[Target]) -> list[str]:
     """The rest of `processor.look`: a level is reached where those below it are."""
     lines, reached, level = [], "true", "1"
-    for variant in variants:
-        name = variant.suffix
-        for number, mask in enumerate(NEEDED[name]):
+    offered = {variant.suffix for variant in variants}
+    for name, masks in NEEDED.items():
+        for number, mask in enumerate(masks):
             lines += [f"  %{name}.has.{number} = and i32 %word.{number}, {mask}"]
             lines += [f"  %{name}.is.{number} = icmp eq i32 %{name}.has.{number}, {mask}"]
             lines += [f"  %{name}.and.{number} = and i1 {reached}, %{name}.is.{number}"]
             reached = f"%{name}.and.{number}"
-        lines += [f"  %{name}.one = zext i1 {reached} to i32", f"  %{name}.level = add i32 {level}, %{name}.one"]
-        level = f"%{name}.level"
+        if name in offered:
+            lines += [f"  %{name}.one = zext i1 {reached} to i32", f"  %{name}.level = add i32 {level}, %{name}.one"]
+            level = f"%{name}.level"
     lines += [f"  store atomic i32 {level}, ptr @processor.level monotonic, align 4", "  br label %done"]
     return [*lines, "done:", f"  %level = phi i32 [ %known, %entry ], [ {level}, %compare ]", "  ret i32 %level", "}"]
 

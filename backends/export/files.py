@@ -42,12 +42,14 @@ def write_files(
     embedded = json.dumps(described, separators=(",", ":"))
     files: dict[str, bytes] = {}
     listed = []
-    for name, target in targets.items():
+    for name, target in ((name, target.looked_for) for name, target in targets.items()):
         progress(name)
         built = target_files(library, name, target, embedded, store)
         sums = checksums(built)
-        variants = {each.name: each.has_fma for each in target.variants}
-        family = {"variants_fused": variants} if variants else {"fused": target.has_fma}
+        fused = {each.name: each.has_fma for each in target.variants or (target,)}
+        family: dict[str, Any] = {"variants_fused": fused} if len(fused) > 1 else {"fused": fused[name]}
+        if target.flushes:
+            family["flushes_subnormals"] = True
         listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
     if device_host is not None:

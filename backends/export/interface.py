@@ -20,7 +20,6 @@ from graphc.backends.export.signatures import (
     checks_of,
     common,
     faces,
-    identifier,
     is_output,
     size_of,
     widest,
@@ -293,13 +292,15 @@ class Interface:
     def labels(self, body: Body, face: Face) -> list[str]:
         """All integers that must lie in a range are looked at before the first step."""
         found = []
+        data = {each.attrs["name"]: each for each in face.member.graph.of_role("data")}
+        arguments = dict(zip(data, face.inputs, strict=True))
         for label in face.member.labels:
-            source = next(each for each in face.member.graph.of_role("data") if each.attrs["name"] == label.name)
+            source = data[label.name]
             row = bound(source.type.count) // bound(source.shape[0])
             count = body.let(f"mul i64 %samples, {row}")
             kernel, limits = self.use(kernels.outside(source.dtype)), (label.low, label.high, label.other)
             numbers = ", ".join(f"i64 {number}" for number in (count, *limits))
-            wrong = body.let(f"call i64 @{kernel}(ptr %{identifier(label.name)}, {numbers})")
+            wrong = body.let(f"call i64 @{kernel}(ptr %{arguments[label.name].name}, {numbers})")
             bad = body.let(f"icmp ne i64 {wrong}, 0")
             status = next(status for status, text in checks_of(face) if text == label.message)
             found.append(body.let(f"select i1 {bad}, i32 {status}, i32 0"))
@@ -327,6 +328,8 @@ class Interface:
         statuses = [body.check("state", "ptr %state"), body.check("pointer", f"ptr %work, i64 {BLOCK_ALIGNMENT}")]
         statuses += [body.pointer(argument, size_of(argument)) for argument in face.inputs]
         statuses.append(body.check("threads", "i32 %thread, i32 %threads"))
+        if face.settings is not None:
+            statuses.append(body.check("optional", f"ptr %settings, i64 {widest(face.settings)}"))
         return [*statuses, body.check("processor", "")] if self.chooses else statuses
 
     def state_table(self, body: Body, face: Face) -> str:

@@ -35,6 +35,17 @@ HIGH_HALF = Kernel(
     inline=False,
 )
 
+# The same where one instruction makes all 128 bits: the first numbers of a state take two thirds of the time.
+HIGH_HALF_AT_ONCE = """define i64 @high_half(i64 %a, i64 %b) alwaysinline nounwind "no-builtins" {
+  %wide.a = zext i64 %a to i128
+  %wide.b = zext i64 %b to i128
+  %product = mul i128 %wide.a, %wide.b
+  %upper = lshr i128 %product, 64
+  %half = trunc i128 %upper to i64
+  ret i64 %half
+}
+"""
+
 # Four 64-bit words of a counter, as whole numbers of SHARE_BITS bits.
 DRAW_BITS = Kernel(
     "draw_bits",

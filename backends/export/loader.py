@@ -15,10 +15,12 @@ import os
 import platform
 import struct
 from collections import namedtuple
+from collections.abc import Sequence
 from functools import partial
 from operator import is_
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -33,15 +35,18 @@ C_TYPES: dict[str, Any] = {
     "float": ctypes.c_float, "double": ctypes.c_double, "int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64,
     "uint8_t": ctypes.c_uint8,
 }  # fmt: skip
-MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64", "riscv64": "riscv64"}
+MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64", "riscv64": "riscv64", "armv7l": "armv7"}
 LEVELS: dict[str, set[str]] = {  # of x86-64, best first, by what Linux calls the instructions they are known by
     "-v4": {"avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
     "-v3": {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"},
     "-v2": {"sse4_1", "sse4_2", "ssse3", "popcnt", "cx16", "lahf_lm"},
 }
 FORMATS = {"float": "f", "double": "d", "int32_t": "i", "int64_t": "q", "uint8_t": "B"}
-POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
-ONE_THREAD = ctypes.c_int32(0), ctypes.c_int32(1)
+POINTER = ctypes.c_void_p
+# What ctypes passes on as it is, where it would convert numbers and pointers anew in every call.
+ADDRESS, NUMBER = ctypes.c_void_p.from_param, ctypes.c_int64.from_param
+ONE_THREAD = ctypes.c_int32.from_param(0), ctypes.c_int32.from_param(1)
+MISSING: Any = object()
 
 
 class LibraryError(ValueError):
@@ -111,10 +116,14 @@ class Function:
         self.numbers = structure("Numbers", known["numbers"])() if known["numbers"] else None
         names = [each["name"] for each in known["numbers"]]
         self.record: Any = namedtuple("Record", names, rename=True)  # type: ignore[misc]
-        self.first: Any = self  # array of the call that is ready; not one yet
-        self.rest: tuple[Any, ...] = ()
-        self.run: Any = None
+        self.memory = [ADDRESS(each.ctypes.data) for each in (model.state, model.work)]
+        self.shapes: list[tuple[int, ...]] | None = None  # that these two are for
+        self.behind: list[Any] = []
         self.told: Any = None
+        self.held: list[Any] | None = None  # arrays of the call that is ready
+        self.first: Any = self  # of these, where there are not more than two
+        self.second: Any = MISSING
+        self.run: Any = None
 
     def set(self, **numbers: float) -> Function:
         """New values of run-time settings."""
@@ -124,40 +133,56 @@ class Function:
             setattr(self.settings, name, number)
         return self
 
-    def __call__(self, first: Any = None, *rest: Any) -> Any:
+    def __call__(self, first: Any = MISSING, second: Any = MISSING, *rest: Any) -> Any:
         """One batch: a record of numbers, an array, or a tuple of the record and arrays."""
-        if first is not self.first or len(rest) != len(self.rest) or (rest and not all(map(is_, rest, self.rest))):
-            self.prepare((first, *rest) if first is not None else ())
+        if first is not self.first or second is not self.second or rest:
+            self.prepare([each for each in (first, second, *rest) if each is not MISSING])
         status = self.run()
         if status:
             check(status)
         return self.told()
 
-    def prepare(self, arrays: tuple[Any, ...]) -> None:
-        """Get ready for a call with these arrays, whose memory is looked up once."""
+    def prepare(self, arrays: list[Any]) -> None:
+        """Get ready for a call with these arrays, whose memory is looked up once.
+
+        NumPy gives an array no other memory as long as something refers to it weakly.
+        """
+        if self.held is not None and len(arrays) == len(self.held) and all(map(is_, arrays, self.held)):
+            return
         ready = self.fit(arrays)
-        sizes = self.sizes(ready)
+        self.first, self.held = self, None
+        shapes = [each.shape for each in ready]
+        if shapes != self.shapes:
+            self.shapes = None
+            self.fit_results(self.sizes(ready))
+            self.shapes = shapes
+        pointers = [ADDRESS(each.ctypes.data) for each in ready]
+        self.run = partial(self.native, *self.memory, *pointers, *self.behind, *ONE_THREAD)
+        self.held, self.fixed = ready, [*map(ref, ready)]
+        if len(ready) <= 2:
+            self.first, self.second = [*ready, MISSING, MISSING][:2]
+
+    def fit_results(self, sizes: dict[str, int]) -> None:
+        """What follows from the extents alone: memory for results, and all that a call is given behind its inputs."""
         outputs = [np.empty(evaluated(each["shape"], sizes), DTYPES[each["dtype"]]) for each in self.known["arrays"]]
-        arguments: list[Any] = [POINTER(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
-        arguments += [NUMBER(sizes[each["dim"]]) for each in self.known["sizes"]]
-        arguments += [POINTER(each.ctypes.data) for each in outputs]
         structures = [each for each in (self.settings, self.numbers) if each is not None]
-        arguments += [POINTER(ctypes.addressof(each)) for each in structures]
-        self.run, self.told = partial(self.native, *arguments, *ONE_THREAD), self.teller(outputs)
-        self.first, self.rest = ready[0] if ready else None, tuple(ready[1:])
+        self.behind = [NUMBER(sizes[each["dim"]]) for each in self.known["sizes"]]
+        self.behind += [ADDRESS(each.ctypes.data) for each in outputs]
+        self.behind += [ADDRESS(ctypes.addressof(each)) for each in structures]
+        self.told = self.teller(outputs)
 
     def teller(self, outputs: list[np.ndarray[Any, Any]]) -> Any:
         """What gives the results of a call."""
         copies = [output.copy for output in outputs]
         if self.numbers is None:
             return copies[0] if len(copies) == 1 else lambda: tuple(copy() for copy in copies)
-        make, numbers = partial(tuple.__new__, self.record), self.numbers
+        new, record, numbers = tuple.__new__, self.record, self.numbers
         unpack = struct.Struct("".join(FORMATS[each["type"]] for each in self.known["numbers"])).unpack_from
         if not copies:
-            return lambda: make(unpack(numbers))
-        return lambda: (make(unpack(numbers)), *(copy() for copy in copies))
+            return lambda: new(record, unpack(numbers))
+        return lambda: (new(record, unpack(numbers)), *(copy() for copy in copies))
 
-    def fit(self, arrays: tuple[Any, ...]) -> list[np.ndarray[Any, Any]]:
+    def fit(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         if len(arrays) != len(self.kinds):
             raise LibraryError(f"{self.name} takes {len(self.kinds)} arrays, got {len(arrays)}")
         return [np.ascontiguousarray(array, dtype) for array, (dtype, _) in zip(arrays, self.kinds)]
@@ -189,16 +214,16 @@ class Function:
         rows = None if order is None else np.ascontiguousarray(order, np.int64)
         if rows is not None and rows.shape != (len(ready[0]),):
             raise LibraryError(f"{self.name}: the order has {rows.size} rows, the arrays {len(ready[0])}")
-        pointers = [POINTER(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
+        pointers = [ADDRESS(each.ctypes.data) for each in (self.model.state, self.model.work, *ready)]
         arguments = [
             *pointers,
             NUMBER(len(ready[0])),
             NUMBER(batch),
-            POINTER(rows.ctypes.data if rows is not None else 0),
+            ADDRESS(rows.ctypes.data if rows is not None else 0),
         ]
         if self.settings is not None:
-            arguments.append(POINTER(ctypes.addressof(self.settings)))
-        check(library(f"{self.name}_epoch")(*arguments, POINTER(ctypes.addressof(means)), *ONE_THREAD))
+            arguments.append(ADDRESS(ctypes.addressof(self.settings)))
+        check(library(f"{self.name}_epoch")(*arguments, ADDRESS(ctypes.addressof(means)), *ONE_THREAD))
         return self.record._make([getattr(means, each["name"]) for each in self.known["numbers"]])
 
 
@@ -208,7 +233,7 @@ def evaluated(shape: list[Any], sizes: dict[str, int]) -> list[int]:
 
 
 class Model:
-    """A state of the library, and its functions as attributes."""
+    """A state of the library, and its functions as attributes; those with names that are taken in `functions` alone."""
 
     def __init__(self, seed: int = 0, path: str | os.PathLike[str] | None = None) -> None:
         self.state = aligned(MANIFEST["state_bytes"])
@@ -216,8 +241,10 @@ class Model:
         check(library("init")(POINTER(self.state.ctypes.data), ctypes.c_uint64(seed)))
         if path is not None:
             self.load(path)
-        for known in MANIFEST["functions"]:
-            setattr(self, known["name"], Function(self, known))
+        self.functions = {known["name"]: Function(self, known) for known in MANIFEST["functions"]}
+        for name, function in self.functions.items():
+            if not hasattr(self, name):
+                setattr(self, name, function)
 
     def state_hash(self) -> int:
         return int(library("state_hash")(POINTER(self.state.ctypes.data)))

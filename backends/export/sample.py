@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.backends.export.library import Library
-from graphc.backends.export.signatures import C_TYPES, Argument, Face, faces, identifier, is_output
+from graphc.backends.export.signatures import C_TYPES, Argument, Face, faces, identifiers, is_output
 from graphc.ir.graph import Value
 from graphc.ir.types import FLOATS, Dim, bound, evaluate
 
 MOST_ROWS = 64  # of a batch of the sample
+OWN_NAMES = (
+    "arguments", "count", "memory", "scratch", "status", "step", "steps", "i",
+    "random_bits", "aligned", "atoi", "calloc", "malloc", "free", "fprintf", "printf", "stderr", "NULL", "PRIx64",
+)  # fmt: skip
 
 
 def write_sample(library: Library, version: str) -> str:
@@ -19,6 +23,8 @@ def write_sample(library: Library, version: str) -> str:
     sizes = {dim: min(dim.max, MOST_ROWS) for dim in face.member.graph.dims}
     data = face.member.graph.of_role("data")
     counts = {value: int(evaluate(value.type.count, sizes)) for value in data}
+    arrays = [argument.name for argument in (*face.inputs, *outputs(face))]
+    called = dict(zip(arrays, identifiers(arrays, OWN_NAMES), strict=True))
     lines = [
         f"/* Trains {face.name} on made-up numbers. Written by graphc {version}; change it as you like.",
         "",
@@ -45,12 +51,12 @@ def write_sample(library: Library, version: str) -> str:
         "    int steps = count > 1 ? atoi(arguments[1]) : 50;",
     ]
     for argument, value in zip(face.inputs, data, strict=True):
-        lines.append(f"    static {C_TYPES[value.dtype]} {argument.name}[{counts[value]}];")
+        lines.append(f"    static {C_TYPES[value.dtype]} {called[argument.name]}[{counts[value]}];")
     lines += [
         f"    char *memory = calloc(1, (size_t){upper}_STATE_BYTES + 64);",
         f"    char *scratch = malloc((size_t){name}_work_bytes(1) + 64);",
         "    void *state = aligned(memory), *work = aligned(scratch);",
-        *(f"    static {plain(each)} {each.name}[{array_count(face, each)}];" for each in outputs(face)),
+        *(f"    static {plain(each)} {called[each.name]}[{array_count(face, each)}];" for each in outputs(face)),
         *([f"    struct {face.results.name} results;"] if face.results else []),
         f"    int32_t status = state && work ? {name}_init(state, 1) : {upper}_NULL;",
         "    for (int step = 0; step < steps && status == 0; step++) {",
@@ -58,9 +64,9 @@ def write_sample(library: Library, version: str) -> str:
     for argument, value in zip(face.inputs, data, strict=True):
         lines += [
             f"        for (int i = 0; i < {counts[value]}; i++)",
-            f"            {argument.name}[i] = {made_up(face, value)};",
+            f"            {called[argument.name]}[i] = {made_up(face, value)};",
         ]
-    lines += [f"        status = {face.name}({', '.join(given(face, sizes))});", *progress(face), "    }"]
+    lines += [f"        status = {face.name}({', '.join(given(face, sizes, called))});", *progress(face), "    }"]
     lines += [
         "    if (status != 0)",
         f'        fprintf(stderr, "%s\\n", {name}_strerror(status));',
@@ -88,9 +94,9 @@ def made_up(face: Face, value: Value) -> str:
     return f"({C_TYPES[value.dtype]})({limits[0]} + (int32_t)(random_bits() % {limits[1] - limits[0]}))"
 
 
-def given(face: Face, sizes: dict[Dim, int]) -> Iterator[str]:
+def given(face: Face, sizes: dict[Dim, int], arrays: dict[str, str]) -> Iterator[str]:
     named = dict(zip((each.name for each in face.sizes), sizes.values(), strict=True))
-    fixed = {"settings": "NULL", "results": "&results", "thread": "0", "threads": "1"}
+    fixed = {"settings": "NULL", "results": "&results", "thread": "0", "threads": "1", **arrays}
     for argument in face.call.arguments:
         yield str(named.get(argument.name, fixed.get(argument.name, argument.name)))
 
@@ -104,8 +110,8 @@ def plain(argument: Argument) -> str:
 
 
 def array_count(face: Face, argument: Argument) -> int:
-    output = next(each for each in face.arrays if identifier(each.name) == argument.name)
-    return bound(output.value.type.count)
+    places = [each.name for each in outputs(face)]
+    return bound(face.arrays[places.index(argument.name)].value.type.count)
 
 
 def progress(face: Face) -> Iterator[str]:

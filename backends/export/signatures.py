@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from graphc.backends.export.library import Library, Member
 from graphc.backends.export.statuses import CHECKS_FROM
@@ -67,10 +67,30 @@ class Structure:
         return tuple(found)
 
 
-def identifier(name: str) -> str:
-    """The name as C takes it."""
-    found = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return f"_{found}" if found[:1].isdigit() else found
+# What C or C++ keeps for itself, and what compilers define before the first line.
+_KEPT = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const const_cast
+consteval constexpr constinit continue co_await co_return co_yield decltype default delete do double dynamic_cast else
+enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
+nullptr operator or or_eq private protected public register reinterpret_cast requires restrict return short signed
+sizeof static static_assert static_cast struct switch template this thread_local throw true try typedef typeid typename
+typeof typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq linux unix
+"""
+KEYWORDS = frozenset(_KEPT.split())
+CALL_ARGUMENTS = ("state", "work", "settings", "results", "thread", "threads")
+EPOCH_ARGUMENTS = ("samples", "batch", "order", "means")
+
+
+def identifiers(names: Iterable[str], taken: Collection[str] = ()) -> list[str]:
+    """The names as C takes them, all different and none that is taken: with underscores at their ends where need be."""
+    found: list[str] = []
+    for name in names:
+        own = re.sub(r"\W", "_", name, flags=re.ASCII)
+        own = f"_{own}" if own[:1].isdigit() else own
+        while own in KEYWORDS or own in taken or own in found:
+            own += "_"
+        found.append(own)
+    return found
 
 
 def is_number(output: Output) -> bool:
@@ -84,7 +104,7 @@ def shape_text(value: Value) -> str:
 
 def array_argument(name: str, value: Value, is_input: bool) -> Argument:
     kind = f"{'const ' if is_input else ''}{C_TYPES[value.dtype]} *"
-    return Argument(identifier(name), kind, f"{shape_text(value)}, row by row")
+    return Argument(name, kind, f"{shape_text(value)}, row by row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +121,21 @@ class Face:
     @property
     def inputs(self) -> tuple[Argument, ...]:
         data = self.member.graph.of_role("data")
-        return tuple(array_argument(value.attrs["name"], value, True) for value in data)
+        taken = {*CALL_ARGUMENTS, *EPOCH_ARGUMENTS, *(size.name for size in self.sizes)}
+        names = identifiers((value.attrs["name"] for value in data), taken)
+        return tuple(array_argument(name, value, True) for name, value in zip(names, data, strict=True))
 
     @property
     def sizes(self) -> tuple[Argument, ...]:
         dims = self.member.graph.dims
-        return tuple(Argument(identifier(dim.name), "int64_t", f"1 to {dim.max}") for dim in dims)
+        names = identifiers((dim.name for dim in dims), CALL_ARGUMENTS)
+        return tuple(Argument(name, "int64_t", f"1 to {dim.max}") for name, dim in zip(names, dims, strict=True))
 
     @property
     def settings(self) -> Structure | None:
         scalars = self.member.graph.of_role("scalar")
-        fields = tuple(Argument(identifier(value.attrs["name"]), C_TYPES[value.dtype]) for value in scalars)
+        names = identifiers(value.attrs["name"] for value in scalars)
+        fields = tuple(Argument(name, C_TYPES[value.dtype]) for name, value in zip(names, scalars, strict=True))
         if not fields:
             return None
         return Structure(f"{self.name}_settings", fields, f"What {self.name} may be told anew in every call.")
@@ -126,12 +150,15 @@ class Face:
 
     @property
     def results(self) -> Structure | None:
-        fields = tuple(Argument(identifier(each.name), C_TYPES[each.value.dtype]) for each in self.numbers)
+        names = identifiers(each.name for each in self.numbers)
+        kinds = (C_TYPES[each.value.dtype] for each in self.numbers)
+        fields = tuple(Argument(name, kind) for name, kind in zip(names, kinds, strict=True))
         return Structure(f"{self.name}_results", fields, f"What {self.name} gives.") if fields else None
 
     @property
     def means(self) -> Structure:
-        fields = tuple(Argument(identifier(each.name), "double", "mean over samples") for each in self.numbers)
+        names = identifiers((each.name for each in self.numbers), ["steps"])
+        fields = tuple(Argument(name, "double", "mean over samples") for name in names)
         steps = Argument("steps", "int64_t", "that were done; where one failed, its number")
         return Structure(f"{self.name}_means", (*fields, steps), f"What {self.name}_epoch gives.")
 
@@ -141,8 +168,11 @@ class Face:
 
     @property
     def call(self) -> Signature:
-        outputs = tuple(array_argument(each.name, each.value, False) for each in self.arrays)
-        arguments = (*MEMORY, *self.inputs, *self.sizes, *outputs, *self.structures(), *SHARE)
+        inputs, sizes = self.inputs, self.sizes
+        taken = {*CALL_ARGUMENTS, *(argument.name for argument in (*inputs, *sizes))}
+        names = identifiers((each.name for each in self.arrays), taken)
+        outputs = tuple(array_argument(name, each.value, False) for name, each in zip(names, self.arrays, strict=True))
+        arguments = (*MEMORY, *inputs, *sizes, *outputs, *self.structures(), *SHARE)
         return Signature(self.name, arguments, "One batch.")
 
     @property

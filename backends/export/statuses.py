@@ -12,7 +12,7 @@ NAMES = {
 TEXTS = {
     OK: "success",
     NULL: "a pointer is null",
-    MISALIGNED: "a pointer is not aligned: state and work to 16 bytes, an array to its elements",
+    MISALIGNED: "a pointer is not aligned: state and work to 16 bytes, all else to its elements",
     SIZE: "a count is outside of its range: a batch has 1 to the maximum it was compiled for",
     STATE: "this is no state of this library: it was not initialised, or belongs to another model",
     THREADS: "thread must be from 0 to threads - 1, and threads from 1 to 256, or 1 in WebAssembly",

@@ -66,6 +66,32 @@ def _load_spaced(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, step: 
     return _load_each(b, kinds, p, (b.add(i, _lane_away(b, step, m, lane)) for lane in range(LANES)), m)
 
 
+def _load_pairs(half: int) -> Emit:
+    """The first or the second of sixteen neighbours each, out of two sets of lanes."""
+
+    def load_half(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, m: ir.Value) -> ir.Value:
+        both = [_load_live(b, kinds, p, place, mask) for place, mask in _places_of_pairs(b, i, m)]
+        return b.shuffle_vector(*both, lanes(I32, range(half, 2 * LANES, 2)))
+
+    return load_half
+
+
+def _places_of_pairs(b: ir.IRBuilder, i: ir.Value, m: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
+    """Where the two sets of lanes that sixteen pairs take begin, and which of their lanes are live."""
+    halves = range(LANES // 2), range(LANES // 2, LANES)
+    masks = [_pick(b, m, [lane for lane in half for _ in range(2)]) for half in halves]
+    return [(i, masks[0]), (b.add(i, I64(LANES)), masks[1])]
+
+
+def _store_pairs(
+    b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value, v: ir.Value, w: ir.Value, m: ir.Value
+) -> None:  # fmt: skip
+    for number, (place, mask) in enumerate(_places_of_pairs(b, i, m)):
+        half = range(number * LANES // 2, (number + 1) * LANES // 2)
+        pairs = b.shuffle_vector(v, w, lanes(I32, [lane + other for lane in half for other in (0, LANES)]))
+        _store_live(b, kinds, p, place, pairs, mask)
+
+
 def _load_at(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, at: ir.Value, m: ir.Value) -> ir.Value:
     """Lane by lane; dead lanes read the first element, which spares a branch, and become 0."""
     safe = b.select(m, at, ir.Constant(at.type, None))
@@ -190,6 +216,20 @@ MEMORY = {
             lambda kinds: _nothing_if_elements_agree((kinds[0], *kinds[2:])),
         ),
         _store_spaced,
+    ),
+    **{
+        name: Operation(
+            "a pointer, an i64 and a mask", like([is_pointer, "i64", MASK], _vector_behind), _load_pairs(half)
+        )
+        for half, name in enumerate(("load_even", "load_odd"))
+    },
+    "store_pairs": Operation(
+        "a pointer, an i64, two vectors of its elements and a mask",
+        like(
+            [is_pointer, "i64", is_vector, is_vector, MASK],
+            lambda kinds: _nothing_if_elements_agree(kinds) if kinds[2] == kinds[3] else None,
+        ),
+        _store_pairs,
     ),
     "store_live": Operation(
         "a pointer, an i64, a vector of its elements and a mask",

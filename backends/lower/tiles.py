@@ -86,6 +86,11 @@ def _tile_multiply_at(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.
     return _add_products(b, kinds, t, left, _looked_up(b, left_base, at, at_base), right, right_base)
 
 
+def _tile_multiply_live(b: ir.IRBuilder, kinds: Kinds, t: ir.Value, *operands: ir.Value) -> ir.Value:
+    left, left_row, left_base, right, right_base, mask = operands
+    return _add_products(b, kinds, t, left, _in_steps(b, left_base, left_row), right, right_base, mask)
+
+
 def _in_steps(b: ir.IRBuilder, base: ir.Value, step: ir.Value) -> Places:
     return lambda number: b.add(base, b.mul(step, I64(number)))
 
@@ -95,11 +100,24 @@ def _looked_up(b: ir.IRBuilder, base: ir.Value, at: ir.Value, at_base: ir.Value)
 
 
 def _add_products(
-    b: ir.IRBuilder, kinds: Kinds, t: ir.Value, left: ir.Value, place: Places, right: ir.Value, right_base: ir.Value
+    b: ir.IRBuilder,
+    kinds: Kinds,
+    t: ir.Value,
+    left: ir.Value,
+    place: Places,
+    right: ir.Value,
+    right_base: ir.Value,
+    mask: ir.Value | None = None,
 ) -> ir.Value:
-    """Every row of a tile with one number of the left operand times the same lanes of the right one added."""
+    """Every row of a tile with one number of the left operand times the same lanes of the right one added.
+
+    mask  the lanes there are of the last set of the right operand's; all of them if left out
+    """
     rows, vectors = _extents(kinds[0])
-    row = [load(b, right, b.add(right_base, I64(LANES * v)), _ROW) for v in range(vectors)]
+    whole = vectors if mask is None else vectors - 1
+    row = [load(b, right, b.add(right_base, I64(LANES * v)), _ROW) for v in range(whole)]
+    if mask is not None:
+        row.append(_load_live(b, right, b.add(right_base, I64(LANES * whole)), mask))
     for r in range(rows):
         factor = spread(b, load(b, left, place(r), "f32"))
         for v in range(vectors):
@@ -201,6 +219,11 @@ TILES = {
         "a tile, an f32*, an i64*, two i64, an f32* and an i64",
         like([_is_tile, "f32*", "i64*", "i64", "i64", "f32*", "i64"], lambda kinds: kinds[0]),
         _tile_multiply_at,
+    ),
+    "tile_multiply_live": Operation(
+        "a tile, an f32*, two i64, an f32*, an i64 and a mask",
+        like([_is_tile, "f32*", "i64", "i64", "f32*", "i64", MASK], lambda kinds: kinds[0]),
+        _tile_multiply_live,
     ),
     "tile_multiply_lines_at": Operation(
         "a tile, an f32*, two i64, an f32*, an i64*, two i64 and a mask",

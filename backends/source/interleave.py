@@ -16,7 +16,9 @@ from functools import partial
 from itertools import pairwise
 
 WAYS = 4
+MORE_WAYS = 8
 HEAVY = 64  # lines of a round and of what it calls from which on it is too long to be looked past: some three functions
+LONG = 100  # lines from which on four chains leave gaps: each is one operation after another for most of them
 OFTEN = 4096  # rounds of a nest from which on it is worth a longer text
 
 DRAWN_TOGETHER = 64  # elements whose random bits come from one set of counters
@@ -28,7 +30,7 @@ _NAME = re.compile(r"\b[a-zA-Z_]\w*\b")
 
 
 def interleave(lines: Sequence[str], weights: Mapping[str, int], multiples: Mapping[str, int]) -> list[str]:
-    """The lines with every heavy innermost loop taken WAYS rounds at a time, and a loop for the rounds left.
+    """The lines with every heavy innermost loop taken several rounds at a time, and a loop for the rounds left.
 
     weights    operations behind each name that is called
     multiples  numbers that divide a bound, by its name
@@ -38,11 +40,12 @@ def interleave(lines: Sequence[str], weights: Mapping[str, int], multiples: Mapp
     while number < len(lines):
         loop = _LOOP.fullmatch(lines[number])
         body = [] if loop is None else list(inside(lines, number))
-        if loop is None or not is_straight(body) or not (has_draws(body) or weight(body, weights) >= HEAVY):
+        ways = ways_of(body, weights) if loop is not None and is_straight(body) else 1
+        if loop is None or ways == 1:
             found.append(lines[number])
             number += 1
             continue
-        found += several_rounds(loop, body, multiples)
+        found += several_rounds(loop, body, ways, multiples)
         number += 1 + len(body)
     return found
 
@@ -64,6 +67,14 @@ def is_straight(body: Sequence[str]) -> bool:
     return bool(body) and not any(line.endswith(":") for line in body)
 
 
+def ways_of(body: Sequence[str], weights: Mapping[str, int]) -> int:
+    """How many rounds at a time; those that draw take as many as a set of counters has words."""
+    if has_draws(body):
+        return WAYS
+    heavy = weight(body, weights)
+    return MORE_WAYS if heavy >= LONG else WAYS if heavy >= HEAVY else 1
+
+
 def has_draws(body: Sequence[str]) -> bool:
     """Whether random bits are drawn for neighbours in memory."""
     return any(_DRAW.search(line) for line in body)
@@ -74,16 +85,16 @@ def weight(body: Sequence[str], weights: Mapping[str, int]) -> int:
     return sum(weights.get(name, 0) for line in body for name in _NAME.findall(line)) + len(body)
 
 
-def several_rounds(loop: re.Match[str], body: Sequence[str], multiples: Mapping[str, int]) -> Iterator[str]:
+def several_rounds(loop: re.Match[str], body: Sequence[str], ways: int, multiples: Mapping[str, int]) -> Iterator[str]:
     first, stop, step = bounds(loop["bounds"])
-    wide = WAYS * step
+    wide = ways * step
     even = first == "0" and multiples.get(stop, 1) % wide == 0
     head, rounds = f"{loop['indent']}for {loop['name']} in range", f"({stop} - {first}) % {wide}"
     if first == "0":
         rounds = f"{stop} % {wide}"
     until = stop if even else f"{stop} - {rounds}"
     yield f"{head}({first}, {until}, {wide}):"
-    yield from side_by_side(loop["name"], step, f"{loop['indent']}    ", body)
+    yield from side_by_side(loop["name"], step, f"{loop['indent']}    ", body, ways)
     if not even:
         yield f"{head}({until}, {stop}, {step}):" if step > 1 else f"{head}({until}, {stop}):"
         yield from body
@@ -152,19 +163,19 @@ def is_outside(text: str) -> bool:
     return text.count("(") == text.count(")")
 
 
-def side_by_side(counter: str, step: int, margin: str, body: Sequence[str]) -> Iterator[str]:
+def side_by_side(counter: str, step: int, margin: str, body: Sequence[str], ways: int) -> Iterator[str]:
     """Each line for one round after the other; a number that is the same in all of them, once."""
     own, shared = names_of_rounds(counter, body)
-    for way in range(1, WAYS):
+    for way in range(1, ways):
         yield f"{margin}{counter}_{way} = {counter} + {way * step}"
     for line in body:
         found = _ASSIGNED.match(line)
-        if found is not None and step * WAYS == DRAWN_TOGETHER and _DRAW.search(line):
+        if found is not None and step * ways == DRAWN_TOGETHER and _DRAW.search(line):
             yield from draws(line, found[1])
             continue
         yield line
         if found is None or found[1] not in shared:
-            yield from (_NAME.sub(partial(of_round, own, way), line) for way in range(1, WAYS))
+            yield from (_NAME.sub(partial(of_round, own, way), line) for way in range(1, ways))
 
 
 def draws(line: str, name: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from graphc.ir.types import DTYPES, FLOATS, Extent, multiply
 Argument = Buffer | Extent | str  # a str: one of SHARE, which each call of a cut kernel has its own of
 EACH = "@"  # stands for the number of a lane where lanes are written out one by one
 SHARE = ("begin", "end", "part")
+GATHERED = "u8"  # what a kernel brings together while it multiplies
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,24 @@ class Source:
 
     cut     how its work is shared out; None: one call does all
     finish  what is called once all parts are done
+    gather  does the same with a data input whose rows it brings together first, out of an array of bytes (GATHERED) in
+            an order: the same arguments and two buffers more, "data" and "order"
     """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
     cut: Cut | None = None
     finish: Source | None = None
+    gather: Source | None = None
 
 
 class Lines:
     """A text while it is written. `live` is the mask of the lanes in use, "" where all are."""
 
-    def __init__(self, nest: LoopNest, shape: contraction.TileShape) -> None:
+    def __init__(self, nest: LoopNest, shape: contraction.TileShape, gathers: bool = False) -> None:
         self.nest = nest
         self.shape = shape
+        self.gathers = gathers
         self.tile_place = ""
         self.lines: list[str] = []
         self.depth = 1
@@ -138,11 +143,14 @@ class Lines:
         self.depth -= len(axes)
 
     @contextmanager
-    def lane_steps(self, first: str, stop: str) -> Iterator[None]:
-        """A loop over sets of lanes, the last one masked unless all are whole."""
+    def lane_steps(self, first: str, stop: str, run: int = 0) -> Iterator[None]:
+        """A loop over sets of lanes, the last one masked unless all are whole.
+
+        run  how many lanes there are from `first` to `stop`, where that is not where the axis ends
+        """
         with self.block(f"for j in range({first}, {stop}, {LANES}):"):
-            if self.mode not in ("exact", "one"):
-                self.line(f"live0 = live({self.extents[-1]} - j)")
+            if run % LANES or (not run and self.mode not in ("exact", "one")):
+                self.line(f"live0 = live({stop if run else self.extents[-1]} - j)")
                 self.live = "live0"
             yield
             self.live = ""

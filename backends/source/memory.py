@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from operator import itemgetter
 
 from graphc.backends.primitives import constant
 from graphc.backends.source.lines import EACH, Lines
-from graphc.ir.loops import Guards, Index, Lookups, Term
+from graphc.ir.loops import Buffer, Guards, Index, Lookups, Term
 from graphc.ir.types import Extent
+
+Place = tuple[Buffer, Index]
+Pairs = dict[Place, tuple[str, Index]]  # "even" or "odd", and the index of the even one
 
 
 class Memory(Lines):
@@ -71,6 +77,9 @@ class Memory(Lines):
         buffer, index, guards = term.detail
         pointer, lanes = self.pointers[buffer], self.is_lanes(term)
         step = self.lane_step(index)
+        if not guards and lanes and (buffer, index) in self.pairs_loaded:
+            half, first = self.pairs_loaded[buffer, index]
+            return f"load_{half}({pointer}, {self.index(first)}, {self.mask})"
         if not guards:
             return self.load(pointer, self.index(index), lanes, step)
         inside = self.inside(guards, lanes)
@@ -80,6 +89,12 @@ class Memory(Lines):
         if step == 1:
             return f"load_live({pointer}, {self.index(index)}, {inside})"
         return f"load_at({pointer}, {self.lane_places(index)}, {inside})"
+
+    @cached_property
+    def pairs_loaded(self) -> Pairs:
+        """Loads that have a neighbour: both come out of the same two sets of lanes."""
+        loads = (term.detail for term in self.terms if term.kind == "load" and self.is_lanes(term))
+        return pairs(((buffer, index) for buffer, index, guards in loads if not guards), self.nest.lane)
 
     def take(self, term: Term) -> str:
         """A load at looked-up places."""
@@ -156,6 +171,21 @@ class Memory(Lines):
             self.line(f"store_live({pointer}, {index}, {text}, {self.live})")
         else:
             self.line(f"store_lanes({pointer}, {index}, {text})")
+
+
+def pairs(places: Iterable[Place], lane: int) -> Pairs:
+    """Places two apart from lane to lane, with others right behind or ahead: which they are, where the first one is."""
+    rows: dict[Place, list[tuple[int, Index]]] = {}
+    for buffer, index in dict.fromkeys(places):
+        ahead, rest = dict(index).get(None, 0), tuple(part for part in index if part[0] is not None)
+        if dict(rest).get(lane) == 2 and isinstance(ahead, int):
+            rows.setdefault((buffer, rest), []).append((ahead, index))
+    found: Pairs = {}
+    for (buffer, _), row in rows.items():
+        for (ahead, first), (next_ahead, second) in pairwise(sorted(row, key=itemgetter(0))):
+            if next_ahead == ahead + 1 and (buffer, first) not in found:
+                found |= {(buffer, first): ("even", first), (buffer, second): ("odd", first)}
+    return found
 
 
 def from_i64(text: str, dtype: str) -> str:

@@ -9,7 +9,7 @@ from graphc.backends.primitives import LANES, constant
 from graphc.backends.source import extremes
 from graphc.backends.source.interleave import WAYS, rows_side_by_side
 from graphc.backends.source.lines import EACH, identity
-from graphc.backends.source.memory import Memory
+from graphc.backends.source.memory import Memory, pairs
 from graphc.ir.loops import Buffer, Store, Term, phase_count, phase_roots, walked_by
 from graphc.ir.ops import OPS
 from graphc.ir.program import parts_buffer
@@ -228,11 +228,24 @@ class Nests(Memory):
                 self.accumulate(term, text, self.is_lanes(term.operands[0]))
             if term.kind == "scatter" and term.phase == phase and self.varies(term.operands[0]):
                 self.scatter(term, lanes=self.is_lanes(term.operands[0]))
-        for store in self.nest.stores:
-            if store.phase == phase and not store.term.late and self.store_is_lanes(store):
-                pointer, whole = self.pointers[store.buffer], self.mode != "few"
-                found, step = self.operand(store.term, whole), self.lane_step(store.index)
-                self.save(pointer, self.index(store.index), found, whole, step)
+        self.lane_stores(phase)
+
+    def lane_stores(self, phase: int) -> None:
+        """What varies goes to memory; neighbours that are two apart from lane to lane go together."""
+        whole = self.mode != "few"
+        stores = {
+            (store.buffer, store.index): self.operand(store.term, whole)
+            for store in self.nest.stores
+            if store.phase == phase and not store.term.late and self.store_is_lanes(store)
+        }
+        neighbours = pairs(stores, self.nest.lane) if whole else {}
+        for (buffer, index), text in stores.items():
+            half, first = neighbours.get((buffer, index), ("", index))
+            if not half:
+                self.save(self.pointers[buffer], self.index(index), text, whole, self.lane_step(index))
+            if half == "odd":
+                texts = f"{stores[buffer, first]}, {text}"
+                self.line(f"store_pairs({self.pointers[buffer]}, {self.index(first)}, {texts}, {self.mask})")
 
     def stash(self, term: Term) -> str:
         return self.pointers[Buffer("scratch", term.value, "row")]

@@ -66,6 +66,12 @@ class Operands(Nests):
         """The pointer to memory the product works in."""
         return self.pointer(Buffer("scratch", self.product_term.value, name), name, dtype or self.product_term.dtype)
 
+    def source(self, name: str, dtype: str) -> str:
+        """The pointer to the data array whose rows become those of the left operand, or to their order."""
+        product = self.nest.product
+        assert product is not None
+        return self.pointer(Buffer(name, product.left.buffer.value), name, dtype)
+
     def call(self, kernel: Kernel, *arguments: str) -> None:
         self.called[kernel.name] = kernel
         self.line(f"{kernel.plain_name}({', '.join(arguments)})")
@@ -90,7 +96,7 @@ class Operands(Nests):
             if walks(operand):
                 self.walk(f"{name}_rows", operand.rows)
                 self.walk(f"{name}_columns", operand.columns)
-        if walks(product.right) and self.blocking.form == "tiles":
+        if walks(product.right) and self.blocking.form == "tiles" and not self.blocking.run:
             self.call(contraction.find_runs(), self.scratch("runs", "i64"), "right_columns_at", self.extents[-1])
 
     def walk(self, name: str, steps: Steps) -> None:
@@ -133,6 +139,8 @@ class Operands(Nests):
         kept  the depth of panels that are kept
         """
         width = str(self.tile.width)
+        if self.blocking.run:
+            return Matrix(f"shift({wide.pointer}, load({wide.columns_at}, {place}))", rows_at=wide.rows_at)
         if self.blocking.keeps_panels:
             first = deep.first if deep.first != kept.first else "0"
             return Matrix(moved("panels", (span.from_start(place), kept.length), (first, width)), width, "1")

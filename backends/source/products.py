@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
-from graphc.backends.source.operands import Matrix, Operands, Span
+from graphc.backends.source.lines import GATHERED
+from graphc.backends.source.operands import Matrix, Operands, Span, moved
 from graphc.ir.blocking import TILE_ROWS, blocking, places_of_tiles, walks
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Store, Term
-from graphc.ir.types import Extent, bound
+from graphc.ir.loops import INDEXED, LoopNest, Store, Term
+from graphc.ir.types import Extent, bound, multiply
 
 TURNED_ROWS = 8  # of a tile that is turned: two fill the lanes of the result
 
@@ -67,6 +68,11 @@ class Products(Operands):
         """How many rows are computed together."""
         return {"tiles": self.tile.rows, "turned": self.blocking.width, "lines": TILE_ROWS}[self.blocking.form]
 
+    @property
+    def column_unit(self) -> int:
+        """How many columns of the result a tile has."""
+        return self.blocking.run or self.tile.width
+
     @contextmanager
     def blocks(self, name: str, span: Span, step: int) -> Iterator[Span]:
         """A loop over the blocks of an axis and where each begins and ends; no loop where one block is all."""
@@ -97,7 +103,7 @@ class Products(Operands):
         down, across, deep = block.down, block.across, block.deep
         if self.blocking.packs_tall:
             self.pack_left(left, down, deep)
-        with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
+        with self.block(f"for first_column in range({across.first}, {across.last}, {self.column_unit}):"):
             panel = self.panel(right, "first_column", across, deep, block.panels)
             with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
                 self.one_tile(self.tall_rows(left, "first_row", down, deep), panel, block)
@@ -109,7 +115,7 @@ class Products(Operands):
         if self.blocking.fetches:
             with self.last_of_depth(block):
                 self.fetch(block.down)
-        if not self.goes_straight() or (self.blocking.depth and not whole):
+        if self.blocking.run or not self.goes_straight() or (self.blocking.depth and not whole):
             self.through_scratch(tall, panel, block)
         elif whole:
             self.straight(tall, panel, block)
@@ -183,7 +189,7 @@ class Products(Operands):
         """How many sets of lanes a tile computes, with a branch for each choice: the last panel may be one set only."""
         shape = self.tile
         left = extent % shape.width if isinstance(extent, int) else 1
-        if shape.vectors == 1 or not 0 < left <= LANES:
+        if self.blocking.run or shape.vectors == 1 or not 0 < left <= LANES:
             yield iter([shape.vectors])
         elif rest and isinstance(extent, int):
             yield iter([1])
@@ -212,6 +218,11 @@ class Products(Operands):
         """
         shape, resumes = TileShape(self.tile.rows, vectors), self.blocking.depth > 0
         tile, tile_stride = target
+        if panel.rows_at:
+            kernel = contraction.multiply_row_of_windows(shape, self.blocking.run)
+            steps = (tall.row, tall.column, tile_stride)
+            self.call(kernel, tile, tall.pointer, panel.pointer, panel.rows_at, deep.length, rows, *steps)
+            return
         more = [deep.first] if resumes else []
         if tall.rows_at:
             tables = (tall.rows_at, tall.columns_at)
@@ -230,6 +241,8 @@ class Products(Operands):
         """The nest's terms on a tile, down its rows, which leaves what does not depend on the row to be loaded once."""
         self.tile_place = f"(i - first_row) * {shape.width} + (j - first_column)"
         steps = self.lane_steps("first_column", f"minimum(first_column + {shape.width}, {across.last})")
+        if self.blocking.run:
+            steps = self.lane_steps("first_column", f"first_column + {self.blocking.run}", self.blocking.run)
         rows = self.block(f"for i in range(first_row, minimum(first_row + {shape.rows}, {down.last})):")
         with steps, self.columns_at_hand(), rows:
             self.row_terms(0)
@@ -278,6 +291,12 @@ class Products(Operands):
 
     # -- lines
 
+    def may_gather(self) -> bool:
+        """Whether it can bring the rows of its left operand together while it multiplies them."""
+        if self.gathers or self.nest.product is None or not reads_rows_of_data(self.nest):
+            return False
+        return self.blocking.form == "lines" and not walks(self.nest.product.right)
+
     def lines_of_depth(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Rows of the left operand times columns of the right one, all of them sets of lanes along the depth."""
         product = self.nest.product
@@ -285,8 +304,11 @@ class Products(Operands):
         self.scratch("tile")
         columns_known, width = bound(self.nest.frame[-1]), self.blocking.width
         kernel = contraction.multiply_lines(self.shape, columns_known, width)
+        if self.gathers:
+            kernel = contraction.gather_lines(self.shape, columns_known, width, GATHERED)
         if walks(product.right):
-            kernel = contraction.multiply_runs(self.shape, columns_known, width)
+            rows_known = min(TILE_ROWS, bound(self.nest.frame[-2]))
+            kernel = contraction.multiply_runs(self.shape, rows_known, columns_known, width)
         elif self.blocking.packs_wide:
             self.scratch("lines")
             packing = contraction.pack_lines()
@@ -298,11 +320,40 @@ class Products(Operands):
                 run = self.extent("run", product.right.rows[-1][0])
                 tables = (right.columns_at, right.rows_at, self.matrix_depth, run)
                 self.call(kernel, "tile", a, right.pointer, *tables, count, columns.last, left.row)
+            elif self.gathers:
+                data, order = self.source("data", GATHERED), self.source("order", "i64")
+                numbers = (self.matrix_depth, count, f"{rows.last} - 1 - first_row", left.row, right.column)
+                self.call(kernel, "tile", a, right.pointer, data, moved(order, ("first_row", "1")), *numbers)
+                self.other_lines(a, left, right, count, columns)
             else:
                 strides = (left.row, right.column)
                 self.call(kernel, "tile", a, right.pointer, self.matrix_depth, count, columns.last, *strides)
             self.line(f"first_column = {columns.first}")
             self.tile_rows(rows, columns, TileShape(TILE_ROWS, width // LANES))
+
+    def other_lines(self, a: str, left: Matrix, right: Matrix, count: str, columns: Span) -> None:
+        """The columns beyond those that are multiplied while rows are brought together."""
+        known = bound(self.nest.frame[-1])
+        done = contraction.lines_shape(self.shape, known)[0]
+        if known == done:
+            return
+        kernel = contraction.multiply_lines(self.shape, known - done, self.blocking.width)
+        tile, b = f"shift(tile, {done})", moved(right.pointer, (str(done), right.column))
+        numbers = (self.matrix_depth, count, f"{columns.last} - {done}", left.row, right.column)
+        self.call(kernel, tile, a, b, *numbers)
+
+
+def reads_rows_of_data(nest: LoopNest) -> bool:
+    """The left operand is a data input, a row of which is a row of the result; nothing else in the nest reads it."""
+    assert nest.product is not None
+    left, depth, value = nest.product.left, nest.product.depth, nest.product.left.buffer.value
+    if left.buffer.kind != "input" or value.attrs["role"] != "data" or left.start or len(nest.frame) != 2:
+        return False
+    rows = nest.frame[0]
+    if value.shape[:1] != (rows,) or (left.rows, left.columns) != (((rows, depth),), ((depth, 1),)):
+        return False
+    others = [nest.product.right.buffer, *(term.detail[0] for term in nest.terms() if term.kind in INDEXED)]
+    return multiply(*value.shape[1:]) == depth and left.buffer not in others
 
 
 def operands_of(term: Term, op: str) -> tuple[Term | None, Term | None]:

@@ -43,7 +43,8 @@ class Writer(Products):
         if not self.parts:
             self.late_scalars()
             self.late_lanes()
-            return self.finished(self.nest.name)
+            gather = Writer(self.nest, self.shape, gathers=True).write() if self.may_gather() else None
+            return replace(self.finished(self.nest.name), gather=gather)
         self.leave_totals()
         finish = Writer(self.nest, self.shape).write_finish()
         return replace(self.finished(self.nest.name), finish=finish)
@@ -82,7 +83,8 @@ class Writer(Products):
         axis = self.partition.axis
         unit = PAGE if axis == self.nest.lane else 1
         if self.nest.product is not None:
-            unit = {self.nest.lane: self.shape.width, self.nest.lane - 1: self.row_unit}.get(axis, 1)
+            columns = self.blocking.run or self.shape.width
+            unit = {self.nest.lane: columns, self.nest.lane - 1: self.row_unit}.get(axis, 1)
         return Cut(self.nest.frame[axis], unit, self.partition.parts)
 
     def interleaved(self) -> list[str]:

@@ -37,6 +37,8 @@ class Module:
         self.__dict__.update(registers, training=True, declared=user_origin(), _path="")
         return self
 
+    chosen_device = "cpu"
+
     def __init__(self) -> None:
         """Nothing is left to do: `__new__` has made the registers."""
 
@@ -280,13 +282,16 @@ class Module:
     def to(self, device: Any = None, dtype: DType | None = None) -> Self:
         """Parameters and buffers of floats in another dtype; `to(gx.f64)`, `to("cpu")`, `to("cpu", gx.f64)`.
 
-        Where a step runs is chosen when it is compiled. Raises TraceError for a device that is not there and for
-        parameters that a compiled function works on, DTypeError for a dtype that is not f32 or f64.
+        A device is that of the steps compiled from now on that name none; parameters are brought where they are needed.
+        Raises DeviceError for a device that is not there, TraceError for parameters that a compiled function works on,
+        DTypeError for a dtype that is not f32 or f64.
         """
         named = isinstance(device, DType | np.dtype | type)
         place, given = (None, device) if named else (device, dtype)
         if place is not None:
-            check_device(str(place))
+            chosen = check_device(str(place))
+            for module in self.modules():
+                module.chosen_device = chosen
         if given is not None:
             wanted = check_float(given)
             for held in (*self.parameters(), *self.buffers()):

@@ -14,7 +14,6 @@ from graphc.functional import abs as absolute
 from graphc.functional import cast, where
 from graphc.ir.graph import user_origin
 from graphc.nn import forget_gradient
-from graphc.optim.torch_state import read_torch_state, write_torch_state
 from graphc.plan import unique
 from graphc.settings import check_list, check_number, check_switch, is_number, require
 from graphc.tensor import Parameter, Scalar, Tensor, active_trace, f64, i64, no_grad
@@ -264,6 +263,8 @@ class Optimizer:
         """
         require(isinstance(state_dict, Mapping), "state_dict", state_dict, "a dict of arrays")
         if "param_groups" in state_dict:
+            from graphc.optim.torch_state import read_torch_state
+
             state_dict = read_torch_state(self, state_dict)
         settings = self.named_settings()
         given = {name: plain(state_dict[name]) for name in settings if name in state_dict}
@@ -280,6 +281,8 @@ class Optimizer:
 
         convert  makes a tensor of an array; `torch_optimizer.load_state_dict` needs torch.from_numpy here
         """
+        from graphc.optim.torch_state import write_torch_state
+
         return write_torch_state(self, convert)
 
     def named_slots(self) -> dict[str, Parameter]:

@@ -12,7 +12,7 @@ from graphc.arrays import as_array
 from graphc.backends.runtime import Storage
 from graphc.errors import DTypeError, GradientError, ShapeError, TraceError
 from graphc.ir import ops
-from graphc.ir.autodiff import depends_on
+from graphc.ir.dependence import depends_on
 from graphc.ir.graph import Value, reachable, user_origin
 from graphc.ir.initial import Initial
 from graphc.ir.types import DTYPES, FLOATS, NAMES, TensorType, bound

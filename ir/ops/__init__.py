@@ -66,7 +66,7 @@ from graphc.ir.ops.elementwise import (
 )
 from graphc.ir.ops.index import gather, scatter
 from graphc.ir.ops.join import join
-from graphc.ir.ops.loop import Body, Roles, loop, part, part_of, with_body
+from graphc.ir.ops.loop import Body, Roles, loop, part, part_of, stacked, with_body
 from graphc.ir.ops.random import random_bits
 from graphc.ir.ops.record import OPS, Op, Sample
 from graphc.ir.ops.reduce import max, min, prod, sum

@@ -2,6 +2,9 @@
 
 The body is a graph of its own: its states are what is carried, its updates the new states, its data inputs slices of
 arrays or values captured whole, and its results are stacked, one slice a step.
+
+A loop over `rows` (a dim of its body, a dim of the graph) goes through the rows of a batch, as many a step as its own
+dim has at most, and in the last one those that are left: slices and results are rows of arrays, not one place each.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from typing import Any
 
 from graphc.ir.graph import Graph, IRError, Value
 from graphc.ir.ops.record import Op, define
-from graphc.ir.types import Extent, TensorType
+from graphc.ir.types import Dim, Extent, TensorType, substitute
+
+Rows = tuple[Dim, Dim]
 
 
 class Body:
@@ -58,16 +63,29 @@ class Roles:
         self.captured = tuple(zip(data[count:], operands[len(states) + count :], strict=True))
 
 
+def stacked(one: TensorType, length: Extent, rows: Rows | None) -> TensorType:
+    """The type of an array that steps have slices of."""
+    if rows is None:
+        return one.with_shape((length, *one.shape))
+    return one.with_shape(tuple(substitute(extent, *rows) for extent in one.shape))
+
+
 def loop_type(
-    *operands: TensorType, body: Body, length: Extent, reverse: bool, slices: int, counted: bool
+    *operands: TensorType,
+    body: Body,
+    length: Extent,
+    reverse: bool,
+    slices: int,
+    counted: bool,
+    rows: Rows | None = None,
 ) -> TensorType:
     states, data = body.graph.of_role("state"), body.graph.of_role("data")
     if len(operands) != len(states) + len(data) + counted or slices > len(data):
         raise IRError(f"takes {len(states)} states, {len(data)} arrays and {int(counted)} counts, got {len(operands)}")
     if counted and str(operands[0]) != "i64[]":
         raise IRError(f"the number of steps must be i64[], got {operands[0]}")
-    stacked = [value.type.with_shape((length, *value.shape)) for value in data[:slices]]
-    wanted = [*(value.type for value in states), *stacked, *(value.type for value in data[slices:])]
+    stacks = [stacked(value.type, length, rows) for value in data[:slices]]
+    wanted = [*(value.type for value in states), *stacks, *(value.type for value in data[slices:])]
     for found, expected in zip(operands[counted:], wanted, strict=True):
         if found != expected:
             raise IRError(f"an operand is {found} but its body needs {expected}")
@@ -105,8 +123,9 @@ def part_of(loop: Value, name: str) -> Value:
     for output in graph.outputs:
         if output.name == name:
             kind = output.value.type
-            stacked = kind if output.kind == "update" else kind.with_shape((loop.attrs["length"], *kind.shape))
-            return part(loop, name=name, type=stacked)
+            if output.kind == "result":
+                kind = stacked(kind, loop.attrs["length"], loop.attrs.get("rows"))
+            return part(loop, name=name, type=kind)
     raise IRError(f"the body of the loop has no output {name!r}")
 
 
