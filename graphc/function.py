@@ -125,7 +125,9 @@ class Function:
             return artifact, Runner(artifact, storages)
         from graphc import cuda
 
-        return cast("tuple[Artifact, Runner]", cuda.compiled(self.traced, storages))  # which offer the same
+        require(plan.max_bytes is None, "max_bytes", plan.max_bytes, "None on a GPU, where all values are kept")
+        found = cuda.compiled(self.traced, storages, plan.precision)
+        return cast("tuple[Artifact, Runner]", found)  # which offer the same
 
     @cached_property
     def spans(self) -> Spans | None:

@@ -145,6 +145,11 @@ def test_a_device_without_room_says_so(gpu):
     assert len(str(caught.value).splitlines()) <= 8
 
 
+def test_what_only_the_cpu_does_is_refused(gpu):
+    with pytest.raises(gx.ArgumentError, match="max_bytes is 100000; it must be None on a GPU"):
+        classifier("cuda", max_bytes=100000)
+
+
 def test_no_gpu_is_an_error_on_the_line_of_the_user(monkeypatch):
     from graphc.backends.cuda import driver
 
