@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,9 +14,11 @@ from graphc.backends.runtime import Refused
 from graphc.errors import DeviceError, DTypeError, TraceError
 from graphc.ir.graph import Origin, user_origin
 from graphc.ir.types import DTYPES
+from graphc.settings import check_choice, require
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.artifact import DeviceArtifact
+    from graphc.backends.cuda.cublas import Cublas
     from graphc.backends.cuda.driver import Device
     from graphc.backends.cuda.lending import Lent
     from graphc.backends.cuda.runtime import DeviceRunner
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from graphc.ir.types import Dim
 
 DEVICES = ("cpu", "cuda", "auto")
+PRECISIONS = ("highest", "tf32", "bf16")
 
 
 def is_available() -> bool:
@@ -38,11 +42,22 @@ def is_available() -> bool:
     return True
 
 
-def check_device(device: str) -> str:
+def check_device(device: str, precision: str = "highest") -> str:
     """Either "cpu" or "cuda"; "auto" is the GPU where there is one.
 
-    Raises TraceError for another name, DeviceError where there is no GPU that can be used.
+    precision  of products of matrices: less than the highest is for GPUs
+
+    Raises TraceError for another name, DeviceError where there is no GPU that can be used, ArgumentError for a
+    precision that is not known, or not to be had there.
     """
+    check_choice("precision", precision, PRECISIONS)
+    place = checked(device)
+    text = "'highest' on the CPU: only products on a GPU can be done with less"
+    require(place == "cuda" or precision == "highest", "precision", precision, text)
+    return place
+
+
+def checked(device: str) -> str:
     if not isinstance(device, str) or device not in DEVICES:
         names = ", ".join(map(repr, DEVICES))
         raise TraceError(f"device {device!r} is none that steps can run on: {names}", user_origin())
@@ -63,19 +78,44 @@ def the_device() -> Device:
         raise refused(error) from None
 
 
-def compiled(graph: Graph, storages: Sequence[Storage]) -> tuple[DeviceArtifact, DeviceRunner]:
+@cache
+def library_for(device: Device, precision: str) -> Cublas | None:
+    """NVIDIA's library for products, None where there is none. Raises DeviceError where the precision needs it."""
+    from graphc.backends.cuda import cublas
+
+    loaded, reason = cublas.load_library(), "it is not found"
+    if loaded is not None:
+        try:
+            return cublas.Cublas(loaded, device, precision)
+        except Refused as error:
+            reason = error.message
+        except AttributeError as error:
+            reason = str(error)
+    if precision == "highest":
+        return None
+    advice = "pip install nvidia-cublas brings it, and so does PyTorch; precision='highest' does without"
+    raise DeviceError(f"precision={precision!r} needs cuBLASLt: {reason}", user_origin(), [advice])
+
+
+def compiled(
+    graph: Graph, storages: Sequence[Storage], precision: str = "highest"
+) -> tuple[DeviceArtifact, DeviceRunner]:
     """The kernels of a traced graph for the first GPU, loaded there. Raises DeviceError."""
     from graphc.backends.cuda.artifact import obtain
+    from graphc.backends.cuda.choosing import Chooser
     from graphc.backends.cuda.runtime import DeviceRunner
     from graphc.backends.cuda.threads import NotCovered
 
-    device = the_device()
+    device, store = the_device(), default_cache()
+    library = library_for(device, precision)
     try:
-        artifact = obtain(graph, default_cache(), device.architecture)
+        if library is None:
+            artifact = obtain(graph, store, device.architecture)
+        else:
+            artifact = obtain(graph, store, device.architecture, Chooser(device, library, precision, store))
+        return artifact, DeviceRunner(artifact, storages, device, library)
     except NotCovered as error:
         raise not_covered(graph.name, error, user_origin()) from None
-    try:
-        return artifact, DeviceRunner(artifact, storages, device)
     except Refused as error:
         raise refused(error) from None
 

@@ -16,6 +16,7 @@ from graphc import generator
 from graphc.arrays import as_array
 from graphc.backends.artifact import passed
 from graphc.backends.cache import default_cache
+from graphc.backends.cuda.threads import NotCovered
 from graphc.backends.export.build import LackingError
 from graphc.backends.export.files import write_files
 from graphc.backends.export.kernels import FIRST, GOLDEN, SECOND
@@ -23,6 +24,7 @@ from graphc.backends.export.library import Labels, Library, Member, State, lay_o
 from graphc.backends.export.signatures import signatures
 from graphc.backends.files import replacing
 from graphc.backends.target import TARGETS, BuildError, Target
+from graphc.cuda import not_covered
 from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TargetError, TraceError
 from graphc.function import Function
 from graphc.ir import ops
@@ -175,11 +177,12 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
 
     functions  a function, a list of them or a dictionary {name in C: function}; they share one state
     path       a folder, whose name is that of the library: "build/mnist" gives build/mnist/mnist.h and so on
-    targets    of TARGETS; "native" is the kind of this machine
+    targets    of TARGETS; "native" is the kind of this machine, "cuda" an NVIDIA GPU beside a processor of that kind
 
     Targets of Linux get lib<name>.so and lib<name>.a, others an object and an archive for their own linker. Beside
     them lie the header <name>.h, the manifest <name>.json, <name>.py, which loads the library with NumPy alone, and
-    main.c, which trains on made-up numbers.
+    main.c, which trains on made-up numbers. "cuda" adds cuda/lib<name>_cuda.so, which carries its kernels as PTX and
+    gives them to a stream of the caller's, and <name>_cuda.h; the first state comes from the library of the processor.
 
     Raises ArgumentError for an unknown target or a name that C does not take, TargetError where a target lacks what a
     function needs. The files appear when all of them are made.
@@ -194,7 +197,12 @@ def export(functions: Any, path: str | os.PathLike[str], targets: Sequence[str] 
     library, holders = library_of(functions, name)
     log = logging.getLogger("graphc.export")
     try:
-        made = write_files(library, chosen, version(), default_cache(), lambda each: log.info("%s for %s", name, each))
+        made = write_files(
+            library, chosen, version(), default_cache(), lambda each: log.info("%s for %s", name, each),
+            device_host() if "cuda" in targets else None,
+        )  # fmt: skip
+    except NotCovered as error:
+        raise not_covered(name, error, user_origin()) from None
     except LackingError as error:
         raise lacking(error) from error
     except BuildError as error:
@@ -223,14 +231,22 @@ def lacking(error: LackingError) -> GraphcError:
 
 
 def chosen_targets(names: Sequence[str]) -> dict[str, Target]:
-    check_list("targets", names, f"names of targets: {', '.join(['native', *TARGETS])}")
+    check_list("targets", names, f"names of targets: {', '.join(['native', 'cuda', *TARGETS])}")
     found = {}
     for each in names:
-        name = native_name() if each == "native" else each
+        name = native_name() if each in ("native", "cuda") else each  # a GPU has a processor beside it
         if name not in TARGETS:
-            known = ", ".join(["native", *TARGETS])
+            known = ", ".join(["native", "cuda", *TARGETS])
             raise ArgumentError(f"{shown(each)} is not a target; known are {known}", user_origin())
         found[name] = TARGETS[name]
+    return found
+
+
+def device_host() -> Target:
+    """The processor beside a GPU: of this machine's kind. Raises ArgumentError where its files are not ELF."""
+    found = TARGETS[native_name()]
+    if found.is_windows or found.is_apple or not found.is_linked:
+        raise ArgumentError(f"libraries for 'cuda' are written on Linux, not for {found.name}", user_origin())
     return found
 
 

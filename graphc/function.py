@@ -115,12 +115,11 @@ class Function:
         if plan.device == "cpu":
             artifact = obtain(self.traced, default_cache(), plan.max_bytes)
             return artifact, Runner(artifact, storages)
-        if plan.max_bytes is not None:
-            text = f"max_bytes is for steps on the CPU, and {self.name} is for a GPU"
-            raise ArgumentError(text, plan.origin, ["leave it out, or compile with device='cpu'"])
         from graphc import cuda
 
-        return cast("tuple[Artifact, Runner]", cuda.compiled(self.traced, storages))  # which offer the same
+        require(plan.max_bytes is None, "max_bytes", plan.max_bytes, "None on a GPU, where all values are kept")
+        found = cuda.compiled(self.traced, storages, plan.precision)
+        return cast("tuple[Artifact, Runner]", found)  # which offer the same
 
     @cached_property
     def spans(self) -> Spans | None:

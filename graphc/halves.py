@@ -30,6 +30,7 @@ def gradient_step(
     metrics: Iterable[Any] = (),
     nan: str | None = None,
     device: str | None = None,
+    precision: str = "highest",
 ) -> Function:
     """Forward and backward of a module as a function of a batch (x, y); returns loss, metrics and `gradients`.
 
@@ -44,7 +45,7 @@ def gradient_step(
         slopes = [each.grad if each.grad is not None else zeros_like(each) for each in trained(net.parameters())]
         return {GRADIENTS: concat([slope.reshape(-1) for slope in slopes]).value}
 
-    return model_step("gradient_step", net, loss, gradients, x, y, metrics, nan, None, device)
+    return model_step("gradient_step", net, loss, gradients, x, y, metrics, nan, None, device, precision)
 
 
 def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:

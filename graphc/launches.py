@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.artifact import passed
 from graphc.backends.cuda.account import Errand, errands, errands_of
 from graphc.backends.cuda.assembler import Resources, assembled
+from graphc.backends.cuda.device import Launch, Multiply
+from graphc.backends.cuda.outside import outside
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
 from graphc.backends.target import BuildError
@@ -15,7 +18,7 @@ from graphc.cuda import not_covered, parts_of
 from graphc.errors import InternalError
 from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Graph
-from graphc.ir.loops import Buffer, Repetition, print_buffer
+from graphc.ir.loops import Buffer, LoopNest, Repetition, print_buffer
 from graphc.ir.program import Program
 from graphc.settings import require
 
@@ -24,25 +27,18 @@ if TYPE_CHECKING:
     from graphc.function import Function
 
 USUAL = ARCHITECTURES[-1]  # where no GPU says which
-HEAD = (
-    "launch",
-    "kernel",
-    "blocks",
-    "threads",
-    "shared",
-    "read",
-    "written",
-    "operations",
-    "registers",
-    "local",
-    "full",
-)
+COSTS = ("read", "written", "operations")
+HEAD = ("launch", "kernel", "blocks", "threads", "shared", *COSTS, "registers", "local", "full")
 
 
 def graph_of(function: Function) -> Graph:
     """The finished graph."""
-    graph: Graph = function.artifact.graph if function.device == "cuda" else function.artifact.program.graph
-    return graph
+    return parts_of(function)[0].graph if function.device == "cuda" else passed(function.traced)
+
+
+def library_of(function: Function) -> Collection[str]:
+    """The products that are for a library, by their names."""
+    return parts_of(function)[0].library if function.device == "cuda" else ()
 
 
 def drawing_of(function: Function) -> Drawing:
@@ -105,19 +101,22 @@ def calls(function: Function) -> Iterator[str]:
     inputs = (value.attrs["name"].replace(".", "_") for value in graph.inputs)
     yield f"def {function.name}({', '.join(inputs)}):"
     around: tuple[Repetition, ...] = ()
-    for errand in errands(graph):
+    for errand in errands(graph, library_of(function)):
         yield from loops_that_begin(around, errand.loops)
         around, indent = errand.loops, "    " * (len(errand.loops) + 1)
         for line in user_lines([origin for nest in errand.nests for origin in nest.origins]):
             yield f"{indent}# {line}"
+        if isinstance(errand.launch, Multiply):
+            yield f"{indent}{multiply_text(errand.nests[0])}"
+            continue
         shape = f"blocks={errand.blocks}, threads={errand.launch.threads}"
         yield f"{indent}for thread in launch({errand.launch.kernel}, {shape}):"
         yield from (f"{indent}    {call}" for call in dict.fromkeys(map(call_of, errand.pieces)))
 
 
-def kernels_of_nests(program: Program) -> Iterator[list[str]]:
-    """The names of the kernel texts that launches of each nest of a program run."""
-    listed = errands_of(program)
+def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
+    """The names of the kernel texts that launches of each nest of its program run; none of a library's product."""
+    listed = errands_of(program, library_of(function))
     for apart, nest in zip(program.apart, program.nests, strict=True):
         own = (
             errand
@@ -132,6 +131,12 @@ def loops_that_begin(before: Sequence[Repetition], now: Sequence[Repetition]) ->
     for depth, loop in enumerate(now[same:], same + 1):
         steps = f"range({loop.value.attrs['length']})"
         yield f"{'    ' * depth}for step in {f'reversed({steps})' if loop.value.attrs['reverse'] else steps}:"
+
+
+def multiply_text(nest: LoopNest) -> str:
+    product = outside(nest)
+    assert product is not None
+    return f"cublas_multiply({', '.join(map(argument_text, (product.target, product.left, product.right)))})"
 
 
 def call_of(piece: Piece) -> str:
@@ -151,7 +156,7 @@ def table(function: Function) -> str:
     """Every launch with blocks, threads, bytes and operations at the dims' maxima; and where the driver or NVIDIA's
     assembler is there to say: registers, bytes of local memory, the share of a multiprocessor that the kernel fills."""
     try:
-        listed = errands(graph_of(function))
+        listed = errands(graph_of(function), library_of(function))
     except NotCovered as error:
         raise not_covered(function.name, error, function.origin) from None
     architecture = check_architecture(function, None)
@@ -169,21 +174,24 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def row(number: int, errand: Errand, known: Mapping[str, Resources], architecture: str) -> tuple[str, ...]:
-    launch, found = errand.launch, known.get(errand.launch.kernel)
+    launch, cost = errand.launch, errand.cost
     times = f"{errand.times} x {number}" if errand.loops else str(number)
-    cells = [times, launch.kernel, errand.blocks, launch.threads, launch.shared_bytes]
-    cells += [errand.cost.read, errand.cost.written, errand.cost.operations]
+    cells: list[Any] = [times, "a product by cuBLASLt", "", "", ""]
     taken: list[Any] = ["", "", ""]
-    if found is not None:
-        full = found.occupancy(launch.threads, launch.shared_bytes, architecture)
-        taken = [found.registers, found.local_bytes, f"{full:.0%}"]
+    if isinstance(launch, Launch):
+        cells = [times, launch.kernel, errand.blocks, launch.threads, launch.shared_bytes]
+        found = known.get(launch.kernel)
+        if found is not None:
+            full = found.occupancy(launch.threads, launch.shared_bytes, architecture)
+            taken = [found.registers, found.local_bytes, f"{full:.0%}"]
+    cells += [cost.read, cost.written, cost.operations]
     return tuple(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in (*cells, *taken))
 
 
 def summed_up(listed: Sequence[Errand], known: Mapping[str, Resources]) -> str:
     """The whole in one line."""
     launches = sum(errand.times for errand in listed)
-    kernels = len({errand.launch.kernel for errand in listed})
+    kernels = len({errand.launch.kernel for errand in listed if isinstance(errand.launch, Launch)})
     moved = sum(errand.cost.moved * errand.times for errand in listed)
     operations = sum(errand.cost.operations * errand.times for errand in listed)
     text = f"{launches:,} launches of {kernels:,} kernels, {moved:,} bytes moved, {operations:,} operations"

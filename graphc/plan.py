@@ -43,6 +43,7 @@ class Plan:
     figures  what is computed of outputs that are sums over samples, by the names of its results
     max_bytes  of the memory a call works in; None: any
     device   "cpu" or "cuda"
+    precision  of products of matrices: "highest", "tf32" or "bf16"
     layers   class of each module that was called, by its path
     probes   values that are computed to be looked at, besides what is returned
     """
@@ -58,6 +59,7 @@ class Plan:
     figures: Mapping[str, Graph] = field(default_factory=dict)
     max_bytes: int | None = None
     device: str = "cpu"
+    precision: str = "highest"
     layers: Mapping[str, str] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
 

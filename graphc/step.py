@@ -35,6 +35,7 @@ def function(
     nan: str | None = None,
     max_bytes: int | None = None,
     device: str = "cpu",
+    precision: str = "highest",
 ) -> Function:
     """Compile an explicit graph.
 
@@ -46,8 +47,10 @@ def function(
                that is not enough or takes half as long again, rows of a batch are taken in slices (see train_step).
                Not on a GPU
     device     "cpu", "cuda", or "auto": the GPU where there is one
+    precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" cuBLASLt may round
+               what is multiplied to these, where that is quicker; numbers are kept, and added up, in float32
     """
-    place = check_device(device)
+    place = check_device(device, precision)
     require(isinstance(name, str), "name", name, "a text")
     check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
     named: list[tuple[str, Value]] = []
@@ -72,7 +75,18 @@ def function(
     results, packed = name_outputs(outputs)
     finite, limit, origin = wants_finite(nan), check_max_bytes(max_bytes), user_origin()
     return Function(
-        Plan(name, tuple(named), results, tuple(changes), packed, finite, origin, max_bytes=limit, device=place)
+        Plan(
+            name,
+            tuple(named),
+            results,
+            tuple(changes),
+            packed,
+            finite,
+            origin,
+            max_bytes=limit,
+            device=place,
+            precision=precision,
+        )
     )
 
 
@@ -115,16 +129,17 @@ def step(
     nan: str | None = None,
     max_bytes: int | None = None,
     device: str = "cpu",
+    precision: str = "highest",
 ) -> Any:
     """Decorator: trace a training-loop body once, from its annotations, and compile it.
 
     Every parameter needs an annotation such as `gx.f32["batch", 784]`. In-place changes of parameters and `opt.step()`
-    become updates; what the body returns is what a call returns. `nan`, `max_bytes` and `device` are those of
-    `function`.
+    become updates; what the body returns is what a call returns. `nan`, `max_bytes`, `device` and `precision` are those
+    of `function`.
     """
-    finite, limit, place = wants_finite(nan), check_max_bytes(max_bytes), check_device(device)
+    finite, limit, place = wants_finite(nan), check_max_bytes(max_bytes), check_device(device, precision)
     if body is None:
-        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes, device=device)
+        return lambda traced: step(traced, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     origin = user_origin()
     fits = inspect.isfunction(body) or inspect.ismethod(body)
     require(fits, "body", body, 'a Python function with annotated parameters, such as x: gx.f32["batch", 784]')
@@ -132,8 +147,10 @@ def step(
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    layers, probes = trace.layers, tuple(trace.probes)
-    plan = Plan(body.__name__, inputs, results, updates, packed, finite, origin, (), {}, limit, place, layers, probes)
+    plan = Plan(
+        body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place,
+        precision=precision, layers=trace.layers, probes=tuple(trace.probes),
+    )  # fmt: skip
     return Function(plan)
 
 
@@ -171,6 +188,7 @@ def train_step(
     nan: str | None = None,
     max_bytes: int | None = None,
     device: str | None = None,
+    precision: str = "highest",
 ) -> Function:
     """Forward, backward and update of a module as one function of a batch (x, y); returns loss and metrics.
 
@@ -186,6 +204,7 @@ def train_step(
                    every size of the last batch. ArgumentError says how much is needed where neither can be done, and
                    which line looks at all rows at once, as BatchNorm does. Not on a GPU
     device         "cpu", "cuda", or "auto": the GPU where there is one; None: where `net.to` sent the module
+    precision      that of `function`
     """
     limit = check_max_bytes(max_bytes)
     check_whole("accumulate", accumulate, 1)
@@ -205,7 +224,7 @@ def train_step(
         optimizer.step()
         return {}
 
-    return model_step("train_step", net, loss, update, x, y, metrics, nan, limit, device)
+    return model_step("train_step", net, loss, update, x, y, metrics, nan, limit, device, precision)
 
 
 def eval_step(
@@ -216,28 +235,31 @@ def eval_step(
     y: TensorType,
     metrics: Iterable[Any] = (),
     device: str | None = None,
+    precision: str = "highest",
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
-    return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device)
+    return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device, precision)
 
 
-def predict_step(net: Any, *, x: TensorType, device: str | None = None) -> Function:
+def predict_step(net: Any, *, x: TensorType, device: str | None = None, precision: str = "highest") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
-    place = place_of(net, device)
+    place = place_of(net, device, precision)
     check_net(net)
     source = batch_of("x", x)
     with tracing() as trace, in_mode(net, training=False):
         output = net(source)
     require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
-    inputs, results, probes = (("x", source.value),), (("result", output.value),), tuple(trace.probes)
-    origin, layers = user_origin(), trace.layers
-    plan = Plan("predict_step", inputs, results, (), "one", False, origin, device=place, layers=layers, probes=probes)
+    inputs, results = (("x", source.value),), (("result", output.value),)
+    plan = Plan(
+        "predict_step", inputs, results, (), "one", False, user_origin(), device=place,
+        precision=precision, layers=trace.layers, probes=tuple(trace.probes),
+    )  # fmt: skip
     return Function(plan)
 
 
-def place_of(net: Any, device: str | None) -> str:
+def place_of(net: Any, device: str | None, precision: str) -> str:
     """The device to compile for, where none or one is named."""
-    return check_device(getattr(net, "chosen_device", "cpu") if device is None else device)
+    return check_device(getattr(net, "chosen_device", "cpu") if device is None else device, precision)
 
 
 def check_net(net: Any) -> None:
@@ -271,10 +293,11 @@ def model_step(
     nan: str | None,
     max_bytes: int | None,
     device: str | None,
+    precision: str,
 ) -> Function:
     """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
     evaluation mode without it."""
-    place = place_of(net, device)
+    place = place_of(net, device, precision)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)
@@ -290,11 +313,11 @@ def model_step(
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
-    finite, fields, origin = wants_finite(nan), tuple(measured), user_origin()
-    layers, probes = trace.layers, tuple(trace.probes)
     plan = Plan(
-        name, inputs, results, updates, "record", finite, origin, fields, figures, max_bytes, place, layers, probes
-    )
+        name, inputs, results, updates, "record", wants_finite(nan), user_origin(), tuple(measured), figures, max_bytes,
+        place,
+        precision=precision, layers=trace.layers, probes=tuple(trace.probes),
+    )  # fmt: skip
     return Function(plan)
 
 

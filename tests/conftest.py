@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc import functional, generator, nn
+from graphc import cuda, functional, generator, nn
 from graphc.backends import artifact, description, target
 from graphc.backends.cache import Cache
-from graphc.ir.graph import Graph
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -75,22 +74,31 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A GPU in the memory of this process: its driver is a fake, and what it launches are the kernels, on the CPU."""
     from fake_driver import FakeLibrary, emulated
 
-    from graphc.backends.cuda import artifact, driver
+    from graphc.backends.cuda import artifact, choosing, cublas, driver
 
     def forget() -> None:
         driver.open_driver.cache_clear()
         driver.first_device.cache_clear()
+        cuda.library_for.cache_clear()
         generator.state.storage.come_home()  # the one state that outlives a test, and with it the GPU it is on
         generator.state.storage.mirror = None
 
-    def obtain(graph: Graph, store: Cache, architecture: str) -> artifact.DeviceArtifact:
-        made = real(graph, store, architecture)
+    def obtain(*given: Any) -> artifact.DeviceArtifact:
+        made = real(*given)
         library.kernels |= emulated(made.drawing)
         return made
 
-    library, real = FakeLibrary(), artifact.obtain
+    def candidate(*given: Any) -> choosing.Candidate:
+        tried = real_candidate(*given)
+        for drawing in (tried.ours, tried.theirs):
+            library.kernels |= emulated(drawing) if drawing.entries else {}
+        return tried
+
+    library, real, real_candidate = FakeLibrary(), artifact.obtain, choosing.candidate
+    monkeypatch.setattr(choosing, "candidate", candidate)
     forget()
     monkeypatch.setattr(driver, "load_library", lambda: library)
     monkeypatch.setattr(artifact, "obtain", obtain)
+    monkeypatch.setattr(cublas, "load_library", lambda: None)
     yield library
     forget()

@@ -113,11 +113,20 @@ def test_a_process_that_ends_badly_or_hangs_is_a_finding():
     assert report.is_wrong({"rows": [row]})
 
 
+def test_sections_that_time_nothing_run_side_by_side():
+    options = run.parser().parse_args(["--small"])
+    found = [*run.groups(run.sections(options), one_by_one=False)]
+    assert [len(each) for each in found[:3]] == [1, 2 * len(SMALL), 1]
+    assert all(len(each) == 1 for each in found[2:])
+    assert {len(each) for each in run.groups(run.sections(options), one_by_one=True)} == {1}
+
+
 def test_the_table_sets_peers_beside_ours():
-    ours = {"system": "graphc", "workload": "W3", "title": "an MLP", "what": "step", "microseconds": 20.0}
-    peer = {"system": "torch.compile, reduce-overhead", "workload": "W3", "what": "step", "microseconds": 90.0}
+    both = {"workload": "W3", "title": "an MLP", "what": "step", "precision": "highest"}
+    ours = both | {"system": "graphc", "microseconds": 20.0}
+    peer = both | {"system": "torch.compile, reduce-overhead", "microseconds": 90.0}
     lines = [*report.table([ours, peer])]
-    assert lines[0] == "W3  an MLP" and "20.0 us  (wanted: 25)" in lines[1]
+    assert lines[0] == "W3  an MLP, products in highest" and "20.0 us  (wanted: 25)" in lines[1]
     assert lines[2].endswith("90.0 us  4.50 x graphc  (wanted: 3)")
 
 

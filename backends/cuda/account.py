@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from graphc.backends.cuda.device import Launch, Place, Step
+from graphc.backends.cuda.device import Launch, Multiply, Place, Step
+from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.plan import Find, Homes, Planner
 from graphc.backends.cuda.schedule import Job
 from graphc.backends.cuda.serial import SHAPE
@@ -20,14 +21,14 @@ from graphc.ir.types import bound
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A launch, and what it is for.
+    """A launch, or a product by a library, and what it is for.
 
     pieces, nests  of which each piece does one; a nest may take several
     loops          that repeat it, outermost first
     cost           of one launch at the dims' maxima; a nest counts where its first piece is
     """
 
-    launch: Launch
+    launch: Launch | Multiply
     pieces: tuple[Piece, ...]
     nests: tuple[LoopNest, ...]
     loops: tuple[Repetition, ...]
@@ -40,18 +41,20 @@ class Errand:
 
     @property
     def blocks(self) -> int:
-        """At the dims' maxima."""
+        """At the dims' maxima; 0 of a library's, which are its own affair."""
+        if isinstance(self.launch, Multiply):
+            return 0
         return sum(min(max(-(-bound(grid.extent) // grid.each), 1), grid.most) for grid in self.launch.grids)
 
 
-def errands(graph: Graph) -> list[Errand]:
-    """Those of a graph that went through the passes, in order."""
-    return errands_of(plan(graph, SHAPE.width))
+def errands(graph: Graph, library: Collection[str] = ()) -> list[Errand]:
+    """Those of a graph that went through the passes, in order; `library` as for `plan.draw`."""
+    return errands_of(plan(graph, SHAPE.width), library)
 
 
-def errands_of(program: Program) -> list[Errand]:
+def errands_of(program: Program, library: Collection[str] = ()) -> list[Errand]:
     """Those of a program; their nests and loops are its own."""
-    accountant = Accountant(program)
+    accountant = Accountant(program, library)
     accountant.draw()
     return accountant.errands
 
@@ -59,8 +62,8 @@ def errands_of(program: Program) -> list[Errand]:
 class Accountant(Planner):
     """Keeps an errand of every launch."""
 
-    def __init__(self, program: Program) -> None:
-        super().__init__(program)
+    def __init__(self, program: Program, library: Collection[str]) -> None:
+        super().__init__(program, library)
         self.errands: list[Errand] = []
         self.at, self.loops = program, tuple[Repetition, ...]()
         self.counted: set[int] = set()
@@ -83,7 +86,12 @@ class Accountant(Planner):
                 self.errands.append(self.errand(step, jobs))
             yield step
 
-    def errand(self, launch: Launch, jobs: Sequence[Job]) -> Errand:
+    def multiply(self, job: Job, product: Outside, place: Find) -> Multiply:
+        found = super().multiply(job, product, place)
+        self.errands.append(self.errand(found, [job]))
+        return found
+
+    def errand(self, launch: Launch | Multiply, jobs: Sequence[Job]) -> Errand:
         nests = [self.at.apart[job.number] for job in jobs]
         new = {id(nest): nest for nest in nests if id(nest) not in self.counted}
         self.counted |= new.keys()

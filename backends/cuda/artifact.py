@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ class DeviceArtifact:
 
     graph         its inputs and results are those of a call
     drawing       the launches; entries beyond those of a step serve its epochs
+    library       names of the products that are for one
     architecture  the kernels are for
     fresh         the kernels were compiled now; otherwise they came from disk
     seconds       spent on each part of the way: "passes", "plan", "native"
@@ -39,6 +40,7 @@ class DeviceArtifact:
     description: Description
     graph: Graph
     drawing: Drawing
+    library: Collection[str]
     architecture: str
     ptx: str
     fresh: bool
@@ -54,12 +56,18 @@ class DeviceArtifact:
         return self.drawing.kernels
 
 
-def obtain(graph: Graph, store: Cache, architecture: str) -> DeviceArtifact:
-    """The artifact of a graph as it was traced."""
+def obtain(
+    graph: Graph, store: Cache, architecture: str, choose: Callable[[Graph], Collection[str]] = lambda graph: ()
+) -> DeviceArtifact:
+    """The artifact of a graph as it was traced.
+
+    choose  of the finished graph, the names of the products that are for a library
+    """
     start = time.perf_counter()
     ready = passed(graph)
     ran = time.perf_counter()
-    made = draw(ready)
+    library = choose(ready)
+    made = draw(ready, library)
     made = replace(made, entries=(*made.entries, *feeding.entries(ready)))
     planned = time.perf_counter()
     names = [each.name for each in made.entries]
@@ -71,9 +79,10 @@ def obtain(graph: Graph, store: Cache, architecture: str) -> DeviceArtifact:
         store.put("ptx", key, ptx.encode())
     program, arena = made.program, Arena(made.program.work_bytes, 0, False)
     layout = EpochLayout((), (), 0) if feeding.has_epochs(ready) else None
-    description = Description(key, sum(1 for _ in program.launches()), arena, layout, program.checks)
+    launches = sum(1 for _ in program.launches()) + program.products
+    description = Description(key, launches, arena, layout, program.checks)
     seconds = {"passes": ran - start, "plan": planned - ran, "native": time.perf_counter() - planned}
-    return DeviceArtifact(description, ready, made, architecture, ptx, known is None, seconds)
+    return DeviceArtifact(description, ready, made, library, architecture, ptx, known is None, seconds)
 
 
 @cache

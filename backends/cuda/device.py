@@ -108,7 +108,28 @@ class Repeat:
     body: tuple[Step, ...]
 
 
-Step = Launch | Copy | Clear | Repeat
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """target = left @ right for each of a batch, by a library: rows x depth times depth x columns.
+
+    left_steps, right_steps  elements from row to row and from column to column; one of them is 1
+    batch_steps              elements from one matrix to the next: left, right, target, whose rows lie side by side
+    """
+
+    target: Place
+    left: Place
+    right: Place
+    rows: Extent
+    columns: Extent
+    depth: Extent
+    left_steps: tuple[Extent, Extent]
+    right_steps: tuple[Extent, Extent]
+    batch: Extent
+    batch_steps: tuple[Extent, ...]
+    dtype: str
+
+
+Step = Launch | Copy | Clear | Multiply | Repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +179,23 @@ class DeviceProgram:
     checks: tuple[str, ...]
 
     def launches(self) -> Iterator[Launch]:
-        """Every launch, those of loops once."""
+        """Every launch of a kernel, those of loops once."""
+        yield from (step for step in self.walk() if isinstance(step, Launch))
+
+    def walk(self) -> Iterator[Step]:
+        """Every step that is no loop, those of loops once."""
         stack = list(reversed(self.steps))
         while stack:
             step = stack.pop()
-            if isinstance(step, Launch):
-                yield step
-            elif isinstance(step, Repeat):
+            if isinstance(step, Repeat):
                 stack += reversed(step.body)
+            else:
+                yield step
+
+    @property
+    def products(self) -> int:
+        """How many are for a library."""
+        return sum(1 for step in self.walk() if isinstance(step, Multiply))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +222,24 @@ class ClearCall:
     size: int  # bytes
 
 
-Call = LaunchCall | CopyCall | ClearCall
+@dataclass(frozen=True, slots=True)
+class MultiplyCall:
+    """A product with everything known but where the blocks lie: what `Multiply` says, in numbers."""
+
+    target: Place
+    left: Place
+    right: Place
+    rows: int
+    columns: int
+    depth: int
+    left_steps: tuple[int, int]
+    right_steps: tuple[int, int]
+    batch: int
+    batch_steps: tuple[int, ...]
+    dtype: str
+
+
+Call = LaunchCall | CopyCall | ClearCall | MultiplyCall
 
 
 def calls(program: DeviceProgram, sizes: Mapping[Dim, int]) -> Iterator[Call]:
@@ -210,6 +257,8 @@ def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[
             blocks = sum(grid.blocks(sizes) for grid in step.grids)
             words = tuple(told(word, sizes, turns) for word in step.words)
             yield LaunchCall(step.kernel, blocks, step.threads, step.shared_bytes, words)
+        elif isinstance(step, Multiply):
+            yield multiplied(step, sizes, turns)
         else:
             size = evaluate(step.count, sizes) * DTYPES[step.dtype].itemsize
             target = settled(step.target, sizes, turns)
@@ -217,6 +266,17 @@ def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[
                 yield CopyCall(target, settled(step.source, sizes, turns), size)
             elif size:
                 yield ClearCall(target, size)
+
+
+def multiplied(step: Multiply, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> MultiplyCall:
+    target, left, right = (settled(place, sizes, turns) for place in (step.target, step.left, step.right))
+    rows, columns, depth, batch = (evaluate(each, sizes) for each in (step.rows, step.columns, step.depth, step.batch))
+    (down, across), (deep, wide) = (
+        (evaluate(row, sizes), evaluate(column, sizes)) for row, column in (step.left_steps, step.right_steps)
+    )
+    apart = tuple(evaluate(each, sizes) for each in step.batch_steps)
+    steps = (down, across), (deep, wide)
+    return MultiplyCall(target, left, right, rows, columns, depth, *steps, batch, apart, step.dtype)
 
 
 def told(word: Word, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> Place | int:

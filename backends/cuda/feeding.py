@@ -202,6 +202,7 @@ class Epochs:
         """A step for so many rows, with what comes before and after it."""
         known = self.replays.get((size, slot))
         if known is None:
+            self.runner.launcher.rehearse(self.runner.stream, {self.runner.dims[0]: size})
             known = self.replays[size, slot] = self.runner.stream.captured(lambda: self.give(size, slot))
         return known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from graphc.backends.cuda.device import (
     Grid,
     Launch,
     Layout,
+    Multiply,
     Place,
     Repeat,
     Slot,
@@ -25,7 +26,8 @@ from graphc.backends.cuda.device import (
     laid_out,
 )
 from graphc.backends.cuda.entries import Entry, buffers, entry
-from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, repetition_of
+from graphc.backends.cuda.outside import Outside, name_of, outside
+from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, product_of, repetition_of
 from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.threads import THREADS, WIDEST, Piece
 from graphc.backends.cuda.writer import write
@@ -60,9 +62,12 @@ class Drawing:
         return closure(piece.kernel for made in self.entries for piece in made.pieces)
 
 
-def draw(graph: Graph) -> Drawing:
-    """The launches of a graph that went through the passes."""
-    return Planner(plan(graph, SHAPE.width)).draw()
+def draw(graph: Graph, library: Collection[str] = ()) -> Drawing:
+    """The launches of a graph that went through the passes.
+
+    library  the products that are for a library, by their names
+    """
+    return Planner(plan(graph, SHAPE.width), library).draw()
 
 
 WORD = 8  # bytes
@@ -73,8 +78,8 @@ Homes = Mapping[tuple[str, str], Place]  # of inputs and results, by kind and na
 class Planner:
     """Turns a program's nests into steps."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, library: Collection[str] = ()) -> None:
+        self.program, self.library = program, library
         self.graph = program.graph
         self.dims = self.graph.dims
         self.entries: dict[str, Entry] = {}
@@ -122,6 +127,9 @@ class Planner:
             if job.piece is not None:
                 steps += self.launch(together, place)
                 continue
+            if job.product is not None:
+                steps.append(self.multiply(job, job.product, place))
+                continue
             repetition = program.apart[job.number].repetition
             assert repetition is not None
             made, end = self.repeat(repetition, partial(place, job.number), end)
@@ -135,7 +143,12 @@ class Planner:
             if nest.repetition is not None:
                 yield repetition_of(number, nest)
             loose = any(is_loose(homes, buffer) for buffer in nest.buffers())
-            for piece in write(nest, loose) if nest.repetition is None else ():
+            product = outside(nest) if self.library and nest.product is not None else None
+            rest: LoopNest | None = nest
+            if product is not None and name_of(nest) in self.library:
+                yield product_of(number, product)
+                rest = product.rest
+            for piece in write(rest, loose) if nest.repetition is None and rest is not None else ():
                 yield job_of(number, nest, piece, counts)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
@@ -160,6 +173,9 @@ class Planner:
             words += [place(job.number, buffer) for buffer in buffers(piece)]
         grids = tuple(piece.grid for piece in pieces)
         yield Launch(made.name, grids, pieces[0].threads, made.shared_bytes, (*words, *self.dims, *grids))
+
+    def multiply(self, job: Job, product: Outside, place: Find) -> Multiply:
+        return product.step(partial(place, job.number))
 
     def repeat(self, repetition: Repetition, place: Callable[[Buffer], Place], end: int) -> tuple[list[Step], int]:
         """The states are brought to where they are kept, then the program runs over them once a step."""
@@ -227,6 +243,8 @@ def rooms_of(job: Job, nest: LoopNest) -> Iterator[tuple[Buffer, int]]:
     """The scratch a job needs, and its bytes."""
     if job.piece is not None:
         yield from job.piece.rooms
+    if job.product is not None:
+        yield from job.product.rooms
     if nest.repetition is not None:
         for state, _, kept in nest.repetition.carries:
             if kept.kind == "scratch":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.threads import Piece
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest
@@ -20,7 +21,8 @@ MOST_TOGETHER = 16  # pieces of a launch
 class Job:
     """Something to do: a piece, or a whole repetition, of nest `number`.
 
-    counts  of the checks that it waits for: it does nothing where one of them has failed
+    counts   of the checks that it waits for: it does nothing where one of them has failed
+    product  the piece is one for a library, and so none of ours
     """
 
     number: int
@@ -28,6 +30,7 @@ class Job:
     read: frozenset[Key]
     written: frozenset[Key]
     counts: tuple[Buffer, ...] = ()
+    product: Outside | None = None
 
     def must_wait_for(self, earlier: Job) -> bool:
         return not (
@@ -48,6 +51,11 @@ def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) 
     waits = tuple(counts) if any(each.kind == "input" for each in written) else ()
     read = {key(number, each) for each in (*told, *waits)}
     return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), waits)
+
+
+def product_of(number: int, product: Outside) -> Job:
+    read = frozenset(key(number, each) for each in (product.left, product.right))
+    return Job(number, None, read, frozenset({key(number, product.target)}), product=product)
 
 
 def repetition_of(number: int, nest: LoopNest) -> Job:

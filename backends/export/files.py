@@ -31,10 +31,12 @@ def write_files(
     version: str,
     store: Cache,
     progress: Callable[[str], None] = lambda target: None,
+    device_host: Target | None = None,
 ) -> dict[str, bytes]:
     """Path below the library's folder -> contents.
 
-    progress  is told the name of each target before it is built
+    progress     is told the name of each target before it is built
+    device_host  the processor beside the GPU that a library is for too; None: for none
     """
     described = describe(library, version)
     embedded = json.dumps(described, separators=(",", ":"))
@@ -43,21 +45,32 @@ def write_files(
     for name, target in ((name, target.looked_for) for name, target in targets.items()):
         progress(name)
         built = target_files(library, name, target, embedded, store)
-        sums = [
-            {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for path, data in built.items()
-        ]
+        sums = checksums(built)
         fused = {each.name: each.has_fma for each in target.variants or (target,)}
         family: dict[str, Any] = {"variants_fused": fused} if len(fused) > 1 else {"fused": fused[name]}
         if target.flushes:
             family["flushes_subnormals"] = True
         listed.append({"name": name, "triple": target.triple, **family, "files": sums})
         files |= built
+    if device_host is not None:
+        from graphc.backends.cuda.ptx import TRIPLE  # few exports are for GPUs
+        from graphc.backends.export.device import NAME, device_files
+
+        progress(NAME)
+        built = device_files(library, device_host, version)
+        listed.append({"name": NAME, "triple": TRIPLE, "host": device_host.name, "files": checksums(built)})
+        files |= built
     files[f"{library.name}.h"] = write_header(library, version).encode()
     files["main.c"] = write_sample(library, version).encode()
     files[f"{library.name}.py"] = LOADER.read_bytes()
     files[f"{library.name}.json"] = (json.dumps({**described, "targets": listed}, indent=1) + "\n").encode()
     return files
+
+
+def checksums(built: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    return [
+        {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in built.items()
+    ]
 
 
 def target_files(library: Library, name: str, target: Target, manifest: str, store: Cache) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ IR_TYPES = {
     "const char *": "ptr", "void": "void",
 }  # fmt: skip
 YIELD_TYPE = "graphc_yield"  # a pointer to a function: int (*)(void)
+FIND_TYPE = "graphc_find"  # the same: void *(*)(const char *)
 SIZES = {"float": 4, "double": 8, "int32_t": 4, "int64_t": 8, "uint64_t": 8, "uint8_t": 1}
 
 
@@ -30,7 +31,7 @@ class Argument:
 
     @property
     def is_pointer(self) -> bool:
-        return self.kind.endswith("*") or self.kind == YIELD_TYPE
+        return self.kind.endswith("*") or self.kind in (YIELD_TYPE, FIND_TYPE)
 
     @property
     def ir_type(self) -> str:

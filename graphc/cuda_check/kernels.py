@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.cuda.device import Place, Repeat, Step, written_out
+from graphc.backends.cuda.device import Multiply, Place, Step, written_out
+from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.plan import Find, Planner
 from graphc.backends.cuda.runtime import Launcher
 from graphc.backends.cuda.schedule import Job
@@ -44,6 +45,11 @@ class Watched(Planner):
                 self.note(steps[-1], buffer, partial(place, job.number))
         yield from steps
 
+    def multiply(self, job: Job, product: Outside, place: Find) -> Multiply:
+        found = super().multiply(job, product, place)
+        self.note(found, product.target, partial(place, job.number))
+        return found
+
     def repeat(self, repetition: Repetition, place: Callable[[Buffer], Place], end: int) -> tuple[list[Step], int]:
         steps, end = super().repeat(repetition, place, end)
         for buffer in [buffer for _, buffer in repetition.results] + [kept for _, _, kept in repetition.carries]:
@@ -61,10 +67,10 @@ class Bench:
     def __init__(self, function: Function) -> None:
         artifact, runner = parts_of(function)
         self.function, self.runner, self.stream = function, runner, runner.stream
-        self.planner = Watched(plan(artifact.graph, SHAPE.width))
+        self.planner = Watched(plan(artifact.graph, SHAPE.width), artifact.library)
         self.graph = self.planner.graph
         self.program = self.planner.draw().program
-        self.launcher = Launcher(self.program, runner.module, runner.states)
+        self.launcher = Launcher(self.program, runner.module, runner.states, runner.launcher.library)
         self.launcher.bases |= runner.launcher.bases
         self.launches = sum(1 for _ in self.program.launches())
         self.due: dict[int, list[tuple[Buffer, Place]]] = {}
@@ -94,7 +100,7 @@ class Bench:
                 self.launcher.do(self.stream, call)
             self.stream.finish()
             for buffer, place in self.due.get(id(step), ()):
-                name = "the loop" if isinstance(step, Repeat) else getattr(step, "kernel", "")
+                name = getattr(step, "kernel", type(step).__name__)
                 value = updates.get(buffer.value.attrs["name"]) if buffer.kind == "input" else buffer.value
                 value = results[buffer.name] if buffer.kind == "result" else value
                 assert value is not None

@@ -45,9 +45,9 @@ class Program:
         return [tuple(each[start : start + self.batch] for each in data) for start in starts]
 
 
-def of_workload(workload: Workload) -> Program:
+def of_workload(workload: Workload, precision: str = "highest") -> Program:
     def make(device: str) -> Function:
-        return ours.compiled(workload, workload.weights(), device=device)
+        return ours.compiled(workload, workload.weights(), device, precision if device == "cuda" else "highest")
 
     def draw(count: int) -> tuple[Array, ...]:
         return workload.draw(np.random.default_rng(7), count)

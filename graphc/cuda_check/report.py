@@ -52,15 +52,16 @@ def summary(found: Sequence[Mapping[str, Any]]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Microseconds a step, one line for each system and workload; a peer's in relation to ours."""
-    for workload in dict.fromkeys(row["workload"] for row in rows):
-        ours = {row["what"]: row for row in rows if row["workload"] == workload and row["system"] == "graphc"}
+    for workload, precision in dict.fromkeys((row["workload"], row["precision"]) for row in rows):
+        alike = [row for row in rows if (row["workload"], row["precision"]) == (workload, precision)]
+        ours = {row["what"]: row for row in alike if row["system"] == "graphc"}
         title = next((row["title"] for row in ours.values()), workload)
-        yield f"{workload}  {title}"
+        yield f"{workload}  {title}, products in {precision}"
         for what, row in ours.items():
-            most = MICROSECONDS.get(workload) if what == "step" else None
+            most = MICROSECONDS.get(workload) if what == "step" and precision == "highest" else None
             yield f"  {'graphc, ' + what:<34} {row['microseconds']:>12.1f} us{wanted(most)}"
-        for row in rows:
-            if row["workload"] == workload and row["system"] != "graphc":
+        for row in alike:
+            if row["system"] != "graphc":
                 yield f"  {row['system']:<34} {row['microseconds']:>12.1f} us{beside(row, ours.get('step'))}"
 
 

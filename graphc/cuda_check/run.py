@@ -11,13 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from graphc.cuda_check import report
 
-SECONDS = 420  # for everything
+SECONDS = 450  # for everything
+SHARING = ("kernels", "training")  # sections that time nothing, of which several run at once
+AT_ONCE = 4
 LEAST = 10  # seconds that a section needs to be begun
 MARK = "graphc-found "  # before a line of findings
 
@@ -27,7 +31,7 @@ class Section:
     """One part of the check.
 
     subject  the kind of findings
-    name     of the program or workload it is about
+    name     of the program or workload it is about, and the precision of its products if it is not the highest
     seconds  it may take
     """
 
@@ -46,13 +50,14 @@ def sections(options: argparse.Namespace) -> list[Section]:
 
     checked, loads = [*programs(options.small)], [*timed(options.small)]
     found = [Section("environment", "", 30)]
-    found += [Section("kernels", name, 40) for name in checked]
+    found += [Section(subject, name, 60) for subject in SHARING for name in checked]
     found += [Section("ceilings", "", 40)]
     found += [Section("times", name, 40) for name in loads[:4]]
     found += [Section(peer, name, 75) for name in loads[:4] for peer in ("torch", "jax")]
-    found += [Section("training", name, 40) for name in checked]
     found += [Section("times", name, 40) for name in loads[4:]]
     found += [Section(peer, name, 75) for name in loads[4:] for peer in ("torch", "jax")]
+    lower = [f"{name}:{precision}" for precision in ("tf32", "bf16") for name in ("L1", "W9") if name in loads]
+    found += [Section(subject, name, 60) for name in lower for subject in ("times", "torch", "jax")]
     return [each for each in found if not options.only or each.subject in options.only]
 
 
@@ -61,6 +66,7 @@ def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
     from graphc.cuda_check import programs, times, training
     from graphc.cuda_check.peers import PEERS
 
+    name, _, precision = section.name.partition(":")
     if section.subject == "environment":
         from graphc.cuda_check.environment import environment
 
@@ -74,9 +80,9 @@ def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
     elif section.subject == "ceilings":
         yield from times.ceilings(small)
     elif section.subject == "times":
-        yield from times.step_times(programs.timed(small)[section.name])
+        yield from times.step_times(programs.timed(small)[name], precision or "highest")
     else:
-        yield from PEERS[section.subject](programs.timed(small)[section.name], "highest")
+        yield from PEERS[section.subject](programs.timed(small)[name], precision or "highest")
 
 
 SUBJECTS = ("environment", "kernels", "ceilings", "times", "torch", "jax", "training")
@@ -115,21 +121,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     start, found = time.monotonic(), []
-    for section in sections(options):
-        left = options.seconds - (time.monotonic() - start)
-        begun = time.monotonic()
-        if left < LEAST:
-            rows: list[dict[str, Any]] = [{"skipped": "no time left"}]
-        else:
-            allowed = min(section.seconds, left)
-            rows = [*(in_place(section, options.small) if options.here else apart(section, options.small, allowed))]
-        seconds = time.monotonic() - begun
-        found.append({"section": section.title, "subject": section.subject, "seconds": seconds, "rows": rows})
-        print(report.lines_of(found[-1]), flush=True)
-        if options.out:  # again and again: what is there is not lost with this process
-            options.out.write_text(json.dumps({"seconds": time.monotonic() - start, "sections": found}, indent=1))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for together in groups(sections(options), options.here):
+            for finding in pool.map(lambda section: finding_of(section, options, start), together):
+                found.append(finding)
+                print(report.lines_of(finding), flush=True)
+                if options.out:  # again and again: what is there is not lost with this process
+                    told = {"seconds": time.monotonic() - start, "sections": found}
+                    options.out.write_text(json.dumps(told, indent=1))
     print(report.summary(found))
     return 1 if any(report.is_wrong(each) for each in found if each["subject"] in OURS) else 0
+
+
+def groups(found: Sequence[Section], one_by_one: bool) -> Iterator[list[Section]]:
+    """Those that may run side by side, as they time nothing."""
+    for may_share, some in groupby(found, lambda section: section.subject in SHARING and not one_by_one):
+        alike = [*some]
+        yield from [alike] if may_share else ([section] for section in alike)
+
+
+def finding_of(section: Section, options: argparse.Namespace, start: float) -> dict[str, Any]:
+    begun = time.monotonic()
+    left = options.seconds - (begun - start)
+    if left < LEAST:
+        rows: list[dict[str, Any]] = [{"skipped": "no time left"}]
+    else:
+        allowed = min(section.seconds, left)
+        rows = [*(in_place(section, options.small) if options.here else apart(section, options.small, allowed))]
+    seconds = time.monotonic() - begun
+    return {"section": section.title, "subject": section.subject, "seconds": seconds, "rows": rows}
 
 
 def in_place(section: Section, small: bool) -> Iterator[dict[str, Any]]:

@@ -13,9 +13,10 @@ import graphc as gx
 from graphc.backends.cuda.driver import Device, Stream
 from graphc.backends.runtime import address
 from graphc.bench.workloads import Array, Workload
-from graphc.cuda import parts_of
+from graphc.cuda import library_for, parts_of, the_device
 from graphc.cuda_check.programs import WIDE, of_workload
 from graphc.data import DataLoader, TensorDataset
+from graphc.errors import DeviceError
 from graphc.function import Function
 
 SAMPLES = 9
@@ -79,15 +80,27 @@ def by_host(work: Callable[[], Any], seconds: float = SAMPLE_SECONDS) -> float:
     return statistics.median(found)
 
 
-def step_times(workload: Workload) -> Iterator[dict[str, Any]]:
+def step_times(workload: Workload, precision: str = "highest") -> Iterator[dict[str, Any]]:
     """Of one workload: a replay, a step of an epoch, a call with arrays of the host."""
-    program = of_workload(workload)
+    program = of_workload(workload, precision)
+    if precision != "highest":
+        try:
+            library_for(the_device(), precision)
+        except DeviceError as error:
+            yield {"skipped": error.message}
+            return
     start = time.perf_counter()
     function = program.make("cuda")
     made = time.perf_counter() - start
     batch = program.batches()[0]
-    row: dict[str, Any] = {"system": "graphc", "workload": workload.name, "title": workload.title}
+    row: dict[str, Any] = {
+        "system": "graphc",
+        "workload": workload.name,
+        "title": workload.title,
+        "precision": precision,
+    }
     row |= {"make_seconds": made, "fresh": function.artifact.fresh, "launches": function.artifact.description.kernels}
+    row |= {"products_by_cublas": parts_of(function)[0].drawing.program.products}
     yield row | {"what": "step", "microseconds": replayed(function, batch)}
     yield row | {"what": "call", "microseconds": by_host(lambda: function(*batch))}
     if program.batch:

@@ -102,7 +102,7 @@ def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]
     if function.device == "cuda":
         from graphc import launches
 
-        yield from launches.kernels_of_nests(program)
+        yield from launches.kernels_of_nests(function, program)
         return
     texts = {id(nest): each for nest, each in zip(program.walk(), function.artifact.sources, strict=True)}
     for nest in program.nests:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.backends.cuda.device import Call, ClearCall, CopyCall, Layout, Place, calls
+from graphc.backends.cuda.device import Call, ClearCall, CopyCall, Layout, MultiplyCall, Place, calls
 from graphc.backends.cuda.emulation.phases import lower_block
 from graphc.backends.cuda.entries import declarations, for_host
 from graphc.backends.cuda.plan import Drawing
@@ -74,10 +74,28 @@ class Emulator:
             self.bytes_at(call.target, call.size)[:] = 0
         elif isinstance(call, CopyCall):
             self.bytes_at(call.target, call.size)[:] = self.bytes_at(call.source, call.size)
+        elif isinstance(call, MultiplyCall):
+            self.multiply(call)
         else:
             words = np.array([self.word(each) for each in call.words], np.int64)
             self.shared[:] = POISON
             self.functions[call.kernel](words.ctypes.data, self.shared.ctypes.data, call.blocks)
+
+    def multiply(self, call: MultiplyCall) -> None:
+        """What a library does, by NumPy."""
+        shapes = ((call.rows, call.depth), (call.depth, call.columns), (call.rows, call.columns))
+        steps = (call.left_steps, call.right_steps, (call.columns, 1))
+        left, right, target = (
+            np.lib.stride_tricks.as_strided(
+                self.block(place)[place.offset :].view(DTYPES[call.dtype]),
+                (call.batch, *shape),
+                [step * DTYPES[call.dtype].itemsize for step in (apart, *own)],
+            )
+            for place, shape, own, apart in zip(
+                (call.left, call.right, call.target), shapes, steps, call.batch_steps, strict=True
+            )
+        )
+        target[...] = left.astype(np.float64) @ right
 
     def block(self, place: Place) -> np.ndarray:
         found: np.ndarray = self.inputs[place.number] if place.block == "inputs" else getattr(self, place.block)

@@ -115,7 +115,9 @@ def chain_step(weights: dict[str, Array], lr: float, device: str) -> Function:
     return gx.function([], loss, updates={x: x - lr * gx.grad(loss, x)}, name="chain", device=device)
 
 
-def compiled(workload: Workload, weights: dict[str, Array], device: str = "cpu") -> Function:
+def compiled(
+    workload: Workload, weights: dict[str, Array], device: str = "cpu", precision: str = "highest"
+) -> Function:
     """The workload's step, at these weights. Called with a batch, "chain" with nothing."""
     if workload.model == "chain":
         return chain_step(weights, workload.lr, device)
@@ -130,7 +132,7 @@ def compiled(workload: Workload, weights: dict[str, Array], device: str = "cpu")
     )
     y = {"regression": gx.f32[n, 1], "lstm": x, "transformer": x}.get(workload.model, gx.i64[n])
     optimizer = OPTIMIZERS[workload.optimizer](net.parameters(), workload.lr)
-    return gx.train_step(net, loss_of(workload), optimizer, x=x, y=y, device=device)
+    return gx.train_step(net, loss_of(workload), optimizer, x=x, y=y, device=device, precision=precision)
 
 
 def loader_of(workload: Workload, data: tuple[Array, ...]) -> DataLoader:

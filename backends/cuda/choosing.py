@@ -1,0 +1,150 @@
+"""Which products of a program a library does: those that it does sooner, with what is left of their nests, than our own
+kernels do both. Each is timed once on a device, in captured work on memory of zeros, and the times are kept on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from graphc.backends.cache import Cache
+from graphc.backends.cuda.cublas import Cublas
+from graphc.backends.cuda.device import DeviceProgram, Place
+from graphc.backends.cuda.driver import Device, Module
+from graphc.backends.cuda.memory import Block
+from graphc.backends.cuda.outside import name_of, outside
+from graphc.backends.cuda.plan import Drawing, Planner
+from graphc.backends.cuda.ptx import compile_modules, modules
+from graphc.backends.cuda.runtime import Launcher
+from graphc.backends.cuda.serial import SHAPE
+from graphc.backends.runtime import Refused
+from graphc.ir.frozen import dataclass
+from graphc.ir.graph import Graph
+from graphc.ir.loops import LoopNest
+from graphc.ir.program import Program, plan
+from graphc.ir.types import Dim
+
+KIND = "product"  # of the cache's entries
+MOST_TURNS, MILLISECONDS, SAMPLES = 20, 2.0, 3  # of the work in one replay, and replays
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A product in a nest of its own, by kernels of ours and by a library."""
+
+    name: str
+    ours: Drawing
+    theirs: Drawing
+
+
+class Chooser:
+    """Asks the cache, or the device."""
+
+    def __init__(self, device: Device, library: Cublas, precision: str, store: Cache) -> None:
+        self.device, self.library, self.store = device, library, store
+        self.about = (device.name, str(device.driver.version), str(library.version), precision)
+
+    def __call__(self, graph: Graph) -> frozenset[str]:
+        """The names of the products of a finished graph that are for the library."""
+        found = {name_of(nest): (program, nest) for program, nest in products_of(plan(graph, SHAPE.width))}
+        known = {name: self.recalled(name) for name in found}
+        new = [candidate(name, *found[name]) for name, times in known.items() if times is None]
+        known |= self.timed(new) if new else {}
+        return frozenset(name for name, times in known.items() if times is not None and times[1] < times[0])
+
+    def key(self, name: str) -> str:
+        return Cache.key(KIND, *self.about, name)
+
+    def recalled(self, name: str) -> tuple[float, float] | None:
+        """(milliseconds by us, by the library), if they are known."""
+        found = self.store.get(KIND, self.key(name))
+        if found is None:
+            return None
+        ours, theirs = json.loads(found)
+        return float(ours), float(theirs)
+
+    def timed(self, candidates: Sequence[Candidate]) -> dict[str, tuple[float, float]]:
+        """The same, measured and remembered; the kernels of all candidates are compiled at once."""
+        drawings = [drawing for each in candidates for drawing in (each.ours, each.theirs)]
+        entries = {entry.name: entry for drawing in drawings for entry in drawing.entries}
+        whole = replace(drawings[0], entries=tuple(entries.values()))
+        self.device.enter()
+        module = self.device.load(compile_modules(modules(whole), [*entries], self.device.architecture))
+        found = {}
+        with self.device.lock:
+            for each in candidates:
+                try:
+                    times = self.time(each.ours.program, module), self.time(each.theirs.program, module)
+                except Refused:  # the library knows no way, or there is no memory to try it: ours is always there
+                    continue
+                self.store.put(KIND, self.key(each.name), json.dumps(times).encode())
+                found[each.name] = times
+        return found
+
+    def time(self, program: DeviceProgram, module: Module) -> float:
+        """Milliseconds of one turn at the dims' maxima, the least of a few."""
+        trial = Trial(program, module, self.library, self.device)
+        try:
+            return self.turned(trial, {dim: dim.max for dim in program.dims})
+        finally:
+            self.device.work.finish()  # its memory goes now, and what was given to the stream needs it
+
+    def turned(self, trial: Trial, sizes: dict[Dim, int]) -> float:
+        stream = self.device.work
+        trial.rehearse(stream, sizes)
+
+        def replayed(turns: int, samples: int) -> float:
+            def work() -> None:
+                for _ in range(turns):
+                    trial.give(stream, sizes)
+
+            replay, found = stream.captured(work), []
+            for _ in range(samples):
+                stream.record(first)
+                replay()
+                stream.record(last)
+                stream.finish()
+                found.append(self.device.milliseconds(first, last) / turns)
+            replay.discard()
+            return min(found)
+
+        first, last = self.device.event(timed=True), self.device.event(timed=True)
+        once = replayed(1, 2)  # of which the first has to load things
+        return replayed(max(min(round(MILLISECONDS / max(once, 1e-3)), MOST_TURNS), 1), SAMPLES)
+
+
+class Trial(Launcher):
+    """A launcher whose memory is its own and all zeros, that of states too."""
+
+    def __init__(self, program: DeviceProgram, module: Module, library: Cublas, device: Device) -> None:
+        super().__init__(program, module, (), library)
+        self.blocks = {place: Block(device, size) for place, size in sizes_of(program)}
+        self.bases = {place: block.place for place, block in self.blocks.items()}
+        for block in self.blocks.values():
+            device.work.fill(block.place, 0, max(block.size, 1))
+
+    def address(self, place: Place) -> int:
+        return self.bases[place.block, place.number] + place.offset
+
+
+def sizes_of(program: DeviceProgram) -> Iterator[tuple[tuple[str, int], int]]:
+    """(name and number, bytes) of every block."""
+    for name in ("state", "scalars", "results"):
+        yield (name, 0), getattr(program, name).size
+    yield ("work", 0), program.work_bytes
+    yield from ((("inputs", number), slot.type.max_bytes) for number, slot in enumerate(program.inputs.slots))
+
+
+def candidate(name: str, program: Program, nest: LoopNest) -> Candidate:
+    alone = replace(program, nests=(nest,), apart=(nest,), checks=())
+    return Candidate(name, Planner(alone).draw(), Planner(alone, (name,)).draw())
+
+
+def products_of(program: Program) -> Iterator[tuple[Program, LoopNest]]:
+    """Every nest with a product for a library, and the program it belongs to."""
+    for nest in program.apart:
+        if nest.repetition is not None:
+            yield from products_of(nest.repetition.program)
+        elif outside(nest) is not None:
+            yield program, nest

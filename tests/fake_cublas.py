@@ -1,0 +1,108 @@
+"""cuBLASLt as far as graphc calls it, on a fake driver's device: NumPy does a product when its stream gets to it.
+
+Matrices are taken as the library takes them: column by column, with the distance from one to the next that was told.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+NOT_SUPPORTED = 15
+FLOAT32 = 0
+
+
+@dataclass
+class FakeCublas:
+    """The library.
+
+    driver    whose streams it is given
+    products  what was asked for: (compute type, transposes, sizes)
+    """
+
+    driver: Any
+    calls: list[str] = field(default_factory=list)
+    products: list[tuple[Any, ...]] = field(default_factory=list)
+    failing: dict[str, int] = field(default_factory=dict)
+    wishes: dict[int, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.things: dict[int, dict[Any, Any]] = {}
+        self.cublasLtGetVersion = Version()
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("cublasLt"):
+            raise AttributeError(name)
+        work = getattr(self, "do_" + name.removeprefix("cublasLt"))
+
+        def called(*arguments: Any) -> int:
+            self.calls.append(name)
+            return self.failing[name] if name in self.failing else work(*arguments) or 0
+
+        return called
+
+    def keep(self, out: Any, thing: dict[Any, Any]) -> None:
+        out._obj.value = 0x700000 + 16 * len(self.things)
+        self.things[out._obj.value] = thing
+
+    def do_Create(self, out: Any) -> None:
+        self.keep(out, {})
+
+    def do_MatmulDescCreate(self, out: Any, compute: int, scale: int) -> None:
+        assert scale == FLOAT32
+        self.keep(out, {"compute": compute, 3: 0, 4: 0})
+
+    def do_MatrixLayoutCreate(self, out: Any, kind: int, rows: Any, columns: Any, apart: Any) -> None:
+        assert kind == FLOAT32 and apart.value >= rows.value
+        self.keep(out, {"shape": (rows.value, columns.value), "apart": apart.value, 5: 1, 6: 0})
+
+    def do_MatmulPreferenceCreate(self, out: Any) -> None:
+        self.keep(out, {})
+
+    def do_MatmulPreferenceDestroy(self, wishes: Any) -> None:
+        self.wishes = self.things[wishes.value]
+
+    def tell(self, thing: Any, attribute: int, value: Any, size: Any) -> None:
+        assert ctypes.sizeof(value._obj) == size.value
+        self.things[thing.value][attribute] = value._obj.value
+
+    do_MatmulDescSetAttribute = do_MatrixLayoutSetAttribute = do_MatmulPreferenceSetAttribute = tell
+
+    def do_MatmulAlgoGetHeuristic(self, *arguments: Any) -> None:
+        *_, wanted, found, count = arguments
+        assert wanted == 1 and ctypes.sizeof(found) == 96
+        found[0].algorithm[0] = 77
+        count._obj.value = 1
+
+    def do_Matmul(self, *arguments: Any) -> None:
+        _, about, one, first, a, second, b, zero, _, _, target, d, algorithm, _, size, stream = arguments
+        assert one._obj.value == 1.0 and zero._obj.value == 0.0 and algorithm._obj[0] == 77 and size.value > 0
+        told, shapes = self.things[about.value], [self.things[each.value] for each in (a, b, d)]
+        places = [each.value for each in (first, second, target)]
+        self.products.append((told["compute"], told[3], told[4], *(each["shape"] for each in shapes), shapes[2][5]))
+
+        def work() -> None:
+            left, right, out = (view(place, each) for place, each in zip(places, shapes, strict=True))
+            left = left.swapaxes(1, 2) if told[3] else left
+            right = right.swapaxes(1, 2) if told[4] else right
+            out[...] = left.astype(np.float64) @ right
+
+        self.driver.give(stream, work)
+
+
+class Version:
+    restype: Any = None
+
+    def __call__(self) -> int:
+        return 130000
+
+
+def view(place: int, layout: dict[Any, Any]) -> np.ndarray[Any, Any]:
+    """The matrices of a batch, as arrays that share the device's memory."""
+    (rows, columns), batch = layout["shape"], layout[5]
+    most = layout[6] * (batch - 1) + layout["apart"] * (columns - 1) + rows
+    numbers = np.ctypeslib.as_array((ctypes.c_float * most).from_address(place))
+    return np.lib.stride_tricks.as_strided(numbers, (batch, rows, columns), (4 * layout[6], 4, 4 * layout["apart"]))
