@@ -36,7 +36,7 @@ def evaluate(tensor: Tensor, given: Mapping[Value, Any] | None = None) -> np.nda
     """
     inputs = {f"given_{number}": value for number, value in enumerate(given or ())}
     value = generator.looked_at(tensor.value)
-    plan = Plan("evaluate", tuple(inputs.items()), (("result", value),), (), "one", False, user_origin())
+    plan = Plan("evaluate", tuple(inputs.items()), (("result", value),), (), "one", user_origin())
     traced, parameters, scalars = bind(plan)
     graph = run_passes(traced)
     known = {name: parameter.storage.array for name, parameter in parameters.items()}

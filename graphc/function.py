@@ -24,7 +24,7 @@ from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
-from graphc.plan import Plan, bind
+from graphc.plan import Plan, Terms, bind
 from graphc.settings import check_whole, require
 from graphc.tensor import Parameter, Scalar
 
@@ -64,7 +64,7 @@ class Function:
     def __init__(self, plan: Plan) -> None:
         self.name = plan.name
         self.origin = plan.origin
-        self.packed, self.device = plan.packed, plan.device
+        self.packed, self.device = plan.packed, plan.terms.device
         with without_collection():
             self.compile(plan)
         # Several parameters lie in one block of memory, so there are few.
@@ -99,26 +99,26 @@ class Function:
         self.ranges = [value for value in traced.values() if value.op is ops.require_range]
         self.limits = limits_of(traced)
         try:
-            self.artifact, self.runner = self.made(plan)
+            self.artifact, self.runner = self.made(plan.terms)
             self.seconds = self.artifact.seconds
         except GraphcError:
             raise
         except TooLittleMemory as error:
-            text = f"max_bytes is {plan.max_bytes:,}; {self.name} needs at least {error.least:,} bytes to work in"
+            text = f"max_bytes is {plan.terms.max_bytes:,}; {self.name} needs at least {error.least:,} bytes to work in"
             raise ArgumentError(text, plan.origin, less_memory(error, plan)) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
-    def made(self, plan: Plan) -> tuple[Artifact, Runner]:
-        """(artifact, runner) for the device that the plan names."""
+    def made(self, terms: Terms) -> tuple[Artifact, Runner]:
+        """(artifact, runner) for the device that the terms name."""
         storages = [parameter.storage for parameter in self.parameters.values()]
-        if plan.device == "cpu":
-            artifact = obtain(self.traced, default_cache(), plan.max_bytes)
+        if terms.device == "cpu":
+            artifact = obtain(self.traced, default_cache(), terms.max_bytes)
             return artifact, Runner(artifact, storages)
         from graphc import cuda
 
-        require(plan.max_bytes is None, "max_bytes", plan.max_bytes, "None on a GPU, where all values are kept")
-        found = cuda.compiled(self.traced, storages, plan.precision)
+        require(terms.max_bytes is None, "max_bytes", terms.max_bytes, "None on a GPU, where all values are kept")
+        found = cuda.compiled(self.traced, storages, terms.precision)
         return cast("tuple[Artifact, Runner]", found)  # which offer the same
 
     @cached_property

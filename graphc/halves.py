@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from graphc.cuda import check_device
 from graphc.errors import ArgumentError
 from graphc.function import Function
 from graphc.functional.creation import zeros_like
@@ -14,7 +13,7 @@ from graphc.ir.types import TensorType, bound
 from graphc.optim import Optimizer
 from graphc.plan import Plan
 from graphc.settings import require
-from graphc.step import batch_of, model_step
+from graphc.step import batch_of, model_step, terms_of
 from graphc.tensor import Parameter, Tensor, tracing
 from graphc.tensor.joining import concat
 
@@ -45,12 +44,13 @@ def gradient_step(
         slopes = [each.grad if each.grad is not None else zeros_like(each) for each in trained(net.parameters())]
         return {GRADIENTS: concat([slope.reshape(-1) for slope in slopes]).value}
 
-    return model_step("gradient_step", net, loss, gradients, x, y, metrics, nan, None, device, precision)
+    terms = terms_of(net, nan=nan, device=device, precision=precision)
+    return model_step("gradient_step", net, loss, gradients, x, y, metrics, terms)
 
 
 def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:
     """One update of an optimizer's parameters as a function of `gradients` [count], in the order it was given them."""
-    place = check_device(device)
+    terms = terms_of(device=device)
     fits = isinstance(optimizer, Optimizer)
     require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")
     parameters = list(trained(optimizer.state))
@@ -64,8 +64,7 @@ def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:
             start += size
         optimizer.step()
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    plan = Plan("apply_step", ((GRADIENTS, flat.value),), (), updates, "none", False, user_origin(), device=place)
-    return Function(plan)
+    return Function(Plan("apply_step", ((GRADIENTS, flat.value),), (), updates, "none", user_origin(), terms))
 
 
 def trained(parameters: Iterable[Parameter]) -> Iterator[Parameter]:

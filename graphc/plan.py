@@ -35,15 +35,28 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a function is compiled.
+
+    finite     whether an output that is not finite is an error
+    max_bytes  of the memory a call works in; None: any
+    device     "cpu" or "cuda"
+    precision  of products of matrices: "highest", "tf32" or "bf16"
+    """
+
+    finite: bool = False
+    max_bytes: int | None = None
+    device: str = "cpu"
+    precision: str = "highest"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What was traced, before it is compiled.
 
     packed   how results are handed out: "one", "tuple", "record", "none"
     fields   names of a record's results, where they are not those of the outputs
     figures  what is computed of outputs that are sums over samples, by the names of its results
-    max_bytes  of the memory a call works in; None: any
-    device   "cpu" or "cuda"
-    precision  of products of matrices: "highest", "tf32" or "bf16"
     layers   class of each module that was called, by its path
     probes   values that are computed to be looked at, besides what is returned
     """
@@ -53,13 +66,10 @@ class Plan:
     outputs: tuple[tuple[str, Value], ...]
     updates: tuple[tuple[Parameter, Value], ...]
     packed: str
-    finite: bool
     origin: Origin | None
+    terms: Terms = field(default_factory=Terms)
     fields: tuple[str, ...] = ()
     figures: Mapping[str, Graph] = field(default_factory=dict)
-    max_bytes: int | None = None
-    device: str = "cpu"
-    precision: str = "highest"
     layers: Mapping[str, str] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
 
@@ -106,7 +116,7 @@ def bind(plan: Plan) -> tuple[Graph, dict[str, Parameter], dict[str, Scalar]]:
     outputs += [Output("update", state_names[parameter.input], value) for parameter, value in plan.updates]
     if generator.state.input in state_names:
         outputs.append(Output("update", state_names[generator.state.input], generator.next_call()))
-    if plan.finite:
+    if plan.terms.finite:
         outputs += [finite_check(name, value) for name, value in plan.outputs if value.dtype in FLOATS]
     by_role = sorted(replaced.values(), key=lambda value: ("data", "state", "scalar").index(value.attrs["role"]))
     name = re.sub(r"[^\w.]", "_", plan.name)  # "<lambda>" would not parse back from text

@@ -20,7 +20,7 @@ from graphc.ir.rewrite import renewed
 from graphc.ir.types import TensorType, bound
 from graphc.nn import Module, name_parameters
 from graphc.optim import Optimizer
-from graphc.plan import Plan, unique
+from graphc.plan import Plan, Terms, unique
 from graphc.settings import check_choice, check_function, check_number, check_whole, is_called_with, require, shown
 from graphc.structure import leaves
 from graphc.tensor import Parameter, Tensor, as_tensor, tracing
@@ -50,7 +50,7 @@ def function(
     precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" cuBLASLt may round
                what is multiplied to these, where that is quicker; numbers are kept, and added up, in float32
     """
-    place = check_device(device, precision)
+    terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     require(isinstance(name, str), "name", name, "a text")
     check_several("inputs", inputs, "a list of tensors made by gx.input; a body of Python is compiled by @gx.step")
     named: list[tuple[str, Value]] = []
@@ -73,21 +73,7 @@ def function(
             parameter._record(as_tensor(new))
         changes.append((parameter, trace.current[parameter].value))
     results, packed = name_outputs(outputs)
-    finite, limit, origin = wants_finite(nan), check_max_bytes(max_bytes), user_origin()
-    return Function(
-        Plan(
-            name,
-            tuple(named),
-            results,
-            tuple(changes),
-            packed,
-            finite,
-            origin,
-            max_bytes=limit,
-            device=place,
-            precision=precision,
-        )
-    )
+    return Function(Plan(name, tuple(named), results, tuple(changes), packed, user_origin(), terms))
 
 
 def check_several(name: str, given: Any, text: str) -> None:
@@ -96,12 +82,19 @@ def check_several(name: str, given: Any, text: str) -> None:
     require(fits, name, given, text)
 
 
-def wants_finite(nan: str | None) -> bool:
-    return check_choice("nan", nan, (None, "raise")) is not None
-
-
-def check_max_bytes(max_bytes: int | None) -> int | None:
-    return None if max_bytes is None else check_whole("max_bytes", max_bytes, 1)
+def terms_of(
+    net: Any = None,
+    *,
+    nan: str | None = None,
+    max_bytes: int | None = None,
+    device: str | None = None,
+    precision: str = "highest",
+) -> Terms:
+    """What the doors take beside what they trace, once it is checked; a module may say for which device."""
+    finite = check_choice("nan", nan, (None, "raise")) is not None
+    limit = None if max_bytes is None else check_whole("max_bytes", max_bytes, 1)
+    wanted = getattr(net, "chosen_device", "cpu") if device is None else device
+    return Terms(finite, limit, check_device(wanted, precision), precision)
 
 
 def name_outputs(outputs: Any) -> tuple[tuple[tuple[str, Value], ...], str]:
@@ -137,7 +130,7 @@ def step(
     become updates; what the body returns is what a call returns. `nan`, `max_bytes`, `device` and `precision` are those
     of `function`.
     """
-    finite, limit, place = wants_finite(nan), check_max_bytes(max_bytes), check_device(device, precision)
+    terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     if body is None:
         return lambda traced: step(traced, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     origin = user_origin()
@@ -147,10 +140,8 @@ def step(
     with tracing() as trace:
         results, packed = name_outputs(body(*(Tensor(value) for _, value in inputs)))
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
-    plan = Plan(
-        body.__name__, inputs, results, updates, packed, finite, origin, max_bytes=limit, device=place,
-        precision=precision, layers=trace.layers, probes=tuple(trace.probes),
-    )  # fmt: skip
+    layers, probes = trace.layers, tuple(trace.probes)
+    plan = Plan(body.__name__, inputs, results, updates, packed, origin, terms, layers=layers, probes=probes)
     return Function(plan)
 
 
@@ -206,7 +197,7 @@ def train_step(
     device         "cpu", "cuda", or "auto": the GPU where there is one; None: where `net.to` sent the module
     precision      that of `function`
     """
-    limit = check_max_bytes(max_bytes)
+    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     check_whole("accumulate", accumulate, 1)
     if max_grad_norm is not None:
         check_number("max_grad_norm", max_grad_norm, 0)
@@ -224,7 +215,7 @@ def train_step(
         optimizer.step()
         return {}
 
-    return model_step("train_step", net, loss, update, x, y, metrics, nan, limit, device, precision)
+    return model_step("train_step", net, loss, update, x, y, metrics, terms)
 
 
 def eval_step(
@@ -238,28 +229,22 @@ def eval_step(
     precision: str = "highest",
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
-    return model_step("eval_step", net, loss, None, x, y, metrics, None, None, device, precision)
+    terms = terms_of(net, device=device, precision=precision)
+    return model_step("eval_step", net, loss, None, x, y, metrics, terms)
 
 
 def predict_step(net: Any, *, x: TensorType, device: str | None = None, precision: str = "highest") -> Function:
     """A module's output for a batch, traced in evaluation mode."""
-    place = place_of(net, device, precision)
+    terms = terms_of(net, device=device, precision=precision)
     check_net(net)
     source = batch_of("x", x)
     with tracing() as trace, in_mode(net, training=False):
         output = net(source)
     require(isinstance(output, Tensor), "the output of net", output, "one tensor; a @gx.step may return several")
     inputs, results = (("x", source.value),), (("result", output.value),)
-    plan = Plan(
-        "predict_step", inputs, results, (), "one", False, user_origin(), device=place,
-        precision=precision, layers=trace.layers, probes=tuple(trace.probes),
-    )  # fmt: skip
+    layers, probes = trace.layers, tuple(trace.probes)
+    plan = Plan("predict_step", inputs, results, (), "one", user_origin(), terms, layers=layers, probes=probes)
     return Function(plan)
-
-
-def place_of(net: Any, device: str | None, precision: str) -> str:
-    """The device to compile for, where none or one is named."""
-    return check_device(getattr(net, "chosen_device", "cpu") if device is None else device, precision)
 
 
 def check_net(net: Any) -> None:
@@ -290,14 +275,10 @@ def model_step(
     x: TensorType,
     y: TensorType,
     metrics: Iterable[Any],
-    nan: str | None,
-    max_bytes: int | None,
-    device: str | None,
-    precision: str,
+    terms: Terms,
 ) -> Function:
     """A function of a batch that returns loss, metrics and what `train`, given the loss, records and has to show; in
     evaluation mode without it."""
-    place = place_of(net, device, precision)
     check_net(net)
     check_loss(loss)
     source, target = batch_of("x", x), batch_of("y", y)
@@ -313,11 +294,9 @@ def model_step(
     updates = tuple((parameter, tensor.value) for parameter, tensor in trace.current.items())
     inputs = (("x", source.value), ("y", target.value))
     results, figures = split_at_sums(measured, trace.sums)
-    plan = Plan(
-        name, inputs, results, updates, "record", wants_finite(nan), user_origin(), tuple(measured), figures, max_bytes,
-        place,
-        precision=precision, layers=trace.layers, probes=tuple(trace.probes),
-    )  # fmt: skip
+    fields, origin = tuple(measured), user_origin()
+    layers, probes = trace.layers, tuple(trace.probes)
+    plan = Plan(name, inputs, results, updates, "record", origin, terms, fields, figures, layers=layers, probes=probes)
     return Function(plan)
 
 

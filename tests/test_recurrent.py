@@ -51,7 +51,7 @@ class Compared:
         """The results by the reference."""
         given = [(tensor.value.attrs["name"], tensor.value) for tensor in (*self.inputs, *self.weights)]
         outputs = tuple((f"result_{number}", result.value) for number, result in enumerate(self.results))
-        graph, parameters, _ = bind(Plan("compared", tuple(given), outputs, (), "tuple", False, None))
+        graph, parameters, _ = bind(Plan("compared", tuple(given), outputs, (), "tuple", None))
         named = {name: parameter.numpy() for name, parameter in parameters.items()}
         found = reference.run(run_passes(graph), named | {name: array for (name, _), array in zip(given, arrays)})
         return [found[name] for name, _ in outputs]
@@ -136,7 +136,7 @@ def graph_of(layer, x):
     output, _ = layer(x)
     gradients = gx.grad((output**2).sum(), list(layer.parameters()))
     outputs = tuple((f"result_{number}", each.value) for number, each in enumerate((output, *gradients)))
-    traced, *_ = bind(Plan("step", (("x", x.value),), outputs, (), "tuple", False, None))
+    traced, *_ = bind(Plan("step", (("x", x.value),), outputs, (), "tuple", None))
     return traced, run_passes(traced)
 
 
