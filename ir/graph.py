@@ -90,7 +90,8 @@ _MODULE: ContextVar[str] = ContextVar("module", default="")
 _ROLE: ContextVar[str] = ContextVar("role", default="forward")
 
 
-_OWN: dict[str, bool] = {}  # whether modules of these names are this package's, as far as somebody asked
+BETWEEN = ("contextlib", "functools")  # Python's, whose frames stand between two of this package: nobody wrote there
+_OWN: dict[str, bool] = {}  # whether modules of these names are this package's or such, as far as somebody asked
 
 
 def user_origin() -> Origin | None:
@@ -108,7 +109,7 @@ def outer_frame(frame: FrameType | None) -> FrameType | None:
     """The first frame from this one outwards that is not of this package."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        _OWN[name] = name.partition(".")[0] == PACKAGE
+        _OWN[name] = name.partition(".")[0] == PACKAGE or name in BETWEEN
         if not _OWN[name]:
             return frame
         frame = frame.f_back

@@ -105,11 +105,19 @@ class Slicer:
         body = SliceBody(self, Dim(name, min(self.rows, self.dim.max)))
         for value in self.inside([*sums, *(output.value for output in given)]):
             body.add(value)
-        loop = body.loop(sums, given)
-        self.new |= {value: ops.part_of(loop, f"sum{number}") for number, value in enumerate(sums)}
+        with located([*sums, *(output.value for output in given)][0].origin):
+            loop = body.loop(sums, given)
+        self.new |= {value: result_of(loop, f"sum{number}", value) for number, value in enumerate(sums)}
         return {
-            output: replace(output, value=ops.part_of(loop, f"rows{number}")) for number, output in enumerate(given)
+            output: replace(output, value=result_of(loop, f"rows{number}", output.value))
+            for number, output in enumerate(given)
         }
+
+
+def result_of(loop: Value, name: str, value: Value) -> Value:
+    """What the loop gives in place of a value."""
+    with located(value.origin):
+        return ops.part_of(loop, name)
 
 
 class SliceBody:

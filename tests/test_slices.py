@@ -329,7 +329,9 @@ def test_slices_are_told_of():
     assert f"its batch is taken {rows} rows at a time" in step.explain()
     assert f"for first in range(0, batch, {rows}):  # batch_slice is {rows}, or what is left" in step.source()
     assert "rows at a time" not in made("dropout")[1].compiled
-    assert ">loop<" in step.to_svg() and "loop" in step.to_dot(level="kernels")
+    for each in (step, made("dropout", 60_000)[1]):  # the second is loaded, and planned when somebody looks
+        assert {value.origin.file for value in each.artifact.program.graph.values()} == {__file__}
+    assert ">loop<" in step.to_svg(level="kernels") and "loop" in step.to_dot(level="kernels")
 
 
 @pytest.mark.parametrize("name", ["dropout", "lstm"])
