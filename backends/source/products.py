@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 from graphc.backends import contraction
 from graphc.backends.contraction import TileShape
@@ -83,6 +84,8 @@ class Products(Operands):
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns; the depth is cut outside of the rows or inside."""
         whole, blocks = Span("0", self.matrix_depth), self.blocking
+        if blocks.cuts:
+            self.look_at_right(right)
         with self.blocks("column", columns, blocks.columns) as across:
             if blocks.deep_first:
                 with self.blocks("depth", whole, blocks.depth) as deep:
@@ -101,7 +104,12 @@ class Products(Operands):
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
             panel = self.panel(right, "first_column", across, deep, block.panels)
             with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
-                self.one_tile(self.tall_rows(left, "first_row", down, deep), panel, block)
+                tall = self.tall_rows(left, "first_row", down, deep)
+                if self.blocking.cuts:
+                    tall, wide, filled = self.filled_part(tall, panel, down)
+                    self.one_tile(tall, wide, replace(block, deep=filled))
+                else:
+                    self.one_tile(tall, panel, block)
 
     def one_tile(self, tall: Matrix, panel: Matrix, block: Block) -> None:
         """One tile: straight to where it goes or is subtracted from, or through scratch and the nest's terms."""
@@ -169,11 +177,23 @@ class Products(Operands):
             self.line(f"tile = shift({self.scratch('tiles')}, {place})")
         else:
             self.scratch("tile")
-        with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
+        with self.if_needed(), self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
             for vectors in choices:
                 self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
         with self.last_of_depth(block):
             self.tile_rows(down, across, self.tile)
+
+    def if_needed(self) -> AbstractContextManager[None]:
+        """Only a tile of which something is needed; the nest's terms do not look at what is left of another one."""
+        product = self.nest.product
+        assert product is not None
+        lowest, highest = product.needed.lowest, product.needed.highest
+        conditions = []
+        if highest is not None:
+            conditions.append(f"(first_column < first_row + {self.tile.rows + highest})")
+        if lowest is not None:
+            conditions.append(f"(first_row < first_column + {self.tile.width - lowest})")
+        return self.block(f"if {' & '.join(conditions)}:") if conditions else nullcontext()
 
     def last_of_depth(self, block: Block) -> AbstractContextManager[None]:
         """Only where a tile is complete after this block of the depth."""
