@@ -1,7 +1,8 @@
 """Whether the corners of a matrix that should be zeros are, and whether leaving out their products changes anything.
 
-0 * inf and 0 * nan are nan, so of the other matrix all elements must be finite. To look at an element takes much less
-than to multiply it with all columns of the other matrix.
+To look at an element takes much less than to multiply it with all columns of the other matrix. Of that all elements
+must be finite, as 0 * inf and 0 * nan are nan. They are if a row of the result is that took all of the depth: so the
+first tile does, and is looked at.
 """
 
 from __future__ import annotations

@@ -116,6 +116,20 @@ def test_what_is_left_out_changes_nothing(length, window, rng, monkeypatch):
         np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("lead", [(), (16, 2)], ids=["one matrix", "many"])
+def test_bits_do_not_depend_on_threads(lead, rng):
+    q, k, v, c = (gx.input(name, gx.f32[(*lead, 200, 32)]) for name in "qkvc")
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    function = gx.function([q, k, v, c], [out, *gx.grad((out * c).sum(), [q, k, v])])
+    assert any(nest.partition for nest in products(function))
+    arrays = [rng.normal(size=(*lead, 200, 32)).astype(np.float32) for _ in "qkvc"]
+    found = []
+    for threads in (1, 2, 4):
+        function.threads = threads
+        found.append([result.tobytes() for result in function(*arrays)])
+    assert found[0] == found[1] == found[2]
+
+
 ODD = [("v", 63, np.inf), ("v", 40, np.nan), ("k", 50, -np.inf), ("q", 5, np.nan), ("q", 30, np.inf), ("c", 60, np.inf)]
 
 

@@ -125,14 +125,11 @@ class Operands(Nests):
         lines = (rows, columns, matrix.row) if lies else (columns, rows, matrix.column)
         return f"{kernel.plain_name}({matrix.pointer}, {', '.join(lines)})"
 
-    def look_at_right(self, right: Matrix) -> None:
-        """`odd` is 0 if zeros of the left operand times the right one are zeros, else 1."""
-        assert self.nest.product is not None
-        sizes = self.matrix_depth, self.extents[-1]
-        self.line(f"odd = {self.look(triangles.not_finite(), right, self.nest.product.right, *sizes)}")
-
     def filled_part(self, tall: Matrix, wide: Matrix, down: Span) -> tuple[Matrix, Matrix, Span]:
-        """The part of the depth in which the rows of the tile at hand are filled; all of it if others are no zeros."""
+        """The part of the depth in which the rows of the tile at hand are filled; all of it if others are no zeros.
+
+        `odd` is 0 if zeros times the wide operand are known to be zeros, else 1.
+        """
         product, depth = self.nest.product, self.matrix_depth
         assert product is not None
         lowest, highest, sure = product.filled.lowest, product.filled.highest, product.filled.sure

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
-from graphc.backends import contraction
+from graphc.backends import contraction, triangles
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.lines import GATHERED
@@ -84,8 +84,6 @@ class Products(Operands):
     def tiles(self, left: Matrix, right: Matrix, rows: Span, columns: Span) -> None:
         """Block by block of columns; the depth is cut outside of the rows or inside."""
         whole, blocks = Span("0", self.matrix_depth), self.blocking
-        if blocks.cuts:
-            self.look_at_right(right)
         with self.blocks("column", columns, blocks.columns) as across:
             if blocks.deep_first:
                 with self.blocks("depth", whole, blocks.depth) as deep:
@@ -103,13 +101,38 @@ class Products(Operands):
             self.pack_left(left, down, deep)
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.tile.width}):"):
             panel = self.panel(right, "first_column", across, deep, block.panels)
-            with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
+            if self.blocking.cuts:
+                self.line("odd = 1")
+            with self.tiles_down(down):
                 tall = self.tall_rows(left, "first_row", down, deep)
                 if self.blocking.cuts:
-                    tall, wide, filled = self.filled_part(tall, panel, down)
-                    self.one_tile(tall, wide, replace(block, deep=filled))
-                else:
-                    self.one_tile(tall, panel, block)
+                    tall, panel, filled = self.filled_part(tall, panel, down)
+                    block = replace(block, deep=filled)
+                self.one_tile(tall, panel, block)
+
+    @contextmanager
+    def tiles_down(self, down: Span) -> Iterator[None]:
+        """A loop over the tiles of a block's rows; from the last one on where that takes all of the depth."""
+        step, product = self.tile.rows, self.nest.product
+        assert product is not None
+        if not self.blocking.cuts or product.filled.highest is None:
+            with self.block(f"for first_row in range({down.first}, {down.last}, {step}):"):
+                yield
+            return
+        with self.block(f"for back in range(0, {down.length}, {step}):"):
+            start = "" if down.first == "0" else f"{down.first} + "
+            self.line(f"first_row = {start}({down.length} - 1) // {step} * {step} - back")
+            yield
+
+    def look_at_tile(self, pointer: str, across: Span) -> None:
+        """Rows that took all of the depth tell of the wide operand: any times an infinity or nan is one of them."""
+        if not self.blocking.cuts:
+            return
+        kernel = triangles.not_finite()
+        self.called[kernel.name] = kernel
+        with self.block("if odd != 0:"):
+            columns = f"minimum({self.tile.width}, {across.last} - first_column)"
+            self.line(f"odd = {kernel.plain_name}({pointer}, 1, {columns}, 0)")
 
     def one_tile(self, tall: Matrix, panel: Matrix, block: Block) -> None:
         """One tile: straight to where it goes or is subtracted from, or through scratch and the nest's terms."""
@@ -167,6 +190,7 @@ class Products(Operands):
         scale = None if store.term is self.product_term else self.scale(store)
         rows = f"{block.down.last} - first_row"
         self.multiply(self.tile.vectors, tall, panel, block.deep, rows, target, scale)
+        self.look_at_tile(target[0], block.across)
 
     def through_scratch(self, tall: Matrix, panel: Matrix, block: Block, rest: bool = False) -> None:
         """rest: fewer columns than a panel has are left."""
@@ -177,9 +201,11 @@ class Products(Operands):
             self.line(f"tile = shift({self.scratch('tiles')}, {place})")
         else:
             self.scratch("tile")
-        with self.if_needed(), self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
-            for vectors in choices:
-                self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
+        with self.if_needed():
+            with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
+                for vectors in choices:
+                    self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
+            self.look_at_tile("tile", across)
         with self.last_of_depth(block):
             self.tile_rows(down, across, self.tile)
 
