@@ -197,7 +197,12 @@ def corner_of(value: Value, corners: Sequence[Corner | None], outer: Callable[..
 
 
 def is_sure(value: Value, corners: Sequence[Corner | None]) -> bool:
-    """Nothing that is not sure has a part in the result: other operands of `and` and `or` have been tried all."""
+    """Nothing that is not sure has a part in the result, which is the same on every target.
+
+    Other operands of `and` and `or` have been tried all.
+    """
+    if value.op.cost > 1:
+        return False
     sure = [corner is not None and corner.sure for corner in corners]
     sure = [known or resolve(operand).root.op is ops.full for known, operand in zip(sure, value.operands, strict=True)]
     if value.op in LOGIC:
