@@ -355,18 +355,7 @@ def load(artifact: Artifact) -> tuple[Any, dict[str, int]]:
     if LINKED:
         library = ctypes.CDLL(artifact.file)
         return library, {name: ctypes.cast(getattr(library, name), POINTER).value or 0 for name in names}
+    from graphc.backends.loading import load_object
+
     engine = load_object(artifact.path.read_bytes())
     return engine, {name: engine.get_function_address(name) for name in names}
-
-
-def load_object(data: bytes) -> Any:
-    """LLVM's engine with an object's code in memory; the code lives as long as the engine."""
-    from llvmlite import binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(data))
-    engine.finalize_object()
-    return engine

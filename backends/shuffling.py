@@ -14,8 +14,9 @@ from graphc.backends.cache import Cache, default_cache
 from graphc.backends.entry.epoch import shuffle
 from graphc.backends.entry.pieces import ATTRIBUTES
 from graphc.backends.interface import LINKED
+from graphc.backends.loading import load_object
 from graphc.backends.machine import host_signature
-from graphc.backends.runtime import address, load_object
+from graphc.backends.runtime import address
 from graphc.ir.random import GROUP
 from graphc.ir.types import ALIGNMENT
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import LANES, Buffer, Index, LoopNest, Operand
+from graphc.ir.loops import ALL, LANES, Buffer, Index, LoopNest, Operand, Product
 from graphc.ir.types import Extent, bound
 
 TILE_ROWS = 16  # no register tile of any target has more rows
@@ -62,6 +62,7 @@ class Blocking:
     padded_rows    rows of all tiles that are open at once, those beyond the last row included
     fetches        what a tile's terms read and write is fetched while the tile is computed: it comes from far away
     streams        the tall operand is read where it lies, a block of the depth at a time; what is ahead is fetched
+    cuts           a tile takes only the part of the depth in which its rows of the left operand are filled
     """
 
     form: str
@@ -78,6 +79,7 @@ class Blocking:
     padded_rows: int = 0
     fetches: bool = False
     streams: bool = False
+    cuts: bool = False
 
 
 def blocking(nest: LoopNest, panel_width: int, dtype: str) -> Blocking:
@@ -173,7 +175,16 @@ def tiles(nest: LoopNest, panel_width: int) -> Blocking:
         deep_first=deep_first,
         padded_rows=(row_block if row_block and not deep_first else rows) + TILE_ROWS,
         fetches=is_far(nest),
+        cuts=not depth_block and is_cut(nest.product, columns),
     )
+
+
+def is_cut(product: Product, columns: int) -> bool:
+    """Half of the product may be zeros; to make sure of that pays, as both operands lie in lines and are not walked."""
+    left, right = product.left, product.right
+    if product.filled == ALL or columns < LANES or walks(left) or walks(right):
+        return False
+    return all(1 in (stride(operand.rows), stride(operand.columns)) for operand in (left, right))
 
 
 def stays(right: Operand, depth: int, width: int) -> bool:

@@ -13,6 +13,8 @@ from graphc.ir.graph import Value
 from graphc.ir.group import Group, frame_axes, straight
 from graphc.ir.layout import elements, matrix_layout
 from graphc.ir.loops import (
+    ALL,
+    Band,
     Buffer,
     Index,
     Lookups,
@@ -27,6 +29,7 @@ from graphc.ir.loops import (
     overwritten_last,
     walked_by,
 )
+from graphc.ir.triangles import Found
 from graphc.ir.types import Extent, Shape, Walk, add, multiply
 
 
@@ -48,10 +51,12 @@ class Builder:
 
     places  which values are stored, and where
     parts   which of them are stored as parts of joins
+    found   what is known of their corners
     """
 
-    def __init__(self, group: Group, places: Places, parts: Parts) -> None:
+    def __init__(self, group: Group, places: Places, parts: Parts, found: Found) -> None:
         self.group = group
+        self.found = found
         self.places = places
         self.parts = parts
         self.made: dict[Access, Term] = {}
@@ -83,7 +88,45 @@ class Builder:
         if value is None:
             return None
         left, right = (self.matrix(value, operand) for operand in value.operands)
-        return Product(left, right, value.operands[0].shape[-1])
+        return Product(left, right, value.operands[0].shape[-1], self.filled(value.operands[0]), self.needed(value))
+
+    def filled(self, matrix: Value) -> Band:
+        """Where a matrix may hold anything but zeros."""
+        corners = self.found[matrix].below, self.found[matrix].above
+        zeros = [corner if corner is not None and corner.number == 0 else None for corner in corners]
+        lowest, highest = (None if corner is None else corner.diagonal for corner in zeros)
+        return Band(lowest, highest, sure=all(corner is None or corner.sure for corner in zeros))
+
+    def needed(self, value: Value) -> Band:
+        """Where a value is needed: not where all its readers pick another by a condition of rows and columns."""
+        if value in self.places or value in self.parts:
+            return ALL
+        bands = []
+        for reader in self.group.axes:
+            if any(resolve(operand).root is value for operand in reader.operands):
+                bands.append(self.needed_by(reader, value))
+        lowest, highest = [band.lowest for band in bands], [band.highest for band in bands]
+        return Band(
+            None if None in lowest else min((number for number in lowest if number is not None), default=None),
+            None if None in highest else max((number for number in highest if number is not None), default=None),
+        )
+
+    def needed_by(self, reader: Value, value: Value) -> Band:
+        if reader.op.kind != "elementwise" or any(
+            resolve(operand).root is value and operand is not value for operand in reader.operands
+        ):
+            return ALL
+        if reader.op is not ops.where or value not in reader.operands[1:]:
+            return self.needed(reader)
+        condition, picked, other = reader.operands
+        if value in (condition, other if value is picked else picked):
+            return ALL
+        corners = self.found[condition]
+        lowest, highest = (
+            corner.diagonal if corner is not None and corner.sure and bool(corner.number) != (value is picked) else None
+            for corner in (corners.below, corners.above)
+        )
+        return Band(lowest, highest)
 
     def matrix(self, product: Value, operand: Value) -> Operand:
         layout = matrix_layout(operand)

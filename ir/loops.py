@@ -94,12 +94,33 @@ class Operand:
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """The elements of a matrix for which column - row is at least `lowest` and at most `highest`; None: any number.
+
+    sure  what is said of the others holds whatever the inputs are
+    """
+
+    lowest: int | None = None
+    highest: int | None = None
+    sure: bool = True
+
+
+ALL = Band()
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
-    """rows x depth times depth x columns; the nest's frame is (batch axes …, rows, columns)."""
+    """rows x depth times depth x columns; the nest's frame is (batch axes …, rows, columns).
+
+    filled  the band of the left operand outside of which there should be nothing but zeros (see ir/triangles.py)
+    needed  the band of the product that is needed; the nest picks something else outside of it
+    """
 
     left: Operand
     right: Operand
     depth: Extent
+    filled: Band = ALL
+    needed: Band = ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +400,7 @@ def print_nest(nest: LoopNest) -> str:
         sweep = nest.sweep
         extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"
         return f"nest {nest.name} along {extents}: {print_buffer(sweep.source)} -> {print_buffer(sweep.target)}\n"
-    head = head if nest.product is None else f"{head} of a product of depth {nest.product.depth}"
+    head = head if nest.product is None else f"{head} of {print_product(nest.product)}"
     if nest.partition is not None:
         cut = f"{nest.partition.parts} parts" if nest.partition.parts else "parts"
         head = f"{head}, cut into {cut} along axis {nest.partition.axis}"
@@ -392,6 +413,17 @@ def print_nest(nest: LoopNest) -> str:
     for store in nest.stores:
         lines.append(f"  store {names[store.term]} -> {print_buffer(store.buffer)}{list(store.index)}")
     return "\n".join(lines) + "\n"
+
+
+def print_product(product: Product) -> str:
+    """Its depth, and what may be left out of it."""
+    text = f"a product of depth {product.depth}"
+    for band, meaning in ((product.filled, "its left operand is 0"), (product.needed, "it is not needed")):
+        if band.highest is not None:
+            text += f", {meaning} where column - row > {band.highest}"
+        if band.lowest is not None:
+            text += f", {meaning} where column - row < {band.lowest}"
+    return text
 
 
 def print_detail(term: Term) -> str:

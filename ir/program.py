@@ -34,6 +34,7 @@ from graphc.ir.loops import (
 from graphc.ir.partition import partition
 from graphc.ir.reuse import in_place
 from graphc.ir.schedule import all_reads
+from graphc.ir.triangles import Found, triangles
 from graphc.ir.types import DTYPES, Dim, Extent, add, bound, multiply, round_up
 
 TRIES = 8  # things to compute again for every nest of a program
@@ -115,7 +116,8 @@ def plan(graph: Graph, panel_width: int) -> Program:
     places = stored_places(graph, fused)
     parts = parts_of_joins(fused, places)
     groups = [group for group in fused if has_nest(group, places, parts)]
-    nests = tuple(verify_nest(build_nest(group, places, parts, panel_width)) for group in groups)
+    found = triangles(graph)
+    nests = tuple(verify_nest(build_nest(group, places, parts, found, panel_width)) for group in groups)
     return laid_out(graph, nests, panel_width)
 
 
@@ -181,10 +183,10 @@ def has_nest(group: Group, places: Places, parts: Parts) -> bool:
     return not is_join(group) and any(value in places or value in parts for value in group.axes)
 
 
-def build_nest(group: Group, places: Places, joins: Parts, panel_width: int) -> LoopNest:
+def build_nest(group: Group, places: Places, joins: Parts, found: Found, panel_width: int) -> LoopNest:
     loop = group.whole
     if loop is None or loop.op.kind != "loop":
-        nest = Builder(group, places, joins).build()
+        nest = Builder(group, places, joins, found).build()
         return replace(nest, partition=partition(nest))
     parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)

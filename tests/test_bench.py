@@ -116,7 +116,7 @@ def test_chains_multiply_and_add():
     """What the peak is measured with computes what it says: so many chains, each x * y added up."""
     import ctypes
 
-    from graphc.backends.runtime import load_object
+    from graphc.backends.loading import load_object
 
     engine = load_object(target.build([machine.multiply_adds(3)], ["peak"], target.host()))
     native = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(engine.get_function_address("peak"))

@@ -143,6 +143,17 @@ def test_seed_programs(program: Any, store: Cache, rng: np.random.Generator) -> 
     assert_agreement(run_passes(program()), graphs.arrays(program, 37, rng), store)
 
 
+def test_products_that_leave_out_corners(store: Cache, rng: np.random.Generator) -> None:
+    """Attention to the last seven places, whose weights are zeros above one diagonal and below another."""
+    q, k, v = (gx.input(name, gx.f32[50, 32]) for name in "qkv")
+    row, column = gx.arange(50).reshape(50, 1), gx.arange(50)
+    seen = (column <= row) & (column > row - 7)
+    weights = gx.softmax(gx.where(seen, q @ k.T, -np.inf), -1)
+    slopes = gx.grad(((weights @ v) ** 2).sum(), [q, k, v])
+    graph = run_passes(gx.function([q, k, v], dict(zip("qkv", slopes, strict=True))).traced)
+    assert_agreement(graph, {name: rng.normal(size=(50, 32)).astype(np.float32) for name in "qkv"}, store)
+
+
 @pytest.mark.parametrize(("op", "sample"), list(op_cases()))
 def test_every_op(op: Any, sample: Any, store: Cache, rng: np.random.Generator) -> None:
     types = [parse_type(text, {}) for text in sample.operands]

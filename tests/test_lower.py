@@ -16,9 +16,9 @@ import pytest
 from graphc.backends import meanings, primitives
 from graphc.backends.artifact import closure
 from graphc.backends.lacking import EXTREMES, LONG, ROUNDING
+from graphc.backends.loading import load_object
 from graphc.backends.lower import LoweringError, lower
 from graphc.backends.primitives import ELEMENTS, LANES, Codegen, Kernel, is_pointer
-from graphc.backends.runtime import load_object
 from graphc.backends.target import TARGETS, BuildError, assembly, build, host
 
 FLOATS = ("f32", "f64")

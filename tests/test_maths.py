@@ -14,9 +14,9 @@ import pytest
 
 from graphc.backends import maths, primitives
 from graphc.backends.artifact import closure
+from graphc.backends.loading import load_object
 from graphc.backends.lower import lower
 from graphc.backends.primitives import LANES, Codegen, Kernel, element_of, is_vector
-from graphc.backends.runtime import load_object
 from graphc.backends.target import TARGETS, X86_64_V2, Target, build, host
 
 Array = np.ndarray[Any, Any]

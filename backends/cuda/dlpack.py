@@ -76,7 +76,7 @@ def deleter() -> tuple[Any, int]:
 
     It is none of Python's: those do harm where an exception is on its way while a consumer's array comes to its end.
     """
-    from graphc.backends.runtime import load_object
+    from graphc.backends.loading import load_object
     from graphc.backends.target import build, host
 
     engine = load_object(build([LET_GO.format(Managed.context.offset)], ("let_go",), host()))

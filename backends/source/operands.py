@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from graphc.backends import contraction
+from dataclasses import replace
+
+from graphc.backends import contraction, triangles
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES, Kernel
 from graphc.backends.source.nests import Nests
-from graphc.ir.blocking import Blocking, walks
+from graphc.ir.blocking import Blocking, stride, walks
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
 from graphc.ir.loops import Buffer, Operand
@@ -53,6 +55,13 @@ def moved(pointer: str, *steps: tuple[str, str]) -> str:
     """A pointer moved by places times steps."""
     parts = [place if step == "1" else f"{place} * {step}" for place, step in steps if place != "0"]
     return f"shift({pointer}, {' + '.join(parts)})" if parts else pointer
+
+
+def at_least_0(name: str, more: int) -> str:
+    """A place and so many more, at least 0."""
+    if more >= 0:
+        return f"{name} + {more}" if more else name
+    return f"maximum({name} - {-more}, 0)"
 
 
 class Operands(Nests):
@@ -106,6 +115,40 @@ class Operands(Nests):
             for kind, each in zip(("extent", "step"), pair, strict=True)
         ]
         self.call(contraction.walk_places(len(steps)), self.scratch(f"{name}_at", "i64"), *pairs)
+
+    # -- corners of zeros
+
+    def look(self, kernel: Kernel, matrix: Matrix, operand: Operand, rows: str, columns: str) -> str:
+        """1 if an element of a matrix is not as it should be, else 0; its memory is looked at line by line."""
+        self.called[kernel.name] = kernel
+        lies = stride(operand.columns) == 1
+        lines = (rows, columns, matrix.row) if lies else (columns, rows, matrix.column)
+        return f"{kernel.plain_name}({matrix.pointer}, {', '.join(lines)})"
+
+    def filled_part(self, tall: Matrix, wide: Matrix, down: Span) -> tuple[Matrix, Matrix, Span]:
+        """The part of the depth in which the rows of the tile at hand are filled; all of it if others are no zeros.
+
+        `odd` is 0 if zeros times the wide operand are known to be zeros, else 1.
+        """
+        product, depth = self.nest.product, self.matrix_depth
+        assert product is not None
+        lowest, highest, sure = product.filled.lowest, product.filled.highest, product.filled.sure
+        rows = f"minimum({self.tile.rows}, {down.last} - first_row)"
+        first, last = "0", depth
+        if highest is not None:
+            last = "last"
+            self.line(f"last = minimum({at_least_0('first_row', self.tile.rows + highest)}, {depth})")
+            zeros = replace(tall, pointer=moved(tall.pointer, (last, tall.column)))
+            look = self.look(triangles.not_zero(), zeros, product.left, rows, f"{depth} - last")
+            self.line(f"last = last + {'odd' if sure else f'(odd | {look})'} * ({depth} - last)")
+        if lowest is not None:
+            first = "first"
+            self.line(f"first = minimum({at_least_0('first_row', lowest)}, {last})")
+            look = self.look(triangles.not_zero(), tall, product.left, rows, first)
+            self.line(f"first = first - {'odd' if sure else f'(odd | {look})'} * first")
+            tall = replace(tall, pointer=moved(tall.pointer, (first, tall.column)))
+            wide = replace(wide, pointer=moved(wide.pointer, (first, wide.row)))
+        return tall, wide, Span(first, last)
 
     # -- the tall operand
 

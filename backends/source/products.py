@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
-from graphc.backends import contraction
+from graphc.backends import contraction, triangles
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.lines import GATHERED
@@ -105,8 +106,38 @@ class Products(Operands):
             self.pack_left(left, down, deep)
         with self.block(f"for first_column in range({across.first}, {across.last}, {self.column_unit}):"):
             panel = self.panel(right, "first_column", across, deep, block.panels)
-            with self.block(f"for first_row in range({down.first}, {down.last}, {self.tile.rows}):"):
-                self.one_tile(self.tall_rows(left, "first_row", down, deep), panel, block)
+            if self.blocking.cuts:
+                self.line("odd = 1")
+            with self.tiles_down(down):
+                tall = self.tall_rows(left, "first_row", down, deep)
+                if self.blocking.cuts:
+                    tall, panel, filled = self.filled_part(tall, panel, down)
+                    block = replace(block, deep=filled)
+                self.one_tile(tall, panel, block)
+
+    @contextmanager
+    def tiles_down(self, down: Span) -> Iterator[None]:
+        """A loop over the tiles of a block's rows; from the last one on where that takes all of the depth."""
+        step, product = self.tile.rows, self.nest.product
+        assert product is not None
+        if not self.blocking.cuts or product.filled.highest is None:
+            with self.block(f"for first_row in range({down.first}, {down.last}, {step}):"):
+                yield
+            return
+        with self.block(f"for back in range(0, {down.length}, {step}):"):
+            start = "" if down.first == "0" else f"{down.first} + "
+            self.line(f"first_row = {start}({down.length} - 1) // {step} * {step} - back")
+            yield
+
+    def look_at_tile(self, pointer: str, across: Span) -> None:
+        """Rows that took all of the depth tell of the wide operand: any times an infinity or nan is one of them."""
+        if not self.blocking.cuts:
+            return
+        kernel = triangles.not_finite()
+        self.called[kernel.name] = kernel
+        with self.block("if odd != 0:"):
+            columns = f"minimum({self.tile.width}, {across.last} - first_column)"
+            self.line(f"odd = {kernel.plain_name}({pointer}, 1, {columns}, 0)")
 
     def one_tile(self, tall: Matrix, panel: Matrix, block: Block) -> None:
         """One tile: straight to where it goes or is subtracted from, or through scratch and the nest's terms."""
@@ -164,6 +195,7 @@ class Products(Operands):
         scale = None if store.term is self.product_term else self.scale(store)
         rows = f"{block.down.last} - first_row"
         self.multiply(self.tile.vectors, tall, panel, block.deep, rows, target, scale)
+        self.look_at_tile(target[0], block.across)
 
     def through_scratch(self, tall: Matrix, panel: Matrix, block: Block, rest: bool = False) -> None:
         """rest: fewer columns than a panel has are left."""
@@ -174,11 +206,25 @@ class Products(Operands):
             self.line(f"tile = shift({self.scratch('tiles')}, {place})")
         else:
             self.scratch("tile")
-        with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
-            for vectors in choices:
-                self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
+        with self.if_needed():
+            with self.by_width("first_column", across, self.nest.frame[-1], rest) as choices:
+                for vectors in choices:
+                    self.multiply(vectors, tall, panel, block.deep, f"{down.last} - first_row", ("tile", width))
+            self.look_at_tile("tile", across)
         with self.last_of_depth(block):
             self.tile_rows(down, across, self.tile)
+
+    def if_needed(self) -> AbstractContextManager[None]:
+        """Only a tile of which something is needed; the nest's terms do not look at what is left of another one."""
+        product = self.nest.product
+        assert product is not None
+        lowest, highest = product.needed.lowest, product.needed.highest
+        conditions = []
+        if highest is not None:
+            conditions.append(f"(first_column < first_row + {self.tile.rows + highest})")
+        if lowest is not None:
+            conditions.append(f"(first_row < first_column + {self.tile.width - lowest})")
+        return self.block(f"if {' & '.join(conditions)}:") if conditions else nullcontext()
 
     def last_of_depth(self, block: Block) -> AbstractContextManager[None]:
         """Only where a tile is complete after this block of the depth."""

@@ -23,7 +23,7 @@ import numpy as np
 import graphc as gx
 from graphc import functional
 from graphc.backends import target
-from graphc.backends.runtime import load_object
+from graphc.backends.loading import load_object
 
 LANES = 16
 TURNS = 40 * 1_000  # of the loop of multiply-adds in one call: about a millisecond

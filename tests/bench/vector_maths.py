@@ -25,9 +25,9 @@ import numpy as np  # noqa: E402
 
 from graphc.backends import maths  # noqa: E402
 from graphc.backends.artifact import closure  # noqa: E402
+from graphc.backends.loading import load_object  # noqa: E402
 from graphc.backends.lower import lower  # noqa: E402
 from graphc.backends.primitives import LANES, Kernel  # noqa: E402
-from graphc.backends.runtime import load_object  # noqa: E402
 from graphc.backends.target import build, host  # noqa: E402
 
 try:

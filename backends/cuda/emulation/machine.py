@@ -13,8 +13,8 @@ from graphc.backends.cuda.entries import declarations, for_host
 from graphc.backends.cuda.plan import Drawing
 from graphc.backends.cuda.threads import Piece
 from graphc.backends.entry.pieces import llvm_type
+from graphc.backends.loading import load_object
 from graphc.backends.lower import lower
-from graphc.backends.runtime import load_object
 from graphc.backends.target import build, host
 from graphc.ir.types import DTYPES, Dim, evaluate
 
