@@ -28,6 +28,7 @@ def gradient_step(
     y: TensorType,
     metrics: Iterable[Any] = (),
     nan: str | None = None,
+    max_bytes: int | None = None,
     device: str | None = None,
     precision: str = "highest",
 ) -> Function:
@@ -35,6 +36,8 @@ def gradient_step(
 
     gradients  [count], of all parameters that train, in the order of `net.parameters()`, each row by row: the mean over
                the batch if the loss is one. Parameters stay as they are; buffers, such as running means, are updated
+
+    All else as for `train_step`.
 
     Raises ArgumentError for parameters of several dtypes, which have no one array.
     """
@@ -44,7 +47,7 @@ def gradient_step(
         slopes = [each.grad if each.grad is not None else zeros_like(each) for each in trained(net.parameters())]
         return {GRADIENTS: concat([slope.reshape(-1) for slope in slopes]).value}
 
-    terms = terms_of(net, nan=nan, device=device, precision=precision)
+    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     return model_step("gradient_step", net, loss, gradients, x, y, metrics, terms)
 
 

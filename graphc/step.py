@@ -225,17 +225,28 @@ def eval_step(
     x: TensorType,
     y: TensorType,
     metrics: Iterable[Any] = (),
+    nan: str | None = None,
+    max_bytes: int | None = None,
     device: str | None = None,
     precision: str = "highest",
 ) -> Function:
-    """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated."""
-    terms = terms_of(net, device=device, precision=precision)
+    """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated. All else as for
+    `train_step`."""
+    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     return model_step("eval_step", net, loss, None, x, y, metrics, terms)
 
 
-def predict_step(net: Any, *, x: TensorType, device: str | None = None, precision: str = "highest") -> Function:
-    """A module's output for a batch, traced in evaluation mode."""
-    terms = terms_of(net, device=device, precision=precision)
+def predict_step(
+    net: Any,
+    *,
+    x: TensorType,
+    nan: str | None = None,
+    max_bytes: int | None = None,
+    device: str | None = None,
+    precision: str = "highest",
+) -> Function:
+    """A module's output for a batch, traced in evaluation mode. All else as for `train_step`."""
+    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     check_net(net)
     source = batch_of("x", x)
     with tracing() as trace, in_mode(net, training=False):

@@ -318,6 +318,29 @@ def test_wrong_bounds_are_refused():
     check_refusal(lambda: made("mlp", 0), "max_bytes is 0; it must be a whole number of at least 1")
 
 
+def test_every_door_to_a_module_has_the_bound():
+    net = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 3))
+    x, y = gx.f32[gx.dim("b", max=512), 8], gx.i64[gx.dim("b", max=512)]
+    rng = np.random.default_rng(2)
+    batch = rng.normal(size=(300, 8)).astype(np.float32), rng.integers(0, 3, 300)
+    loss = nn.CrossEntropyLoss()
+    doors = (
+        lambda **most: gx.eval_step(net, loss, x=x, y=y, **most),
+        lambda **most: gx.predict_step(net, x=x, **most),
+        lambda **most: gx.gradient_step(net, loss, x=x, y=y, **most),
+    )
+    for door in doors:
+        whole = door()
+        least = whole.artifact.description.work_bytes // 2
+        step, arrays = door(max_bytes=least, nan="raise"), batch[: len(whole.inputs)]
+        assert step.artifact.description.work_bytes <= least
+        found, wanted = step(*arrays), whole(*arrays)
+        pairs = zip(found, wanted, strict=True) if isinstance(wanted, tuple) else [(found, wanted)]
+        assert all(np.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in pairs)
+        with pytest.raises(gx.NumericsError):
+            step(np.full_like(batch[0], np.nan), *arrays[1:])
+
+
 # -- what is told of them, and libraries
 
 
