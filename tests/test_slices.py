@@ -21,7 +21,7 @@ from graphc.ir.graph import Graph, Output, TooLittleMemory
 from graphc.ir.passes import run_passes
 from graphc.ir.program import plan
 from graphc.ir.rows import RowsMeet
-from graphc.ir.slices import fitted_in_slices, sliced
+from graphc.ir.slices import dim_of_rows, fitted_in_slices, sliced
 from graphc.ir.text import parse_graph, print_graph
 from graphc.ir.types import Dim, multiply
 
@@ -292,6 +292,14 @@ def test_losses_that_mix_rows(loss, words):
 def test_a_batch_without_a_dim_has_no_slices():
     text = refusal_of(mlp, x=gx.f32[ROWS, 12], y=gx.i64[ROWS])
     assert "no input has a dim for the rows of a batch" in text
+
+
+def test_of_two_dims_that_one_is_taken_whose_rows_lie_one_after_another():
+    x, y = graphs.data("x", graphs.BATCH, 4), graphs.data("y", Dim("other", 8), 4)
+    turned = Output("result", "turned", ops.transpose(x, permutation=(1, 0)))
+    graph = run_passes(Graph("two", (x, y), (turned, Output("result", "sum", graphs.total(ops.exp(y))))))
+    assert [dim.name for dim in graph.dims] == ["batch", "other"]
+    assert dim_of_rows(graph).name == "other"
 
 
 def test_rows_in_another_order_do_not_go_together():
