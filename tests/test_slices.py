@@ -337,7 +337,7 @@ def test_slices_are_told_of():
     assert f"its batch is taken {rows} rows at a time" in step.explain()
     assert f"for first in range(0, batch, {rows}):  # batch_slice is {rows}, or what is left" in step.source()
     assert "rows at a time" not in made("dropout")[1].compiled
-    assert ">loop<" in step.to_svg() and "loop" in step.to_dot(level="kernels")
+    assert ">loop<" in step.to_svg(level="kernels") and "loop" in step.to_dot(level="kernels")
 
 
 @pytest.mark.parametrize("name", ["dropout", "lstm"])
