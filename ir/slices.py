@@ -108,6 +108,8 @@ class Slicer:
         """Make the loop that adds up sums over rows, and gives outputs that have rows; returns those."""
         if not sums and not given:
             return {}
+        while name in (dim.name for dim in self.graph.dims):  # a user may have called one so
+            name += "_"
         body = SliceBody(self, Dim(name, min(self.rows, self.dim.max)))
         for value in self.inside([*sums, *(output.value for output in given)]):
             body.add(value)

@@ -302,6 +302,16 @@ def test_of_two_dims_that_one_is_taken_whose_rows_lie_one_after_another():
     assert dim_of_rows(graph).name == "other"
 
 
+def test_a_dim_may_be_called_as_slices_are(store, rng):
+    x, y = graphs.data("x", graphs.BATCH, 4), graphs.data("y", Dim("batch_slice", 8), 4)
+    outputs = (Output("result", "x", graphs.total(ops.exp(x))), Output("result", "y", graphs.total(ops.exp(y))))
+    cut = sliced(run_passes(Graph("called", (x, y), outputs)), graphs.BATCH, 8)
+    arrays = [rng.normal(size=(rows, 4)).astype(np.float32) for rows in (61, 3)]
+    status, results = Runner(artifact.build(cut, store), []).step(arrays, [61, 3])
+    assert status == 0
+    np.testing.assert_allclose(results, [np.exp(array).sum() for array in arrays], rtol=1e-5)
+
+
 def test_rows_in_another_order_do_not_go_together():
     x, y = graphs.data("x", 3, graphs.BATCH, 4), graphs.data("y", graphs.BATCH, 3, 4)
     rows = (multiply(3, graphs.BATCH), 4)
