@@ -77,7 +77,7 @@ class Storage:
     It starts on its own and moves into the state block of the first function compiled with it; other functions then
     work on the same bytes. Functions for a device work on its mirror there.
 
-    users  the runners that work on these bytes
+    users  the runners that work on these bytes, while they last
     """
 
     def __init__(self, array: Array) -> None:
@@ -111,7 +111,7 @@ class Storage:
     def reflect(self, mirror: Mirror) -> None:
         """From now on a device has these numbers too, and may have newer ones."""
         self.mirror = mirror
-        for user in filter(None, (each() for each in self.users)):
+        for user in filter(None, (each() for each in [*self.users])):
             user.afar = (*user.afar, self)
 
 
@@ -153,7 +153,7 @@ class Runner:
         self.block = join_block(storages)
         self.afar = tuple(storage for storage in storages if storage.mirror is not None)
         for storage in storages:
-            storage.users.append(ref(self))
+            storage.users.append(ref(self, storage.users.remove))
         self.arena = artifact.description.arena
         self.threads = thread_limit() if self.arena.for_many else 1
         self.paces: dict[tuple[str, int], Pace] | None = {} if self.threads > 1 else None  # None: always all threads

@@ -430,7 +430,7 @@ def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
     module = f", in module {origin.module}" if origin is not None and origin.module else ""
     if origin is not None and plan.origin is not None and str(origin) != str(plan.origin):
         place = describe(origin)
-    advice += [f"slices of the batch would give other weights: {error.whole}{module}", *place]
+    advice += [f"the batch cannot be taken in slices: {error.whole}{module}", *place]
     return [*advice, "smaller batches can be gathered up for one update: accumulate=, with other means of a batch"]
 
 

@@ -34,6 +34,7 @@ class Slicer:
     """One graph on its way to slices.
 
     early  sums that rows depend on
+    given  outputs that have rows
     new    what has become of the values outside of the loops
     """
 
@@ -44,19 +45,24 @@ class Slicer:
         self.layout = Layout(dim).look_at(graph)
         self.new: dict[Value, Value] = {}
         self.early = self.find_early()
+        self.given = self.find_given()
 
     def run(self) -> Graph:
+        sums = [value for value in self.graph.values() if value in self.layout.sums and value not in self.early]
+        if self.early:
+            self.repeat(f"{self.dim.name}_slice_before", [*self.early], [])
+        found = self.repeat(f"{self.dim.name}_slice", sums, self.given)
+        outputs = (found.get(each) or replace(each, value=self.outside(each.value)) for each in self.graph.outputs)
+        return run_passes(replace(self.graph, outputs=tuple(outputs)), (tidy, merge, place_copies))
+
+    def find_given(self) -> list[Output]:
+        """The outputs that have rows; raises RowsMeet where these do not lie as slices of them do."""
         given = [output for output in self.graph.outputs if self.layout.holds(output.value)]
         for output in given:
             if row_axis(output.value, self.dim) != 0 or self.layout.outer[output.value] != 1:
                 text = f"{output.name} is {output.value.type}; its rows must lie one after another"
                 raise RowsMeet(text, output.value)
-        sums = [value for value in self.graph.values() if value in self.layout.sums and value not in self.early]
-        if self.early:
-            self.repeat(f"{self.dim.name}_slice_before", [*self.early], [])
-        found = self.repeat(f"{self.dim.name}_slice", sums, given)
-        outputs = (found.get(each) or replace(each, value=self.outside(each.value)) for each in self.graph.outputs)
-        return run_passes(replace(self.graph, outputs=tuple(outputs)), (tidy, merge, place_copies))
+        return given
 
     def find_early(self) -> dict[Value, None]:
         """The sums that rows depend on; raises RowsMeet where they cost too much to be had first."""
@@ -102,6 +108,8 @@ class Slicer:
         """Make the loop that adds up sums over rows, and gives outputs that have rows; returns those."""
         if not sums and not given:
             return {}
+        while name in (dim.name for dim in self.graph.dims):  # a user may have called one so
+            name += "_"
         body = SliceBody(self, Dim(name, min(self.rows, self.dim.max)))
         for value in self.inside([*sums, *(output.value for output in given)]):
             body.add(value)

@@ -11,6 +11,7 @@ from test_checkpointing import assert_same, run
 from test_random_programs import LITTLE, check_native, programs
 from test_random_programs import arrays_for as arrays_of_programs
 
+import graphc as gx
 from graphc.backends import reference
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value
@@ -130,6 +131,43 @@ def test_what_is_computed_again_reads_nothing_that_was_written_over(share, store
     whole, built = run(graph, arrays, store)
     small, _ = run(graph, arrays, store, int(built.description.work_bytes * share))
     assert_same(whole, small)
+
+
+def twice_carried(h, xs, w):
+    """The second loop needs what the first one leaves, and starts where that one did."""
+    first, _ = gx.scan(lambda s, x: (s + x, None), h, xs)
+    return gx.scan(lambda s, x: (s - x * first, None), h, xs)[0]
+
+
+LOOPS = {  # and which of the states stay where they start
+    "alone": (lambda h, xs, w: gx.scan(lambda s, x: (gx.tanh(s @ w + x), None), h, xs)[0], [True]),
+    "two of one start": (
+        lambda h, xs, w: sum(gx.scan(lambda s, x: ((gx.tanh(s[0] @ w + x), s[1] + s[0]), None), (h, h), xs)[0]),
+        [True, False],
+    ),
+    "changing places": (
+        lambda h, xs, w: sum(gx.scan(lambda s, x: ((s[1], s[0] + x), None), (h, gx.exp(h @ w)), xs)[0]),
+        [True, True],
+    ),
+    "start read in the loop": (lambda h, xs, w: gx.scan(lambda s, x: (s * 0.5 + h * x, None), h, xs)[0], [False]),
+    "start of another loop": (twice_carried, [False, True]),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_what_a_loop_carries_stays_where_it_starts(name, rng) -> None:
+    make, kept = LOOPS[name]
+    batch = gx.dim("batch", max=9)
+    kinds = {"x": (batch, WIDTH), "xs": (3, batch, WIDTH), "w": (WIDTH, WIDTH)}
+    x, xs, w = (gx.input(name, gx.f32[shape]) for name, shape in kinds.items())
+    function = gx.function([x, xs, w], make(gx.tanh(x @ w), xs, w))
+    loops = [nest.repetition for nest in function.artifact.program.nests if nest.repetition is not None]
+    assert [place == start for loop in loops for _, start, place in loop.carries] == kept
+    for count in (1, 9):
+        arrays = {key: rng.normal(0, 0.3, [count if e is batch else e for e in kinds[key]]) for key in kinds}
+        arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
+        expected = reference.run(run_passes(function.traced), arrays, double=True)["result"]
+        np.testing.assert_allclose(function(*arrays.values()), expected, rtol=1e-4, atol=1e-5)
 
 
 @LITTLE

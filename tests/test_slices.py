@@ -21,7 +21,7 @@ from graphc.ir.graph import Graph, Output, TooLittleMemory
 from graphc.ir.passes import run_passes
 from graphc.ir.program import plan
 from graphc.ir.rows import RowsMeet
-from graphc.ir.slices import fitted_in_slices, sliced
+from graphc.ir.slices import dim_of_rows, fitted_in_slices, sliced
 from graphc.ir.text import parse_graph, print_graph
 from graphc.ir.types import Dim, multiply
 
@@ -268,9 +268,9 @@ def refusal_of(make, loss=None, **kinds):
 
 def test_batch_norm_looks_at_all_rows():
     text = refusal_of(lambda: nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)))
-    assert "slices of the batch would give other weights: every row needs what is computed of all of them" in text
+    assert "the batch cannot be taken in slices: every row needs what is computed of all of them" in text
     assert "in module 1" in text and "accumulate=" in text
-    assert "slices of the batch" not in refusal_of(lambda: nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8)))
+    assert "in slices" not in refusal_of(lambda: nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8)))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,25 @@ def test_losses_that_mix_rows(loss, words):
 
 def test_a_batch_without_a_dim_has_no_slices():
     text = refusal_of(mlp, x=gx.f32[ROWS, 12], y=gx.i64[ROWS])
-    assert "no input has a dim for the rows of a batch" in text
+    assert "the batch cannot be taken in slices: no input has a dim for the rows of a batch" in text
+
+
+def test_of_two_dims_that_one_is_taken_whose_rows_lie_one_after_another():
+    x, y = graphs.data("x", graphs.BATCH, 4), graphs.data("y", Dim("other", 8), 4)
+    turned = Output("result", "turned", ops.transpose(x, permutation=(1, 0)))
+    graph = run_passes(Graph("two", (x, y), (turned, Output("result", "sum", graphs.total(ops.exp(y))))))
+    assert [dim.name for dim in graph.dims] == ["batch", "other"]
+    assert dim_of_rows(graph).name == "other"
+
+
+def test_a_dim_may_be_called_as_slices_are(store, rng):
+    x, y = graphs.data("x", graphs.BATCH, 4), graphs.data("y", Dim("batch_slice", 8), 4)
+    outputs = (Output("result", "x", graphs.total(ops.exp(x))), Output("result", "y", graphs.total(ops.exp(y))))
+    cut = sliced(run_passes(Graph("called", (x, y), outputs)), graphs.BATCH, 8)
+    arrays = [rng.normal(size=(rows, 4)).astype(np.float32) for rows in (61, 3)]
+    status, results = Runner(artifact.build(cut, store), []).step(arrays, [61, 3])
+    assert status == 0
+    np.testing.assert_allclose(results, [np.exp(array).sum() for array in arrays], rtol=1e-5)
 
 
 def test_rows_in_another_order_do_not_go_together():

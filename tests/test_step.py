@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from refusals import line_of
@@ -371,9 +374,6 @@ def test_damaged_data_set(tmp_path):
 
 
 def test_models_that_are_gone_leave_no_memory_behind():
-    import gc
-    import weakref
-
     def build():
         net = nn.Sequential(nn.Linear(4, 3))
         step = gx.predict_step(net, x=gx.f32["batch", 4])
@@ -383,3 +383,12 @@ def test_models_that_are_gone_leave_no_memory_behind():
     found = build()
     gc.collect()
     assert [reference() for reference in found] == [None, None]
+
+
+def test_a_parameter_does_not_count_the_functions_that_are_gone():
+    net = nn.Linear(4, 3)
+    for _ in range(2):
+        gx.predict_step(net, x=gx.f32["batch", 4])
+        gc.collect()
+    kept = gx.predict_step(net, x=gx.f32["batch", 4])
+    assert [user() for user in net.weight.storage.users] == [kept.runner]
