@@ -257,8 +257,9 @@ class Function:
 
     def write_scalars(self) -> None:
         """Tell native code of the numbers that are new, and have those that a device works on too."""
-        for storage in self.runner.afar:
-            storage.come_home()
+        if self.runner.afar:  # asked at every call: no loop where there is nothing to go through
+            for storage in self.runner.afar:
+                storage.come_home()
         for place, scalar, held, key, written in self.written:
             if held[key] is not written:
                 with self.runner.lock:
