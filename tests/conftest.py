@@ -27,11 +27,19 @@ for package in (functional, nn, graphc):  # tests evaluate calls in `vars(nn)`: 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files; then read the diff")
     names = ", ".join(target.TARGETS)
+    parser.addoption(
+        "--emulate-cuda", action="store_true", help="do every call by the kernels for GPUs too, and compare"
+    )
     parser.addoption("--target", help=f"compile as on a lesser machine, which this one must be able to do: {names}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With --target, this process compiles for that target wherever it would for this machine."""
+    """With --target, this process compiles for that target wherever it would for this machine; with --emulate-cuda,
+    calls are compared with those of the kernels for GPUs."""
+    if config.getoption("--emulate-cuda"):
+        from emulated_calls import compare_all_calls
+
+        compare_all_calls()
     name = config.getoption("--target")
     if name is None:
         return
