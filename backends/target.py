@@ -229,7 +229,7 @@ def build_unit(text: str, target: Target) -> bytes:
     """The object file of one LLVM IR text as it is, which may call functions of other objects."""
     machine = _machine(target)
     module = _parsed(_for_target(text, target), target, machine)
-    _run_passes(module, machine)
+    run_passes(module, machine)
     data: bytes = machine.emit_object(module)
     return data
 
@@ -273,7 +273,7 @@ def _optimise(
 ) -> Any:
     module = _link(modules, target, machine, variants)
     _hide_all_but(module, exports, target)
-    _run_passes(module, machine)
+    run_passes(module, machine)
     if target.is_short:
         _shorten(module, machine)
     _join_equal(module, machine)
@@ -415,7 +415,7 @@ def _hide_all_but(module: Any, exports: Sequence[str], target: Target) -> None:
         value.linkage = Linkage.external if value.name in exports else Linkage.internal
 
 
-def _run_passes(module: Any, machine: Any) -> None:
+def run_passes(module: Any, machine: Any) -> None:
     """What leaves the code generator the loops the kernel texts spell out: vectors and unrolling are theirs already.
 
     LLVM's O2 takes three to five times as long as these (W3 159 ms and 34, W9 884 and 174) for steps that are as quick:

@@ -12,7 +12,7 @@ from graphc.backends.cuda.entries import SHARED, declarations, for_device
 from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.lower import lower
 from graphc.backends.primitives import Codegen, Kernel
-from graphc.backends.target import BuildError, joined
+from graphc.backends.target import BuildError, joined, run_passes
 from graphc.ir.graph import Graph
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -69,28 +69,11 @@ def optimised(texts: Sequence[str], kernels: Sequence[str], architecture: str) -
     except RuntimeError as error:
         raise BuildError(f"LLVM refuses the modules for {architecture}: {error}") from error
     hide_all_but(module, kernels)
-    run_passes(module, machine)
+    run_passes(module, machine)  # no more: the assembler behind PTX optimises for itself, O2 leaves as many registers
     undefined = [each.name for each in module.functions if each.is_declaration and not each.name.startswith("llvm.")]
     if undefined:
         raise BuildError(f"the PTX would need undefined symbols: {', '.join(undefined)}", undefined)
     return module
-
-
-def run_passes(module: Any, machine: Any) -> None:
-    """What makes short work for code generation. The assembler behind PTX optimises for itself: LLVM's O2 takes seven
-    times as long and leaves as many registers in use.
-    """
-    from llvmlite import binding as llvm
-
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.add_sroa_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_loop_rotate_pass()
-    passes.add_simplify_cfg_pass()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
 
 
 def hide_all_but(module: Any, kernels: Sequence[str]) -> None:

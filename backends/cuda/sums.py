@@ -134,18 +134,7 @@ class Sums(Threads):
         step = f"{self.count_text(axes)}, blocks * {THREADS}"
         with self.block(f"for point in range(block * {THREADS} + thread, {step}):"):
             self.decode("point", axes)
-            needed: set[Term] = set()
-            stack = [store.term for store in stores]
-            while stack:
-                term = stack.pop()
-                if term in needed or not term.axes:
-                    continue
-                needed.add(term)
-                if term.kind == "compute":
-                    stack.extend(term.operands)
-            for term in self.terms:
-                if term in needed:
-                    self.define(term)
+            self.define_late(stores)
             for store in stores:
                 self.put(store)
 

@@ -387,7 +387,8 @@ class Nests(Memory):
             with self.loops([axis for axis in axes if axis != self.nest.lane]), along_lanes:
                 self.late_body(stores, lanes)
 
-    def late_body(self, stores: list[Store], lanes: bool) -> None:
+    def define_late(self, stores: list[Store]) -> None:
+        """The terms that late stores are made of, where the axes they vary along are known."""
         needed: set[Term] = set()
         stack = [store.term for store in stores]
         while stack:
@@ -400,6 +401,9 @@ class Nests(Memory):
         for term in self.terms:
             if term in needed:
                 self.define(term)
+
+    def late_body(self, stores: list[Store], lanes: bool) -> None:
+        self.define_late(stores)
         for store in stores:
             self.save(self.pointers[store.buffer], self.index(store.index), self.operand(store.term, lanes), lanes)
 
