@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import random_graphs
 from hypothesis import HealthCheck, given, settings
-from test_lower import check, run_python
+from lowered import check, run_python
 from test_maths import TYPES, Native, load_mappings
 from test_native import op_cases
 

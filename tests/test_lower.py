@@ -2,96 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from lowered import (
+    ALL,
+    FLOATS,
+    INTEGERS,
+    assert_same,
+    check,
+    modest,
+    numbers,
+    product_kernel,
+    run_native,
+    run_python,
+)
 
 from graphc.backends import meanings, primitives
-from graphc.backends.artifact import closure
 from graphc.backends.lacking import EXTREMES, LONG, ROUNDING
-from graphc.backends.loading import load_object
 from graphc.backends.lower import LoweringError, lower
-from graphc.backends.primitives import ELEMENTS, LANES, Codegen, Kernel, is_pointer
+from graphc.backends.primitives import ELEMENTS, LANES, Kernel
 from graphc.backends.target import TARGETS, BuildError, assembly, build, host
-
-FLOATS = ("f32", "f64")
-INTEGERS = ("i32", "i64")
-ALL = ("f32", "f64", "i32", "i64", "u8", "bool")
-C_TYPES = {"f32": ctypes.c_float, "f64": ctypes.c_double, "i32": ctypes.c_int32, "i64": ctypes.c_int64}
-
-
-# --- running natively -------------------------------------------------------------------------------------------------
-
-
-def run_native(kernel: Kernel, *args: Any, codegen: Codegen = "auto") -> Any:
-    """Like primitives.run, by machine code of this machine."""
-    engine = load_object(build([lower(each, codegen) for each in closure([kernel])], [kernel.name], host()))
-    kinds = [ctypes.c_void_p if is_pointer(kind) else C_TYPES[kind] for kind in kernel.parameter_types]
-    function = ctypes.CFUNCTYPE(C_TYPES.get(kernel.returns), *kinds)(engine.get_function_address(kernel.name))
-    return function(*(arg.ctypes.data if isinstance(arg, np.ndarray) else arg for arg in args))
-
-
-def run_python(program: str, **variables: str) -> str:
-    """What a new Python process prints."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def assert_same(native: np.ndarray, meant: np.ndarray) -> None:
-    np.testing.assert_array_equal(native, meant)
-    if native.dtype.kind == "f":
-        number = ~np.isnan(native)
-        np.testing.assert_array_equal(np.signbit(native[number]), np.signbit(meant[number]))
-
-
-def check(kernel: Kernel, *args: Any, codegen: Codegen | None = None) -> None:
-    """Run both ways on copies of the arguments and compare every array afterwards; by both lowerings unless told."""
-    for each in ("numba", "direct") if codegen is None else (codegen,):
-        check_lowered(kernel, *args, codegen=each)
-
-
-def check_lowered(kernel: Kernel, *args: Any, codegen: Codegen) -> None:
-    native, meant = ([arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args] for _ in range(2))
-    run_native(kernel, *native, codegen=codegen)
-    primitives.run(kernel, *meant)
-    for left, right in zip(native, meant, strict=True):
-        if isinstance(left, np.ndarray):
-            assert_same(left, right)
-
-
-# --- data -------------------------------------------------------------------------------------------------------------
-
-SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 0.5, -0.5, 1.5, 2.5, -2.5, 1.0, 7.0, -3.75]
-
-
-def numbers(element: str, seed: int) -> np.ndarray:
-    """Three vectors of awkward values."""
-    random = np.random.default_rng(seed)
-    if element in FLOATS:
-        special = [*SPECIAL, float(np.finfo(ELEMENTS[element]).max)]
-        drawn = [random.permutation(special), random.permutation(special), random.normal(size=LANES)]
-        return np.concatenate(drawn).astype(ELEMENTS[element])
-    if element == "bool":
-        return random.integers(0, 2, 3 * LANES).astype(np.bool_)
-    limits = np.iinfo(ELEMENTS[element])
-    drawn = random.integers(limits.min, limits.max, 3 * LANES, ELEMENTS[element], endpoint=True)
-    drawn[:6] = [limits.min, limits.max, 0, 1, 2, 3]
-    return drawn
-
-
-def modest(element: str, seed: int) -> np.ndarray:
-    """Numbers of 0 to 25 with fractions where there are any: they fit every type, as shift counts too."""
-    return (np.random.default_rng(seed).integers(0, 100, 3 * LANES) / 4).astype(ELEMENTS[element])
-
 
 # --- one expression at a time -----------------------------------------------------------------------------------------
 
@@ -430,112 +364,6 @@ def test_calls_are_resolved_by_argument_types() -> None:
     kernel = Kernel("caller", text, (("p", "f32*"), ("q", "i64*")), calls=(*twice, fill))
     check(kernel, numbers("f32", seed=4)[:32], np.array([20]))
     assert len(re.findall(r"^declare .*@(?:twice|fill)_", lower(kernel), re.MULTILINE)) == 4
-
-
-# --- register tiles ---------------------------------------------------------------------------------------------------
-
-
-def product_kernel(rows: int, vectors: int) -> Kernel:
-    """c += aᵀ b for packed panels a (depth, rows) and b (depth, 16 vectors)."""
-    text = f"""def product(a, b, c, depth, stride):
-    t = tile_load_{rows}x{vectors}(c, stride)
-    for k in range(depth):
-        t = tile_multiply_add(t, a, 1, k * {rows}, b, k * {LANES * vectors})
-    tile_store(t, c, stride)
-    if depth == 0:
-        tile_store(tile_zeros_{rows}x{vectors}(), c, stride)
-"""
-    return Kernel("product", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64"), ("stride", "i64")))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (6, 1), (4, 3), (14, 2)])
-@pytest.mark.parametrize("depth", [0, 9])
-def test_tile_product(shape: tuple[int, int], depth: int) -> None:
-    rows, width = shape[0], LANES * shape[1]
-    random = np.random.default_rng(8)
-    a, b, c = (random.normal(size=size).astype("f") for size in ((depth, rows), (depth, width), (rows, width + 3)))
-    check(product_kernel(*shape), a.ravel(), b.ravel(), c.ravel(), depth, width + 3)
-    expected = np.zeros((rows, width)) if depth == 0 else c[:, :width] + a.T @ b
-    run_native(product_kernel(*shape), a, b, c, depth, width + 3)
-    np.testing.assert_allclose(c[:, :width], expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (6, 2), (4, 3)])
-@pytest.mark.parametrize("last", [1, 12, 16])
-def test_a_tile_of_few_lanes_reads_no_others(shape: tuple[int, int], last: int) -> None:
-    rows, vectors = shape
-    width = LANES * (vectors - 1) + last
-    text = f"""def product(a, b, c, depth):
-    t = tile_zeros_{rows}x{vectors}()
-    for k in range(depth):
-        t = tile_multiply_live(t, a, 1, k * {rows}, b, k * {width}, live({last}))
-    tile_store(t, c, {LANES * vectors})
-"""
-    kernel = Kernel("product", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64")))
-    random = np.random.default_rng(8)
-    a, b = (random.normal(size=size).astype("f") for size in ((5, rows), (5, width)))
-    c = np.full((rows, LANES * vectors), 7, "f")
-    check(kernel, a.ravel(), b.ravel(), c.ravel(), 5)
-    run_native(kernel, a, b, c, 5)
-    np.testing.assert_allclose(c[:, :width], a.T @ b, rtol=1e-5, atol=1e-5)
-    assert (c[:, width:] == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (6, 1), (14, 2)])
-def test_a_tile_is_subtracted_from_memory(shape: tuple[int, int]) -> None:
-    rows, vectors = shape
-    text = f"""def subtract(t, p, s, stride):
-    tile_subtract(tile_load_{rows}x{vectors}(t, {LANES * vectors}), s, p, stride)
-"""
-    random, width = np.random.default_rng(8), LANES * vectors
-    kernel = Kernel("subtract", text, (("t", "f32*"), ("p", "f32*"), ("s", "f32"), ("stride", "i64")))
-    t, p = (random.normal(size=(rows, each)).astype("f") for each in (width, width + 3))
-    check(kernel, t.ravel(), p.ravel(), np.float32(0.3), width + 3)
-    found = p.copy()
-    run_native(kernel, t, found, 0.3, width + 3)
-    assert np.array_equal(found[:, :width], p[:, :width] - np.float32(0.3) * t)
-    assert np.array_equal(found[:, width:], p[:, width:])
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (14, 2)])
-@pytest.mark.parametrize("depth", [9, 50])
-def test_tile_of_lines(shape: tuple[int, int], depth: int) -> None:
-    rows, vectors = shape
-    text = f"""def lines(a, b, c, depth):
-    t = tile_zeros_{rows}x{vectors}()
-    for k in range(0, depth, {LANES}):
-        t = tile_multiply_lines(t, a, depth, k, b, depth + 1, k, live(depth - k))
-    tile_store_sums(t, c, 20)
-"""
-    kernel = Kernel("lines", text, (("a", "f32*"), ("b", "f32*"), ("c", "f32*"), ("depth", "i64")))
-    random = np.random.default_rng(9)
-    a, b = (random.normal(size=size).astype("f") for size in ((vectors, depth), (rows, depth + 1)))
-    c = np.full((vectors, 20), 7, "f")
-    check(kernel, a.ravel(), b.ravel(), c.ravel(), depth)
-    run_native(kernel, a, b, c, depth)
-    np.testing.assert_allclose(c[:, :rows], a @ b[:, :depth].T, rtol=1e-4, atol=1e-5)
-    assert (c[:, rows:16] == 0).all() and (c[:, 16:] == 7).all()
-
-
-def test_the_largest_tile_of_a_machine_stays_in_registers() -> None:
-    for target in TARGETS.values():
-        if target.triple.startswith("wasm32"):  # a stack machine: what lies in registers is up to the engine
-            continue
-        text = assembly([lower(product_kernel(target.tile_rows, target.tile_vectors))], ["product"], target)
-        loops = re.findall(r"^\.?LBB\d+_\d+:.*\n(?:[^.L].*\n)*?\s+(?:j\w+|b\.?\w+|cbnz)\s.*LBB", text, re.MULTILINE)
-        multiplying = [loop for loop in loops if re.search(r"fmadd|fmla|vfma|mulps", loop)]
-        assert multiplying, text
-        assert not re.search(r"\(%rsp\)|\[sp\b|\(sp\)", "".join(multiplying)), text
-    assert "%zmm30" in assembly([lower(product_kernel(14, 2))], ["product"], TARGETS["x86-64-v4"])
-
-
-def test_transpose_block() -> None:
-    kernel = Kernel(
-        "transpose",
-        "def transpose(source, target, m, n):\n    transpose_block(source, m, target, n)\n",
-        (("source", "f32*"), ("target", "f32*"), ("m", "i64"), ("n", "i64")),
-    )
-    check(kernel, np.arange(16 * 20, dtype="f"), np.zeros(16 * 17, "f"), 20, 17)
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------
