@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.backends import contraction, primitives, reference, target
+from graphc.backends import contraction, line_products, primitives, reference, target
 from graphc.backends.contraction import TileShape
 from graphc.ir import blocking
 from graphc.ir.passes import run_passes
@@ -168,7 +168,7 @@ def test_a_left_operand_that_walks_several_axes(rng):
     ("rows", "columns", "tile"), [(6, 25, (5, 3)), (16, 25, (13, 2)), (6, 10, (5, 3)), (1, 4, (4, 1))]
 )
 def test_tiles_of_runs_take_as_few_steps_as_can_be(rows, columns, tile):
-    assert contraction.runs_shape(TileShape(14, 2), rows, columns) == tile
+    assert line_products.runs_shape(TileShape(14, 2), rows, columns) == tile
 
 
 def blocking_of(nest):
@@ -308,13 +308,13 @@ def test_tiles_fetch_what_their_terms_touch_of_far_buffers(depth):
 
 def test_lines_fetch_what_later_tiles_read(monkeypatch):
     """Each set of lanes of the rows that lie at least so many elements ahead, and nothing between the rows."""
-    monkeypatch.setattr(contraction, "AHEAD", 300)
+    monkeypatch.setattr(line_products, "AHEAD", 300)
     rows, depth, stride, fetched = 9, 64, 100, []
     meanings = {**primitives.MEANINGS, "prefetch": lambda p, i: fetched.append(a.size - p.size + i)}
     monkeypatch.setattr(primitives, "MEANINGS", meanings)
     primitives._uncompiled.cache_clear()
     a, b, tile = np.ones(rows * stride, np.float32), np.ones(10 * depth, np.float32), np.zeros(rows * 16, np.float32)
-    kernel = contraction.multiply_lines(TileShape(14, 2), 10, 16)
+    kernel = line_products.multiply_lines(TileShape(14, 2), 10, 16)
     primitives.run(kernel, tile, a, b, depth, rows, 10, stride, depth)
     primitives._uncompiled.cache_clear()
     assert np.all(tile.reshape(rows, 16)[:, :10] == depth)
@@ -332,13 +332,13 @@ def test_lines_of_bytes_are_brought_together_and_multiplied(shape, columns, rng)
     b, tiles = rng.normal(size=(columns, depth)).astype(np.float32), np.zeros((2, rows * 48), np.float32)
     a, left = data[order[:rows]] * np.float32(1 / 255), np.zeros((rows, depth), np.float32)
     multiply, gather = (
-        contraction.multiply_lines(shape, columns, 48),
-        contraction.gather_lines(shape, columns, 48, "u8"),
+        line_products.multiply_lines(shape, columns, 48),
+        line_products.gather_lines(shape, columns, 48, "u8"),
     )
     primitives.run(multiply, tiles[0], a.ravel(), b.ravel(), depth, rows, columns, depth, depth)
     given = tiles[1], left.ravel(), b.ravel(), data.ravel(), order[:rows]
     primitives.run(gather, *given, depth, rows, rows - 1, depth, depth)
-    together = contraction.lines_shape(shape, columns)[0]
+    together = line_products.lines_shape(shape, columns)[0]
     wanted, found = tiles.reshape(2, rows, 48)[:, :, :together]
     assert np.array_equal(left, a) and np.array_equal(found, wanted) and np.any(found)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.backends import philox
-from graphc.backends.contraction import gathered
 from graphc.backends.entry.pieces import ATTRIBUTES, LLVM_TYPES, epoch_layout, told
 from graphc.backends.interface import CHECKS, EPOCH_NUMBERS, EPOCH_WORDS, IN_PLACE, PLAIN, SHUFFLED, STEP_WORDS
+from graphc.backends.line_products import gathered
 from graphc.backends.primitives import LANES, Kernel
 from graphc.ir.program import Program
 from graphc.ir.random import GROUP

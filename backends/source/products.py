@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
-from graphc.backends import contraction, triangles
+from graphc.backends import contraction, line_products, triangles
 from graphc.backends.contraction import TileShape
 from graphc.backends.primitives import LANES
 from graphc.backends.source.lines import GATHERED
@@ -349,15 +349,15 @@ class Products(Operands):
         assert product is not None
         self.scratch("tile")
         columns_known, width = bound(self.nest.frame[-1]), self.blocking.width
-        kernel = contraction.multiply_lines(self.shape, columns_known, width)
+        kernel = line_products.multiply_lines(self.shape, columns_known, width)
         if self.gathers:
-            kernel = contraction.gather_lines(self.shape, columns_known, width, GATHERED)
+            kernel = line_products.gather_lines(self.shape, columns_known, width, GATHERED)
         if walks(product.right):
             rows_known = min(TILE_ROWS, bound(self.nest.frame[-2]))
-            kernel = contraction.multiply_runs(self.shape, rows_known, columns_known, width)
+            kernel = line_products.multiply_runs(self.shape, rows_known, columns_known, width)
         elif self.blocking.packs_wide:
             self.scratch("lines")
-            packing = contraction.pack_lines()
+            packing = line_products.pack_lines()
             self.call(packing, "lines", right.pointer, self.matrix_depth, columns.last, right.row, right.column)
             right = Matrix("lines", "1", f"(({self.matrix_depth} + {LANES - 1}) // {LANES} * {LANES} + {LANES})")
         with self.block(f"for first_row in range({rows.first}, {rows.last}, {TILE_ROWS}):"):
@@ -380,10 +380,10 @@ class Products(Operands):
     def other_lines(self, a: str, left: Matrix, right: Matrix, count: str, columns: Span) -> None:
         """The columns beyond those that are multiplied while rows are brought together."""
         known = bound(self.nest.frame[-1])
-        done = contraction.lines_shape(self.shape, known)[0]
+        done = line_products.lines_shape(self.shape, known)[0]
         if known == done:
             return
-        kernel = contraction.multiply_lines(self.shape, known - done, self.blocking.width)
+        kernel = line_products.multiply_lines(self.shape, known - done, self.blocking.width)
         tile, b = f"shift(tile, {done})", moved(right.pointer, (str(done), right.column))
         numbers = (self.matrix_depth, count, f"{columns.last} - {done}", left.row, right.column)
         self.call(kernel, tile, a, b, *numbers)
