@@ -19,7 +19,18 @@ from graphc.backends import reference
 from graphc.ir.cost import Cost
 from graphc.ir.graph import Graph
 from graphc.ir.loops import (
-    Buffer, Guards, Index, LoopNest, Operand, Repetition, Store, Sweep, Term, lane_mode, phase_count, phase_roots,
+    Buffer,
+    Guards,
+    Index,
+    LoopNest,
+    Operand,
+    Repetition,
+    Store,
+    Sweep,
+    Term,
+    lane_mode,
+    phase_count,
+    phase_roots,
 )  # fmt: skip
 from graphc.ir.ops import OPS
 from graphc.ir.program import Program
@@ -223,7 +234,7 @@ class NestRun:
     def compute(self, term: Term) -> Array:
         operands = [self.value(operand) for operand in term.operands]
         if term.detail == "{0}":  # one number for each of many points
-            return np.broadcast_to(operands[0], [self.frame[a] if a in term.axes else 1 for a in range(len(self.frame))])
+            return np.broadcast_to(operands[0], [n if a in term.axes else 1 for a, n in enumerate(self.frame)])
         attrs = {key: reference.concrete(each, self.program.sizes) for key, each in term.value.attrs.items()}
         found = np.asarray(term.value.op.numpy(*operands, **attrs)).astype(DTYPES[term.dtype], copy=False)
         self.counts.computed(term.value.op, found.size)
