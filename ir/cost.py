@@ -3,7 +3,7 @@
 Bytes. A nest reads each element of a buffer once and writes each once, however many of its terms look at it, unless its
 rows are too long to stay near: then every lane loop over a row reads it again. An element that is looked up counts
 whenever it is, as nobody knows beforehand which are the same; what is added to at looked-up places counts as a whole,
-read and written. Scratch is no memory here, nor is what a product packs.
+read and written. Sums count as written once. Scratch is no memory here, nor is what a product packs.
 
 Operations. One for each element of an elementwise op, whatever it does (arithmetic, a comparison, a choice, a change of
 dtype), but as many additions as its record says for an elementary function, which is listed by its name too. Two for
