@@ -1,6 +1,7 @@
-"""What this machine can do at most: measured once, in half a second, and remembered in the folder of the cache.
+"""What this machine can do at most: measured once, in about a second, and remembered in the folder of the cache.
 
-The measurements are those of the benchmark, cut short; see graphc/bench/machine.py.
+The measurements are those of the benchmark, cut short; see graphc/bench/machine.py. They are made anew after
+`python -m graphc cache clear`, for a machine that was busy when they were made.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import math
 from bisect import bisect
 from collections.abc import Mapping
+from contextvars import Context
 from typing import Any
 
 from graphc.backends.cache import Cache, default_cache
@@ -19,7 +21,7 @@ from graphc.ir.ops import OPS
 
 KIND, FORMAT = "ceilings", "1"
 MOMENT = 0.02  # seconds of one measurement
-SIZES = tuple(2**k for k in (16, 19, 22, 25))  # bytes of each of the two arrays of a copy
+SIZES = tuple(2**k for k in (16, 19, 22, 25))  # bytes that all threads together copy
 ROUNDS, EACH = 8, 4  # of an elementwise chain, and its operations
 LIKE = "exp"  # whose rate tells that of functions that are not measured, by what they cost beside it
 
@@ -51,7 +53,7 @@ class Ceilings:
     def copy(self, size: int, threads: int = 1) -> float:
         """Bytes a second where so many bytes are at work; between two sizes that were measured, on a line between
         their logarithms."""
-        rates = self.copies.get(threads) or self.copies[1]
+        rates = self.copies[max(each for each in self.copies if each <= threads)]
         sizes = sorted(rates)
         right = bisect(sizes, size)
         if right in (0, len(sizes)):
@@ -63,12 +65,12 @@ class Ceilings:
 
 def ceilings() -> Ceilings:
     """Those of this machine: as they are remembered, or measured now."""
-    return known() or keep(measure())
+    return known() or keep(Context().run(measure))  # whatever goes on here, such as a block of gx.debug, is not there
 
 
 def known() -> Ceilings | None:
     """Those that were measured before; None if there are none."""
-    here = MEASURED.get(host_signature())
+    here = MEASURED.get(key())
     if here is not None:
         return here
     text = default_cache().get(KIND, key())
@@ -82,7 +84,7 @@ MEASURED: dict[str, Ceilings] = {}  # by this process, or read by it: a cache th
 
 
 def keep(found: Ceilings, on_disk: bool = True) -> Ceilings:
-    MEASURED[host_signature()] = found
+    MEASURED[key()] = found
     if on_disk:
         default_cache().put(KIND, key(), json.dumps(written(found)).encode())
     return found
@@ -94,18 +96,20 @@ def key() -> str:
 
 
 def measure() -> Ceilings:
-    """Measure this machine; half a second, and what it takes to compile six small functions where nobody did before."""
+    """Measure this machine; half a second, and as long to compile five small functions where nobody did before."""
     from graphc.bench import machine
 
     chains = machine.costs_of("arithmetic", chain, MOMENT)
     functions = {name: machine.costs_of(name, each, MOMENT) for name, each in machine.FUNCTIONS.items()}
-    many = {1, processors()}
     return Ceilings(
         processor=machine.processor(),
         products=machine.peak_of_chains(1, MOMENT),
         arithmetic=ROUNDS * EACH / chains[1],
         functions={name: 1 / each for name, (_, each) in functions.items()},
-        copies={threads: machine.copy_rates(threads, SIZES, MOMENT) for threads in sorted(many)},
+        copies={
+            threads: machine.copy_rates(threads, [size // threads for size in SIZES], MOMENT)
+            for threads in sorted({1, processors()})
+        },
         call=min(call for call, _ in (chains, *functions.values())),
     )
 

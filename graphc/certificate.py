@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NEVER = 0  # allocations of native code, and compiles for other sizes: the plan holds for all of them
 HEAD = ("#", "kernel", "operations", "bytes read", "bytes written", "shared out", "lines of yours")
-HEAD_AT = ("#", "kernel", "operations", "bytes read", "bytes written", "op/byte", "µs")
+HEAD_AT = ("#", "kernel", "operations", "bytes read", "bytes written", "op/byte", "µs", "bound by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +104,18 @@ class Certificate:
         Raises ArgumentError as `at`, DeviceError for a step on a GPU.
         """
         known = self.sizes(sizes)
-        predictor = self.predictor(known, ceilings.ceilings() if self.device == "cpu" else None)
+        if self.device != "cpu":
+            advice = ["python -m graphc.cuda_check measures one, where there is one"]
+            raise DeviceError("no GPU was measured here, so no time can be predicted for one", user_origin(), advice)
+        predictor = self.predictor(known, ceilings.ceilings())
         if kernel is None:
             return predictor.program(self.program) + predictor.ceilings.call
         text = f"the number of a kernel, 0 to {len(self.kernels) - 1}"
         require(kernel in range(len(self.kernels)), "kernel", kernel, text)
         return predictor.nest(self.program.apart[kernel])
 
-    def predictor(self, sizes: Mapping[Dim, int], limits: ceilings.Ceilings | None) -> Predictor:
-        if limits is None:
-            advice = ["python -m graphc.cuda_check measures one, where there is one"]
-            raise DeviceError("no GPU was measured here, so no time can be predicted for one", user_origin(), advice)
+    def predictor(self, sizes: Mapping[Dim, int], limits: ceilings.Ceilings) -> Predictor:
+        """For the number of threads that is quicker."""
         memory = self.state_bytes + self.arena_bytes + self.input_bytes
         footprint = min(memory, self.formula.at(sizes).moved)
         tried = (Predictor(limits, sizes, footprint, threads) for threads in self.ways)
@@ -227,16 +228,20 @@ class Figures:
 
     def table(self) -> list[tuple[str, ...]]:
         """A row for each kernel; seconds only where the machine was measured before."""
-        limits = ceilings.known() if self.certificate.device == "cpu" else None
-        predictor = None if limits is None else self.certificate.predictor(dict(self.sizes), limits)
+        own, predictor = self.certificate, self.predictor()
         rows: list[tuple[str, ...]] = [HEAD_AT]
-        for kernel, cost in zip(self.certificate.kernels, self.kernels, strict=True):
-            time = ""
+        for kernel, cost in zip(own.kernels, self.kernels, strict=True):
+            time = ("", "")
             if predictor is not None and kernel.nest is not None:
-                time = f"{1e6 * predictor.nest(kernel.nest):,.2f}"
+                time = f"{1e6 * predictor.nest(kernel.nest):,.2f}", predictor.bound_by(kernel.nest)
             costs = (f"{each:,}" for each in (cost.operations, cost.read, cost.written))
-            rows.append((str(kernel.number), kernel.name, *costs, f"{cost.intensity:.2f}", time))
+            rows.append((str(kernel.number), kernel.name, *costs, f"{cost.intensity:.2f}", *time))
         return rows
+
+    def predictor(self) -> Predictor | None:
+        """None where no machine was measured."""
+        limits = ceilings.known() if self.certificate.device == "cpu" else None
+        return None if limits is None else self.certificate.predictor(dict(self.sizes), limits)
 
     def summary(self) -> str:
         """One line on all of it, and one on the time."""
@@ -246,14 +251,13 @@ class Figures:
         return f"{text}{cost.intensity:.2f} operations a byte\n{self.time()}"
 
     def time(self) -> str:
-        own = self.certificate
+        own, predictor = self.certificate, self.predictor()
         if own.device != "cpu":
             return "no GPU was measured here, so no time is predicted"
-        limits = ceilings.known()
-        if limits is None:
+        if predictor is None:
             return "no time is predicted yet: certificate.predicted_seconds() measures this machine, once"
-        predictor = own.predictor(dict(self.sizes), limits)
-        seconds, threads = predictor.program(own.program) + limits.call, predictor.threads
+        limits, threads = predictor.ceilings, predictor.threads
+        seconds = predictor.program(own.program) + limits.call
         return (
             f"predicted {1e6 * seconds:,.1f} µs a call by {threads} thread{'s' * (threads > 1)} of {limits.processor}: "
             f"products {limits.products / 1e9:.0f} GF/s, arithmetic {limits.arithmetic / 1e9:.0f} G/s, copies "

@@ -44,24 +44,37 @@ class Predictor:
     def nest(self, nest: LoopNest) -> float:
         """Seconds of one nest; of a repeated program, all its steps."""
         if nest.repetition is not None:
-            return self.repetition(nest.repetition)
-        cost = formula_of_nest(nest).at(self.sizes)
-        threads = self.share(nest)
-        seconds = max(self.computing(nest, cost) / threads, cost.moved / self.ceilings.copy(self.footprint, threads))
-        return seconds if self.threads == 1 or not nest.partition else seconds + MEETING
+            inside, rounds = self.inside(nest.repetition)
+            return rounds * inside.program(nest.repetition.program)
+        return max(self.sides(nest)) + (MEETING if self.share(nest) > 1 else 0.0)
+
+    def bound_by(self, nest: LoopNest) -> str:
+        """What it is as slow as: "operations" or "bytes"."""
+        computing, moving = self.sides(nest)
+        return "operations" if computing >= moving else "bytes"
+
+    def sides(self, nest: LoopNest) -> tuple[float, float]:
+        """Seconds to compute, and to bring the bytes."""
+        if nest.repetition is not None:
+            inside, rounds = self.inside(nest.repetition)
+            found = [inside.sides(each) for each in nest.repetition.program.apart]
+            return rounds * sum(each for each, _ in found), rounds * sum(each for _, each in found)
+        cost, threads = formula_of_nest(nest).at(self.sizes), self.share(nest)
+        return self.computing(nest, cost) / threads, cost.moved / self.ceilings.copy(self.footprint, threads)
 
     def share(self, nest: LoopNest) -> int:
-        """How many threads take part; of parts that are fewer than twice as many, some threads have one more."""
+        """How many threads take part."""
         if nest.partition is None:
             return 1
-        return min(self.threads, nest.partition.parts or PARTS)
+        return min(self.threads, PARTS)
 
-    def repetition(self, loop: Repetition) -> float:
+    def inside(self, loop: Repetition) -> tuple[Predictor, float]:
+        """The same for its body, and how often that is run; with a last, smaller slice as a part of once."""
         if loop.rows is None:
-            return self.program(loop.program) * evaluate(loop.value.attrs["length"], self.sizes)
+            return self, evaluate(loop.value.attrs["length"], self.sizes)
         some, rows = loop.rows
-        inside = Predictor(self.ceilings, {**self.sizes, some: some.max}, self.footprint, self.threads)
-        return inside.program(loop.program) * self.sizes[rows] / some.max
+        sizes = {**self.sizes, some: some.max}
+        return Predictor(self.ceilings, sizes, self.footprint, self.threads), self.sizes[rows] / some.max
 
     def computing(self, nest: LoopNest, cost: Cost) -> float:
         """Seconds of one thread for what is computed, wherever the numbers lie."""

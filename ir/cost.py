@@ -9,7 +9,8 @@ Operations. One for each element of an elementwise op, whatever it does (arithme
 dtype), but as many additions as its record says for an elementary function, which is listed by its name too. Two for
 each multiply-add of a product. One for each element that goes into a reduction or a scatter, or is looked up. A term
 counts once for each point of the axes it varies along, and again in every later lane loop that computes it again; what
-lanes or rows of a tile do beyond the last element does not count.
+lanes or rows of a tile do beyond the last element does not count. Of a product all multiply-adds count, though its
+kernel leaves out corners that turn out to be zeros.
 
 Against that stands the least any program for the same graph can do: read the inputs, read and write the states, write
 the results, each once.

@@ -11,7 +11,7 @@ import pytest
 from certified_models import BOUND, MODELS, inputs_of, mlp
 
 import graphc as gx
-from graphc import ceilings, certificate, nn, optim
+from graphc import ceilings, certificate, cli, nn, optim
 from graphc.backends.interface import LINKED
 from graphc.backends.symbols import read_symbols
 from graphc.ceilings import Ceilings
@@ -212,6 +212,15 @@ def test_a_certificate_as_text_html_and_json(step, measured):
     assert f"state {own.state_bytes:,} bytes, arena {own.arena_bytes:,} bytes" in text
     assert "batch ≤ 24" in text and "allocations while it runs 0" in text and "<script" not in page
     assert step.text("certificate") == f"{text}\n"
+
+
+def test_the_command_line_shows_it(tmp_path, measured, capsys):
+    file = tmp_path / "model.py"
+    lines = "import graphc as gx", 'x = gx.input("x", gx.f32["batch", 3])', "double = gx.function([x], 2.0 * x)"
+    file.write_text("\n".join(lines))
+    assert cli.main(["show", f"{file}:double", "--level", "certificate"]) == 0
+    text = capsys.readouterr().out
+    assert "3·batch" in text and "12·batch" in text and "model.py:3" in text and "predicted" in text
 
 
 def test_threads_and_why(sgd):
