@@ -60,6 +60,7 @@ class Certificate:
     dims         its symbolic extents, each with its bound
     state_bytes  of the memory of all parameters, buffers and optimizer slots
     arena_bytes  of all other memory that it works in, with its `threads`; inputs and results are the caller's
+    input_bytes  of a call's arrays at the bounds
     kernels      in the order they run
     ways         how many threads may take part in a call: the most, and 1 where that is tried too
     reason       why so many
@@ -90,14 +91,14 @@ class Certificate:
         """The cost of a call, as polynomials of the dims."""
         return together(kernel.formula for kernel in self.kernels)
 
-    def at(self, **sizes: int) -> Figures:
+    def at(self, /, **sizes: int) -> Figures:
         """Everything as numbers, for sizes of dims by name: `certificate.at(batch=100)`; others are at their bounds.
 
         Raises ArgumentError for a name that is no dim's, or a size out of its range.
         """
         return Figures(self, tuple(self.sizes(sizes).items()))
 
-    def predicted_seconds(self, kernel: int | None = None, **sizes: int) -> float:
+    def predicted_seconds(self, kernel: int | None = None, /, **sizes: int) -> float:
         """Seconds of one kernel, by its number, or of a call with all of them; the sizes are those of `at`.
 
         Measures what this machine can do at most if that was not done yet, which takes about a second, once.
