@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class Function:
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.returned = len(self.runner.results) - len(self.probed)
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results[: self.returned])
-        self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.record = record_of(self.fields)
         self.hand_out = self.packing()
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
@@ -146,6 +146,14 @@ class Function:
         fails. Nothing is updated then.
         """
         return self.hand_out(self.run(arrays))
+
+    def __reduce__(self) -> NoReturn:
+        text = f"{self.name} works on the memory of its parameters and can be neither copied nor pickled"
+        advice = [
+            "copy or pickle its net and its optimizer and compile them again: the cache has the code",
+            "step.state_dict() holds its numbers",
+        ]
+        raise TraceError(text, user_origin(), advice)
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
@@ -423,6 +431,21 @@ class Function:
         from graphc import show
 
         return show.ptx(self, architecture)
+
+
+def record_of(fields: tuple[str, ...]) -> Any:
+    """A named tuple of what a call returns, which can be pickled."""
+    made = cast(Any, namedtuple("Record", fields, rename=True))
+    made.__reduce__ = parts_of
+    return made
+
+
+def parts_of(record: Any) -> tuple[Any, ...]:
+    return record_with, (record._fields, tuple(record))
+
+
+def record_with(fields: tuple[str, ...], numbers: tuple[Any, ...]) -> Any:
+    return record_of(fields)(*numbers)
 
 
 def few(names: Sequence[str]) -> str:
