@@ -61,9 +61,10 @@ def run(function: Function, loader: Any, progress: Progress | None, slices: int)
     totals = [0.0] * len(runner.results)
     marks = dict.fromkeys(first + (steps - first) * part // slices for part in range(slices + 1))
     for start, stop in pairwise(marks):
-        function.write_scalars()
         try:
-            status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
+            with function.states_at_home():
+                function.write_scalars()
+                status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
         except Refused as error:
             raise refused(error) from None
         if status:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from graphc.backends.artifact import passed
 from graphc.backends.cuda.account import Errand, errands, errands_of
 from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.device import Launch, Multiply
+from graphc.backends.cuda.driver import TARGETS
 from graphc.backends.cuda.outside import outside
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
@@ -76,14 +76,9 @@ def made(function: Function, architecture: str, way: Callable[[Sequence[str], Se
 def check_architecture(function: Function, architecture: str | None) -> str:
     if architecture is None:
         return parts_of(function)[0].architecture if function.device == "cuda" else USUAL
-    number = re.fullmatch(r"sm_(\d+)a?", architecture) if isinstance(architecture, str) else None
-    fits = number is not None and int(number[1]) >= 80
-    require(
-        fits,
-        "architecture",
-        architecture,
-        f"a GPU's compute capability, such as {USUAL!r}; {ARCHITECTURES[0]} is the least",
-    )
+    known = [f"sm_{target}" for target in TARGETS]
+    text = f"one of {', '.join(map(repr, known))}; newer GPUs run kernels for the last one"
+    require(architecture in known, "architecture", architecture, text)
     return architecture
 
 

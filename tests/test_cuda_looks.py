@@ -98,8 +98,10 @@ def test_no_gpu_is_needed_to_look(tmp_path, capsys):
     step = classifier("cpu")
     assert ".target sm_90" in step.ptx() and ".target sm_80" in step.ptx("sm_80")
     assert "launches of" in step.text("launches") and "launches" not in step.summary()
-    with pytest.raises(gx.ArgumentError, match="architecture is 'sm_70'; it must be a GPU's compute capability"):
+    with pytest.raises(gx.ArgumentError, match="architecture is 'sm_70'; it must be one of 'sm_80', "):
         step.ptx("sm_70")
+    with pytest.raises(gx.ArgumentError, match="newer GPUs run kernels for the last one"):
+        step.ptx("sm_100")  # of which LLVM ends the process
     file = tmp_path / "mine.py"
     file.write_text("import graphc as gx\nx = gx.input('x', gx.f32[10])\nstep = gx.function([x], x + 1.0)\n")
     assert cli.main(["show", f"{file}:step", "--level", "ptx"]) == 0

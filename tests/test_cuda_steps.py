@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,56 @@ def test_functions_of_both_devices_work_on_the_same_parameters(gpu, rng):
         assert test(x, y).loss < before
     net[0].weight.zero_()
     assert np.isclose(there(x, y).loss, test(x, y).loss, rtol=1e-5)
+
+
+def counting(device, w):
+    """w += 1, in a call."""
+    return gx.function([], w.sum(), updates={w: w + 1.0}, device=device)
+
+
+@pytest.mark.parametrize("way", ["call", "epoch"])
+def test_no_device_works_on_what_the_cpu_works_on(gpu, way):
+    """A call of the other device may come at the worst moment: no update is lost for it."""
+    x = gx.input("x", gx.f32[BATCH, 1])
+    w = gx.parameter("w", np.zeros(1, np.float32))
+    here = gx.function([x], w.sum() + x.sum(), updates={w: w + 1.0})
+    there = counting("cuda", w)
+    loader = DataLoader(TensorDataset(np.zeros((8, 1), np.float32)), 4)
+    do = (lambda: here(np.zeros((4, 1), np.float32))) if way == "call" else lambda: here.epoch(loader)
+    real, threads = getattr(here.runner, "step" if way == "call" else "epoch"), []
+
+    def disturbed(*given):
+        threads.append(threading.Thread(target=there))
+        threads[-1].start()
+        threads[-1].join(0.2)
+        return real(*given)
+
+    setattr(here.runner, "step" if way == "call" else "epoch", disturbed)
+    here.exact_call = lambda arrays: None
+    do()
+    for thread in threads:
+        thread.join()
+    assert w.numpy() == (2 if way == "call" else 3)
+
+
+def test_a_parameter_that_a_gpu_works_on_cannot_change_its_dtype(gpu):
+    w = gx.parameter("w", np.zeros(3, np.float32))
+    counting("cuda", w)
+    with pytest.raises(gx.TraceError, match="w cannot become f64: a compiled function works on its memory"):
+        w.convert_(gx.f64)
+
+
+def test_a_gpu_that_fails_says_so_wherever_its_numbers_are_asked_for(gpu):
+    w = gx.parameter("w", np.zeros(3, np.float32))
+    here, there = counting("cpu", w), counting("cuda", w)
+    there()
+    gpu.failing["cuMemcpyDtoHAsync_v2"] = 700
+    with pytest.raises(gx.DeviceError, match="cuMemcpyDtoHAsync_v2") as caught:
+        here()
+    assert "start a new one" in str(caught.value) and caught.value.origin.file == __file__
+    with pytest.raises(Exception, match="start a new one"):
+        w.numpy()
+    gpu.failing.clear()
 
 
 def test_a_failed_check_changes_nothing(gpu, rng):

@@ -101,7 +101,6 @@ def by_interface(data: Any, device: Device) -> Lent:
         event = device.event()
         device.driver.call("cuEventRecord", event, HANDLE(stream))
         device.work.wait_for(event)
-        device.driver.call("cuEventDestroy_v2", event)
     return packed(told["data"][0] or 0, shape, steps, dtype, data)
 
 
@@ -118,4 +117,3 @@ def let_wait(device: Device, stream: int | None) -> None:
     event = device.event()
     device.work.record(event)
     device.driver.call("cuStreamWaitEvent", HANDLE(LEGACY if stream is None else stream), event, 0)
-    device.driver.call("cuEventDestroy_v2", event)

@@ -14,7 +14,7 @@ from graphc.backends.cuda.cublas import Cublas
 from graphc.backends.cuda.device import Call, ClearCall, CopyCall, DeviceProgram, LaunchCall, MultiplyCall, Place, calls
 from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
-from graphc.backends.cuda.feeding import Epochs, Feed
+from graphc.backends.cuda.feeding import Epochs, Feed, entries
 from graphc.backends.cuda.lending import Lent
 from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
 from graphc.backends.runtime import Storage, address
@@ -106,6 +106,8 @@ class DeviceRunner:
         named = zip(self.states, graph.of_role("state"), strict=True)
         self.updated = [state for state, value in named if value.attrs["name"] in changed]
         self.module = device.load(artifact.ptx)
+        # Looked up now: the driver loads a kernel when it is asked for first, which it must not while calls are noted.
+        self.feeding = {made.name: self.module.kernel(made.name) for made in entries(graph)}
         self.launcher = Launcher(program, self.module, self.states, library)
         self.arena = [Block(device, size) for size in (program.work_bytes, program.results.size, program.scalars.size)]
         self.input_blocks = [Block(device, slot.type.max_bytes) for slot in program.inputs.slots]
@@ -174,7 +176,7 @@ class DeviceRunner:
         extents = {self.dims[0]: size}
         blocks = [piece.grid.blocks(extents) for piece in made.pieces]
         words = [*places, size, *blocks]
-        launch(self.stream, self.module.kernel(made.name), sum(blocks), made.pieces[0].threads, 0, words)
+        launch(self.stream, self.feeding[made.name], sum(blocks), made.pieces[0].threads, 0, words)
 
     def make_ready(self) -> None:
         """Let the device have the newest states and scalars."""

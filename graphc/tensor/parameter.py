@@ -195,7 +195,7 @@ class Parameter(Tensor):
         """Its numbers in another dtype from now on. Raises TraceError once a compiled function works on its memory."""
         wanted = as_dtype(dtype)
         if wanted != self.dtype:
-            if self.storage.in_block:
+            if self.storage.in_block or self.storage.mirror is not None:
                 name = self.name or "a parameter"
                 raise TraceError(
                     f"{name} cannot become {wanted.name}: a compiled function works on its memory",
