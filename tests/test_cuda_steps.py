@@ -99,6 +99,36 @@ def test_data_that_does_not_fit_is_streamed(gpu, rng, monkeypatch):
     assert "cuEventRecord" in gpu.calls
 
 
+def test_data_sets_that_take_turns_keep_their_places(gpu, rng):
+    _, step = classifier("cuda")
+    loaders = [DataLoader(TensorDataset(*samples(rng, count)), 32) for count in (100, 40)]
+    for loader in loaders:
+        step.epoch(loader)
+    gpu.calls.clear()
+    for loader in loaders:
+        step.epoch(loader)
+    assert not {"cuMemAlloc_v2", "cuStreamBeginCapture_v2", "cuStreamCreate"} & {*gpu.calls}
+    used = gpu.used
+    for count in range(50, 60):
+        step.epoch(DataLoader(TensorDataset(*samples(rng, count)), 32))
+    assert gpu.used < 2 * used  # those that were not used for long are gone
+    assert gpu.calls.count("cuGraphExecDestroy") >= 10
+
+
+def test_data_that_nobody_can_change_is_sent_once(gpu, rng):
+    _, step = classifier("cuda")
+    x, y = samples(rng)
+    loader = DataLoader(TensorDataset(x, y), 32)
+    sent = []
+    for writeable in (True, False, False):
+        x.flags.writeable = y.flags.writeable = writeable
+        step.epoch(loader)
+        gpu.calls.clear()
+        step.epoch(loader)
+        sent.append(gpu.calls.count("cuMemcpyHtoDAsync_v2"))
+    assert sent == [4, 2, 2]  # the data; the order of the rows, and what is counted
+
+
 def test_images_become_floats_on_the_way(gpu, rng):
     images, y = rng.integers(0, 256, (50, 20), dtype=np.uint8), rng.integers(0, 10, 50)
     wanted, found = [], []

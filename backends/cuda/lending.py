@@ -52,6 +52,49 @@ class Lent:
         return found
 
 
+class DeviceArray:
+    """An array that another library has on the device, to be read there again and again, as it is then.
+
+    source  the other library's: what has `__dlpack__` or `__cuda_array_interface__`
+
+    Raises Refused for what `lent` refuses.
+    """
+
+    def __init__(self, source: Any, device: Device) -> None:
+        self.source, self.device = source, device
+        first = lent(source, device)
+        self.shape, self.dtype, self.nbytes = first.shape, first.dtype, first.nbytes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def lent(self) -> Lent:
+        """The array, once what its library has under way is done. Raises Refused where it is of another shape now."""
+        found = lent(self.source, self.device)
+        if (found.shape, found.dtype) != (self.shape, self.dtype):
+            raise Refused("an array of the data set has changed its shape or element type", "make a new data set")
+        return found
+
+    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+        """Rows by their numbers, copied to the host."""
+        numbers = np.arange(len(self))[index]
+        found, whole = np.empty((*numbers.shape, *self.shape[1:]), self.dtype), self.lent()
+        size = found[..., :0].nbytes if not found.size else found.nbytes // numbers.size
+        with self.device.lock:
+            self.device.enter()
+            for place, number in enumerate(numbers.flat):
+                self.device.work.fetch(address(found) + place * size, whole.place + int(number) * size, size)
+            self.device.work.finish()
+        return found
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("it is in the memory of a GPU, and what reads it is not: copy it to the host")
+
+
 def is_afar(data: Any) -> bool:
     """Whether it is an array in the memory of a device."""
     if isinstance(data, (np.ndarray, np.generic, int, float, list, tuple)):
