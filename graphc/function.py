@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
@@ -50,7 +50,7 @@ class Function:
     def __init__(self, plan: Plan) -> None:
         self.name = plan.name
         self.origin = plan.origin
-        self.packed, self.device = plan.packed, plan.terms.device
+        self.packed = plan.packed
         # A graph is many small objects that all live: to look at them takes a third of the time of a deep model.
         with without_collection():
             self.compile(plan)
@@ -80,6 +80,7 @@ class Function:
     def compile(self, plan: Plan) -> None:
         """From what was traced to loaded code."""
         traced, self.parameters, self.scalars = bind(plan)
+        self.device = plan.terms.device or device_of(self.parameters.values(), plan.terms.precision)
         check_dims(plan.name, traced)
         self.traced = traced
         self.inputs = traced.of_role("data")
@@ -97,9 +98,9 @@ class Function:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
     def made(self, terms: Terms) -> tuple[Artifact, Runner]:
-        """(artifact, runner) for the device that the terms name."""
+        """(artifact, runner) for the device."""
         storages = [parameter.storage for parameter in self.parameters.values()]
-        if terms.device == "cpu":
+        if self.device == "cpu":
             artifact = obtain(self.traced, default_cache(), terms.max_bytes)
             return artifact, Runner(artifact, storages)
         from graphc import cuda
@@ -439,6 +440,13 @@ def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
         place = describe(origin)
     advice += [f"the batch cannot be taken in slices: {error.whole}{module}", *place]
     return [*advice, "smaller batches can be gathered up for one update: accumulate=, with other means of a batch"]
+
+
+def device_of(parameters: Iterable[Parameter], precision: str) -> str:
+    """The GPU if one of the parameters was sent there: the others are brought. Raises as `check_device` does."""
+    from graphc.cuda import check_device
+
+    return check_device("cuda" if any(each.chosen_device == "cuda" for each in parameters) else "cpu", precision)
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:

@@ -127,6 +127,22 @@ def test_epochs_gather_from_arrays_on_the_device(gpu, device, rng, kind):
         assert np.array_equal(found, wanted) and np.array_equal(labels, numbers)
 
 
+def test_predict_takes_rows_of_an_array_on_the_device(gpu, device, rng):
+    class Sliced(WithInterface):
+        ndim, __len__ = 2, lambda self: len(self.numbers)
+
+        def __getitem__(self, rows):
+            return Sliced(self.device, self.numbers[rows])
+
+    net, _ = classifier("cuda")
+    step = gx.predict_step(net.cuda(), x=gx.f32[BATCH, 20])
+    x, _ = samples(rng, 70)
+    wanted = gx.predict(step, x)
+    gpu.calls.clear()
+    assert np.array_equal(gx.predict(step, Sliced(device, x)), wanted)
+    assert gpu.calls.count("cuMemcpyDtoDAsync_v2") >= 3
+
+
 def test_data_may_be_here_and_there_and_of_bytes(gpu, device, rng):
     x, y = rng.integers(0, 256, (1500, 20), dtype=np.uint8), rng.integers(0, 10, 1500)
     wanted = classifier("cpu")[1].epoch(DataLoader(TensorDataset(x, y), 32)).loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
@@ -258,7 +259,7 @@ def test_no_gpu_is_an_error_on_the_line_of_the_user(monkeypatch):
 def test_a_module_is_sent_to_a_device(gpu, rng):
     net = nn.Sequential(nn.Linear(20, 3), nn.Tanh())
     here = gx.predict_step(net, x=gx.f32[BATCH, 20])
-    assert net.cuda() is net and net[0].chosen_device == "cuda"
+    assert net.cuda() is net and net[0].weight.chosen_device == "cuda"
     there = gx.predict_step(net, x=gx.f32[BATCH, 20])
     x, _ = samples(rng, 7)
     assert np.allclose(there(x), here(x), rtol=1e-5) and "cuGraphLaunch" in gpu.calls
@@ -266,6 +267,69 @@ def test_a_module_is_sent_to_a_device(gpu, rng):
     gx.predict_step(net.cpu(), x=gx.f32[BATCH, 20])(x)
     gx.predict_step(net.to("cuda"), x=gx.f32[BATCH, 20], device="cpu")(x)
     assert "cuGraphLaunch" not in gpu.calls
+
+
+def test_everything_follows_its_parameters(gpu, rng):
+    """As in PyTorch: where a net was sent, what works on it runs, with what its optimizer keeps."""
+    x, y = samples(rng, 32)
+    found = []
+    for device in ("cpu", "cuda"):
+        gx.manual_seed(1)
+        net = nn.Linear(20, 10).to(device)
+        adam = optim.Adam(net.parameters(), lr=0.01)
+        kinds = {"x": gx.f32[BATCH, 20], "y": gx.i64[BATCH]}
+
+        @gx.step
+        def step(x: gx.f32[BATCH, 20], y: gx.i64[BATCH]):
+            loss = nn.CrossEntropyLoss()(net(x), y)  # noqa: B023
+            loss.backward()
+            adam.step()  # noqa: B023
+            return loss
+
+        given = gx.input("x", kinds["x"])
+        scores = gx.function([given], net(given))
+        there, back = gx.gradient_step(net, nn.CrossEntropyLoss(), **kinds), gx.apply_step(adam)
+        assert {each.device for each in (step, scores, there, back)} == {device}
+        losses = [step(x, y) for _ in range(3)]
+        back(there(x, y).gradients)
+        found.append([*losses, *scores(x).ravel(), step(x, y)])
+        assert copy.deepcopy(net).weight.chosen_device == device
+        assert gx.function([given], net(given), device="cpu").device == "cpu"
+    assert np.allclose(found[0], found[1], rtol=1e-3, atol=1e-5)
+    assert gx.function([given], given * 2).device == "cpu"
+    with pytest.raises(gx.ArgumentError, match="precision is 'tf32'; it must be 'highest' on the CPU"):
+        gx.function([given], net.cpu()(given), precision="tf32")
+
+
+def test_training_on_a_gpu_is_resumed_to_the_same_bits(gpu, rng, tmp_path):
+    """fit, evaluate and predict with a GPU's states; what is saved there goes on there, and on the CPU."""
+    x, y = samples(rng)
+
+    def made(device):
+        gx.manual_seed(3)
+        net = nn.Sequential(nn.Linear(20, 16), nn.Dropout(0.2), nn.ReLU(), nn.Linear(16, 10)).to(device)
+        adam, kinds = optim.Adam(net.parameters(), lr=0.01), {"x": gx.f32[BATCH, 20], "y": gx.i64[BATCH]}
+        step = gx.train_step(net, nn.CrossEntropyLoss(), adam, **kinds)
+        test = gx.eval_step(net, nn.CrossEntropyLoss(), **kinds, metrics=["accuracy"])
+        return net, step, test, DataLoader(TensorDataset(x, y), 32, shuffle=True, seed=5)
+
+    net, step, test, loader = made("cuda")
+    path = tmp_path / "state.safetensors"
+    plain = DataLoader(TensorDataset(x, y), 32)
+    history = gx.fit(step, loader, 2, validate=(test, plain), callbacks=[gx.train.Checkpoint(str(path))], verbose=False)
+    place = loader.state_dict()
+    gx.fit(step, loader, 2, verbose=False)
+    wanted, outputs = step.state_dict(), gx.predict(gx.predict_step(net, x=gx.f32[BATCH, 20]), x)
+    assert history["val_accuracy"][-1] > 0.1 and gx.evaluate(test, plain).accuracy > history["val_accuracy"][0]
+    for device in ("cuda", "cpu"):
+        net, step, _, loader = made(device)
+        step.load_state_dict(gx.load(str(path)))
+        loader.load_state_dict(place)
+        gx.fit(step, loader, 2, verbose=False)
+        for name, array in wanted.items():
+            same = np.array_equal if device == "cuda" else lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-5)
+            assert same(step.state_dict()[name], array), name
+        assert np.allclose(gx.predict(gx.predict_step(net, x=gx.f32[BATCH, 20]), x), outputs, atol=1e-4)
 
 
 def test_dropout_draws_what_it_draws_on_the_cpu(gpu, rng):
