@@ -36,8 +36,7 @@ ANYWHERE = ("cuInit", "cuDriver", "cuDevice", "cuCtxSetCurrent", "cuGetErrorName
 
 def emulated(drawing: Drawing) -> dict[str, Callable[..., None]]:
     """The kernels of a program, compiled for the CPU, as the library's."""
-    names = tuple(made.name for made in drawing.entries)
-    whole = replace(drawing, program=replace(drawing.program, kernels=names))
+    whole = with_all(drawing)
     engine, functions = compiled(whole)
 
     def kernel(name: str) -> Callable[..., None]:
@@ -51,7 +50,13 @@ def emulated(drawing: Drawing) -> dict[str, Callable[..., None]]:
         launched.code = engine  # type: ignore[attr-defined]
         return launched
 
-    return {name: kernel(name) for name in names}
+    return {name: kernel(name) for name in whole.program.kernels}
+
+
+def with_all(drawing: Drawing) -> Drawing:
+    """The drawing with all its entries as kernels of the program, those that no step launches too."""
+    names = tuple(made.name for made in drawing.entries)
+    return replace(drawing, program=replace(drawing.program, kernels=names))
 
 
 @dataclass

@@ -102,6 +102,23 @@ def tally_entry(graph: Graph) -> Entry:
     return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), (False,), 0, 0, (dim,))
 
 
+def means_entry(graph: Graph) -> Entry:
+    """The launch that ends an epoch of an exported library; its words: where the means go, where the count of steps,
+    what is done, the totals. Told of all samples as if they were one batch."""
+    count = len(graph.of_kind("result"))
+    name = f"means_{count}"
+    means = "".join(f"    store(means, {number}, load(totals, {number}) / samples)\n" for number in range(count))
+    text = f"""def {name}(means, steps, done, totals, count):
+    samples = as_f64(count)
+{means}    store(steps, 0, load(done, 1))
+"""
+    kinds = (("means", "f64*"), ("steps", "i64*"), ("done", "i64*"), ("totals", "f64*"))
+    value = graph.of_role("data")[0]
+    arguments: list[Argument] = [*(Buffer("feed", value, pointer) for pointer, _ in kinds), *graph.dims]
+    kernel = Kernel(name, text, (*kinds, *numbers("count")))
+    return entry((Piece(kernel, tuple(arguments), Grid(1, 1, 1), 1),), (False,), 0, 0, graph.dims)
+
+
 def sources(value: Value) -> tuple[str, ...]:
     """The dtypes of data an input can be gathered from."""
     return (value.dtype, "u8") if value.dtype in FLOATS else (value.dtype,)
