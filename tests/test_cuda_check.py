@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from graphc.cuda_check import kernels, peers, programs, report, run, times, training
+from graphc.backends.cuda.assembler import Resources
+from graphc.backends.target import BuildError
+from graphc.cuda_check import compiling, kernels, peers, programs, report, run, times, training
 
 SMALL = programs.programs(small=True)
 
@@ -101,6 +104,36 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     assert run.main([]) == 2
     said = capsys.readouterr().out
     assert said.startswith("nothing was checked: there is no NVIDIA driver here") and said.count("\n") == 1
+
+
+def test_without_a_gpu_every_kernel_is_compiled(monkeypatch, capsys, tmp_path):
+    def checked(assembler, assemble):
+        monkeypatch.setattr(compiling, "assembler", lambda: assembler)
+        monkeypatch.setattr(compiling, "assemble", assemble)
+        out = tmp_path / "kernels.json"
+        status = run.main(["--without-gpu", "--small", "--out", str(out)])
+        return status, capsys.readouterr().out, json.loads(out.read_text())
+
+    def kernels(ptx, spilled=0):
+        return {name: Resources(40, spilled, spilled) for name in re.findall(r"\.entry (\w+)", ptx)}
+
+    def refuse(ptx, architecture):
+        raise BuildError("ptxas refuses the kernels")
+
+    monkeypatch.setattr(programs, "programs", lambda small: {name: SMALL[name] for name in ("W1", "svm")})
+    status, said, rows = checked("ptxas", lambda ptx, architecture: kernels(ptx))
+    assert status == 0
+    assert [(row["program"], row["architecture"]) for row in rows][1:3] == [("W1", "sm_90"), ("svm", "sm_80")]
+    last = r"\d kernels compiled for sm_80 and sm_90: at most  40 registers, 0 bytes spilled, 0 bytes of local memory\n"
+    assert re.search(last, said) and said.count("svm") == 2
+    status, said, _ = checked("ptxas", lambda ptx, architecture: kernels(ptx, spilled=8 * (architecture == "sm_90")))
+    assert status == 1 and re.search(r"W1    sm_90   \d kernels, .* [1-9]\d* bytes spilled", said)
+    status, said, _ = checked("ptxas", lambda ptx, architecture: {})
+    assert status == 1  # it told of none
+    status, said, _ = checked("ptxas", refuse)
+    assert status == 1 and "ptxas refuses the kernels" in said.splitlines()[-1]
+    status, said, _ = checked(None, lambda ptx, architecture: {})
+    assert status == 0 and said.splitlines()[-1].endswith("for sm_80 and sm_90: registers unknown: no ptxas")
 
 
 def test_a_process_that_ends_badly_or_hangs_is_a_finding():

@@ -96,12 +96,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--small", action="store_true", help="small sizes, to see whether the check itself works")
     made.add_argument("--out", type=Path, help="a file for all findings as JSON")
     made.add_argument("--here", action="store_true", help="all sections in this process, which one that hangs stops")
+    made.add_argument("--without-gpu", action="store_true", help="compile every kernel, and no more; fails on spills")
     made.add_argument("--section", nargs=2, metavar=("SUBJECT", "NAME"), help=argparse.SUPPRESS)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if all is right; 1 if something is not; 2 if there is no GPU to check."""
+    """0 if all is right; 1 if something is not; 2 if there is no GPU to check on."""
     from graphc.cuda import is_available, the_device
     from graphc.errors import DeviceError
 
@@ -110,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in work(Section(options.section[0], options.section[1], 0), options.small):
             print(MARK + json.dumps(row), flush=True)
         return 0
+    if options.without_gpu:
+        return compiled(options)
     if not is_available():
         try:
             the_device()
@@ -117,6 +120,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"nothing was checked: {error.message}; {' '.join(error.details)}")
         return 2
     return check(options)
+
+
+def compiled(options: argparse.Namespace) -> int:
+    """What `main` does without a GPU: 1 where a kernel spills, or has memory of its own, or is refused."""
+    from graphc.cuda_check import compiling
+    from graphc.cuda_check.programs import programs
+
+    rows = [*compiling.findings([*programs(options.small).values()])]
+    print(*compiling.report(rows), sep="\n")
+    if options.out:
+        options.out.write_text(json.dumps(rows, indent=1))
+    return int(any(row.get("ok") is False for row in rows))
 
 
 def check(options: argparse.Namespace) -> int:
