@@ -87,7 +87,7 @@ def library_for(device: Device, precision: str) -> Cublas | None:
     loaded, reason = cublas.load_library(), "it is not found"
     if loaded is not None:
         try:
-            return cublas.Cublas(loaded, device, precision)
+            return cublas.Cublas(loaded, device, precision, default_cache())
         except Refused as error:
             reason = error.message
         except AttributeError as error:
@@ -113,7 +113,7 @@ def compiled(
         if library is None:
             artifact = obtain(graph, store, device.architecture)
         else:
-            artifact = obtain(graph, store, device.architecture, Chooser(device, library, precision, store))
+            artifact = obtain(graph, store, device.architecture, Chooser(device, library, store))
         return artifact, DeviceRunner(artifact, storages, device, library)
     except NotCovered as error:
         raise not_covered(graph.name, error, user_origin()) from None

@@ -26,7 +26,7 @@ from graphc.backends.cuda.device import (
     laid_out,
 )
 from graphc.backends.cuda.entries import Entry, buffers, entry
-from graphc.backends.cuda.outside import Outside, name_of, outside
+from graphc.backends.cuda.outside import Outside, chosen
 from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, product_of, repetition_of
 from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.threads import THREADS, WIDEST, Piece
@@ -143,9 +143,9 @@ class Planner:
             if nest.repetition is not None:
                 yield repetition_of(number, nest)
             loose = any(is_loose(homes, buffer) for buffer in nest.buffers())
-            product = outside(nest) if self.library and nest.product is not None else None
+            product = chosen(nest, self.library)
             rest: LoopNest | None = nest
-            if product is not None and name_of(nest) in self.library:
+            if product is not None:
                 yield product_of(number, product)
                 rest = product.rest
             for piece in write(rest, loose) if nest.repetition is None and rest is not None else ():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.artifact import DeviceArtifact
-from graphc.backends.cuda.cublas import Cublas
+from graphc.backends.cuda.cublas import Cublas, Operands
 from graphc.backends.cuda.device import Call, ClearCall, CopyCall, DeviceProgram, LaunchCall, MultiplyCall, Place, calls
 from graphc.backends.cuda.driver import HANDLE, OUT_OF_MEMORY, Device, DriverError, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
@@ -51,8 +51,8 @@ class Launcher:
             self.do(stream, call)
 
     def rehearse(self, stream: Stream, sizes: dict[Dim, int]) -> None:
-        """Have the library load what its products need, which it must not while a call is captured. What they leave is
-        in memory whose contents nobody needs."""
+        """Have the library find its way to do the products and load what they need, which it must not while a call is
+        captured. What they leave is in memory whose contents nobody needs."""
         for call in calls(self.program, sizes) if self.program.products else ():
             if isinstance(call, MultiplyCall):
                 self.do(stream, call)
@@ -65,8 +65,9 @@ class Launcher:
             stream.copy(self.address(call.target), self.address(call.source), call.size)
         elif isinstance(call, MultiplyCall):
             assert self.library is not None
-            places = (self.address(place) for place in (call.target, call.left, call.right))
-            self.library.multiply(stream, call, *places)
+            target, left, right = (self.address(place) for place in (call.target, call.left, call.right))
+            bias = 0 if call.bias is None else self.address(call.bias)
+            self.library.multiply(stream, call, Operands(target, left, right, bias))
         else:
             stream.fill(self.address(call.target), 0, call.size)
 

@@ -55,9 +55,9 @@ def replayed(function: Function, arrays: Sequence[Array] = ()) -> float:
     for array, block in zip(ready, runner.input_blocks, strict=True):
         runner.stream.send(block.place, address(array), array.nbytes)
     runner.make_ready()
-    replay = runner.stream.captured(
-        lambda: runner.launcher.give(runner.stream, dict(zip(runner.dims, extents, strict=True)))
-    )
+    sizes = dict(zip(runner.dims, extents, strict=True))
+    runner.launcher.rehearse(runner.stream, sizes)
+    replay = runner.stream.captured(lambda: runner.launcher.give(runner.stream, sizes))
     found = on_device(runner.stream, runner.device, replay)
     replay.discard()
     for state in runner.updated:

@@ -95,7 +95,10 @@ class Emulator:
                 (call.left, call.right, call.target), shapes, steps, call.batch_steps, strict=True
             )
         )
-        target[...] = left.astype(np.float64) @ right
+        found = left.astype(np.float64) @ right
+        if call.bias is not None:
+            found += self.bytes_at(call.bias, call.columns * found.itemsize // 2).view(DTYPES[call.dtype])
+        target[...] = np.maximum(found, 0) if call.relu else found
 
     def block(self, place: Place) -> np.ndarray:
         found: np.ndarray = self.inputs[place.number] if place.block == "inputs" else getattr(self, place.block)
