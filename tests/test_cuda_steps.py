@@ -237,6 +237,43 @@ def test_a_device_without_room_says_so(gpu):
     assert len(str(caught.value).splitlines()) <= 8
 
 
+@pytest.mark.parametrize(
+    ("change", "said", "remedy"),
+    [
+        ({"version": 11080}, "the NVIDIA driver here is for CUDA 11.8; graphc needs 12.0", "update the driver"),
+        ({"devices": 0}, "the NVIDIA driver finds no GPU", "see nvidia-smi and CUDA_VISIBLE_DEVICES"),
+        ({"capability": (7, 0)}, "the GPU here has compute capability 7.0; graphc needs 8.0", "device='cpu'"),
+        ({"failing": {"cuInit": 100}}, "cuInit: CUDA_ERROR_NO_DEVICE", "no GPU that this process may use"),
+        ({"failing": {"cuInit": 802}}, "cuInit: CUDA_ERROR_SYSTEM_NOT_READY", "fabric manager"),
+        ({"failing": {"cuInit": 803}}, "cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "restart the machine"),
+        ({"failing": {"cuModuleLoadDataEx": 222}}, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "update it"),
+        ({"failing": {"cuStreamCreate": 3}}, "cuStreamCreate: CUDA_ERROR_NOT_INITIALIZED", "a process that was forked"),
+    ],
+)
+def test_what_a_gpu_lacks_is_told_on_the_line_of_the_user(gpu, change, said, remedy):
+    for name, value in change.items():
+        setattr(gpu, name, value)
+    with pytest.raises(gx.DeviceError) as caught:
+        classifier("cuda")
+    assert said in caught.value.message and remedy in str(caught.value) and caught.value.origin.file == __file__
+    assert len(str(caught.value).splitlines()) <= 8
+    if "cuModuleLoadDataEx" not in gpu.failing and "cuStreamCreate" not in gpu.failing:
+        assert not gx.cuda.is_available() and classifier("auto")[1].device == "cpu"
+
+
+@pytest.mark.parametrize(("function", "code"), [("cuGraphLaunch", 719), ("cuStreamSynchronize", 700)])
+def test_a_kernel_that_fails_is_told_on_the_line_of_the_user(gpu, rng, function, code):
+    x, y = samples(rng, 32)
+    _, step = classifier("cuda")
+    step(x, y)
+    gpu.failing[function] = code
+    for call in (lambda: step(x, y), lambda: step.epoch(DataLoader(TensorDataset(x, y), 32))):
+        with pytest.raises(gx.DeviceError, match=function) as caught:
+            call()
+        assert "start a new one" in str(caught.value) and caught.value.origin.file == __file__
+    gpu.failing.clear()
+
+
 def test_what_only_the_cpu_does_is_refused(gpu):
     with pytest.raises(gx.ArgumentError, match="max_bytes is 100000; it must be None on a GPU"):
         classifier("cuda", max_bytes=100000)

@@ -255,7 +255,7 @@ class Module:
 
 
 class Stream:
-    """What is given to it is done in order, while the host goes on."""
+    """What is given to it is done in order, while the host goes on. No bytes are nothing to do."""
 
     def __init__(self, device: Device, handle: HANDLE) -> None:
         self.driver, self.handle = device.driver, handle
@@ -264,19 +264,23 @@ class Stream:
 
     def send(self, target: int, source: int, size: int) -> None:
         """Copy from the host to the device."""
-        self.driver.call("cuMemcpyHtoDAsync_v2", ADDRESS(target), HANDLE(source), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemcpyHtoDAsync_v2", ADDRESS(target), HANDLE(source), COUNT(size), self.handle)
 
     def fetch(self, target: int, source: int, size: int) -> None:
         """Copy from the device to the host."""
-        self.driver.call("cuMemcpyDtoHAsync_v2", HANDLE(target), ADDRESS(source), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemcpyDtoHAsync_v2", HANDLE(target), ADDRESS(source), COUNT(size), self.handle)
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Copy within the device."""
-        self.driver.call("cuMemcpyDtoDAsync_v2", ADDRESS(target), ADDRESS(source), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemcpyDtoDAsync_v2", ADDRESS(target), ADDRESS(source), COUNT(size), self.handle)
 
     def fill(self, target: int, byte: int, size: int) -> None:
         """So many bytes that are all the same."""
-        self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
 
     def launch(self, kernel: HANDLE, grid: Sequence[int], block: Sequence[int], shared: int, arguments: Any) -> None:
         """Start a kernel; `arguments` are the addresses of its parameters, which are read before this returns."""
