@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -207,35 +209,78 @@ def test_an_epoch_from_outside_gives_the_numbers_of_python(tmp_path, rng):
     assert device.call("net_cuda_train_step_epoch", x, None, 59, 24, None, None, means) == 1  # NULL
 
 
-def test_the_sample_in_c_trains_as_python_does(tmp_path, rng):
-    """The program that is written beside the library, compiled, with a driver in C that runs the kernels on the CPU."""
+@pytest.fixture
+def trained_in_c(tmp_path):
+    """(function, its library's folder, variables for a process whose driver, in C, runs the kernels on the CPU)."""
     gx.manual_seed(1)
     step = classifier_of(optim.SGD, lr=0.05)
     folder = tmp_path / "net"
     made = gx.export(step, folder, targets=["cuda"])
     (face,) = faces(made.library)
     drawing = with_all(drawing_of(face))
-    names = drawing.program.kernels
-    kernels = link_shared_object([object_of(drawing)], names, "libkernels.so", names_all=False)
+    kernels = link_shared_object([object_of(drawing)], drawing.program.kernels, "libkernels.so", names_all=False)
     (tmp_path / "libkernels.so").write_bytes(kernels)
     lines = [f'{{"{entry.name}", {len(word_names(entry))}}},' for entry in drawing.entries]
     (tmp_path / "known.h").write_text("\n".join(lines))
-    library = next(folder.glob("*/libnet.a"))
-    commands = [
-        ["-shared", "-fPIC", f"-I{tmp_path}", "-o", "libcuda.so.1", str(Path(__file__).with_name("fake_cuda.c"))],
-        ["-std=c11", "-Wall", "-Wextra", "-o", "main", str(folder / "main_cuda.c"), str(folder / "cuda/libnet_cuda.so"),
-         str(library)],
-    ]  # fmt: skip
-    for command in commands:
-        compile_c([*command, "-O1", "-D_GNU_SOURCE", "-Werror", "-ldl"], tmp_path)
-    environment = {"LD_LIBRARY_PATH": f"{tmp_path}:{folder / 'cuda'}"}
-    done = subprocess.run(["./main", "3"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    file = str(Path(__file__).with_name("fake_cuda.c"))
+    compile_c(["-shared", "-fPIC", f"-I{tmp_path}", "-o", "libcuda.so.1", file], tmp_path)
+    return step, folder, os.environ | {"LD_LIBRARY_PATH": f"{tmp_path}:{folder / 'cuda'}"}
+
+
+def test_the_sample_in_c_trains_as_python_does(trained_in_c, tmp_path):
+    step, folder, variables = trained_in_c
+    files = [folder / "main_cuda.c", folder / "cuda/libnet_cuda.so", next(folder.glob("*/libnet.a"))]
+    compile_c(["-std=c11", "-Wextra", "-o", "main", *map(str, files)], tmp_path)
+    done = subprocess.run(["./main", "3"], cwd=tmp_path, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = [float(line.split()[-1]) for line in done.stdout.splitlines()[:3]]
     x, y = made_up(84 * 12, 84)
     loader = DataLoader(TensorDataset(x.reshape(84, 12), y), 24, shuffle=True, seed=1)
     assert np.allclose(found, [step.epoch(loader).loss for _ in range(3)], rtol=1e-4)
     assert done.stdout.splitlines()[3].startswith("state_hash ")
+
+
+LOADED = """
+import sys
+import numpy as np
+import net_cuda
+assert "graphc" not in sys.modules
+model = net_cuda.Model(seed=1)
+data = np.load("data.npz")
+x, y = data["x"], data["y"]
+found = [model.train_step(x[:24], y[:24]).loss, model.train_step.set(lr=0.1)(x[:7], y[:7]).loss]
+model.train_step.set(lr=0.05)
+found += [model.train_step.epoch(x, y, batch=24, shuffle=9, epoch=number).loss for number in (0, 1)]
+found.append(model.train_step.epoch(x, y, batch=24).accuracy)
+model.save("state.bin")
+for wrong in (lambda: model.train_step(x[:25], y[:25]), lambda: model.train_step(x[:2], y[:2] + 5)):
+    try:
+        wrong()
+    except net_cuda.LibraryError as error:
+        print(error)
+again = net_cuda.Model(path="state.bin")
+assert again.state_hash() == model.state_hash() and again.state_dict().keys() == model.state_dict().keys()
+np.savez("found.npz", found=found, **model.state_dict())
+"""
+
+
+def test_the_loader_in_python_trains_as_python_does(trained_in_c, tmp_path, rng):
+    step, folder, variables = trained_in_c
+    x, y = rng.normal(size=(59, 12)).astype(np.float32), rng.integers(0, 5, 59)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    variables |= {"PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a count is outside of its range" in done.stdout and len(done.stdout.splitlines()) == 2
+    loader = DataLoader(TensorDataset(x, y), 24, shuffle=True, seed=9)
+    wanted = [step(x[:24], y[:24]).loss, step.set(lr=0.1)(x[:7], y[:7]).loss]
+    step.set(lr=0.05)
+    wanted += [step.epoch(loader).loss for _ in range(2)]
+    wanted.append(step.epoch(DataLoader(TensorDataset(x, y), 24)).accuracy)
+    found = np.load(tmp_path / "found.npz")
+    assert np.allclose(found["found"], wanted, rtol=1e-4)
+    for name, array in step.state_dict().items():
+        assert np.allclose(found[name], array, rtol=1e-3, atol=1e-5), name
 
 
 def made_up(count, labels):
@@ -249,7 +294,8 @@ def made_up(count, labels):
 
 def compile_c(arguments, folder):
     try:
-        done = subprocess.run(["cc", *arguments], cwd=folder, capture_output=True, text=True)
+        command = ["cc", *arguments, "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-ldl"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("no C compiler")
     assert done.returncode == 0, done.stderr
@@ -283,6 +329,6 @@ def test_the_header_is_c_and_the_manifest_lists_the_files(tmp_path):
     assert listed[-1]["loaded_bytes"] > 8 * 8
     main = folder / "probe.c"
     main.write_text('#include "net_cuda.h"\nint main(void) { return net_cuda_open(0, 0) == 0; }\n')
-    compile_c(["-std=c99", "-Wall", "-Werror", "-fsyntax-only", str(main)], folder)
+    compile_c(["-std=c99", "-fsyntax-only", str(main)], folder)
     with pytest.raises(gx.ArgumentError, match="'gpu' is not a target; known are native, cuda"):
         gx.export(classifier(), folder, targets=["gpu"])

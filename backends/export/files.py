@@ -22,6 +22,7 @@ from graphc.backends.symbols import read_symbols
 from graphc.backends.target import BuildError, Target
 
 LOADER = Path(__file__).with_name("loader.py")
+DEVICE_LOADER = Path(__file__).with_name("device_loader.py")
 MODULE_LOADER, PAGE = Path(__file__).with_name("model.mjs"), Path(__file__).with_name("page.html")
 
 
@@ -64,6 +65,7 @@ def write_files(
         files |= built
         sample = write_device_sample(library, version)
         files |= {} if sample is None else {"main_cuda.c": sample.encode()}
+        files[f"{library.name}_cuda.py"] = DEVICE_LOADER.read_bytes()
     files[f"{library.name}.h"] = write_header(library, version).encode()
     files["main.c"] = write_sample(library, version).encode()
     files[f"{library.name}.py"] = LOADER.read_bytes()
