@@ -301,6 +301,18 @@ def compile_c(arguments, folder):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_taken_in_slices_is_for_the_cpu(tmp_path):
+    kinds = {"x": gx.f32[gx.dim("batch", max=512), 12], "y": gx.i64[gx.dim("batch", max=512)]}
+    gx.manual_seed(4)
+    net = nn.Sequential(nn.Linear(12, 256), nn.Tanh(), nn.Linear(256, 5))
+    sgd = optim.SGD(net.parameters(), lr=0.1)
+    step = gx.train_step(net, nn.CrossEntropyLoss(), sgd, **kinds, max_bytes=300_000)
+    assert step.artifact.description.rows
+    with pytest.raises(gx.DeviceError, match="net cannot run on a GPU: rows of a batch are taken in slices") as caught:
+        gx.export(step, tmp_path / "net", targets=["cuda"])
+    assert caught.value.origin.file == __file__
+
+
 def test_loops_and_arrays(tmp_path, rng):
     class Cells(nn.Module):
         def __init__(self):
