@@ -74,8 +74,13 @@ def cost_of_nest(nest: LoopNest) -> Cost:
 
 def cost_of_repetition(loop: Repetition) -> Cost:
     """States are brought to where they are kept, then every step goes over all that its program touches."""
-    brought = sum(state.type.max_bytes for state, _, _ in loop.carries)
-    return Cost(brought, brought) + cost_of(loop.program) * bound(loop.value.attrs["length"])
+    return brought(loop) + cost_of(loop.program) * bound(loop.value.attrs["length"])
+
+
+def brought(loop: Repetition) -> Cost:
+    """Of what comes before the first step."""
+    size = sum(state.type.max_bytes for state, _, _ in loop.carries)
+    return Cost(size, size)
 
 
 def points(nest: LoopNest, axes: Iterable[int]) -> int:
