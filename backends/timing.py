@@ -33,7 +33,7 @@ NANO = 1e-9
 class Event:
     """Something a thread did in one call, in seconds since that call began.
 
-    what  the path of a nest, timed.WAIT for others, or timed.WHOLE: its share of the step
+    what  the path of a nest, timed.WAIT for others, or timed.WHOLE: its share of the step; on a GPU, see cuda/timing.py
     """
 
     thread: int
