@@ -46,7 +46,8 @@ class Event:
 class Timings:
     """What was measured, in seconds; arrays have a number a repetition.
 
-    kernels   by the path of each nest: in one call, of the thread that took longest, without what the readings took
+    kernels   by the path of each nest, or on a GPU as cuda/timing.py says: in one call, of the thread that took
+              longest, without what the readings took
     calls     how often each is done in one call
     plain     the step as it is, called from Python
     marked    the step with the readings, likewise
@@ -57,8 +58,8 @@ class Timings:
     """
 
     threads: int
-    kernels: dict[timed.Path, Array]
-    calls: dict[timed.Path, int]
+    kernels: dict[timed.Path | str, Array]
+    calls: dict[timed.Path | str, int]
     plain: Array
     marked: Array
     waiting: Array
@@ -207,8 +208,10 @@ class Stopwatch:
         net = [np.maximum(each - one * count, 0.0) for each, count in zip(nanos, times, strict=True)]
         longest = NANO * np.array([each.max(axis=0) for each in net])  # [repetition, slot]
         done = times[0].max(axis=0)
-        kernels = {path: longest[:, slot] for slot, path in enumerate(nests) if done[slot]}
-        calls = {path: int(done[slot]) for slot, path in enumerate(nests) if done[slot]}
+        kernels: dict[timed.Path | str, Array] = {
+            path: longest[:, slot] for slot, path in enumerate(nests) if done[slot]
+        }
+        calls: dict[timed.Path | str, int] = {path: int(done[slot]) for slot, path in enumerate(nests) if done[slot]}
         calls |= {path: calls[path] // 2 for path, nest in nests.items() if id(nest) in self.in_two}
         middle = logs[int(np.argsort(marked)[(len(marked) - 1) // 2])]
         names: dict[int, timed.Path | str] = {**dict(enumerate(nests)), wait: timed.WAIT, whole: timed.WHOLE}

@@ -6,6 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from graphc.backends.entry.timed import EVENTS
 from graphc.backends.timing import Stopwatch, timed_artifact
 from graphc.picture.views import seconds
 from graphc.profile import measure
+from graphc.profile.record import Seconds
 
 BATCH = gx.dim("batch", max=64)
 
@@ -66,6 +68,9 @@ def test_every_kernel_has_a_row_with_its_part_and_lines(taken):
     assert sum(profile.by_number.values()) == pytest.approx(profile.kernels)
     assert profile.sizes == {"batch": 64} and profile.threads == 1 and profile.repeat == 3
     assert 0 <= profile.reading < 1e-4
+    costs = step.certificate.at(batch=64).kernels
+    assert [(row.bytes, row.operations) for row in profile.rows] == [(cost.moved, cost.operations) for cost in costs]
+    assert all(row.predicted > 0 for row in profile.rows)
     # A kernel that is timed takes no longer than the call that it is timed in; the median of sums is near that.
     assert profile.kernels < 2 * profile.marked.high
 
@@ -83,12 +88,18 @@ def test_a_slow_kernel_is_the_largest_row(rng):
 
 def test_kernels_in_a_loop_are_counted_and_timed_one_by_one(rng):
     step = looped()
-    profile = step.profile(rng.normal(size=(32, 64)).astype(np.float32), repeat=2)
+    step.threads = 1
+    profile = step.profile(rng.normal(size=(32, 64)).astype(np.float32), repeat=2, threads=1)
     inside = [row for row in profile.rows if len(row.path) == 2]
     assert inside and all(row.calls == 20 for row in inside)
-    (loop,) = {row.number for row in inside}
+    (loop,) = {row.path[0] for row in inside}
     assert step.artifact.program.nests[loop].repetition is not None
-    assert profile.by_number[loop] == pytest.approx(sum(r.seconds.median for r in profile.rows if r.number == loop))
+    assert profile.by_number[loop] == pytest.approx(sum(r.seconds.median for r in profile.rows if r.path[0] == loop))
+    # All steps of the loop cost what the certificate says of the loop, and are predicted as it does.
+    whole, all_of_loop = step.certificate, [row for row in profile.rows if row.path[0] == loop]
+    cost = whole.at(batch=32).kernels[loop]
+    assert sum(row.operations for row in all_of_loop) == cost.operations
+    assert sum(row.predicted for row in inside) == pytest.approx(whole.predicted_seconds(loop, batch=32))
     times = Counter(span.row.path for span in profile.spans if span.row is not None and span.thread == 0)
     assert all(times[row.path] == 20 for row in inside)
 
@@ -100,6 +111,26 @@ def test_a_loop_too_long_for_the_log_is_timed_all_the_same():
     assert row.seconds.median > 0
     assert profile.left_out > 0 and len(profile.spans) <= EVENTS
     assert "no room" in str(profile)
+
+
+def test_a_recurrent_layer_runs_forward_then_backward(rng):
+    layer = nn.GRU(8, 8, batch_first=True)
+    types = {"x": gx.f32["batch", 5, 8], "y": gx.f32["batch", 5, 8]}
+    net = Recurrent(layer)
+    step = gx.train_step(net, nn.MSELoss(), optim.SGD(net.parameters(), lr=0.1), **types)
+    x, y = rng.normal(size=(2, 3, 5, 8)).astype(np.float32)
+    inside = [row for row in step.profile(x, y, repeat=1).rows if len(row.path) == 2]
+    parts = {row.path[0]: row.part for row in inside}
+    assert list(parts.values()) == ["forward", "backward"]
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)[0]
 
 
 def test_slices_of_a_batch_are_a_loop(rng):
@@ -114,8 +145,15 @@ def test_slices_of_a_batch_are_a_loop(rng):
     assert 0 < some < 1000
     for rows in (1000, some):
         x, y = rng.normal(size=(rows, 40)).astype(np.float32), rng.normal(size=(rows, 1)).astype(np.float32)
-        inside = [row for row in step.profile(x, y, repeat=1).rows if len(row.path) == 2]
+        found = step.profile(x, y, repeat=1).rows
+        assert {row.part for row in found} >= {"forward", "backward"}
+        inside = [row for row in found if len(row.path) == 2]
         assert inside and all(row.calls == -(-rows // some) for row in inside)
+        whole = step.certificate.at(batch=rows).cost
+        assert (sum(row.operations for row in found), sum(row.bytes for row in found)) == (
+            whole.operations,
+            whole.moved,
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -228,8 +266,19 @@ def test_the_table_is_sorted_by_time_and_fits_a_hundred_columns(taken):
     shown = [line.split()[0] for line in lines[first + 1 : first + 1 + len(profile.rows)]]
     assert shown == [row.place for row in profile.by_time]
     assert "test_profile.py:" in lines[first + 1]
-    assert "1 thread, median of 3, batch 64" in lines[1]
-    assert "of the plain step" in lines[-2] and "with the clock read" in lines[-1]
+    assert "1 thread, median of 3, batch 64;" in lines[1]
+    assert lines[1].endswith("; ∂ backward; ⟳ update")
+    below = "\n".join(lines[first + 1 + len(profile.rows) :])
+    assert all(text in below for text in ("of the plain step", "with the clock read", "predicted for the kernels"))
+    assert "predicted" in lines[first].split()
+
+
+def test_a_step_that_something_was_in_the_way_of_says_so(taken):
+    _, profile = taken
+    quiet, busy = (
+        replace(profile, step=Seconds(1e-3, 1e-3, high), marked=Seconds(1e-3, 1e-3, 1e-3)) for high in (1.5e-3, 3e-3)
+    )
+    assert "other work was in the way" in str(busy) and "in the way" not in str(quiet)
 
 
 def test_a_notebook_shows_a_table_with_bars(taken):
@@ -324,3 +373,54 @@ def test_progress_is_shown_when_it_takes_long(taken, rng, monkeypatch, capsys):
     monkeypatch.setattr(measure, "PATIENCE", 0.0)
     step.profile(*samples(rng), repeat=2)
     assert capsys.readouterr().err.splitlines() == [f"profile of train_step: {done}/2" for done in (1, 2)]
+
+
+# -- on a GPU, which is emulated: a launch takes a millisecond there, and an event a quarter of one
+
+
+def on_gpu():
+    gx.manual_seed(3)
+    net = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 10))
+    sgd = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    return gx.train_step(net, nn.CrossEntropyLoss(), sgd, x=gx.f32[BATCH, 20], y=gx.i64[BATCH], device="cuda")
+
+
+def test_launches_of_a_gpu_are_timed_by_events_in_a_replay(gpu, rng):
+    step = on_gpu()
+    x, y = rng.normal(size=(64, 20)).astype(np.float32), rng.integers(0, 10, 64)
+    before = {name: array.copy() for name, array in step.state_dict().items()}
+    profile = step.profile(x, y, repeat=2)
+    assert all(before[name].tobytes() == array.tobytes() for name, array in step.state_dict().items())
+    launches = [row for row in profile.rows if row.path]
+    assert len(launches) == step.artifact.description.kernels
+    assert all(row.seconds.median == pytest.approx(1e-3) and row.calls == 1 for row in launches)
+    assert all("test_profile.py" in row.lines[0] and "blocks of" in row.over for row in launches)
+    others = {row.name: row.seconds.median for row in profile.rows if not row.path}
+    assert {"inputs sent", "results fetched"} <= set(others) and max(others.values()) == pytest.approx(0, abs=1e-9)
+    assert sum(profile.by_number.values()) == pytest.approx(1e-3 * len(launches))
+    assert profile.reading == pytest.approx(0.25e-3) and profile.device == "cuda"
+    captured = gpu.calls[gpu.calls.index("cuEventRecordWithFlags") :]
+    assert captured.count("cuEventRecordWithFlags") == 1 + len(profile.spans)  # that of the whole is none between two
+    assert "a GPU" in str(profile) and max(map(len, str(profile).splitlines())) <= 100
+    assert json.loads(profile.to_chrome_trace())["traceEvents"][1]["args"]["name"] == "stream"
+    assert "time:" in step.to_svg(level="kernels", color="time") and profile.to_svg(level="bars")
+
+
+def test_a_gpu_shares_out_its_threads_by_itself(gpu, rng):
+    step = on_gpu()
+    x, y = rng.normal(size=(64, 20)).astype(np.float32), rng.integers(0, 10, 64)
+    with pytest.raises(gx.ArgumentError, match="None on a GPU"):
+        step.profile(x, y, threads=2)
+    gpu.room = gpu.used
+    with pytest.raises(gx.DeviceError, match="to spare") as caught:
+        step.profile(x, y)
+    assert caught.value.origin.file == __file__
+
+
+def test_loops_on_a_gpu_are_timed_launch_by_launch(gpu, rng):
+    x = gx.input("x", gx.f32["batch", 8])
+    w = gx.parameter("w", np.eye(8, dtype=np.float32))
+    last, _ = gx.scan(lambda h, _: (gx.tanh(h @ w), None), x, None, length=5)
+    step = gx.function([x], last.sum(), device="cuda")
+    profile = step.profile(rng.normal(size=(4, 8)).astype(np.float32), repeat=1)
+    assert {row.calls for row in profile.rows if row.path} == {1, 5}

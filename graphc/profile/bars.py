@@ -8,7 +8,7 @@ from graphc.ir.dot.style import MARKS, PALETTE, printable, shorten
 from graphc.picture.content import text_width
 from graphc.picture.drawing import INK, NOTE, clean, frame, write
 from graphc.picture.sheet import draw_legend
-from graphc.profile.record import Profile, Row
+from graphc.profile.record import OTHER, Profile, Row
 from graphc.profile.table import line_of, seconds_text, sums, title
 
 MARGIN, HEIGHT, GAP, LONGEST = 24.0, 22.0, 6.0, 360.0
@@ -19,9 +19,9 @@ NAME = 36
 def bars(profile: Profile) -> str:
     shown, rest = profile.by_time[:MOST], profile.by_time[MOST:]
     longest = max((row.seconds.high for row in shown), default=0.0) or 1.0
-    names = [f"#{row.place} {MARKS[row.part]}{shorten(printable(row.name), NAME)}" for row in shown]
+    names = [f"#{row.place} {MARKS.get(row.part, '')}{shorten(printable(row.name), NAME)}" for row in shown]
     left = MARGIN + max((text_width(name, 12) for name in names), default=0.0) + 12
-    places = [line_of(row) for row in shown]
+    places = [line_of(row, NAME) for row in shown]
     figures = [figure(row) for row in shown]
     beside = left + LONGEST + 12
     lines_at = beside + max((text_width(each, 11) for each in figures), default=0.0) + 16
@@ -29,7 +29,7 @@ def bars(profile: Profile) -> str:
     heads = title(profile)
     parts = [write(MARGIN, MARGIN + 14, shorten(heads[0], 90), 15, INK, font_weight="700")]
     parts.append(write(MARGIN, MARGIN + 33, heads[1], 11.5, NOTE))
-    present = [(role, role, "card") for role in MARKS if any(row.part == role for row in shown)]
+    present = [(role, role, "card") for role in (*MARKS, OTHER) if any(row.part == role for row in shown)]
     legend, below = draw_legend(present, width, MARGIN + 40)
     parts += legend
     y = MARGIN + 44 + below

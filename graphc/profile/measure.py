@@ -8,26 +8,20 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from graphc.backends.cache import default_cache
+from graphc.backends.runtime import Refused
 from graphc.errors import ArgumentError
 from graphc.failures import fail
-from graphc.ir.cost import brought, cost_of_nest
-from graphc.ir.dot.cards import describe
-from graphc.ir.dot.style import user_lines
-from graphc.ir.graph import Origin, user_origin
-from graphc.ir.loops import LoopNest
+from graphc.ir.graph import user_origin
 from graphc.limits import check_limits
 from graphc.profile.record import Profile, Row, Seconds, Span
-from graphc.settings import check_whole
+from graphc.settings import check_whole, require
 
 if TYPE_CHECKING:
+    from graphc.backends.runtime import Storage
     from graphc.backends.timing import Timings
     from graphc.function import Function
-    from graphc.ir.program import Program
 
-Array = np.ndarray[Any, Any]
 PATIENCE = 1.0  # seconds until progress is shown
 
 
@@ -49,6 +43,11 @@ def timings(
     function: Function, arrays: Sequence[Any], sizes: Sequence[int], repeat: int, threads: int | None
 ) -> Timings | int:
     """What was measured, or the status of a call that failed a check."""
+    storages = [parameter.storage for parameter in function.parameters.values()]
+    scalars = [scalar.number for scalar in function.scalars.values()]
+    if function.device == "cuda":
+        require(threads is None, "threads", threads, "None on a GPU, whose threads are shared out already")
+        return launch_timings(function, arrays, sizes, repeat, storages, scalars)
     from graphc.backends.timing import Stopwatch, clock_address
 
     try:
@@ -57,11 +56,30 @@ def timings(
         text = f"profile reads the clock of POSIX systems, clock_gettime, and {sys.platform} has none"
         raise ArgumentError(text, user_origin()) from None
     with function.runner.lock:
-        storages = [*function.runner.storages]
-        numbers = [scalar.number for scalar in function.scalars.values()]
-        watch = Stopwatch(function.artifact, storages, numbers, default_cache())
+        watch = Stopwatch(function.artifact, storages, scalars, default_cache())
     with Progress(function.name, repeat) as shown:
         return watch.measure(arrays, sizes, repeat, threads, shown)
+
+
+def launch_timings(
+    function: Function,
+    arrays: Sequence[Any],
+    sizes: Sequence[int],
+    repeat: int,
+    storages: Sequence[Storage],
+    scalars: Sequence[float],
+) -> Timings | int:
+    """The same of a step on a GPU, whose memory has to take all that it works on once more."""
+    from graphc.backends.cuda.timing import DeviceStopwatch
+    from graphc.cuda import parts_of, refused
+
+    artifact, runner = parts_of(function)
+    try:
+        watch = DeviceStopwatch(artifact, storages, scalars, runner.device, runner.launcher.library)
+        with Progress(function.name, repeat) as shown:
+            return watch.measure(arrays, sizes, repeat, shown)
+    except Refused as error:
+        raise refused(error) from None
 
 
 class Progress:
@@ -93,10 +111,11 @@ class Progress:
 
 def told(function: Function, sizes: Sequence[int], repeat: int, found: Timings) -> Profile:
     from graphc.backends.entry.timed import WAIT, WHOLE
+    from graphc.profile.rows import rows_of
 
-    rows = rows_of(function.artifact.program, found)
-    known: dict[Any, Row] = {row.path: row for row in rows}
-    names = {path: row.name for path, row in known.items()} | {WAIT: "waiting for other threads", WHOLE: function.name}
+    rows = rows_of(function, dict(zip(function.runner.dims, sizes, strict=True)), found)
+    known: dict[Any, Row] = dict(zip(found.kernels, rows, strict=True))
+    names = {what: row.name for what, row in known.items()} | {WAIT: "waiting for other threads", WHOLE: function.name}
     spans = (Span(each.thread, names[each.what], known.get(each.what), each.begin, each.end) for each in found.events)
     return Profile(
         name=function.name,
@@ -106,47 +125,11 @@ def told(function: Function, sizes: Sequence[int], repeat: int, found: Timings) 
         threads=found.threads,
         repeat=repeat,
         rows=rows,
-        step=seconds(found.plain),
-        marked=seconds(found.marked),
-        waiting=seconds(found.waiting),
+        step=Seconds.of(found.plain),
+        marked=Seconds.of(found.marked),
+        waiting=Seconds.of(found.waiting),
         reading=found.reading,
         spans=tuple(spans),
         left_out=found.left_out,
         function=function,
-    )
-
-
-def seconds(taken: Array) -> Seconds:
-    low, median, high = map(float, np.quantile(taken, (0.25, 0.5, 0.75)))
-    return Seconds(median, low, high)
-
-
-def rows_of(program: Program, found: Timings) -> tuple[Row, ...]:
-    from graphc.backends.entry.timed import nests
-
-    whole = sum(float(np.median(each)) for each in found.kernels.values()) or 1.0
-    return tuple(
-        row_of(program, nest, path, seconds(found.kernels[path]), found.calls[path], whole)
-        for path, nest in nests(program)
-        if path in found.kernels
-    )
-
-
-def row_of(program: Program, nest: LoopNest, path: tuple[int, ...], taken: Seconds, calls: int, whole: float) -> Row:
-    """whole: the seconds of all kernels."""
-    origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
-    loop = nest.repetition
-    cost = (cost_of_nest(nest) if loop is None else brought(loop)) * calls
-    return Row(
-        path=path,
-        name=nest.name if loop is None else "states of a loop",
-        over=f"[{', '.join(map(str, nest.frame))}]",
-        part=describe(program, path[0], program.apart[path[0]]).part,
-        modules=tuple(dict.fromkeys(origin.module for origin in origins if origin.module)),
-        lines=tuple(user_lines(origins)),
-        calls=calls,
-        seconds=taken,
-        share=taken.median / whole,
-        bytes=cost.moved,
-        operations=cost.operations,
     )

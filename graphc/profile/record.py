@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphc.ir.frozen import dataclass
 from graphc.settings import check_choice
 
 if TYPE_CHECKING:
     from graphc.function import Function
 
+OTHER = "data"  # the part of what is no kernel
 LEVELS = ("kernels", "layers", "graph", "bars")
 
 
@@ -23,6 +26,11 @@ class Seconds:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, taken: np.ndarray[Any, Any]) -> Seconds:
+        low, median, high = map(float, np.quantile(taken, (0.25, 0.5, 0.75)))
+        return cls(median, low, high)
+
     def to_dict(self) -> dict[str, float]:
         return {"median": self.median, "low": self.low, "high": self.high}
 
@@ -32,18 +40,21 @@ class Row:
     """One kernel.
 
     path        its number, as pictures have it; of a kernel in a loop, behind the number of that loop. A loop itself
-                has a row for bringing its states to where they are kept
-    name        what it computes, as `step.text("kernels")` has it
-    over        what it goes over: "[batch, 256]"
-    part        "forward", "backward" or "update"; of a kernel that is part of several, the first; in a loop, the loop's
+                has a row for bringing its states to where they are kept. On a GPU the number of a launch, as
+                `step.text("launches")` has it, () for copies
+    name        what it computes, as `step.text("kernels")` has it; or the kernel that is launched
+    over        what it goes over: "[batch, 256]"; or its blocks and threads
+    part        "forward", "backward" or "update"; of a kernel that is part of several, the first; in a loop, the
+                loop's, but for loops over slices of a batch; "data" of copies
     modules     of the model that its values belong to
     lines       the user's: "mlp.py:12  self.fc1(x)"
     calls       how often it runs in one call of the step
     seconds     in one call of the step, all its runs together; of the thread that took longest
     share       of the time of all kernels
-    bytes       read and written in one call, at the dims' maxima
-    operations  in one call, at the dims' maxima
-    predicted   seconds, where there is a prediction
+    bytes       read and written in one call of these sizes, as the step's certificate counts them
+    operations  likewise
+    predicted   seconds in one call, as the certificate predicts them; None on a GPU and for what is no kernel
+    kernels     by the numbers that pictures have, which part of its time belongs to that kernel
     """
 
     path: tuple[int, ...]
@@ -58,11 +69,7 @@ class Row:
     bytes: int
     operations: int
     predicted: float | None = None
-
-    @property
-    def number(self) -> int:
-        """Of the kernel, or of the loop that it is in, as pictures have it."""
-        return self.path[0]
+    kernels: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -126,6 +133,12 @@ class Profile:
         return sum(row.seconds.median for row in self.rows)
 
     @property
+    def predicted(self) -> float | None:
+        """Seconds of all kernels as they are predicted; None on a GPU."""
+        known = [row.predicted for row in self.rows if row.predicted is not None]
+        return sum(known) if known else None
+
+    @property
     def by_time(self) -> list[Row]:
         """The rows, those that take longest first."""
         return sorted(self.rows, key=lambda row: -row.seconds.median)
@@ -135,7 +148,8 @@ class Profile:
         """Seconds by kernel number, as pictures take them: those in a loop are part of the loop."""
         found: dict[int, float] = {}
         for row in self.rows:
-            found[row.number] = found.get(row.number, 0.0) + row.seconds.median
+            for number, part in row.kernels.items():
+                found[number] = found.get(number, 0.0) + part * row.seconds.median
         return found
 
     def __repr__(self) -> str:

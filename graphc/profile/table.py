@@ -5,53 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from graphc.ir.dot.style import PALETTE, shorten
+from graphc.ir.dot.style import MARKS, PALETTE, shorten
 from graphc.profile.record import Profile, Row
 
 WIDTH = 100
-NAME, PLACE = 28, 26  # most characters of a kernel's name and of a user's line
+NAME = 26  # most characters of a kernel's name
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-LEFT = ("kernel", "part", "lines of yours")  # columns that are not numbers
+LINES = "lines of yours"
+LEFT = ("kernel", LINES)  # columns that are not numbers
+DISTURBED = 2.0  # times the lower quartile is the upper one where other work was in the way
 
 
 def table(profile: Profile) -> str:
     """One line a kernel, those that take longest first, then what the whole step takes."""
-    rows = [tuple(cells(profile, row)) for row in profile.by_time]
     heads = head(profile)
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    rows = [heads[:-1], *(tuple(cells(profile, row)) for row in profile.by_time)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = WIDTH - sum(widths) - 2 * len(widths)
+    places = [LINES, *(line_of(row, room) for row in profile.by_time)]
     lines = []
-    for row in (heads, *rows):
-        shown = zip(row, heads, widths, strict=True)
-        line = "  ".join(cell.ljust(width) if name in LEFT else cell.rjust(width) for cell, name, width in shown)
-        lines.append(line.rstrip()[:WIDTH])
+    for row, place in zip(rows, places, strict=True):
+        shown = zip(row, heads, widths, strict=False)
+        aligned = [cell.ljust(width) if name in LEFT else cell.rjust(width) for cell, name, width in shown]
+        lines.append("  ".join([*aligned, place]).rstrip())
     return "\n".join([*title(profile), "", *lines, "", *sums(profile)]) + "\n"
 
 
 def head(profile: Profile) -> tuple[str, ...]:
     unit = unit_of(profile)[1]
-    expected = ("predicted",) if is_predicted(profile) else ()
-    return "#", "kernel", "part", "calls", unit, "quartiles", *expected, "share", "lines of yours"
+    expected = ("predicted",) if profile.predicted is not None else ()
+    return "#", "kernel", "calls", unit, "quartiles", *expected, "share", LINES
 
 
 def cells(profile: Profile, row: Row) -> Iterator[str]:
-    yield from (row.place, shorten(row.name, NAME), row.part, f"{row.calls:,}")
+    """What stands before the user's lines."""
+    yield from (row.place, MARKS.get(row.part, "") + shorten(row.name, NAME), f"{row.calls:,}")
     yield number(profile, row.seconds.median)
     yield f"{number(profile, row.seconds.low)}–{number(profile, row.seconds.high)}"
-    if is_predicted(profile):
+    if profile.predicted is not None:
         yield "" if row.predicted is None else number(profile, row.predicted)
     yield f"{row.share:.1%}"
-    yield line_of(row)
 
 
-def line_of(row: Row) -> str:
+def line_of(row: Row, room: int) -> str:
     """The first of the user's lines, and how many more there are."""
     places = [line.partition("  ")[0] for line in row.lines]
     more = f" +{len(places) - 1}" if len(places) > 1 else ""
-    return shorten(places[0], PLACE) + more if places else ""
-
-
-def is_predicted(profile: Profile) -> bool:
-    return any(row.predicted is not None for row in profile.rows)
+    return shorten(places[0], max(room - len(more), 1)) + more if places else ""
 
 
 def unit_of(profile: Profile) -> tuple[float, str]:
@@ -75,7 +75,8 @@ def title(profile: Profile) -> list[str]:
     threads = f"{profile.threads} thread{'s' * (profile.threads != 1)}"
     where = threads if profile.device == "cpu" else "a GPU"
     taken = f"{seconds_text(profile.step.median)} a call on {where}, median of {profile.repeat}"
-    return [shorten(f"{profile.name}({profile.inputs})", WIDTH), f"{taken}{sizes}"]
+    marks = [f"{mark}{part}" for part, mark in MARKS.items() if mark and any(row.part == part for row in profile.rows)]
+    return [shorten(f"{profile.name}({profile.inputs})", WIDTH), "; ".join([f"{taken}{sizes}", *marks])]
 
 
 def sums(profile: Profile) -> Iterator[str]:
@@ -86,8 +87,14 @@ def sums(profile: Profile) -> Iterator[str]:
     )
     marked = profile.marked.median
     yield f"with the clock read around kernels {seconds_text(marked)} ({marked / whole - 1:+.1%})"
+    if profile.predicted is not None:
+        expected = profile.predicted
+        ratio = expected / (profile.kernels or expected)
+        yield f"predicted for the kernels {seconds_text(expected)}, {ratio:.2f} times what is measured"
     if profile.threads > 1:
         yield f"a thread waits for others up to {seconds_text(profile.waiting.median)}"
+    if any(each.high > DISTURBED * each.low for each in (profile.step, profile.marked)):
+        yield "quartiles of the step are far apart: other work was in the way; measure again without it"
     if profile.left_out:
         yield f"the trace has no room for {profile.left_out:,} runs of kernels; their times are in the table"
 
@@ -100,7 +107,8 @@ def html(profile: Profile) -> str:
     for row in profile.by_time:
         part, colour = 100 * row.seconds.median / most, PALETTE[row.part].fill
         bar = f"background:linear-gradient(to right,{colour} {part:.1f}%,transparent {part:.1f}%)"
-        lines.append(html_row("td", heads, tuple(cells(profile, row)), bar, "\n".join(row.lines)))
+        shown = (*cells(profile, row), line_of(row, WIDTH))
+        lines.append(html_row("td", heads, shown, bar, "\n".join(row.lines)))
     above, below = ("<br>".join(map(escape, texts)) for texts in (title(profile), sums(profile)))
     body = "\n".join(lines)
     look = "background:#fff;color:#0f172a;color-scheme:light;padding:8px"
