@@ -212,7 +212,7 @@ class Stopwatch:
             path: longest[:, slot] for slot, path in enumerate(nests) if done[slot]
         }
         calls: dict[timed.Path | str, int] = {path: int(done[slot]) for slot, path in enumerate(nests) if done[slot]}
-        calls |= {path: calls[path] // 2 for path, nest in nests.items() if id(nest) in self.in_two}
+        calls |= {path: calls[path] // 2 for path, nest in nests.items() if path in calls and id(nest) in self.in_two}
         middle = logs[int(np.argsort(marked)[(len(marked) - 1) // 2])]
         names: dict[int, timed.Path | str] = {**dict(enumerate(nests)), wait: timed.WAIT, whole: timed.WHOLE}
         left_out = sum(log.left_out for log in middle)

@@ -166,6 +166,12 @@ def test_threads_are_those_asked_for(threads, rng):
     assert ("waits for others" in str(profile)) == (threads > 1)
 
 
+def test_threads_are_those_of_the_step_where_it_was_told(rng):
+    step = looped()
+    step.threads = 2
+    assert step.profile(rng.normal(size=(32, 64)).astype(np.float32), repeat=1).threads == 2
+
+
 def test_predict_and_plain_functions_have_profiles(rng):
     net = nn.Linear(40, 3)
     predict = gx.predict_step(net, x=gx.f32[BATCH, 40])

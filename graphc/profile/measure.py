@@ -55,6 +55,8 @@ def timings(
     except (AttributeError, TypeError):
         text = f"profile reads the clock of POSIX systems, clock_gettime, and {sys.platform} has none"
         raise ArgumentError(text, user_origin()) from None
+    if threads is None and function.runner.paces is None:  # the user said how many, or there is but one
+        threads = function.runner.threads
     with function.runner.lock:
         watch = Stopwatch(function.artifact, storages, scalars, default_cache())
     with Progress(function.name, repeat) as shown:
