@@ -35,7 +35,6 @@ class Driver:
         self.found = {
             "cuLaunchKernel": FUNCTION(I32, P, *[ctypes.c_uint32] * 7, P, P, P)(self.launch),
             "cuMemcpyDtoDAsync_v2": FUNCTION(I32, U64, U64, U64, P)(self.copy),
-            "cuMemcpyHtoDAsync_v2": FUNCTION(I32, U64, U64, U64, P)(self.copy),
             "cuMemsetD8Async": FUNCTION(I32, U64, ctypes.c_uint8, U64, P)(self.fill),
             "cuModuleUnload": FUNCTION(I32, P)(lambda module: self.note("cuModuleUnload")),
             "cuModuleLoadData": FUNCTION(I32, P, ctypes.c_char_p)(self.load),
