@@ -8,10 +8,9 @@ import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from types import TracebackType
 
 from graphc.cli.outcome import DONE, INTERRUPTED, WRONG, Misuse
-from graphc.cli.steps import no_file, started_as
+from graphc.cli.steps import no_file, own_part, started_as
 from graphc.function import Function
 from graphc.ir.frozen import dataclass
 from graphc.plan import Plan
@@ -74,13 +73,6 @@ def run_file(file: str, arguments: list[str]) -> int:
         sys.excepthook(type(error), error.with_traceback(own_part(error.__traceback__, file)), error.__traceback__)
         return WRONG
     return DONE
-
-
-def own_part(trace: TracebackType | None, file: str) -> TracebackType | None:
-    """The traceback from the program's first frame on."""
-    while trace is not None and trace.tb_frame.f_code.co_filename != file:
-        trace = trace.tb_next
-    return trace
 
 
 # -- what was compiled

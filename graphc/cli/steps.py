@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from types import TracebackType
 from typing import Any
 
 from graphc.cli.outcome import Failed
@@ -74,14 +76,28 @@ def steps_of(file: str) -> dict[str, Function]:
                 details=["put what is to happen only when it is run under `if __name__ == '__main__':`"],
             ) from None
         except Exception as error:
-            from graphc.report import report
-
-            raise Failed(report(error)) from error
+            raise Failed(report_of(error, file)) from error
     names: dict[Function, str] = {}
     for name, item in found.items():
         if isinstance(item, Function):
             names.setdefault(item, name)
     return {name: step for step, name in names.items()}
+
+
+def report_of(error: Exception, file: str) -> str:
+    """An error of the file, as it is shown without this command line."""
+    if own_part(error.__traceback__, file) is None:  # it could not even begin
+        return "".join(traceback.format_exception_only(error)).rstrip()
+    from graphc.report import report
+
+    return report(error)
+
+
+def own_part(trace: TracebackType | None, file: str) -> TracebackType | None:
+    """The traceback from the file's first frame on."""
+    while trace is not None and trace.tb_frame.f_code.co_filename != file:
+        trace = trace.tb_next
+    return trace
 
 
 @contextmanager
