@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from functools import cache
+from functools import cache, partial
 from xml.etree import ElementTree
 
 import pytest
@@ -15,8 +15,9 @@ from pictured import KEPT, STEPS, chain, transformer
 from test_dot import Picture
 
 import graphc as gx
-from graphc import nn
+from graphc import nn, optim
 from graphc.ir.dot.style import value_names
+from graphc.ir.ops import Roles
 from graphc.picture.heat import operations
 from graphc.picture.layers import layers_of
 from graphc.picture.nesting import everything, is_inlined, nest
@@ -190,6 +191,59 @@ def test_a_graph_of_three_thousand_ops_is_drawn():
     assert len(cards(root, "value")) > 3000
 
 
+# -- loops
+
+
+@cache
+def looping():
+    """A scan, a branch of two sides, and their gradients."""
+    x, p = gx.input("x", gx.f32[6, 3]), gx.input("p", gx.f32[3])
+    w = gx.parameter("w", [[1.0, 0.0, 0.0]] * 3)
+    last, _ = gx.scan(lambda h, row: (gx.tanh(h @ w + row), h), gx.zeros(3), x)
+    y = gx.cond(p.sum() > 0, gx.exp, lambda a: a * 2, last)
+    loss = (y**2).sum()
+    return gx.function([x, p], loss, updates={w: w - 0.1 * gx.grad(loss, w)})
+
+
+@pytest.mark.parametrize("make", [looping, STEPS["gru"]], ids=["scan and cond", "gru"])
+def test_loops_are_opened(make):
+    """Every op of every body once, what goes in and out at its edges, states on both sides."""
+    step = make()
+    graph, root = step.artifact.program.graph, ElementTree.fromstring(step.to_svg(level="graph", fold=False))
+    names = value_names(graph)
+    shown = cards(root, "value")
+    for loop in (value for value in graph.values() if value.op.kind == "loop"):
+        body, roles = loop.attrs["body"].graph, Roles(loop)
+        inside = {value: f"value {names[loop]}/{name}" for value, name in value_names(body).items()}
+        expected = [key for value, key in inside.items() if not is_inlined(value) and value not in body.inputs]
+        assert expected and set(expected) <= set(shown)
+        box = next(group for group in root.iter(f"{SVG}g") if group.get("data-key") == f"value {names[loop]}")
+        texts = [text.text for text in box.iter(f"{SVG}text")]
+        assert re.match(rf"(∂ )?{names[loop]} loop (×\d+|at most once)", texts[0])
+        read = set(body.values())
+        for state, _ in roles.carried:
+            name = state.attrs["name"]
+            assert f"⟳ {name}, carried on" in texts
+            assert any(text.startswith(f"▪ {name}, first ") for text in texts) == (state in read)
+        for value, outside in roles.slices:
+            assert f"in  {value.attrs['name']} = {names[outside]}[step]" in texts
+        assert len([text for text in texts if text.startswith("out  ")]) >= len(body.of_kind("result"))
+
+
+def test_a_step_in_slices_has_its_parts_and_modules_inside_of_the_loop():
+    net = nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 4))
+    batch = gx.dim("batch", max=2048)
+    types = {"x": gx.f32[batch, 16], "y": gx.f32[batch, 4]}
+    make = partial(gx.train_step, net, nn.MSELoss(), optim.SGD(net.parameters(), lr=0.1), **types)
+    step = make(max_bytes=make().artifact.description.work_bytes // 3)
+    root = ElementTree.fromstring(step.to_svg(level="graph"))
+    titles = [text.text for text in root.iter(f"{SVG}text")]
+    assert any(
+        re.search(rf"loop over batch, {step.artifact.description.rows} rows at a time", title) for title in titles
+    )
+    assert titles.count("∂ backward") == 3 and titles.count("0 Linear") >= 1, "the legend's, the step's and the loop's"
+
+
 # -- colours
 
 
@@ -241,6 +295,8 @@ def test_the_page_knows_every_card(name):
         assert kernel["sources"] and all(each in details["sources"] for each in kernel["sources"])
     assert all(names and set(names) <= details["values"].keys() for names in details["layers"].values())
     computed = [value for value in details["values"].values() if value["kernels"]]
+    bodies = [value for name, value in details["values"].items() if "/" in name]
+    assert bool(bodies) == (name == "gru") and all(value["kernels"] for value in bodies)
     assert computed and all(value["lines"] for value in computed if "dot(" in value["text"])
 
 
