@@ -8,16 +8,14 @@ top, what it gives at the bottom, states that are carried from step to step at b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Output, Value
+from graphc.picture.folding import FEWEST, digits_out
 from graphc.picture.layers import owner_of
-
-FEWEST = 3  # blocks that are drawn once
 
 
 @dataclass(eq=False, slots=True)
@@ -312,8 +310,10 @@ def signature(box: Box) -> tuple[str, ...]:
     """
     inside = list(everything(box))
     if box.loop is not None:
-        name = digits_out(f"loop {box.loop.attrs['length']}")
-        return (name, *sorted(f"{item.op.name} {item.type}" for item in inside if isinstance(item, Value)))
+        return (
+            f"loop {box.loop.attrs['length']}",
+            *sorted(f"{item.op.name} {item.type}" for item in inside if isinstance(item, Value)),
+        )
     if box.part == "update":
         return tuple(sorted(item.op.name for item in inside if isinstance(item, Value) and item.op.kind != "view"))
     states = {item.value for item in inside if isinstance(item, Reference) and is_reference(item.value)}
@@ -323,10 +323,6 @@ def signature(box: Box) -> tuple[str, ...]:
     if reads or products:
         return (digits_out(box.name), *sorted(reads), *sorted(products))
     return (digits_out(box.name), *sorted(item.op.name for item in ops))
-
-
-def digits_out(name: str) -> str:
-    return re.sub(r"\d+", "*", name)
 
 
 def everything(box: Box) -> Iterator[object]:

@@ -22,7 +22,7 @@ def draw(function: Function, level: str, color: Any = None, fold: bool | None = 
     """The SVG text of one level.
 
     color  None: by forward, backward, update; "bytes" moved or "operations"; or seconds measured, by kernel number
-    fold   whether repeated blocks are drawn once; None: at the graph level, and where there are many layers
+    fold   whether repeated blocks are drawn once; None: at the graph level, and where there are many cards
     """
     check_choice("level", level, LEVELS)
     require(fold is None or isinstance(fold, bool), "fold", fold, "True, False or None")
@@ -30,7 +30,9 @@ def draw(function: Function, level: str, color: Any = None, fold: bool | None = 
     heat = scale(program, classes, level, color)
     if level == "layers":
         return ladder.layers_svg(program.graph, classes, heat, fold)
-    return ops.graph_svg(program.graph, classes, heat, fold) if level == "graph" else kernels.kernels_svg(program, heat)
+    if level == "graph":
+        return ops.graph_svg(program.graph, classes, heat, fold)
+    return kernels.kernels_svg(program, heat, fold)
 
 
 def scale(program: Program, classes: Mapping[str, str], level: str, color: Any) -> Scale | None:
