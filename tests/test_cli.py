@@ -229,7 +229,7 @@ def test_show_draws_into_files(model, ask, level, tmp_path):
     place = tmp_path / "step.svg"
     assert ask("show", model, "--level", level, "-o", place) == (0, "", "")
     titles = "".join(ElementTree.parse(place).getroot().itertext())
-    facts = {"layers": "1 states, 128 B · 14", "graph": "14 operations · state", "kernels": "2 kernels · state"}
+    facts = {"layers": "1 state, 128 B · 14", "graph": "14 operations · state", "kernels": "2 kernels · state"}
     assert [name for name, text in facts.items() if text in titles] == [level]
     assert ask("show", model, "--level", level, "-o", tmp_path / "step.dot")[0] == 0
     assert ("nest 0" in (tmp_path / "step.dot").read_text()) == (level == "kernels")

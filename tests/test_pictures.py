@@ -11,11 +11,12 @@ from functools import cache, partial
 from xml.etree import ElementTree
 
 import pytest
-from pictured import KEPT, STEPS, chain, transformer
+from pictured import KEPT, LEVELS, STEPS, chain, looping, transformer
 from test_dot import Picture
 
 import graphc as gx
 from graphc import nn, optim
+from graphc.ir.dot.cards import flow
 from graphc.ir.dot.style import value_names
 from graphc.ir.ops import Roles
 from graphc.picture.heat import operations
@@ -31,13 +32,22 @@ def built(name):
     return STEPS[name]()
 
 
+@cache
+def four_blocks():
+    return transformer(4)
+
+
 def graph_of(name):
     return built(name).artifact.program.graph
 
 
 @cache
 def drawn(name, level, **options):
-    return ElementTree.fromstring(built(name).to_svg(level=level, **options))
+    return drawn_as(built(name), level, **options)
+
+
+def drawn_as(step, level, **options):
+    return ElementTree.fromstring(step.to_svg(level=level, **options))
 
 
 def cards(root, kind):
@@ -103,7 +113,7 @@ def test_ladder_of_lenet():
 
 
 def test_repeated_blocks_are_drawn_once():
-    step = transformer(4)
+    step = four_blocks()
     folded = ElementTree.fromstring(step.to_svg())
     whole = ElementTree.fromstring(step.to_svg(fold=False))
     texts = [text.text for text in folded.iter(f"{SVG}text")]
@@ -146,6 +156,53 @@ def test_layers_as_dot():
     upward = [(source, target) for source, target, items in picture.edges if items.get("dir") == "back"]
     assert upward and all(items.get("arrowtail") == "empty" for *_, items in picture.edges if "dir" in items)
     assert built("lenet").to_dot(level="layers") == built("lenet").to_dot(level="layers")
+
+
+# -- kernels
+
+
+def test_repeated_kernels_are_drawn_once():
+    step = four_blocks()
+    whole = drawn_as(step, "kernels", fold=False)
+    assert len(cards(whole, "kernel")) == step.artifact.description.kernels
+    folded = drawn_as(step, "kernels")
+    texts = [text.text for text in folded.iter(f"{SVG}text")]
+    assert "×3" in texts and "blocks.0 … blocks.2" in texts, "the last one is joined to what follows"
+    titles = [shown[0] for shown in cards(folded, "kernel").values()]
+    assert titles.count("blocks.0.self_attn.out_proj") == titles.count("blocks.3.self_attn.out_proj") == 1
+    assert sum("∂ blocks.0.linear1" in title for title in titles) >= 1
+    assert not any(f"blocks.{block}.linear1" in title for block in (1, 2) for title in titles)
+    assert len(titles) < 0.7 * step.artifact.description.kernels
+
+
+def test_a_number_that_all_kernels_read_has_no_lines():
+    root = drawn("lenet", "kernels")
+    (count,) = [texts for texts in cards(root, "kernel").values() if "⟳ steps" in texts]
+    readers = next(int(found[1]) for text in count if (found := re.fullmatch(r"read by (\d+) kernels", text)))
+    program = built("lenet").artifact.program
+    steps = next(
+        nest for nest in program.apart if any(each.value.attrs.get("name") == "steps" for each in nest.written())
+    )
+    own = {buffer for buffer in steps.written() if buffer.kind == "value"}
+    assert readers == sum(not own.isdisjoint(nest.read()) for nest in program.apart) > 6
+    tips = [title.text for title in root.iter(f"{SVG}title")]
+    assert not any(tip.startswith(f"{name} add: i64[]") for tip in tips for name in value_names(program.graph).values())
+
+
+def test_kernels_stand_in_the_part_of_what_they_leave():
+    """What computes forward values again for gradients is of the way back; a loop that keeps values for it is not."""
+    parts = {card.nest.name: card.part for card in flow(built("mlp").artifact.program).cards}
+    assert parts["max_sub_to_less_less_equal"] == parts["dot_add_relu_less"] == "forward"
+    assert parts["where_neg_to_add_sub"] == "backward"
+    loops = [card for card in flow(built("gru").artifact.program).cards if card.nest.repetition is not None]
+    assert [loop.part for loop in loops] == ["forward", "backward"]
+
+
+def test_kernels_of_a_loop_are_named():
+    shown = cards(drawn("gru", "kernels"), "kernel").values()
+    loops = [texts for texts in shown if any(text.startswith("×64") for text in texts)]
+    assert len(loops) == 2 and all("· dot_add" in texts for texts in loops)
+    assert any("×64, last first, 2 kernels a step" in texts for texts in loops)
 
 
 # -- every op
@@ -192,17 +249,6 @@ def test_a_graph_of_three_thousand_ops_is_drawn():
 
 
 # -- loops
-
-
-@cache
-def looping():
-    """A scan, a branch of two sides, and their gradients."""
-    x, p = gx.input("x", gx.f32[6, 3]), gx.input("p", gx.f32[3])
-    w = gx.parameter("w", [[1.0, 0.0, 0.0]] * 3)
-    last, _ = gx.scan(lambda h, row: (gx.tanh(h @ w + row), h), gx.zeros(3), x)
-    y = gx.cond(p.sum() > 0, gx.exp, lambda a: a * 2, last)
-    loss = (y**2).sum()
-    return gx.function([x, p], loss, updates={w: w - 0.1 * gx.grad(loss, w)})
 
 
 @pytest.mark.parametrize("make", [looping, STEPS["gru"]], ids=["scan and cond", "gru"])
@@ -349,15 +395,15 @@ def test_graphviz_where_there_is_none(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "gru", "adam"])
 def test_kept_pictures_show_the_layers_there_are(name):
-    kept = ElementTree.parse(KEPT / f"{name}.svg").getroot()
+    kept = ElementTree.parse(KEPT / f"{name}_layers.svg").getroot()
     titles = [[texts[0] for texts in cards(root, "layer").values()] for root in (kept, drawn(name, "layers"))]
     assert titles[0] == titles[1], "python tests/pictured.py draws them again"
 
 
 def test_the_page_on_pictures_shows_what_is_kept():
     named = set(re.findall(r"pictures/(\w+\.svg)", (KEPT.parent / "pictures.md").read_text()))
-    assert named <= {path.name for path in KEPT.iterdir()}
-    assert {path.name for path in KEPT.iterdir()} - named == {"mlp.svg"}, "which README.md shows"
+    assert named == {path.name for path in KEPT.iterdir()}
+    assert {f"{name}_{level}.svg" for name in STEPS for level in LEVELS} <= named
 
 
 def test_a_notebook_shows_pictures():

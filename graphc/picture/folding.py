@@ -102,8 +102,9 @@ def folded(
 def repeat_of(blocks: Fold, beside: Mapping[int, list[int]], hidden: set[int], paths: Mapping[int, str]) -> Repeat:
     places = list(blocks[0])
     places += [number for card in blocks[0] for number in beside.get(card, ()) if number not in hidden]
-    ends = (common([paths[number] for number in block]) for block in (blocks[0], blocks[-1]))
-    return Repeat(tuple(places), len(blocks), printable(" … ".join(ends)))
+    ends = [common([paths[number] for number in block]).split(".") for block in (blocks[0], blocks[-1])]
+    apart = next((at for at, (one, other) in enumerate(zip(*ends, strict=False), 1) if one != other), None)
+    return Repeat(tuple(places), len(blocks), printable(" … ".join(".".join(end[:apart]) for end in ends)))
 
 
 def common(paths: Sequence[str]) -> str:

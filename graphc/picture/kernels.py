@@ -11,7 +11,18 @@ from graphc.ir.dot.style import MARKS, bytes_text, loop_text, printable, shape_t
 from graphc.ir.graph import Value
 from graphc.ir.loops import Buffer
 from graphc.ir.program import Program, Region
-from graphc.picture.content import LONGEST, TITLE_LONGEST, Content, Line, data_content, heated, label, ops_lines, short
+from graphc.picture.content import (
+    LONGEST,
+    TITLE_LONGEST,
+    Content,
+    Line,
+    counted,
+    data_content,
+    heated,
+    label,
+    ops_lines,
+    short,
+)
 from graphc.picture.folding import common, digits_out, find_folds, folded
 from graphc.picture.heat import Scale
 from graphc.picture.placement import among, arrange, kinship
@@ -66,7 +77,7 @@ def signature(card: Card) -> object:
 def facts(program: Program) -> str:
     graph = program.graph
     bounds = "".join(f" · {dim.name} ≤ {dim.max}" for dim in graph.dims)
-    kernels = f"{len(program.nests)} kernel{'s' if len(program.nests) != 1 else ''}"
+    kernels = counted(len(program.nests), "kernel")
     return f"{kernels} · state {bytes_text(graph.state_bytes)} · work {bytes_text(program.work_bytes)}{bounds}"
 
 
@@ -134,8 +145,8 @@ def extent(card: Card) -> str:
     """`over batch×256, depth 784`, `×64, 5 kernels a step`, `runs once`."""
     nest = card.nest
     if nest.repetition is not None:
-        count = len([*nest.repetition.program.walk()])
-        return f"{loop_text(nest.repetition.value)}, {count} kernel{'s' * (count != 1)} a step"
+        inside = counted(len([*nest.repetition.program.walk()]), "kernel")
+        return f"{loop_text(nest.repetition.value)}, {inside} a step"
     depth = "" if nest.product is None else f", depth {nest.product.depth}"
     return (f"over {shape_text(nest.frame)}" if nest.frame else "runs once") + depth
 

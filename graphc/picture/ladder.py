@@ -8,7 +8,7 @@ from dataclasses import replace
 from graphc.ir.dot.cards import Place
 from graphc.ir.dot.style import MARKS, bytes_text, printable, shape_text, shorten, user_lines, value_names
 from graphc.ir.graph import Graph, Output, Value
-from graphc.picture.content import LONGEST, TITLE_LONGEST, Content, Line, data_content, heated, label, short
+from graphc.picture.content import LONGEST, TITLE_LONGEST, Content, Line, counted, data_content, heated, label, short
 from graphc.picture.folding import digits_out, find_folds, folded
 from graphc.picture.heat import Scale, moved, operations
 from graphc.picture.layers import Layer, Layers, layers_of, owner_of
@@ -42,7 +42,8 @@ def facts(picture: Layers) -> str:
     graph = picture.graph
     bounds = "".join(f" · {dim.name} ≤ {dim.max}" for dim in graph.dims)
     values = sum(value.op.kind != "source" for value in graph.values())
-    return f"{len(graph.of_role('state'))} states, {bytes_text(graph.state_bytes)} · {values} operations{bounds}"
+    states = counted(len(graph.of_role("state")), "state")
+    return f"{states}, {bytes_text(graph.state_bytes)} · {counted(values, 'operation')}{bounds}"
 
 
 def amounts(graph: Graph, classes: Mapping[str, str], quantity: str) -> dict[str, float]:

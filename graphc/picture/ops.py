@@ -22,7 +22,7 @@ from graphc.ir.dot.style import (
 )
 from graphc.ir.graph import Graph, Output, Value
 from graphc.picture import nesting
-from graphc.picture.content import Content, Line, heated, text_width
+from graphc.picture.content import Content, Line, counted, heated, text_width
 from graphc.picture.drawing import INK, LINES, NOTE, clean, cut_corners, draw_card, draw_line, frame, write
 from graphc.picture.heat import Scale, draw_scale, moved, operations
 from graphc.picture.layering import Placed, Point, lay_in_layers
@@ -200,7 +200,7 @@ class Drawing:
         text = printable(self.name(port.values[0]))
         end = f"{shape_text(port.values[0].shape)} · {size}"
         if len(port.values) > 1:
-            text, end = f"{len(port.values)} values", size
+            text, end = counted(len(port.values), "value"), size
         names = "\n".join(f"{self.name(value)} {value.op.name}: {value.type}" for value in port.values)
         line = Line("note", shorten(f"{'in' if port.inward else 'out'}  {text}", LONGEST), end)
         return Content((line,), "constant", names, self.key(port.values[0]))
@@ -286,9 +286,9 @@ class Drawing:
         if not values:
             return
         size = sum(value.type.max_bytes for value in values)
-        kind = "saved" if source == "forward" else "backward"
-        yield from draw_line([(x + 4, y), (x + BETWEEN - 4, y)], kind, line_width(size), f"{len(values)} values")
-        yield write(x + BETWEEN / 2, y - 12, f"{len(values)} values", 11, INK, text_anchor="middle")
+        kind, count = "saved" if source == "forward" else "backward", counted(len(values), "value")
+        yield from draw_line([(x + 4, y), (x + BETWEEN - 4, y)], kind, line_width(size), count)
+        yield write(x + BETWEEN / 2, y - 12, count, 11, INK, text_anchor="middle")
         yield write(x + BETWEEN / 2, y + 20, bytes_text(size), 10.5, NOTE, text_anchor="middle")
 
 
