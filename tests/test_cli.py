@@ -99,7 +99,10 @@ def test_help_of_a_command_has_examples(capsys, name):
         (["--nothing"], ["there is no command '--nothing'"]),
         (["show"], ["the following arguments are required: FILE.py[:NAME]", "graphc show --help tells more"]),
         (["show", "{model}", "--levle", "graph"], ["unrecognized arguments: --levle graph"]),
-        (["show", "{model}", "--json", "--level", "source"], ["there is of the levels summary, graph, launches"]),
+        (
+            ["show", "{model}", "--json", "--level", "source"],
+            ["there is of the levels summary, certificate, graph, launches"],
+        ),
         (["cache", "list"], ["there is no cache list", "did you mean ls?"]),
         (["cache", "clear", "--remove"], ["--remove is for cache verify"]),
         (["run", "--threads", "0", "{model}"], ["--threads is 0; it must be at least 1"]),
@@ -195,6 +198,7 @@ def test_a_file_finds_its_neighbours_and_no_arguments(tmp_path, ask):
     ("level", "part"),
     [
         ("summary", "model.py:"),
+        ("certificate", "µs"),
         ("graph", "graph step("),
         ("stabilise", "gradient("),
         ("program", "program step"),
@@ -255,6 +259,9 @@ def test_show_as_json(model, ask):
     product = next(value for value in values.values() if value["op"] == "dot")
     assert product["shape"] == ["batch", 3] and product["line"] == "model.py:7"
     assert {(each["kind"], each["name"]) for each in graph["outputs"]} >= {("update", "w")}
+    certificate = json.loads(ask("show", model, "--json", "--level", "certificate")[1])
+    assert certificate["dims"] == summary["dims"] and certificate["state_bytes"] == summary["state_bytes"]
+    assert len(certificate["kernels"]) == len(summary["kernels"])
     launches = json.loads(ask("show", model, "--json", "--level", "launches")[1])
     assert [launch["launch"] for launch in launches] == [str(number + 1) for number in range(len(launches))]
     assert all(launch["threads"] % 32 == 0 for launch in launches)

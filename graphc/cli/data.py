@@ -76,4 +76,9 @@ def launches(step: Function) -> list[dict[str, Any]]:
     return launches.data(step)
 
 
-LEVELS: dict[str, Callable[[Function], Any]] = {"summary": summary, "graph": graph, "launches": launches}
+LEVELS: dict[str, Callable[[Function], Any]] = {
+    "summary": summary,
+    "certificate": lambda step: step.certificate.to_dict(),
+    "graph": graph,
+    "launches": launches,
+}

@@ -30,15 +30,16 @@ VIEWS: dict[str, Callable[[Function], str]] = {
 }
 LEVELS = """\
 levels
-  summary   kernels, what they go over, which lines of yours they compute; bytes
-  graph     every operation after all passes; trace, or the name of a pass: as it was then
-  program   kernels in order, with every buffer's place in memory
-  kernels   the loops of each kernel
-  source    the kernels as Python, each under your lines
-  launches  as a GPU does it: blocks, threads, bytes, operations; no GPU is needed
-  llvm, assembly, ptx       machine code
-  svg, html, dot            a picture, as text
-  layers, graph, kernels    in a picture, -o FILE.svg, .png or .dot; -o FILE.html has all three on a page"""
+  summary      kernels, what they go over, which lines of yours they compute; bytes
+  certificate  bytes, operations and threads as functions of the batch, and how long a step will take here
+  graph        every operation after all passes; trace, or the name of a pass: as it was then
+  program      kernels in order, with every buffer's place in memory
+  kernels      the loops of each kernel
+  source       the kernels as Python, each under your lines
+  launches     as a GPU does it: blocks, threads, bytes, operations; no GPU is needed
+  llvm, assembly, ptx     machine code
+  svg, html, dot          a picture, as text
+  layers, graph, kernels  in a picture, -o FILE.svg, .png or .dot; -o FILE.html has all three on a page"""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -107,5 +108,6 @@ def text_of(step: Function, level: str) -> str:
         return VIEWS[level](step)
     from graphc import show
 
-    stages = () if level in (*show.LEVELS, "launches") else step.stages
-    return step.text(check_choice("level", level, (*VIEWS, *show.text_levels(stages))))
+    if level in show.text_levels(()):  # no pass need run for it
+        return step.text(level)
+    return step.text(check_choice("level", level, (*VIEWS, *show.text_levels(step.stages))))
