@@ -287,6 +287,7 @@ def test_a_step_in_slices_has_its_parts_and_modules_inside_of_the_loop():
     assert any(
         re.search(rf"loop over batch, {step.artifact.description.rows} rows at a time", title) for title in titles
     )
+    assert "in  x = x[rows]" in titles
     assert titles.count("∂ backward") == 3 and titles.count("0 Linear") >= 1, "the legend's, the step's and the loop's"
 
 

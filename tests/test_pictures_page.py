@@ -95,6 +95,18 @@ def test_a_click_shows_line_text_kernel_and_source(browser):
     assert browser.evaluate("getComputedStyle(document.querySelector('#details')).display") == "none"
 
 
+def test_kernels_that_others_are_drawn_for_cannot_be_gone_to(browser):
+    open_page(browser, "folded")
+    browser.evaluate("show('graph'); choose(level.svg.querySelector('.value'))")
+    assert browser.evaluate("document.querySelector('#kernel button').disabled") is False
+    drawn = """document.querySelector(`[data-level="kernels"] [data-key="kernel ${number}"]`)"""
+    hidden = f"data.kernels[data.kernels.findIndex((each, number) => !{drawn})].values[0]"
+    browser.evaluate(
+        f"(card => {{ card.dataset.key = 'value ' + {hidden}; choose(card); }})(level.svg.querySelector('.value'))"
+    )
+    assert browser.evaluate("document.querySelector('#kernel button').disabled") is True
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_is_searched_for_is_marked_and_brought_into_view(browser, level):
     open_page(browser, "transformer")

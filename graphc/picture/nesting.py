@@ -40,12 +40,14 @@ class Slot:
     kind     "carried", "slice", "captured"; "steps", how many there are; "result", a slice of what is stacked
     value    in the body; of the number of steps, outside of it
     outside  what it is a slice of, is, or starts as; None of what a step gives
+    place    of a slice in its array: "step", or "rows" of a batch
     """
 
     kind: str
     name: str
     value: Value
     outside: Value | None = None
+    place: str = "step"
 
     @property
     def inward(self) -> bool:
@@ -206,11 +208,12 @@ class BodyNesting(Nesting):
     def __init__(self, loop: Value, part: str, fold: bool) -> None:
         self.loop, self.part, self.by_parts = loop, part, loop.attrs.get("rows") is not None
         within = loop.origin.module if loop.origin and not self.by_parts else ""
+        self.place = "rows" if self.by_parts else "step"
         super().__init__(loop.attrs["body"].graph, fold, within)
         roles = ops.Roles(loop)
         arriving = {"carried": roles.carried, "slice": roles.slices, "captured": roles.captured}
         self.items |= {
-            value: Slot(kind, value.attrs["name"], value, outside)
+            value: Slot(kind, value.attrs["name"], value, outside, self.place)
             for kind, pairs in arriving.items()
             for value, outside in pairs
         }
@@ -225,7 +228,7 @@ class BodyNesting(Nesting):
         return {}
 
     def hand_out(self, output: Output) -> None:
-        slot = Slot("carried" if output.kind == "update" else output.kind, output.name, output.value)
+        slot = Slot("carried" if output.kind == "update" else output.kind, output.name, output.value, None, self.place)
         around = self.chain.get(output.value)
         box = around[0] if around else self.root(self.part)
         box.items.append(slot)

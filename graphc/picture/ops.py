@@ -211,10 +211,10 @@ class Drawing:
         name, outside = printable(slot.name), self.operand(slot.outside) if slot.outside else ""
         text = {
             "carried": f"▪ {name}, first {outside}" if slot.inward else f"⟳ {name}, carried on",
-            "slice": f"in  {name} = {outside}[step]",
+            "slice": f"in  {name} = {outside}[{slot.place}]",
             "captured": f"in  {name} = {outside}",
             "steps": f"in  {outside}: how many steps",
-            "result": f"out  {name}[step] = {self.operand(slot.value)}",
+            "result": f"out  {name}[{slot.place}] = {self.operand(slot.value)}",
         }[slot.kind]
         line = Line("note" if slot.kind != "carried" else "parameter", shorten(text, LONGEST), end)
         tip = f"{text}\n{slot.kind} {name}: {slot.value.type}"
