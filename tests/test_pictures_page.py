@@ -97,13 +97,12 @@ def test_a_click_shows_line_text_kernel_and_source(browser):
 
 def test_kernels_that_others_are_drawn_for_cannot_be_gone_to(browser):
     open_page(browser, "folded")
-    browser.evaluate("show('graph'); choose(level.svg.querySelector('.value'))")
+    card = "[...level.svg.querySelectorAll('.value')].find(each => each.textContent.includes('dot'))"
+    browser.evaluate(f"show('graph'); choose({card})")
     assert browser.evaluate("document.querySelector('#kernel button').disabled") is False
     drawn = """document.querySelector(`[data-level="kernels"] [data-key="kernel ${number}"]`)"""
     hidden = f"data.kernels[data.kernels.findIndex((each, number) => !{drawn})].values[0]"
-    browser.evaluate(
-        f"(card => {{ card.dataset.key = 'value ' + {hidden}; choose(card); }})(level.svg.querySelector('.value'))"
-    )
+    browser.evaluate(f"(card => {{ card.dataset.key = `value ${{{hidden}}}`; choose(card); }})({card})")
     assert browser.evaluate("document.querySelector('#kernel button').disabled") is True
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from graphc.ir.dot.style import MARKS
-from graphc.ir.graph import Value, reachable
+from graphc.ir.graph import Value
 from graphc.ir.loops import Buffer, LoopNest, Term
 from graphc.ir.program import Program
 from graphc.ir.types import FLOATS
@@ -78,8 +78,7 @@ class Flow:
 
 
 def flow(program: Program) -> Flow:
-    ahead = set(reachable(tuple(value for value in program.graph.values() if value.role == "forward")))
-    cards = tuple(describe(program, number, nest, ahead) for number, nest in enumerate(program.apart))
+    cards = tuple(describe(program, number, nest) for number, nest in enumerate(program.apart))
     return Flow(program, program.graph.of_role("data"), cards, tuple(connect(cards)))
 
 
@@ -93,19 +92,19 @@ def computed(nest: LoopNest) -> Iterator[Term]:
     return (term for term in nest.terms() if term.kind not in ("load", "constant", "size", "iota"))
 
 
-def part_of(nest: LoopNest, ops: Collection[str], ahead: Collection[Value]) -> str:
-    """Which part of a step a nest that computes ops of these roles is; what forward values are made of is ahead."""
+def part_of(nest: LoopNest, ops: Collection[str]) -> str:
+    """Which part of a step a nest is that computes ops of these roles."""
     left = [buffer.value for buffer in written_buffers(nest) if buffer.kind != "input"]
     if not left:
         return "backward" if "backward" in ops else "update"
-    roles = {"forward" if value in ahead else value.role for value in left}
+    roles = {value.role for value in left}
     return next((role for role in MARKS if role in roles), "forward")
 
 
-def describe(program: Program, number: int, nest: LoopNest, ahead: Collection[Value]) -> Card:
+def describe(program: Program, number: int, nest: LoopNest) -> Card:
     ops: dict[str, list[str]] = {}
     for value in nest.values():
-        ops.setdefault("forward" if value in ahead else value.role, []).append(value.op.name)
+        ops.setdefault(value.role, []).append(value.op.name)
     written = written_buffers(nest)
     return Card(
         number,
@@ -115,7 +114,7 @@ def describe(program: Program, number: int, nest: LoopNest, ahead: Collection[Va
         tuple(buffer.value for buffer in written if buffer.kind == "input"),
         tuple(buffer.name for buffer in written if buffer.kind == "result"),
         tuple(check.message for check in program.checks if check.nest == number),
-        part_of(nest, ops, ahead),
+        part_of(nest, ops),
     )
 
 
