@@ -45,8 +45,16 @@ def run_twice(function: Function, arrays: Sequence[Any]) -> list[Any]:
     for (name, _), number in zip(function.runner.results, found, strict=True):
         check_close(f"{function.name}: result {name}", results[name], number)
     for name, parameter in function.parameters.items():
-        check_close(f"{function.name}: {name}", states[name], parameter.storage.array)
+        check_close(f"{function.name}: {name}", decided(name, states[name]), decided(name, parameter.storage.array))
     return found
+
+
+def decided(name: str, numbers: np.ndarray) -> np.ndarray:
+    """Without the bias of an attention's keys: its gradient is 0 but for rounding, of which Adam makes whole steps."""
+    if not name.endswith("in_proj_bias"):
+        return numbers
+    queries, _, values = np.split(numbers, 3)
+    return np.concatenate([queries, values])
 
 
 def emulator_of(function: Function) -> Emulator | None:
