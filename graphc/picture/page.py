@@ -119,8 +119,8 @@ def walk(nest: LoopNest) -> Iterator[LoopNest]:
 
 def graph_lines(text: str) -> Mapping[str, str]:
     """The lines of a graph's text by the values they define."""
-    pairs = (line.strip().split(":", 1) for line in text.splitlines() if line.lstrip().startswith("%"))
-    return {name: f"{name}:{rest}"[:LONGEST] for name, rest in pairs}
+    pairs = (line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("  %"))
+    return {name: f"{name}: {rest}"[:LONGEST] for name, rest in pairs}
 
 
 class UserLines:
