@@ -11,9 +11,8 @@ from graphc.errors import TraceError
 from graphc.ir.dot.style import MOST_LINES, user_line, user_lines
 from graphc.ir.graph import Graph, Origin, Output, Value, user_origin
 from graphc.ir.loops import Buffer
-from graphc.ir.passes import PIPELINE, stabilise, with_bodies
-from graphc.ir.rewrite import Rule, rebuild
-from graphc.ir.rules import stabiliser
+from graphc.ir.passes import PIPELINE, followed, stabilise
+from graphc.ir.rewrite import Rule
 from graphc.settings import require
 from graphc.suggestions import did_you_mean
 
@@ -45,11 +44,11 @@ def explain(function: Function, name: str | None) -> Explanation:
 
 def rewrites(graph: Graph) -> Rewrites:
     """The stabilising rules that fire in a traced graph, each with what it replaces."""
-    for step in PIPELINE[: PIPELINE.index(stabilise)]:
-        graph = with_bodies(graph, step)
     found: Rewrites = {}
-    visit = stabiliser(lambda rule, value: found.setdefault(rule, []).append(value.origin))
-    with_bodies(graph, lambda body: rebuild(body, visit))
+    for run in followed(graph, PIPELINE[: PIPELINE.index(stabilise) + 1]).stages[-1].runs:
+        for value, (change, _) in run.changed.items():
+            if isinstance(change.rule, Rule):
+                found.setdefault(change.rule, []).append(value.origin)
     return found
 
 

@@ -30,6 +30,7 @@ from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
+    from graphc.difference import Difference
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
 
@@ -330,6 +331,17 @@ class Function:
         from graphc import explain
 
         return explain.explain(self, name)
+
+    def diff(self, pass_a: str, pass_b: str) -> Difference:
+        """What the passes between two stages did: values added, removed, merged, rewritten, each with the rule that did
+        it and your line; text when printed, in colours at a terminal, and a page by `.to_html(path)`.
+
+        pass_a, pass_b  "trace", or the name of a pass for the graph that it leaves; "autodiff" is "expand_gradients",
+                        "graph" the last; "fuse": which values went into which kernel. ArgumentError for any other
+        """
+        from graphc.difference import difference
+
+        return difference(self, pass_a, pass_b)
 
     def source(self) -> str:
         """The kernel source, with a comment over each kernel: which values, from which of your lines."""
