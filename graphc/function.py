@@ -404,28 +404,33 @@ class Function:
     def _repr_svg_(self) -> str:
         return self.to_svg()
 
-    def llvm(self) -> str:
-        """Optimised LLVM IR."""
-        from graphc import show
+    def llvm(self, kernel: int | str | None = None) -> str:
+        """Optimised LLVM IR, of the whole or of one kernel with the extents that this step calls it with.
 
-        return show.llvm(self)
+        kernel  its number in `text("program")`, its name, or that of its text; of a loop's number, all that is inside;
+                ArgumentError for any other
+        """
+        from graphc import machine_code
 
-    def assembly(self) -> str:
-        """Machine code as text; of a step on a GPU, its PTX."""
-        from graphc import show
+        return machine_code.llvm(self, kernel)
 
-        return show.assembly(self)
+    def assembly(self, kernel: int | str | None = None) -> str:
+        """Machine code as text, of the whole or, as for `llvm`, of one kernel; of a step on a GPU, its PTX."""
+        from graphc import machine_code
 
-    def ptx(self, architecture: str | None = None) -> str:
+        return machine_code.assembly(self, kernel)
+
+    def ptx(self, architecture: str | None = None, kernel: int | str | None = None) -> str:
         """Its kernels for a GPU as PTX, which is made here without any tool of NVIDIA's, of steps for the CPU too.
 
         architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
+        kernel        as for `llvm`, or the name of a launch in `text("launches")`
 
         Raises DeviceError for what no kernel for GPUs does.
         """
-        from graphc import show
+        from graphc import machine_code
 
-        return show.ptx(self, architecture)
+        return machine_code.ptx(self, architecture, kernel)
 
 
 def few(names: Sequence[str]) -> str:

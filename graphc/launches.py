@@ -12,6 +12,7 @@ from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.device import Launch, Multiply
 from graphc.backends.cuda.outside import outside
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
+from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
 from graphc.backends.target import BuildError
 from graphc.cuda import not_covered, parts_of
@@ -19,8 +20,9 @@ from graphc.errors import InternalError
 from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Graph
 from graphc.ir.loops import Buffer, LoopNest, Repetition, print_buffer
-from graphc.ir.program import Program
-from graphc.settings import require
+from graphc.ir.program import Program, plan
+from graphc.machine_code import unknown
+from graphc.settings import is_whole, require
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.plan import Drawing
@@ -49,28 +51,57 @@ def drawing_of(function: Function) -> Drawing:
     return draw(graph_of(function))
 
 
-def ptx(function: Function, architecture: str | None) -> str:
-    """The PTX of all kernels. Raises ArgumentError for what is no architecture, DeviceError for what GPUs cannot do."""
+def ptx(function: Function, architecture: str | None, kernel: int | str | None = None) -> str:
+    """The PTX of all kernels, or of one. Raises ArgumentError for what is no architecture or no kernel, DeviceError for
+    what GPUs cannot do."""
     chosen = check_architecture(function, architecture)
-    if function.device == "cuda" and chosen == parts_of(function)[0].architecture:
+    if function.device == "cuda" and kernel is None and chosen == parts_of(function)[0].architecture:
         return parts_of(function)[0].ptx
-    return made(function, chosen, compile_modules)
+    return made(function, chosen, compile_modules, kernel)
 
 
-def llvm(function: Function) -> str:
+def llvm(function: Function, kernel: int | str | None = None) -> str:
     """The optimised LLVM IR that PTX is made of."""
-    return made(function, check_architecture(function, None), optimised)
+    return made(function, check_architecture(function, None), optimised, kernel)
 
 
-def made(function: Function, architecture: str, way: Callable[[Sequence[str], Sequence[str], str], Any]) -> str:
+Way = Callable[[Sequence[str], Sequence[str], str], Any]
+
+
+def made(function: Function, architecture: str, way: Way, kernel: int | str | None) -> str:
     """What a way to compile makes of the kernels, as text."""
     try:
         drawing = drawing_of(function)
-        return str(way(modules(drawing), [each.name for each in drawing.entries], architecture))
+        wanted = [each.name for each in drawing.entries] if kernel is None else launched(function, kernel)
+        return str(way(modules(drawing), wanted, architecture))
     except NotCovered as error:
         raise not_covered(function.name, error, function.origin) from None
     except BuildError as error:
         raise InternalError(f"compiling {function.name} for {architecture} failed: {error}", function.origin) from None
+
+
+def launched(function: Function, kernel: int | str) -> list[str]:
+    """What is launched for a kernel of the plan, or the launch of that name. ArgumentError for what is neither."""
+    require(is_whole(kernel) or isinstance(kernel, str), "kernel", kernel, "the number or the name of a kernel")
+    program = plan(graph_of(function), SHAPE.width)
+    listed = errands_of(program, library_of(function))
+    pairs = [
+        pair
+        for pair in enumerate(zip(program.apart, program.nests, strict=True))
+        if kernel in (pair[0], pair[1][0].name)
+    ]
+    own = [errand for errand in listed if any(is_for(errand, *pair) for _, pair in pairs)]
+    names = [errand.launch.kernel for errand in own or listed if isinstance(errand.launch, Launch)]
+    found = dict.fromkeys(name for name in names if own or name == kernel)
+    if not found:
+        raise unknown(function.name, kernel, [nest.name for nest in program.nests], names)
+    return list(found)
+
+
+def is_for(errand: Errand, apart: LoopNest, nest: LoopNest) -> bool:
+    """Whether it does a nest of a program, or something inside of it."""
+    inside = errand.loops and errand.loops[0] is nest.repetition
+    return bool(inside) or any(each is apart for each in errand.nests)
 
 
 def check_architecture(function: Function, architecture: str | None) -> str:
@@ -118,11 +149,7 @@ def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]
     """The names of the kernel texts that launches of each nest of its program run; none of a library's product."""
     listed = errands_of(program, library_of(function))
     for apart, nest in zip(program.apart, program.nests, strict=True):
-        own = (
-            errand
-            for errand in listed
-            if any(each is apart for each in errand.nests) or (errand.loops and errand.loops[0] is nest.repetition)
-        )
+        own = (errand for errand in listed if is_for(errand, apart, nest))
         yield list(dict.fromkeys(piece.kernel.name for errand in own for piece in errand.pieces))
 
 
