@@ -344,10 +344,15 @@ class Function:
         return difference(self, pass_a, pass_b)
 
     def source(self) -> str:
-        """The kernel source, with a comment over each kernel: which values, from which of your lines."""
-        from graphc import show
+        """The kernels as Python, over each loop what it computes, as a formula in your names and with your line; then
+        the function that calls them."""
+        if self.device == "cuda":
+            from graphc import launches
 
-        return show.source(self)
+            return launches.source(self)
+        from graphc import commented
+
+        return commented.source(self)
 
     def summary(self) -> str:
         from graphc import show

@@ -14,14 +14,16 @@ from graphc.backends.cuda.outside import outside
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
+from graphc.backends.primitives import Kernel
 from graphc.backends.target import BuildError
+from graphc.commented import Owners, Use, argument_text, call_comments, commented, owners
 from graphc.cuda import not_covered, parts_of
 from graphc.errors import InternalError
-from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Graph
-from graphc.ir.loops import Buffer, LoopNest, Repetition, print_buffer
+from graphc.ir.loops import LoopNest, Repetition
 from graphc.ir.program import Program, plan
 from graphc.machine_code import unknown
+from graphc.naming import Naming
 from graphc.settings import is_whole, require
 
 if TYPE_CHECKING:
@@ -122,27 +124,47 @@ def check_architecture(function: Function, architecture: str | None) -> str:
 
 
 def source(function: Function) -> str:
-    """Every kernel text once, then the launches in order, each under the user's lines it comes from."""
-    texts = {kernel.name: kernel.text for kernel in drawing_of(function).kernels}
-    return "\n\n".join([*texts.values(), "\n".join(calls(function))]) + "\n"
+    """Every kernel text once, with comments over its loops, then the launches in order, each under what it computes."""
+    program = plan(graph_of(function), SHAPE.width)
+    names, listed = Naming(function, program), errands_of(program, library_of(function))
+    texts = texts_of(function, program, listed, names)
+    return "\n\n".join([*texts.values(), "\n".join(calls_of(function.name, program, listed, names))]) + "\n"
 
 
-def calls(function: Function) -> Iterator[str]:
-    graph = graph_of(function)
-    inputs = (value.attrs["name"].replace(".", "_") for value in graph.inputs)
-    yield f"def {function.name}({', '.join(inputs)}):"
-    around: tuple[Repetition, ...] = ()
-    for errand in errands(graph, library_of(function)):
+def kernel_texts(function: Function) -> dict[str, str]:
+    """The text of each kernel by its name, with comments; of kernels that others call, as it is."""
+    program = plan(graph_of(function), SHAPE.width)
+    listed = errands_of(program, library_of(function))
+    return texts_of(function, program, listed, Naming(function, program))
+
+
+def texts_of(function: Function, program: Program, listed: Sequence[Errand], names: Naming) -> dict[str, str]:
+    taken, used = in_memory(program), dict[str, tuple[Kernel, list[Use]]]()
+    for number, errand in enumerate(listed, 1):
+        if not isinstance(errand.launch, Multiply):
+            for piece, nest in zip(errand.pieces, errand.nests, strict=True):
+                _, uses = used.setdefault(piece.kernel.name, (piece.kernel, []))
+                owned = owners(nest, taken[id(nest)])
+                uses.append(Use(f"launch {number}", nest, owned, piece.arguments, {}))
+    texts = {name: commented(kernel, uses, names) for name, (kernel, uses) in used.items()}
+    return texts | {kernel.name: kernel.text for kernel in drawing_of(function).kernels if kernel.name not in texts}
+
+
+def calls_of(title: str, program: Program, listed: Sequence[Errand], names: Naming) -> Iterator[str]:
+    yield f"def {title}({', '.join(map(names.of, program.graph.inputs))}):"
+    around, taken = tuple[Repetition, ...](), in_memory(program)
+    for errand in listed:
         yield from loops_that_begin(around, errand.loops)
         around, indent = errand.loops, "    " * (len(errand.loops) + 1)
-        for line in user_lines([origin for nest in errand.nests for origin in nest.origins]):
-            yield f"{indent}# {line}"
+        for nest in errand.nests:
+            yield from call_comments(nest, names, indent)
         if isinstance(errand.launch, Multiply):
-            yield f"{indent}{multiply_text(errand.nests[0])}"
+            yield f"{indent}{multiply_text(errand.nests[0], names)}"
             continue
         shape = f"blocks={errand.blocks}, threads={errand.launch.threads}"
         yield f"{indent}for thread in launch({errand.launch.kernel}, {shape}):"
-        yield from (f"{indent}    {call}" for call in dict.fromkeys(map(call_of, errand.pieces)))
+        for piece, nest in zip(errand.pieces, errand.nests, strict=True):
+            yield f"{indent}    {call_of(piece, names, owners(nest, taken[id(nest)]))}"
 
 
 def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
@@ -160,20 +182,27 @@ def loops_that_begin(before: Sequence[Repetition], now: Sequence[Repetition]) ->
         yield f"{'    ' * depth}for step in {f'reversed({steps})' if loop.value.attrs['reverse'] else steps}:"
 
 
-def multiply_text(nest: LoopNest) -> str:
+def in_memory(program: Program) -> dict[int, LoopNest]:
+    """Each nest with the memory it works in, by the nest as it was before values took the places of others."""
+    found = {id(apart): nest for apart, nest in zip(program.apart, program.nests, strict=True)}
+    for nest in program.nests:
+        if nest.repetition is not None:
+            found |= in_memory(nest.repetition.program)
+    return found
+
+
+def multiply_text(nest: LoopNest, names: Naming) -> str:
     product = outside(nest)
     assert product is not None
-    return f"cublas_multiply({', '.join(map(argument_text, (product.target, product.left, product.right)))})"
+    return f"cublas_multiply({', '.join(map(names.buffer, (product.target, product.left, product.right)))})"
 
 
-def call_of(piece: Piece) -> str:
-    return f"{piece.kernel.plain_name}({', '.join(map(argument_text, piece.arguments))})"
-
-
-def argument_text(argument: Any) -> str:
-    if isinstance(argument, Shared):
-        return f"shared({argument.dtype}, {argument.count})"
-    return print_buffer(argument).replace(" ", "_").replace(".", "_") if isinstance(argument, Buffer) else str(argument)
+def call_of(piece: Piece, names: Naming, owned: Owners) -> str:
+    texts = (
+        f"shared({each.dtype}, {each.count})" if isinstance(each, Shared) else argument_text(each, names, owned)
+        for each in piece.arguments
+    )
+    return f"{piece.kernel.plain_name}({', '.join(texts)})"
 
 
 # -- what each launch costs

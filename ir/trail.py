@@ -72,7 +72,7 @@ class Stage:
     slopes: dict[Value, Value]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Path:
     """A value on its way from where it came up: the changes it went through, and what it is now.
 
@@ -87,6 +87,10 @@ class Path:
     changes: tuple[Change, ...] = ()
     end: int | None = None
     steps: list[Value] = field(default_factory=list)
+
+    def place(self, number: int) -> Value:
+        """What it was at a stage since."""
+        return self.first if number == self.since else self.steps[number - self.since - 1]
 
 
 class Trail:
@@ -113,7 +117,14 @@ class Trail:
 
     def end(self, graph: Graph) -> None:
         """The pass is done, and this is what it gives."""
-        self.stages.append(Stage(self.step, self.usual, graph, self.runs, self.made, self.slopes))
+        slopes = {self.latest(value): self.latest(slope) for value, slope in self.slopes.items()}
+        self.stages.append(Stage(self.step, self.usual, graph, self.runs, self.made, slopes))
+
+    def latest(self, value: Value) -> Value:
+        """What a value has become since this pass began."""
+        for run in self.runs:
+            value = run.new.get(value, value)
+        return value
 
     def note(self, rule: Rule | str, value: Value) -> None:
         """The next replacement is made by this rule."""

@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from graphc import commented
 from graphc.ir.cost import cost_of_nest
 from graphc.ir.dot.style import bytes_text, printable, value_names
 from graphc.ir.graph import Origin
@@ -91,10 +92,19 @@ def details(function: Function) -> dict[str, Any]:
     return {
         "values": values,
         "kernels": kernels,
-        "sources": {each.name: each.text for each in function.artifact.kernels},
+        "sources": kernel_texts(function),
         "lines": places.shown,
         "layers": {ladder.key_of(card): [names[value] for value in card.values] for card in cards},
     }
+
+
+def kernel_texts(function: Function) -> dict[str, str]:
+    """The texts of kernels by their names, with comments over their loops."""
+    if function.device == "cuda":
+        from graphc import launches
+
+        return launches.kernel_texts(function)
+    return commented.kernel_texts(function)
 
 
 def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:

@@ -1,0 +1,202 @@
+"""What the values of a compiled function are called where people read it: by the names they have in the user's program.
+
+An input, a parameter or a result has its own name. What is assigned to a variable has that of the variable, the result
+of a module that of the attribute it is in; the gradient of `h` is `d_h`. Others are called after their op.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import linecache
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from graphc.ir import ops
+from graphc.ir.access import memory_of
+from graphc.ir.graph import Graph, Origin, Value
+from graphc.ir.loops import Buffer, Repetition
+from graphc.ir.passes import followed
+from graphc.ir.program import Program
+from graphc.ir.trail import Path, Trail, counterparts, every_value
+from graphc.plan import PROBE
+
+if TYPE_CHECKING:
+    from graphc.function import Function
+
+Span = tuple[int | None, ...]  # lines and columns at which an expression begins and ends
+
+
+class Naming(dict[Value, str]):
+    """Names of the values of a program, such as Python has them; each value has its own, but for what loops read.
+
+    trail  what became of every value on the way there
+    """
+
+    def __init__(self, function: Function, program: Program) -> None:
+        super().__init__()
+        self.classes: Mapping[str, str] = function.layers
+        self.trail = followed(function.traced)
+        self.taken: set[str] = {function.name}
+        self.results: dict[Buffer, str] = {}
+        for value in program.graph.inputs:
+            self.give(value, self.identifier(value.attrs["name"]))
+        for output in program.graph.of_kind("result"):
+            name = self.identifier(output.name.removeprefix(PROBE))
+            self.results[Buffer("result", memory_of(output.value), output.name)] = name
+            self.give(output.value, name)
+        self.give_all(program.graph, labels(function, self.identifier))
+        for output in program.graph.of_kind("check"):
+            self.give(output.value, "violations")
+        self.give_inside(program)
+
+    def of(self, value: Value) -> str:
+        """The name of a value; one after its op if the user has none for it."""
+        owner = memory_of(value)
+        self.give(owner, f"value_{owner.op.name}")
+        return self[owner]
+
+    def buffer(self, buffer: Buffer) -> str:
+        """What memory is called: as what is in it, or for what it serves."""
+        if buffer.kind == "scratch":
+            return re.sub(r"\W", "_", buffer.name)
+        return self.results.get(buffer) or self.of(buffer.value)
+
+    def give(self, value: Value, name: str) -> None:
+        """A value without a name gets one, with a number behind it where another has that."""
+        value, number, candidate = memory_of(value), 1, name
+        if value in self:
+            return
+        while candidate in self.taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        self.taken.add(candidate)
+        self[value] = candidate
+
+    def identifier(self, name: str) -> str:
+        """A name that Python has no other use for; one that begins with a number is behind that of its class."""
+        plain = re.sub(r"\W", "_", name)
+        if not plain or plain[0].isdigit():
+            plain = f"{self.classes.get(name.partition('.')[0], 'value').lower()}_{plain}"
+        return f"{plain}_" if keyword.iskeyword(plain) else plain
+
+    def give_all(self, graph: Graph, wanted: Iterable[tuple[Value, str]]) -> None:
+        """Names of traced values to what has become of them, and to their gradients."""
+        last = len(self.trail.stages) - 1
+        mine = {theirs: own for own, theirs in counterparts(graph, self.trail.stages[last].graph).items()}
+        paths = self.trail.paths(0, last)
+        traced = {path.first: path for path in paths if path.since == 0}
+        gradients = list(gradients_of(self.trail, paths))
+        for value, name in wanted:
+            path = traced.get(value)
+            if path is None:  # an input that nothing reads
+                continue
+            shown = name in self.results.values()  # by what is handed out
+            if not shown and path.end is None and path.now in mine and mine[path.now].op.kind != "source":
+                self.give(mine[path.now], name)
+            for slope in (found for slopes in gradients for found in slopes.get(path, ())):
+                if slope.now in mine and mine[slope.now].op.kind != "source":
+                    self.give(mine[slope.now], f"d_{name}")
+
+    def give_inside(self, program: Program) -> None:
+        """What loops read is called as it is outside: slices and results as one place of an array."""
+        for nest in program.nests:
+            if nest.repetition is not None:
+                self.name_inside(nest.repetition)
+                self.give_inside(nest.repetition.program)
+
+    def name_inside(self, loop: Repetition) -> None:
+        place = "[step]" if loop.rows is None else "[first:]"
+        self.update({data: self.buffer(buffer) for data, buffer in loop.captured})
+        self.update({data: f"{self.buffer(buffer)}{place}" for data, buffer in loop.slices})
+        for state, _, kept in loop.carries:
+            self[state] = self.buffer(kept) if kept.kind != "scratch" else self.identifier(state.attrs["name"])
+        for output, buffer in loop.results:
+            owner = memory_of(output.value)
+            self.results[Buffer("result", owner, output.name)] = f"{self.buffer(buffer)}{place}"
+
+
+def gradients_of(trail: Trail, paths: Iterable[Path]) -> Iterator[dict[Path, list[Path]]]:
+    """The ways of the cotangents of values, by the ways of these."""
+    for number, stage in enumerate(trail.stages):
+        if stage.slopes:
+            here = {path.place(number): path for path in paths if path.since <= number}
+            found: dict[Path, list[Path]] = {}
+            for value, slope in stage.slopes.items():
+                if value in here and slope in here:
+                    found.setdefault(here[value], []).append(here[slope])
+            yield found
+
+
+# -- names that the user has
+
+
+def labels(function: Function, identifier: Callable[[str], str]) -> Iterator[tuple[Value, str]]:
+    """Traced values with their names, those first that no one may take away."""
+    traced = function.traced
+    yield from ((value, identifier(value.attrs["name"])) for value in traced.inputs)
+    yield from ((output.value, identifier(output.name.removeprefix(PROBE))) for output in traced.of_kind("result"))
+    made_at = None if function.origin is None else function.origin[:2]
+    yield from variables(traced, function.layers, made_at)
+    yield from ((value, identifier(path)) for path, value in results_of_modules(traced))
+
+
+def variables(
+    traced: Graph, classes: Container[str], made_at: tuple[object, ...] | None
+) -> Iterator[tuple[Value, str]]:
+    """What is assigned to variables: the last value of each expression that is.
+
+    classes  has the modules that were called
+    made_at  where the function was made: what stands before that is the function's name
+    """
+    last: dict[tuple[object, ...], tuple[Origin, Value]] = {}
+    modules: dict[tuple[object, ...], set[str]] = {}
+    for value in every_value(traced):
+        if value.origin is not None and value.role == "forward" and value.op.kind != "source":
+            last[value.origin[:2]] = value.origin, value
+            modules.setdefault(value.origin[:2], set()).add(value.origin.module)
+    files: dict[str, dict[Span, str]] = {}
+    for place, (origin, value) in last.items():
+        if place != made_at and is_one_call(modules[place], classes):
+            known = files.get(origin.file)
+            if known is None:
+                known = files[origin.file] = assignments(origin.file)
+            if origin.span in known:
+                yield value, known[origin.span]
+
+
+def is_one_call(modules: set[str], classes: Container[str]) -> bool:
+    """Whether the modules that ran at one place ran for one call there: they are parts of one, or one."""
+    first, *others = (path.split(".") for path in modules)
+    while others and any(path[: len(first)] != first for path in others):
+        first = first[:-1]
+    return not others or (first != [] and ".".join(first) in classes)
+
+
+def assignments(file: str) -> dict[Span, str]:
+    """The variables of a file that something is assigned to, by the place of what is; of `self.h` it is h."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:  # cells of notebooks may have commands of their own
+        return {}
+    found: dict[Span, str] = {}
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name) | ast.Attribute(attr=name), value=ast.expr() as value)
+                | ast.NamedExpr(target=ast.Name(id=name), value=value)
+            ):
+                found[value.lineno, value.end_lineno, value.col_offset, value.end_col_offset] = name
+    return found
+
+
+def results_of_modules(traced: Graph) -> Iterator[tuple[str, Value]]:
+    """The path of each module that ran, and the last of its values that something outside of it reads."""
+    modules = {value: value.origin.module for value in traced.values() if value.origin and value.role == "forward"}
+    outside = {output.value for output in traced.outputs}
+    for value in traced.values():
+        outside.update(each for each in value.operands if modules.get(each) != modules.get(value))
+    found = {modules[value]: value for value in traced.values() if value in outside and modules.get(value)}
+    yield from ((path, value) for path, value in found.items() if value.op is not ops.input)
