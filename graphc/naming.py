@@ -43,9 +43,9 @@ class Naming(dict[Value, str]):
         for value in program.graph.inputs:
             self.give(value, self.identifier(value.attrs["name"]))
         for output in program.graph.of_kind("result"):
-            name = self.identifier(output.name.removeprefix(PROBE))
-            self.results[Buffer("result", memory_of(output.value), output.name)] = name
-            self.give(output.value, name)
+            owner, name = memory_of(output.value), self.fresh(self.identifier(output.name.removeprefix(PROBE)))
+            self.results[Buffer("result", owner, output.name)] = name
+            self.setdefault(owner, name)
         self.give_all(program.graph, labels(function, self.identifier))
         for output in program.graph.of_kind("check"):
             self.give(output.value, "violations")
@@ -64,21 +64,25 @@ class Naming(dict[Value, str]):
         return self.results.get(buffer) or self.of(buffer.value)
 
     def give(self, value: Value, name: str) -> None:
-        """A value without a name gets one, with a number behind it where another has that."""
-        value, number, candidate = memory_of(value), 1, name
-        if value in self:
-            return
-        while candidate in self.taken:
+        """A value without a name gets one."""
+        owner = memory_of(value)
+        if owner not in self:
+            self[owner] = self.fresh(name)
+
+    def fresh(self, name: str) -> str:
+        """The name, with a number behind it where it is taken."""
+        number, found = 1, name
+        while found in self.taken:
             number += 1
-            candidate = f"{name}_{number}"
-        self.taken.add(candidate)
-        self[value] = candidate
+            found = f"{name}_{number}"
+        self.taken.add(found)
+        return found
 
     def identifier(self, name: str) -> str:
         """A name that Python has no other use for; one that begins with a number is behind that of its class."""
         plain = re.sub(r"\W", "_", name)
         if not plain or plain[0].isdigit():
-            plain = f"{self.classes.get(name.partition('.')[0], 'value').lower()}_{plain}"
+            plain = f"{self.classes.get(name.partition('.')[0], 'layer').lower()}_{plain}"
         return f"{plain}_" if keyword.iskeyword(plain) else plain
 
     def give_all(self, graph: Graph, wanted: Iterable[tuple[Value, str]]) -> None:
