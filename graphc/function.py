@@ -323,10 +323,14 @@ class Function:
 
         return show.text(self, level)
 
-    def explain(self, name: str | None = None) -> str:
-        """The formulas of yours that were made safe, by which rule and why; or what is behind one name.
+    def explain(self, name: str | int | None = None) -> str:
+        """The formulas of yours that were made safe, by which rule and why; or all about one value: what it is, where
+        it comes from, what was rewritten and why, which kernel computes it and which read it, where it lies.
 
-        name  of a result, an input, a parameter or a scalar; TraceError for any other
+        name  of a result, a probe, an input, a parameter, an optimizer's slot, a scalar, or a name in `source()`;
+              "grad of fc1.weight"; "%12" as in the graph's text; "mlp.py:12" or 12: all values of a line of yours
+
+        Raises TraceError for any other.
         """
         from graphc import explain
 

@@ -32,6 +32,8 @@ class Naming(dict[Value, str]):
     """Names of the values of a program, such as Python has them; each value has its own, but for what loops read.
 
     trail  what became of every value on the way there
+    paths  of all values from the trace to the finished graph
+    own    the program's value for each of the finished graph
     """
 
     def __init__(self, function: Function, program: Program) -> None:
@@ -88,10 +90,10 @@ class Naming(dict[Value, str]):
     def give_all(self, graph: Graph, wanted: Iterable[tuple[Value, str]]) -> None:
         """Names of traced values to what has become of them, and to their gradients."""
         last = len(self.trail.stages) - 1
-        mine = {theirs: own for own, theirs in counterparts(graph, self.trail.stages[last].graph).items()}
-        paths = self.trail.paths(0, last)
-        traced = {path.first: path for path in paths if path.since == 0}
-        gradients = list(gradients_of(self.trail, paths))
+        self.own = {theirs: own for own, theirs in counterparts(graph, self.trail.stages[last].graph).items()}
+        self.paths = self.trail.paths(0, last)
+        mine, traced = self.own, {path.first: path for path in self.paths if path.since == 0}
+        gradients = list(gradients_of(self.trail, self.paths))
         for value, name in wanted:
             path = traced.get(value)
             if path is None:  # an input that nothing reads
@@ -102,6 +104,14 @@ class Naming(dict[Value, str]):
             for slope in (found for slopes in gradients for found in slopes.get(path, ())):
                 if slope.now in mine and mine[slope.now].op.kind != "source":
                     self.give(mine[slope.now], f"d_{name}")
+
+    def paths_of(self, traced: Value) -> list[Path]:
+        """The way of a traced value; none of an input that nothing reads."""
+        return [path for path in self.paths if path.first is traced and path.since == 0]
+
+    def paths_to(self, value: Value) -> list[Path]:
+        """The ways that end at a value of the program."""
+        return [path for path in self.paths if path.end is None and self.own.get(path.now) is value]
 
     def give_inside(self, program: Program) -> None:
         """What loops read is called as it is outside: slices and results as one place of an array."""
