@@ -42,7 +42,7 @@ def test_nothing_to_tell():
 def test_what_a_value_is(step):
     loss, weights, data = (str(step.explain(name)) for name in ("loss", "w", "x"))
     assert loss.startswith("loss: f32[], a result") and "test_explain.py:19  -gx.log(" in loss and "softmax(x" in loss
-    assert "w: f32[5,3]" in weights and "test_explain.py:16" in weights and "read by dot" in weights
+    assert "w: f32[5,3]" in weights and "test_explain.py:16" in weights and "read by kernel 0, dot" in weights
     assert data.startswith("x: f32[batch,5]")
 
 
