@@ -159,8 +159,8 @@ class About:
         yield from (f"  declared at {line}" for line in user_lines([owner.input.origin]))
 
     @cached_property
-    def gradients(self) -> dict[str, Value]:
-        """The gradients of what has a name, as they are in the finished graph."""
+    def gradients(self) -> dict[str, list[Value]]:
+        """The gradients of what has a name, as they are in the finished graph: one for each loss."""
         named: dict[Path, list[str]] = {}
         for name, value in self.inputs.items():
             for path in self.names.paths_of(value):
@@ -168,20 +168,21 @@ class About:
         for value, name in self.names.items():
             for path in self.names.paths_to(value):
                 named.setdefault(path, []).append(name)
-        found: dict[str, Value] = {}
+        found: dict[str, list[Value]] = {}
         for slopes in gradients_of(self.names.trail, self.names.paths):
             for path, ways in slopes.items():
                 ends = [self.names.own[way.now] for way in ways if way.now in self.names.own]
-                found |= {name: end for name in named.get(path, ()) for end in ends[:1]}
+                for name in named.get(path, ()) if ends else ():
+                    found[name] = list(dict.fromkeys((*found.get(name, ()), *ends)))
         return found
 
     def gradient(self, name: str) -> Iterator[str]:
-        value = self.gradients.get(name)
-        if value is None:
+        if name not in self.gradients:
             text = f"{self.function.name} computes no gradient of {name}"
             raise TraceError(text, user_origin(), [f"it does of {', '.join(self.gradients)}"] if self.gradients else [])
-        yield f"gradient of {name}: {self.kind(value)}"
-        yield from self.details(value, None)
+        for value in self.gradients[name]:
+            yield f"gradient of {name}: {self.kind(value)}"
+            yield from self.details(value, None)
 
     def computed(self, name: str, value: Value) -> Iterator[str]:
         yield f"{name}: {self.kind(value)}"

@@ -25,6 +25,7 @@ from graphc.plan import PROBE
 if TYPE_CHECKING:
     from graphc.function import Function
 
+WORDS = ("arena", "new", "copy", "shares", "threads", "check", "step", "first")  # of the function that calls kernels
 Span = tuple[int | None, ...]  # lines and columns at which an expression begins and ends
 
 
@@ -40,7 +41,7 @@ class Naming(dict[Value, str]):
         super().__init__()
         self.classes: Mapping[str, str] = function.layers
         self.trail = followed(function.traced)
-        self.taken: set[str] = {function.name}
+        self.taken: set[str] = {function.name, *WORDS}
         self.results: dict[Buffer, str] = {}
         for value in program.graph.inputs:
             self.give(value, self.identifier(value.attrs["name"]))
@@ -132,14 +133,17 @@ class Naming(dict[Value, str]):
 
 
 def gradients_of(trail: Trail, paths: Iterable[Path]) -> Iterator[dict[Path, list[Path]]]:
-    """The ways of the cotangents of values, by the ways of these."""
+    """The ways of the cotangents of values, by the ways of these; of several values that became one, by all."""
     for number, stage in enumerate(trail.stages):
         if stage.slopes:
-            here = {path.place(number): path for path in paths if path.since <= number}
+            here: dict[Value, list[Path]] = {}
+            for path in paths:
+                if path.since <= number:
+                    here.setdefault(path.place(number), []).append(path)
             found: dict[Path, list[Path]] = {}
-            for value, slope in stage.slopes.items():
-                if value in here and slope in here:
-                    found.setdefault(here[value], []).append(here[slope])
+            for value, slope in (pair for sweep in stage.slopes for pair in sweep.items()):
+                for path in here.get(value, ()):
+                    found.setdefault(path, []).extend(here.get(slope, ())[:1])
             yield found
 
 

@@ -38,6 +38,8 @@ def pull_back(seeds: Cotangents, wrt: tuple[Value, ...], grown: Grown, trail: Tr
             needed.add(value)
     cotangents: Cotangents = dict(seeds)
     slopes = Slopes(order, seeds.values())
+    if trail is not None:
+        trail.sweep()
     parts: dict[Value, Cotangents] = {}
     for value in reversed(order):
         reached = parts.get(value) if value.op.kind == "loop" else cotangents.get(value)

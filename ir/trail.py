@@ -61,7 +61,7 @@ class Stage:
     usual   what the pass does where no rule is named
     runs    the walks of the pass
     made    values that were not there before, with the change that made them and the number of the walk
-    slopes  of a pass that takes gradients: the cotangents of values
+    slopes  the cotangents of values, one mapping for each time that gradients are taken
     """
 
     name: str
@@ -69,7 +69,7 @@ class Stage:
     graph: Graph
     runs: list[Run]
     made: dict[Value, tuple[Change, int]]
-    slopes: dict[Value, Value]
+    slopes: list[dict[Value, Value]]
 
 
 @dataclass(slots=True, eq=False)
@@ -112,12 +112,12 @@ class Trail:
         self.runs: list[Run] = []
         self.changed: dict[Value, tuple[Change, Value]] = {}
         self.made: dict[Value, tuple[Change, int]] = {}
-        self.slopes: dict[Value, Value] = {}
+        self.slopes: list[dict[Value, Value]] = []
         self.known = set(every_value(self.stages[-1].graph)) if self.stages else set[Value]()
 
     def end(self, graph: Graph) -> None:
         """The pass is done, and this is what it gives."""
-        slopes = {self.latest(value): self.latest(slope) for value, slope in self.slopes.items()}
+        slopes = [{self.latest(value): self.latest(slope) for value, slope in each.items()} for each in self.slopes]
         self.stages.append(Stage(self.step, self.usual, graph, self.runs, self.made, slopes))
 
     def latest(self, value: Value) -> Value:
@@ -132,16 +132,19 @@ class Trail:
 
     def replaced(self, value: Value, better: Value) -> None:
         """Something else stands for a value. A loop with another body is the same: its values tell for themselves."""
+        change, self.rule = Change(self.step, self.rule or self.usual), None
         if value.op.kind == "loop" and (better.op, better.operands) == (value.op, value.operands):
             return
-        change = Change(self.step, self.rule or self.usual)
-        self.rule = None
         self.changed[value] = change, better
         self.grew(change, better)
 
+    def sweep(self) -> None:
+        """Cotangents of some results are about to be taken."""
+        self.slopes.append({})
+
     def pulled_back(self, value: Value, operand: Value, cotangent: Value) -> None:
         """The cotangent of an operand of a value, as far as it is known."""
-        self.slopes[operand] = cotangent
+        self.slopes[-1][operand] = cotangent
         self.grew(Change(self.step, f"derivative of {value.op.name}"), cotangent)
 
     def grew(self, change: Change, root: Value) -> None:
@@ -161,10 +164,6 @@ class Trail:
         self.changed = {}
 
     # -- asked afterwards
-
-    def number(self, name: str) -> int:
-        """Of the stage with that name."""
-        return [stage.name for stage in self.stages].index(name)
 
     def paths(self, first: int, last: int) -> list[Path]:
         """The ways of all values that are there at a stage or come up later, up to another stage."""

@@ -13,6 +13,7 @@ from graphc import nn, optim
 from graphc.commented import kernel_texts
 from graphc.ir.formulas import formula
 from graphc.naming import Naming
+from graphc.picture import page
 
 BATCH = gx.dim("batch", max=64)
 
@@ -163,6 +164,10 @@ def test_comments_are_all_that_is_added_to_kernels(step):
     assert {name: without_comments(text) for name, text in texts.items()} == {
         kernel.name: kernel.text for kernel in step.artifact.kernels
     }
+
+
+def test_the_page_shows_them(step):
+    assert page.details(step)["sources"] == kernel_texts(step)
 
 
 def test_every_loop_that_leaves_something_is_under_a_formula(step):

@@ -129,6 +129,16 @@ def test_a_gradient_and_how_it_came_to_be(trained):
     assert trained.explain("grad of h").splitlines()[1:] == trained.explain("d_h").splitlines()[1:]
 
 
+def test_gradients_of_several_losses_are_all_told():
+    x, w = gx.input("x", gx.f32["batch", 300]), gx.parameter("w", np.ones((300, 300), np.float32))
+    hidden = gx.tanh(x @ w)
+    slopes = [gx.grad(loss, w) for loss in (hidden.sum(), (hidden * hidden).sum())]
+    function = gx.function([x], {"one": slopes[0], "other": slopes[1]})
+    text = function.explain("grad of w")
+    assert text.count("gradient of w: f32[300,300]") == 2
+    assert "handed out as one" in text and "handed out as other" in text
+
+
 def test_states_of_an_optimizer_have_slots(trained):
     names = list(trained.parameters)
     text = trained.explain("fc1.weight.exp_avg")
