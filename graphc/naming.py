@@ -11,6 +11,7 @@ import keyword
 import linecache
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from graphc.ir import ops
@@ -55,9 +56,10 @@ class Naming(dict[Value, str]):
         self.give_inside(program)
 
     def of(self, value: Value) -> str:
-        """The name of a value; one after its op if the user has none for it."""
+        """The name of a value; one after its module and op if the user has none for it."""
         owner = memory_of(value)
-        self.give(owner, f"value_{owner.op.name}")
+        module = owner.origin.module if owner.origin else ""
+        self.give(owner, self.identifier(f"{module or 'value'}.{owner.op.name}"))
         return self[owner]
 
     def buffer(self, buffer: Buffer) -> str:
@@ -169,14 +171,15 @@ def variables(
     made_at  where the function was made: what stands before that is the function's name
     """
     last: dict[tuple[object, ...], tuple[Origin, Value]] = {}
-    modules: dict[tuple[object, ...], set[str]] = {}
+    modules: dict[object, set[str]] = {}
     for value in every_value(traced):
         if value.origin is not None and value.role == "forward" and value.op.kind != "source":
             last[value.origin[:2]] = value.origin, value
-            modules.setdefault(value.origin[:2], set()).add(value.origin.module)
+            for part in (value.origin[:2], value.origin.code):
+                modules.setdefault(part, set()).add(value.origin.module)
     files: dict[str, dict[Span, str]] = {}
     for place, (origin, value) in last.items():
-        if place != made_at and is_one_call(modules[place], classes):
+        if place != made_at and is_one_call(modules[place], modules[origin.code], classes):
             known = files.get(origin.file)
             if known is None:
                 known = files[origin.file] = assignments(origin.file)
@@ -184,12 +187,20 @@ def variables(
                 yield value, known[origin.span]
 
 
-def is_one_call(modules: set[str], classes: Container[str]) -> bool:
-    """Whether the modules that ran at one place ran for one call there: they are parts of one, or one."""
-    first, *others = (path.split(".") for path in modules)
-    while others and any(path[: len(first)] != first for path in others):
-        first = first[:-1]
-    return not others or (first != [] and ".".join(first) in classes)
+def is_one_call(modules: set[str], around: set[str], classes: Container[str]) -> bool:
+    """Whether the modules that ran at one place ran for one call there: they are one, or parts of one that was called.
+
+    around  the modules that ran for any line of the same function
+    """
+    whole, own = common(modules), common(around)
+    called = (".".join(whole[:depth]) in classes for depth in range(len(own) + 1, len(whole) + 1))
+    return len(modules) == 1 or any(called)
+
+
+def common(modules: set[str]) -> list[str]:
+    """The path that all of them begin with."""
+    columns = zip(*(path.split(".") for path in modules), strict=False)
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
 
 
 def assignments(file: str) -> dict[Span, str]:

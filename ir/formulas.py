@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from graphc.ir import ops
 from graphc.ir.graph import Value
@@ -19,7 +19,7 @@ INFIX: dict[Op, tuple[str, int]] = {
 ASSOCIATIVE = (ops.add, ops.mul, ops.logical_and, ops.logical_or)
 UNSEEN = (ops.copy, ops.stop_gradient, ops.require_range, ops.custom, ops.broadcast, ops.reshape)  # same numbers
 LONGEST, SHORTEST = 88, 20  # characters of a whole formula, and of the least that is left of an operand
-DEEPEST = 40
+DEEPEST, VERY_LONG = 40, 1000
 
 
 def formula(value: Value, names: Mapping[Value, str], longest: int = LONGEST) -> str:
@@ -39,6 +39,7 @@ class Writer:
 
     def __init__(self, names: Mapping[Value, str]) -> None:
         self.names = names
+        self.sizes: dict[Value, int] = {}
 
     def whole(self, value: Value, room: int) -> str:
         return self.made(value, room, 0)[0]
@@ -80,16 +81,41 @@ class Writer:
         again = value.op in ASSOCIATIVE and seen_through(right).op is value.op
         rights = strength if again else MINUS if value.op is ops.dot else strength + 1
         lefts = strength + 1 if strength in (POWER, COMPARISON) else strength
-        sides = [
-            lambda room: self.operand(left, lefts, room, depth),
-            lambda room: self.operand(right, rights, room, depth),
-        ]
-        return f" {sign} ".join(fitted(sides, room - len(sign) - 2)), strength
+        sides = [(left, lefts), (right, rights)]
+        texts = self.fitted(sides, room - len(sign) - 2, depth)
+        return ("…", ATOM) if set(texts) == {"…"} else (f" {sign} ".join(texts), strength)
 
     def call(self, name: str, operands: Sequence[Value], rest: Sequence[str], room: int, depth: int) -> str:
-        texts = [lambda room, each=each: self.text(each, room, depth + 1)[0] for each in operands]
-        taken = len(name) + 2 + sum(len(each) + 2 for each in rest) + 2 * (len(texts) - 1)
-        return f"{name}({', '.join([*fitted(texts, room - taken), *rest])})"
+        taken = len(name) + 2 + sum(len(each) + 2 for each in rest) + 2 * (len(operands) - 1)
+        return f"{name}({', '.join([*self.fitted([(each, 0) for each in operands], room - taken, depth), *rest])})"
+
+    def fitted(self, sides: Sequence[tuple[Value, int]], room: int, depth: int) -> list[str]:
+        """Operands in a room for all of them: those that need little leave theirs to the others; `…` where there is
+        none. Each comes with how strongly it has to hold together."""
+        found = [""] * len(sides)
+        order = sorted(range(len(sides)), key=lambda number: self.size(sides[number][0]))
+        for rest, number in zip(range(len(sides), 0, -1), order, strict=True):
+            value, least = sides[number]
+            own = room // rest
+            fits = self.size(value) <= max(own, 1) or own >= SHORTEST
+            found[number] = self.operand(value, least, own, depth) if fits else "…"
+            room -= len(found[number])
+        return found
+
+    def size(self, value: Value) -> int:
+        """About how long a formula would be if nothing was left out of it."""
+        stack = [value]
+        while stack:
+            each = stack[-1]
+            known = self.names.get(each)
+            below = [] if known is not None else [one for one in each.operands if one not in self.sizes]
+            stack.extend(below)
+            if not below:
+                inside = sum(self.sizes[one] + 3 for one in each.operands) if known is None else 0
+                seen = each.op in UNSEEN or each.op.kind == "view"
+                own = source_text(each) if each.op.kind == "source" else "" if seen else each.op.name
+                self.sizes[stack.pop()] = min(len(known) if known is not None else inside + len(own), VERY_LONG)
+        return self.sizes[value]
 
     def view(self, value: Value, room: int, depth: int) -> Text:
         x, *indices = value.operands
@@ -112,19 +138,6 @@ def seen_through(value: Value) -> Value:
     while value.op in UNSEEN:
         value = value.operands[0]
     return value
-
-
-def fitted(texts: Sequence[Callable[[int], str]], room: int) -> list[str]:
-    """The texts of operands in a room for all of them: those that need little leave theirs to the others."""
-    found = [text(room) for text in texts]
-    while sum(map(len, found)) > room:
-        longest = max(range(len(found)), key=lambda number: len(found[number]))
-        left = room - sum(len(text) for number, text in enumerate(found) if number != longest)
-        if len(found[longest]) <= 1 or left >= len(found[longest]):
-            break
-        shorter = texts[longest](left) if left >= SHORTEST else "…"
-        found[longest] = shorter if len(shorter) <= max(left, 1) else "…"
-    return found
 
 
 def source_text(value: Value) -> str:
