@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from graphc.ir import ops
@@ -82,6 +83,20 @@ def hold_wanted(graph: Graph, trail: Trail | None = None) -> Graph:
     return hand_out(graph, new, trail)
 
 
+def roles_after(graph: Graph) -> dict[Value, str]:
+    """The part that values play which a user computes of gradients: "update" where only states get them, "backward"
+    elsewhere. What a loss is made of, as a penalty on gradients is, stays what it was."""
+    found: dict[Value, str] = {}
+    losses = {value.operands[0] for value in graph.values() if value.op is ops.gradient}
+    ahead = set(reachable(tuple(losses)))
+    shown = set(reachable(tuple(output.value for output in graph.outputs if output.kind != "update")))
+    for value in graph.values():
+        if value not in ahead and any(each in found or each.op is ops.gradient for each in value.operands):
+            later = "backward" if value in shown else "update"
+            found[value] = later if value.role == "forward" else value.role
+    return found
+
+
 def expand_gradients(graph: Graph, trail: Trail | None = None) -> Graph:
     """Every `gradient` op becomes the arithmetic it stands for, innermost first, one sweep a loss."""
     asked: dict[Value, list[Value]] = {}
@@ -89,12 +104,15 @@ def expand_gradients(graph: Graph, trail: Trail | None = None) -> Graph:
         if value.op is ops.gradient:
             loss, wrt = value.operands
             asked.setdefault(loss, []).append(wrt)
+    roles = roles_after(graph)
     new: dict[Value, Value] = {}
     grown: Grown = {}
     swept: dict[tuple[Value, Value], Value] = {}
     for value in graph.values():
         if value.op is not ops.gradient:
             new[value] = renewed(value, new)
+            if value in roles and value.origin is not None:
+                new[value] = replace(new[value], origin=value.origin._replace(role=roles[value]))
             continue
         loss, wrt = value.operands
         if (loss, wrt) not in swept:

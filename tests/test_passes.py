@@ -277,6 +277,18 @@ def test_roles_are_kept() -> None:
     assert dots == ["forward"] * 2 + ["backward"] * 3
 
 
+def test_what_a_user_computes_of_gradients_updates_or_is_the_way_back() -> None:
+    kind = TensorType("f32", (3,))
+    x, w = (ops.input(name=name, role=role, type=kind) for name, role in (("x", "data"), ("w", "state")))
+    slope = ops.gradient(ops.reshape(ops.sum(ops.mul(ops.mul(x, w), w), axes=(0,)), shape=()), w)
+    penalty = ops.reshape(ops.sum(ops.exp(slope), axes=(0,)), shape=())
+    moved = ops.sub(w, ops.add(slope, ops.gradient(penalty, w)))
+    outputs = (Output("result", "shown", ops.tanh(slope)), Output("update", "w", moved))
+    values = [*expand_gradients(Graph("user", (x, w), outputs)).values()]
+    assert [value.role for value in values if value.op in (ops.tanh, ops.sub)] == ["backward", "update"]
+    assert {value.role for value in values if value.op is ops.exp} == {"forward"}  # a penalty on gradients is a loss
+
+
 def test_softplus_made_of_a_formula_stands_where_the_formula_stood() -> None:
     final = run_passes(user_program())
     (softplus,) = (value for value in final.values() if value.op is ops.softplus)
