@@ -85,7 +85,7 @@ def test_watch_sees_every_stage() -> None:
 
 
 def test_a_pass_that_breaks_the_graph_is_caught() -> None:
-    def break_it(graph: Graph) -> Graph:
+    def break_it(graph: Graph, trail: object = None) -> Graph:
         output = graph.outputs[0]
         broken = replace(output.value, type=TensorType("f32", (7,)))
         return replace(graph, outputs=(replace(output, value=broken),))
