@@ -1,0 +1,95 @@
+"""The Python of a page of the documentation as one program: which blocks there are, and what each of them prints."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w.]+)\n")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Text between fences, where it stands in the page, and the text below that says what it prints."""
+
+    language: str
+    text: str
+    end: int
+    printed: tuple[int, int] | None
+
+    @property
+    def file(self) -> str | None:
+        """Its name, where it is a file of its own, which a comment in its first line says."""
+        found = FILE.match(self.text)
+        return found[1] if found and self.language == "python" else None
+
+
+def blocks(page: str) -> list[Block]:
+    """What is run of a page. Commands of a `console` block begin with `$ `; what they print follows in the same block."""
+    found = list(FENCE.finditer(page))
+    follow = [*found, None][1:]
+    made = []
+    for fence, below in zip(found, follow, strict=True):
+        if fence[1] == "console":
+            made.append(Block("console", fence[2], fence.end(), (fence.start(2), fence.end(2))))
+        if fence[1] == "python":
+            attached = below is not None and below[1] == "text" and not page[fence.end() : below.start()].strip()
+            made.append(Block("python", fence[2], fence.end(), (below.start(2), below.end(2)) if attached else None))
+    return made
+
+
+def output(command: list[str]) -> str:
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return run.stdout
+
+
+def typed(session: str) -> str:
+    """A console block as it comes out: commands of Python are run, others keep what is written below them."""
+    shown = []
+    for part in re.split(r"^(?=\$ )", session, flags=re.MULTILINE):
+        command = shlex.split(part.split("\n", 1)[0])[1:]
+        run = command[:1] == ["python"] and command[1:3] != ["-m", "pip"]
+        shown.append(part.split("\n", 1)[0] + "\n" + output([sys.executable, *command[1:]]) if run else part)
+    return "".join(shown)
+
+
+def run(path: Path) -> list[str]:
+    """What each block of a page prints, an error included; the blocks share names, and are lines of one file."""
+    program = Path(f"{path.stem}.py").absolute()
+    space: dict[str, object] = {"__name__": "__main__", "__file__": str(program)}
+    lines, printed = "", []
+    for block in blocks(path.read_text(encoding="utf-8")):
+        if block.language == "console":
+            printed.append(typed(block.text))
+            continue
+        if block.file is not None:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+            printed.append(output([sys.executable, block.file]))
+            continue
+        start, lines = lines.count("\n"), lines + block.text + "\n"
+        program.write_text(lines, encoding="utf-8")
+        code = compile("\n" * start + block.text, str(program), "exec")
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            try:
+                exec(code, space)
+            except Exception as error:
+                if block.printed is None:
+                    raise
+                print(f"{type(error).__module__.split('.')[0]}.{type(error).__name__}: {error}")
+        printed.append(out.getvalue())
+    return printed
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())
+    sys.stdout.write(json.dumps(run(Path(sys.argv[1]))))
