@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, Self
+from inspect import cleandoc
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from graphc.ir.graph import in_module, user_origin
 from graphc.ir.types import FLOATS
 from graphc.nn.misfit import show_declaration
 from graphc.settings import check_function, check_switch, require
-from graphc.tensor import DType, Parameter, as_dtype, f32, f64
+from graphc.tensor import DType, Parameter, Tensor, as_dtype, f32, f64
 from graphc.tensor.tracing import current_trace
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
@@ -375,6 +376,7 @@ def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: DType | Non
 
 
 def forget_gradient(parameter: Parameter) -> None:
+    """Set the `grad` of a parameter back to None."""
     if parameter.grad is not None:
         parameter.grad = None
 
@@ -385,3 +387,14 @@ def join(path: str, name: str) -> str:
 
 def indented(text: str) -> str:
     return text.replace("\n", "\n  ")
+
+
+class Applied(Module):
+    """A module of one function of graphc.functional; what that says of itself is said of the module, too."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init_subclass__(cls) -> None:
+        said = vars(cls)["function"].__doc__ if "function" in vars(cls) else None
+        if cls.__doc__ is None and said is not None:
+            cls.__doc__ = f"`functional.{cls.function.__name__}` as a module.\n\n{cleandoc(said)}"
