@@ -12,6 +12,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
+
+import graphc
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w.]+)\n")
@@ -34,7 +37,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """What is run of a page. Commands of a `console` block begin with `$ `; what they print follows in the same block."""
+    """What is run of a page. Commands in a `console` block begin with `$ `, and what they print follows them."""
     found = list(FENCE.finditer(page))
     follow = [*found, None][1:]
     made = []
@@ -64,30 +67,50 @@ def typed(session: str) -> str:
 
 def run(path: Path) -> list[str]:
     """What each block of a page prints, an error included; the blocks share names, and are lines of one file."""
+    found = blocks(path.read_text(encoding="utf-8"))
     program = Path(f"{path.stem}.py").absolute()
+    program.write_text("\n".join(block.text for block in found if is_part(block)), encoding="utf-8")
     space: dict[str, object] = {"__name__": "__main__", "__file__": str(program)}
-    lines, printed = "", []
-    for block in blocks(path.read_text(encoding="utf-8")):
-        if block.language == "console":
-            printed.append(typed(block.text))
-            continue
-        if block.file is not None:
+    line, printed = 0, []
+    for block in found:
+        if is_part(block):
+            code = compile("\n" * line + block.text, str(program), "exec")
+            line += block.text.count("\n") + 1
+            printed.append(executed(code, space, may_fail=block.printed is not None))
+        elif block.file is not None:
             Path(block.file).write_text(block.text, encoding="utf-8")
             printed.append(output([sys.executable, block.file]))
-            continue
-        start, lines = lines.count("\n"), lines + block.text + "\n"
-        program.write_text(lines, encoding="utf-8")
-        code = compile("\n" * start + block.text, str(program), "exec")
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            try:
-                exec(code, space)
-            except Exception as error:
-                if block.printed is None:
-                    raise
-                print(f"{type(error).__module__.split('.')[0]}.{type(error).__name__}: {error}")
-        printed.append(out.getvalue())
+        else:
+            printed.append(typed(block.text))
     return printed
+
+
+def is_part(block: Block) -> bool:
+    """Of the program that a page is."""
+    return block.language == "python" and block.file is None
+
+
+def executed(code: CodeType, space: dict[str, object], may_fail: bool) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(code, space)
+        except Exception as error:
+            if not may_fail:
+                raise
+            print(f"{type(error).__module__.split('.')[0]}.{type(error).__name__}: {error}")
+    return out.getvalue()
+
+
+def outputs(path: Path, folder: Path) -> list[str]:
+    """The same by a process of its own that works in a folder."""
+    root = str(Path(graphc.__file__).parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    setting = {**os.environ, "PYTHONPATH": paths, "NO_COLOR": "1"}
+    command = [sys.executable, __file__, str(path)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=setting)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from json import loads
 from pathlib import Path
 
 import page_program
@@ -19,8 +15,11 @@ DOCS = ROOT / "graphc" / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Programs of several languages that work together, each page with a test of its own.
 ELSEWHERE = {"train_from_c.md": "test_train_from_c.py", "train_in_the_browser.md": "test_wasm.py"}
-RUN = [page for page in [ROOT / "README.md", *PAGES] if page.name not in ELSEWHERE]
-HAS_PROGRAM = [page for page in RUN if page_program.blocks(page.read_text(encoding="utf-8"))]
+HAS_PROGRAM = [
+    page
+    for page in PAGES
+    if page.name not in ELSEWHERE and page_program.blocks(page.read_text(encoding="utf-8"))
+]
 
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
 TIME = r" ?(?:s|ms|µs|ns)\b"
@@ -81,12 +80,7 @@ def updated(page: str, outputs: list[str]) -> str:
 
 @pytest.mark.parametrize("page", HAS_PROGRAM, ids=shown)
 def test_blocks_run_and_print_what_the_page_says(page, tmp_path, request):
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    setting = {**os.environ, "PYTHONPATH": paths, "NO_COLOR": "1", "COLUMNS": "100"}
-    command = [sys.executable, page_program.__file__, str(page)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=setting)
-    assert run.returncode == 0, run.stderr
-    outputs, text = loads(run.stdout), page.read_text(encoding="utf-8")
+    outputs, text = page_program.outputs(page, tmp_path), page.read_text(encoding="utf-8")
     if request.config.getoption("--update-golden"):
         page.write_text(updated(text, outputs), encoding="utf-8")
         return
