@@ -14,20 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
-import graphc
+from lesser_machine import compile_for
 
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+import graphc
+from graphc.backends.target import host_tile
+
+PROCESSORS = {"avx512": (14, 2)}  # by the tiles of products that they have registers for
+FENCE = re.compile(r"^```(\w*) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w.]+)\n")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Text between fences, where it stands in the page, and the text below that says what it prints."""
+    """Text between fences, and where in the page stands what it prints, which may depend on the kind of processor."""
 
     language: str
     text: str
-    end: int
     printed: tuple[int, int] | None
+    processor: str = ""
 
     @property
     def file(self) -> str | None:
@@ -37,16 +41,15 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """What is run of a page. Commands in a `console` block begin with `$ `, and what they print follows them."""
+    """What is run of a page. What Python prints may follow as `text`; commands have their output in the same block."""
     found = list(FENCE.finditer(page))
-    follow = [*found, None][1:]
     made = []
-    for fence, below in zip(found, follow, strict=True):
+    for fence, below in zip(found, [*found, None][1:], strict=True):
         if fence[1] == "console":
-            made.append(Block("console", fence[2], fence.end(), (fence.start(2), fence.end(2))))
+            made.append(Block("console", fence[3], fence.span(3)))
         if fence[1] == "python":
             attached = below is not None and below[1] == "text" and not page[fence.end() : below.start()].strip()
-            made.append(Block("python", fence[2], fence.end(), (below.start(2), below.end(2)) if attached else None))
+            made.append(Block("python", fence[3], *((below.span(3), below[2]) if attached else (None,))))
     return made
 
 
@@ -56,7 +59,7 @@ def output(command: list[str]) -> str:
 
 
 def typed(session: str) -> str:
-    """A console block as it comes out: commands of Python are run, others keep what is written below them."""
+    """A console block as it comes out. Commands begin with `$ `; those of Python are run, others are left alone."""
     shown = []
     for part in re.split(r"^(?=\$ )", session, flags=re.MULTILINE):
         command = shlex.split(part.split("\n", 1)[0])[1:]
@@ -91,19 +94,21 @@ def is_part(block: Block) -> bool:
 
 
 def executed(code: CodeType, space: dict[str, object], may_fail: bool) -> str:
+    """What it prints; an error of graphc's is what some blocks are there to show."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         try:
             exec(code, space)
-        except Exception as error:
+        except graphc.GraphcError as error:
             if not may_fail:
                 raise
-            print(f"{type(error).__module__.split('.')[0]}.{type(error).__name__}: {error}")
+            print(f"graphc.{type(error).__name__}: {error}")
     return out.getvalue()
 
 
 def outputs(path: Path, folder: Path) -> list[str]:
-    """The same by a process of its own that works in a folder."""
+    """The same by a process of its own that works in a folder, where `pictures` is one for what is drawn."""
+    (folder / "pictures").mkdir()
     root = str(Path(graphc.__file__).parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     setting = {**os.environ, "PYTHONPATH": paths, "NO_COLOR": "1"}
@@ -114,5 +119,7 @@ def outputs(path: Path, folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    if host_tile() == PROCESSORS["avx512"]:
+        compile_for("x86-64-v4")  # texts of LLVM and of machine code differ from one make of processors to another
     sys.path.insert(0, os.getcwd())
     sys.stdout.write(json.dumps(run(Path(sys.argv[1]))))

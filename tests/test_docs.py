@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
+from functools import cache
 from pathlib import Path
+from pydoc import locate
 
 import page_program
 import pytest
+from page_program import PROCESSORS
 
 import graphc
+from graphc import init
+from graphc.backends.target import host_tile
 
 ROOT = Path(graphc.__file__).parents[1]
 DOCS = ROOT / "graphc" / "docs"
@@ -16,9 +22,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 # Programs of several languages that work together, each page with a test of its own.
 ELSEWHERE = {"train_from_c.md": "test_train_from_c.py", "train_in_the_browser.md": "test_wasm.py"}
 HAS_PROGRAM = [
-    page
-    for page in PAGES
-    if page.name not in ELSEWHERE and page_program.blocks(page.read_text(encoding="utf-8"))
+    page for page in PAGES if page.name not in ELSEWHERE and page_program.blocks(page.read_text(encoding="utf-8"))
 ]
 
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -65,11 +69,15 @@ def near(expected: str, found: str) -> bool:
     return abs(one - other) <= 0.02 * abs(one) + 1e-6
 
 
+def is_compared(block: page_program.Block) -> bool:
+    return block.printed is not None and PROCESSORS.get(block.processor, host_tile()) == host_tile()
+
+
 def updated(page: str, outputs: list[str]) -> str:
     """The page with what its blocks print now, where that is not what it says."""
     changes = list(zip(page_program.blocks(page), outputs, strict=True))
     for block, printed in reversed(changes):
-        if block.printed is None:
+        if not is_compared(block):
             continue
         start, end = block.printed
         if not same(page[start:end], printed):
@@ -81,13 +89,18 @@ def updated(page: str, outputs: list[str]) -> str:
 @pytest.mark.parametrize("page", HAS_PROGRAM, ids=shown)
 def test_blocks_run_and_print_what_the_page_says(page, tmp_path, request):
     outputs, text = page_program.outputs(page, tmp_path), page.read_text(encoding="utf-8")
+    drawn = {page.parent / "pictures" / path.name: path.read_text() for path in (tmp_path / "pictures").iterdir()}
     if request.config.getoption("--update-golden"):
         page.write_text(updated(text, outputs), encoding="utf-8")
+        for path, drawing in drawn.items():
+            path.write_text(drawing, encoding="utf-8")
         return
     for block, printed in zip(page_program.blocks(text), outputs, strict=True):
-        if block.printed is not None:
+        if is_compared(block):
             expected = text[slice(*block.printed)]
             assert same(expected, printed), f"{block.text}\nthe page says:\n{expected}\nit prints:\n{printed}"
+    if host_tile() == PROCESSORS["avx512"]:
+        assert all(path.read_text(encoding="utf-8") == drawing for path, drawing in drawn.items())
 
 
 def test_outputs_are_compared():
@@ -104,3 +117,64 @@ def test_programs_that_are_run_elsewhere_are():
         files = [block.file for block in page_program.blocks(text)]
         assert files and all(files), page
         assert page in (ROOT / "tests" / test).read_text(encoding="utf-8")
+
+
+# -- the reference
+
+sys.path.append(str(ROOT / ".ci" / "docs"))
+import reference  # noqa: E402
+
+NAMES = re.compile(r"^```{names} ([\w.]+)\n(?::from: ([^\n]*)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def documented() -> dict[str, list[str]]:
+    """The names that the pages describe, by package."""
+    found: dict[str, list[str]] = {}
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        for package, modules, names in NAMES.findall(page.read_text(encoding="utf-8")):
+            found.setdefault(package, []).extend(reference.chosen(package, modules.split(), names.split()))
+    return found
+
+
+@pytest.mark.parametrize("package", ["graphc", "graphc.nn", "graphc.optim", "graphc.optim.lr_scheduler"])
+def test_every_public_name_is_described_once(package):
+    assert sorted(documented()[package]) == sorted(reference.public(package))
+
+
+def test_names_that_modules_list_are_described():
+    assert sorted(documented()["graphc.nn.init"]) == sorted(init.__all__)
+    assert set(reference.public("graphc.nn.functional")) <= set(documented()["graphc"])
+
+
+def test_what_is_described_has_words_of_its_own():
+    for package, names in documented().items():
+        for name in names:
+            thing = getattr(locate(package), name)
+            assert not callable(thing) or vars(thing).get("__doc__", thing.__doc__), f"{package}.{name}"
+
+
+def test_docstrings_become_restructured_text():
+    words = """A sum, see `gx.sum`.
+
+x, y  [n] of x_
+      and more
+
+Raises it:
+
+    code(x)
+End."""
+    wanted = """A sum, see :py:obj:`gx.sum <graphc.sum>`.
+
+**x, y**
+   [n] of x\\_
+   and more
+
+Raises it:
+
+::
+
+    code(x)
+
+End."""
+    assert reference.restructured(words.splitlines()) == wanted.splitlines()

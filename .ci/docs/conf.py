@@ -6,7 +6,7 @@ Sphinx, because it reads docstrings from the objects themselves, loads nothing f
 import inspect
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -52,7 +52,7 @@ class Names(SphinxDirective):
 
     has_content = True
     required_arguments = 1
-    option_spec = {"from": directives.unchanged}
+    option_spec: ClassVar = {"from": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         (package,) = self.arguments

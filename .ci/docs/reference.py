@@ -10,7 +10,7 @@ from typing import Any
 COLUMN = re.compile(r"(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*) {2,}(\S.*)")
 SPAN = re.compile(r"(`+)(.+?)\1")
 MARKUP = re.compile(r"([\\*_|`])")
-PACKAGES = {"gx": "graphc", "nn": "graphc.nn", "optim": "graphc.optim", "functional": "graphc", "init": "graphc.nn.init"}
+PACKAGES = {"gx": "graphc", "functional": "graphc", **{name: f"graphc.{name}" for name in ("nn", "optim", "data")}}
 
 
 def public(package: str) -> dict[str, Any]:
@@ -57,23 +57,20 @@ def shows_members(thing: type) -> bool:
 def restructured(lines: list[str]) -> list[str]:
     """A docstring as reStructuredText: names with what they mean in a second column become a list of definitions."""
     made: list[str] = []
-    inside = literal = False  # of such a list, of an indented program
+    form = "words"  # or "column", or "program", which is indented
     for line in lines:
-        column = COLUMN.fullmatch(line)
+        before, column = form, COLUMN.fullmatch(line)
         if column:
-            made += [""] if made and made[-1] and not inside else []
-            made += [f"**{escaped(column[1])}**", f"   {marked(column[2])}"]
-            inside, literal = True, False
-        elif inside and line.startswith("  "):
-            made.append(f"   {marked(line.strip())}")
+            form, text = "column", [f"**{escaped(column[1])}**", f"   {marked(column[2])}"]
+        elif form == "column" and line.startswith("  "):
+            text = [f"   {marked(line.strip())}"]
         elif line.startswith("    "):
-            made += ["::", ""] if not literal else []
-            made.append(line)
-            literal = True
+            form, text = "program", [*(["::", ""] if form != "program" else []), line]
         else:
-            made += [""] if inside and line else []
-            made.append(marked(line))
-            inside, literal = inside and not line, literal and not line
+            form, text = form if not line else "words", [marked(line)]
+        if form != before and made and made[-1]:
+            made.append("")
+        made += text
     return made
 
 
