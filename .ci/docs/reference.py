@@ -37,7 +37,9 @@ def described(package: str, names: dict[str, Any]) -> list[str]:
         others = [other for other, same in names.items() if same is thing and other != name]
         if callable(thing) and thing.__name__ in others:
             continue
-        if inspect.isclass(thing):
+        if package != "graphc" and public("graphc").get(name) is thing:
+            lines += [f".. py:class:: {package}.{name}", "", f"   The same as :py:obj:`gx.{name} <graphc.{name}>`.", ""]
+        elif inspect.isclass(thing):
             lines += [f".. autoclass:: {package}.{name}", *(["   :members:"] if shows_members(thing) else []), ""]
         elif callable(thing):
             lines += [f".. autofunction:: {package}.{name}", ""]
