@@ -37,7 +37,7 @@ from graphc.ir.types import round_up
 if TYPE_CHECKING:
     from graphc.backends.units import Unit
 
-DEAR = 1.5  # times the operations of a step: more than a forward pass once more
+MOST_OPERATIONS = 1.5  # times the operations of a step: more than a forward pass once more
 FORMAT = "3"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
@@ -105,7 +105,7 @@ def planned_within(graph: Graph, panel_width: int, max_bytes: int | None) -> Pro
         return program
     beside = whole - round_up(program.work_bytes)
     with suppress(TooLittleMemory):
-        return fitted(program, panel_width, max_bytes - beside, DEAR)
+        return fitted(program, panel_width, max_bytes - beside, MOST_OPERATIONS)
     try:
         return fitted_in_slices(graph, panel_width, max_bytes, whole, size_of)
     except RowsMeet as error:

@@ -30,6 +30,7 @@ from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
+    from graphc.certificate import Certificate
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
 
@@ -315,9 +316,17 @@ class Function:
         types = ", ".join(f"{value.attrs['name']}: {value.type}" for value in self.inputs)
         return f"<graphc function {self.name}({types}): {self.compiled}>"
 
+    @property
+    def certificate(self) -> Certificate:
+        """What a call needs, known before one: bytes, operations and elementary functions, of each kernel, as formulas
+        of the dims; threads; and how long it will take here, for which this machine is measured once."""
+        from graphc.certificate import certificate_of
+
+        return certificate_of(self)
+
     def text(self, level: str = "graph") -> str:
-        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"; or as
-        a GPU does it, "launches"."""
+        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"; as a GPU does it,
+        "launches"; what it needs and how long it will take, "certificate"."""
         from graphc import show
 
         return show.text(self, level)
