@@ -124,7 +124,8 @@ def test_programs_that_are_run_elsewhere_are():
 sys.path.append(str(ROOT / ".ci" / "docs"))
 import reference  # noqa: E402
 
-NAMES = re.compile(r"^```{names} ([\w.]+)\n(?::from: ([^\n]*)\n)?(.*?)^```$", re.MULTILINE | re.DOTALL)
+OPTIONS = r"(?::from: ([^\n]*)\n)?(?::members: [^\n]*\n)?"
+NAMES = re.compile(rf"^```{{names}} ([\w.]+)\n{OPTIONS}(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @cache

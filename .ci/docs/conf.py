@@ -50,20 +50,23 @@ html_theme_options = {
 
 
 class Names(SphinxDirective):
-    """Public names of the package that is its argument: those of the modules in `:from:`, and those in its body."""
+    """Public names of the package that is its argument: those of the modules in `:from:`, and those in its body.
+
+    Classes are described with all members that they do not have from others of the house, or those in `:members:`.
+    """
 
     has_content = True
     required_arguments = 1
-    option_spec: ClassVar = {"from": directives.unchanged}
+    option_spec: ClassVar = {"from": directives.unchanged, "members": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         (package,) = self.arguments
         found = chosen(package, self.options.get("from", "").split(), " ".join(self.content).split())
         if not found:
             raise self.error(f"{package} offers nothing of that")
-        text = StringList(["```{eval-rst}", *described(package, found), "```"], self.env.docname)
+        text = ["```{eval-rst}", *described(package, found, self.options.get("members", "")), "```"]
         node = nodes.Element()
-        self.state.nested_parse(text, 0, node)
+        self.state.nested_parse(StringList(text, self.env.docname), 0, node)
         return node.children
 
 

@@ -30,8 +30,11 @@ def origin(thing: Any) -> str | None:
     return getattr(thing, "__module__", None)
 
 
-def described(package: str, names: dict[str, Any]) -> list[str]:
-    """reStructuredText that has autodoc describe each thing once, under its own name, with its other names."""
+def described(package: str, names: dict[str, Any], members: str = "") -> list[str]:
+    """reStructuredText that has autodoc describe each thing once, under its own name, with its other names.
+
+    members  of classes, if not all that have words of their own are for users
+    """
     lines: list[str] = []
     for name, thing in names.items():
         others = [other for other, same in names.items() if same is thing and other != name]
@@ -40,7 +43,8 @@ def described(package: str, names: dict[str, Any]) -> list[str]:
         if package != "graphc" and public("graphc").get(name) is thing:
             lines += [f".. py:class:: {package}.{name}", "", f"   The same as :py:obj:`gx.{name} <graphc.{name}>`.", ""]
         elif inspect.isclass(thing):
-            lines += [f".. autoclass:: {package}.{name}", *(["   :members:"] if shows_members(thing) else []), ""]
+            shown = [f"   :members: {members}"] if members or shows_members(thing) else []
+            lines += [f".. autoclass:: {package}.{name}", *shown, ""]
         elif callable(thing):
             lines += [f".. autofunction:: {package}.{name}", ""]
         else:

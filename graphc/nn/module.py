@@ -45,6 +45,7 @@ class Module:
         """Nothing is left to do: `__new__` has made the registers."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The arithmetic of the layer, over tensors; every subclass defines its own."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(); define it with the layer's arithmetic")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -166,12 +167,15 @@ class Module:
                 yield path, module
 
     def modules(self) -> Iterator[Module]:
+        """This module and all below, parents first."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the parts directly below."""
         return ((name, module) for name, module in self._modules.items() if module is not None)
 
     def children(self) -> Iterator[Module]:
+        """The parts directly below."""
         return (module for _, module in self.named_children())
 
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
@@ -180,12 +184,15 @@ class Module:
         return self._named("_parameters", prefix, recurse)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Those of this module and, if `recurse`, of all below; each once."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, buffer)."""
         return self._named("_buffers", prefix, recurse)
 
     def buffers(self, recurse: bool = True) -> Iterator[Parameter]:
+        """State that no gradient reaches, of this module and, if `recurse`, of all below."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def _named(self, kind: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Parameter]]:
@@ -263,6 +270,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
+        """Evaluation mode, which the next compile uses: without dropout, with the averages of BatchNorm."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -308,9 +316,11 @@ class Module:
         return self
 
     def cpu(self) -> Self:
+        """`to("cpu")`."""
         return self.to("cpu")
 
     def cuda(self) -> Self:
+        """`to("cuda")`."""
         return self.to("cuda")
 
     def float(self) -> Self:
