@@ -34,7 +34,6 @@ add_module_names = False
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
-python_maximum_signature_line_length = 100
 toc_object_entries = False
 
 html_theme = "furo"

@@ -21,9 +21,9 @@ def public(package: str) -> dict[str, Any]:
 
 
 def chosen(package: str, modules: list[str], names: list[str]) -> dict[str, Any]:
-    """Of these the names that come from some modules, and names that are listed."""
-    offered = {**public(package), **{name: getattr(locate(package), name) for name in names}}
-    return {name: offered[name] for name in offered if name in names or origin(offered[name]) in modules}
+    """The names that are listed, in that order, and those of the public ones that come from some modules."""
+    listed = {name: getattr(locate(package), name) for name in names}
+    return listed | {name: thing for name, thing in public(package).items() if origin(thing) in modules}
 
 
 def origin(thing: Any) -> str | None:
