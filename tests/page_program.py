@@ -26,12 +26,15 @@ FILE = re.compile(r"# ([\w.]+)\n")
 
 @dataclass(frozen=True)
 class Block:
-    """Text between fences, and where in the page stands what it prints, which may depend on the kind of processor."""
+    """Text between fences, and where in the page stands what it prints.
+
+    like  "avx512" where that depends on the kind of processor, "measured" where no two runs print the same
+    """
 
     language: str
     text: str
     printed: tuple[int, int] | None
-    processor: str = ""
+    like: str = ""
 
     @property
     def file(self) -> str | None:
