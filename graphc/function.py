@@ -399,7 +399,7 @@ class Function:
         level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
         color   by what: None by forward, backward, update; "bytes"; "operations"; "time" of the last `profile`; or
                 other seconds, {kernel number: seconds}
-        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers or kernels
         engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
         """
         from graphc import show

@@ -155,14 +155,33 @@ def argument_text(argument: Any) -> str:
 def table(function: Function) -> str:
     """Every launch with blocks, threads, bytes and operations at the dims' maxima; and where the driver or NVIDIA's
     assembler is there to say: registers, bytes of local memory, the share of a multiprocessor that the kernel fills."""
+    listed, known = costs(function)
+    rows = [HEAD, *(tuple(map(shown, row)) for row in rows_of(function, listed, known))]
+    return "\n".join([*aligned(rows), summed_up(listed, known)]) + "\n"
+
+
+def data(function: Function) -> list[dict[str, Any]]:
+    """The rows of the table by the words over them, without what nobody is there to say."""
+    rows = rows_of(function, *costs(function))
+    return [{word: cell for word, cell in zip(HEAD, row, strict=True) if cell != ""} for row in rows]
+
+
+def costs(function: Function) -> tuple[list[Errand], dict[str, Resources]]:
+    """What is launched, and what kernels take by their names. Raises DeviceError for what GPUs cannot do."""
     try:
-        listed = errands(graph_of(function), library_of(function))
+        return errands(graph_of(function), library_of(function)), resources(function)
     except NotCovered as error:
         raise not_covered(function.name, error, function.origin) from None
+
+
+def rows_of(function: Function, listed: Sequence[Errand], known: Mapping[str, Resources]) -> Iterator[tuple[Any, ...]]:
     architecture = check_architecture(function, None)
-    known = resources(function)
-    rows = [HEAD, *(row(number, errand, known, architecture) for number, errand in enumerate(listed, 1))]
-    return "\n".join([*aligned(rows), summed_up(listed, known)]) + "\n"
+    return (row(number, errand, known, architecture) for number, errand in enumerate(listed, 1))
+
+
+def shown(cell: Any) -> str:
+    """Whole numbers with commas, shares in percent."""
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:.0%}" if isinstance(cell, float) else str(cell)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -173,7 +192,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(shown).rstrip()
 
 
-def row(number: int, errand: Errand, known: Mapping[str, Resources], architecture: str) -> tuple[str, ...]:
+def row(number: int, errand: Errand, known: Mapping[str, Resources], architecture: str) -> tuple[Any, ...]:
+    """Numbers and texts below the words of HEAD; "" where there is nothing to say."""
     launch, cost = errand.launch, errand.cost
     times = f"{errand.times} x {number}" if errand.loops else str(number)
     cells: list[Any] = [times, "a product by cuBLASLt", "", "", ""]
@@ -183,9 +203,8 @@ def row(number: int, errand: Errand, known: Mapping[str, Resources], architectur
         found = known.get(launch.kernel)
         if found is not None:
             full = found.occupancy(launch.threads, launch.shared_bytes, architecture)
-            taken = [found.registers, found.local_bytes, f"{full:.0%}"]
-    cells += [cost.read, cost.written, cost.operations]
-    return tuple(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in (*cells, *taken))
+            taken = [found.registers, found.local_bytes, full]
+    return (*cells, cost.read, cost.written, cost.operations, *taken)
 
 
 def summed_up(listed: Sequence[Errand], known: Mapping[str, Resources]) -> str:

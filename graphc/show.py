@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from graphc import explain
-from graphc.backends.source import Source
-from graphc.backends.source.lines import Argument
 from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Origin
 from graphc.ir.loops import Buffer, print_buffer, print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
+from graphc.ir.types import Shape
 from graphc.settings import check_choice, check_number, check_path, require
 
 if TYPE_CHECKING:
+    from graphc.backends.source import Source
+    from graphc.backends.source.lines import Argument
     from graphc.function import Function
 
 LEVELS: dict[str, Callable[[Program], str]] = {
@@ -114,17 +114,12 @@ def argument_text(argument: Argument) -> str:
 
 def summary(function: Function) -> str:
     """A table of kernels with what they compute, and the memory of the whole."""
-    program = function.artifact.program
-    rows: list[tuple[str, ...]] = [("kernel", "over", "part", "layers", "lines of yours")]
-    for nest in program.walk():
-        origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
-        columns = (
-            (origin.role for origin in origins),
-            (origin.module for origin in origins if origin.module),
-            (str(origin) for origin in origins),
-        )
-        frame = f"[{', '.join(map(str, nest.frame))}]"
-        rows.append((nest.name, frame, *(", ".join(dict.fromkeys(column)) for column in columns)))
+    from graphc import explain
+
+    head = ("kernel", "over", "part", "layers", "lines of yours")
+    rows: list[tuple[str, ...]] = [head]
+    for name, frame, *lists in kernel_rows(function.artifact.program):
+        rows.append((name, f"[{', '.join(map(str, frame))}]", *map(", ".join, lists)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     inputs = ", ".join(f"{value.attrs['name']}: {value.type}" for value in function.inputs)
@@ -132,6 +127,19 @@ def summary(function: Function) -> str:
     if function.device == "cuda":
         lines.insert(-2, "\n" + text(function, "launches"))
     return "\n".join(filter(None, lines)) + "\n"
+
+
+def kernel_rows(program: Program) -> Iterator[tuple[str, Shape, list[str], list[str], list[str]]]:
+    """Of each kernel its name, what it goes over, its parts of the step, its modules and the user's lines."""
+    for nest in program.walk():
+        origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
+        columns = (
+            (origin.role for origin in origins),
+            (origin.module for origin in origins if origin.module),
+            (str(origin) for origin in origins),
+        )
+        roles, modules, lines = (list(dict.fromkeys(column)) for column in columns)
+        yield nest.name, nest.frame, roles, modules, lines
 
 
 # -- pictures

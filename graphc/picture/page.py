@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from graphc.ir.cost import cost_of_nest
-from graphc.ir.dot.style import bytes_text, printable, value_names
-from graphc.ir.graph import Origin
+from graphc.ir.dot.style import bytes_text, names_inside, printable, value_names
+from graphc.ir.graph import Graph, Origin, Value
 from graphc.ir.loops import LoopNest, print_nest
 from graphc.ir.program import Program
 from graphc.ir.text import print_graph
@@ -78,14 +78,15 @@ def details(function: Function) -> dict[str, Any]:
                 "cost": f"{bytes_text(cost.moved)} moved, {amount_text('operations', cost.operations)}",
             }
         )
-    lines = graph_lines(print_graph(program.graph))
+    inside = names_inside(program.graph, names)
+    lines = graph_lines(program.graph, names)
     values = {
         name: {
             "text": lines.get(name, f"{name}: {value.type}"),
-            "kernels": computed.get(name, []),
+            "kernels": computed.get(name.partition("/")[0] if value in inside else name, []),
             "lines": places.numbers([value.origin] if value.origin else []),
         }
-        for value, name in names.items()
+        for value, name in (inside | names).items()
     }
     cards = layers_of(program.graph, function.layers).cards
     return {
@@ -117,10 +118,16 @@ def walk(nest: LoopNest) -> Iterator[LoopNest]:
         yield from nest.repetition.program.walk()
 
 
-def graph_lines(text: str) -> Mapping[str, str]:
-    """The lines of a graph's text by the values they define."""
+def graph_lines(graph: Graph, names: Mapping[Value, str], before: str = "") -> dict[str, str]:
+    """The lines of a graph's text by the values they define; in the body of a loop, by the loop's name and theirs."""
+    text = print_graph(graph)
     pairs = (line.strip().split(":", 1) for line in text.splitlines() if line.lstrip().startswith("%"))
-    return {name: f"{name}:{rest}"[:LONGEST] for name, rest in pairs}
+    found = {before + name: f"{name}:{rest}"[:LONGEST] for name, rest in pairs}
+    for value, name in names.items():
+        if value.op.kind == "loop":
+            body = value.attrs["body"].graph
+            found |= graph_lines(body, value_names(body), f"{before}{name}/")
+    return found
 
 
 class UserLines:
