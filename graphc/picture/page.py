@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from graphc import commented
 from graphc.ir.cost import cost_of_nest
 from graphc.ir.dot.style import bytes_text, names_inside, printable, value_names
 from graphc.ir.graph import Graph, Origin, Value
@@ -92,10 +93,19 @@ def details(function: Function) -> dict[str, Any]:
     return {
         "values": values,
         "kernels": kernels,
-        "sources": {each.name: each.text for each in function.artifact.kernels},
+        "sources": kernel_texts(function),
         "lines": places.shown,
         "layers": {ladder.key_of(card): [names[value] for value in card.values] for card in cards},
     }
+
+
+def kernel_texts(function: Function) -> dict[str, str]:
+    """The texts of kernels by their names, with comments over their loops."""
+    if function.device == "cuda":
+        from graphc import launches
+
+        return launches.kernel_texts(function)
+    return commented.kernel_texts(function)
 
 
 def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
@@ -121,8 +131,8 @@ def walk(nest: LoopNest) -> Iterator[LoopNest]:
 def graph_lines(graph: Graph, names: Mapping[Value, str], before: str = "") -> dict[str, str]:
     """The lines of a graph's text by the values they define; in the body of a loop, by the loop's name and theirs."""
     text = print_graph(graph)
-    pairs = (line.strip().split(":", 1) for line in text.splitlines() if line.lstrip().startswith("%"))
-    found = {before + name: f"{name}:{rest}"[:LONGEST] for name, rest in pairs}
+    pairs = (line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("  %"))
+    found = {before + name: f"{name}: {rest}"[:LONGEST].replace("={", "=…)") for name, rest in pairs}
     for value, name in names.items():
         if value.op.kind == "loop":
             body = value.attrs["body"].graph

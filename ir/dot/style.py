@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Value
+from graphc.ir.text import value_names as names_in_text
 from graphc.ir.types import Shape
 
 MARKS = {"forward": "", "backward": "∂ ", "update": "⟳ "}  # by role, in the order the roles come in a step
@@ -131,6 +132,5 @@ def loop_text(loop: Value) -> str:
 
 def value_names(graph: Graph) -> dict[Value, str]:
     """What the graph's text calls each value: an input's own name, or `%` and a number."""
-    names = {value: value.attrs["name"] for value in graph.inputs}
-    computed = (value for value in graph.values() if value not in names)
-    return names | {value: f"%{number}" for number, value in enumerate(list(computed))}
+    names = {value: f"%{name}" for value, name in names_in_text(graph).items()}
+    return names | {value: value.attrs["name"] for value in graph.inputs}
