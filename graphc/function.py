@@ -402,6 +402,7 @@ class Function:
         return commented.source(self)
 
     def summary(self) -> str:
+        """Its kernels as a table: over what, of which pass, layers and lines of yours; memory and time to compile."""
         from graphc import show
 
         return show.summary(self)
