@@ -209,14 +209,23 @@ def find_formula(nest: LoopNest) -> Formula:
 
 def formula_of_repetition(loop: Repetition) -> Formula:
     """States are brought to where they are kept, then every step goes over all that its program touches."""
-    brought = add(0, *(bytes_of(state) for state, _, _ in loop.carries))
-    body = formula_of(loop.program)
+    return brought(loop) + of_all_steps(loop, formula_of(loop.program))
+
+
+def brought(loop: Repetition) -> Formula:
+    """Of what comes before the first step."""
+    size = add(0, *(bytes_of(state) for state, _, _ in loop.carries))
+    return Formula(size, size)
+
+
+def of_all_steps(loop: Repetition, one: Formula) -> Formula:
+    """Of all steps of a loop, from what some of a step costs."""
     if loop.rows is None:
-        return Formula(brought, brought) + body.times(loop.value.attrs["length"])
+        return one.times(loop.value.attrs["length"])
     some, rows = loop.rows
     number = Dim(f"⌈{rows}/{some.max}⌉", -(-rows.max // some.max))
-    steps = body.mapped(lambda extent: of_all_rows(extent, some, rows, number))
-    return Formula(brought, brought, slices=((number, rows, some.max),)) + steps
+    steps = one.mapped(lambda extent: of_all_rows(extent, some, rows, number))
+    return Formula(slices=((number, rows, some.max),)) + steps
 
 
 def of_all_rows(extent: Extent, some: Dim, rows: Dim, number: Dim) -> Extent:

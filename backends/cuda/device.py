@@ -112,6 +112,9 @@ class Repeat:
 class Multiply:
     """target = left @ right for each of a batch, by a library: rows x depth times depth x columns.
 
+    bias         numbers to be added to the columns, then
+    relu         what is below 0 becomes 0
+
     left_steps, right_steps  elements from row to row and from column to column; one of them is 1
     batch_steps              elements from one matrix to the next: left, right, target, whose rows lie side by side
     """
@@ -127,6 +130,8 @@ class Multiply:
     batch: Extent
     batch_steps: tuple[Extent, ...]
     dtype: str
+    bias: Place | None = None
+    relu: bool = False
 
 
 Step = Launch | Copy | Clear | Multiply | Repeat
@@ -237,6 +242,8 @@ class MultiplyCall:
     batch: int
     batch_steps: tuple[int, ...]
     dtype: str
+    bias: Place | None
+    relu: bool
 
 
 Call = LaunchCall | CopyCall | ClearCall | MultiplyCall
@@ -244,10 +251,13 @@ Call = LaunchCall | CopyCall | ClearCall | MultiplyCall
 
 def calls(program: DeviceProgram, sizes: Mapping[Dim, int]) -> Iterator[Call]:
     """What a call does for these sizes of the dims, loops written out; places have no `steps` left."""
-    yield from written_out(program.steps, sizes, ())
+    return (call for _, call in written_out(program.steps, sizes, ()))
 
 
-def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> Iterator[Call]:
+def written_out(
+    steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[int, ...]
+) -> Iterator[tuple[Step, Call]]:
+    """Each call with the step that it is of."""
     for step in steps:
         if isinstance(step, Repeat):
             count = evaluate(step.length, sizes)
@@ -256,16 +266,16 @@ def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[
         elif isinstance(step, Launch):
             blocks = sum(grid.blocks(sizes) for grid in step.grids)
             words = tuple(told(word, sizes, turns) for word in step.words)
-            yield LaunchCall(step.kernel, blocks, step.threads, step.shared_bytes, words)
+            yield step, LaunchCall(step.kernel, blocks, step.threads, step.shared_bytes, words)
         elif isinstance(step, Multiply):
-            yield multiplied(step, sizes, turns)
+            yield step, multiplied(step, sizes, turns)
         else:
             size = evaluate(step.count, sizes) * DTYPES[step.dtype].itemsize
             target = settled(step.target, sizes, turns)
             if size and isinstance(step, Copy):
-                yield CopyCall(target, settled(step.source, sizes, turns), size)
+                yield step, CopyCall(target, settled(step.source, sizes, turns), size)
             elif size:
-                yield ClearCall(target, size)
+                yield step, ClearCall(target, size)
 
 
 def multiplied(step: Multiply, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> MultiplyCall:
@@ -276,7 +286,8 @@ def multiplied(step: Multiply, sizes: Mapping[Dim, int], turns: tuple[int, ...])
     )
     apart = tuple(evaluate(each, sizes) for each in step.batch_steps)
     steps = (down, across), (deep, wide)
-    return MultiplyCall(target, left, right, rows, columns, depth, *steps, batch, apart, step.dtype)
+    bias = None if step.bias is None else settled(step.bias, sizes, turns)
+    return MultiplyCall(target, left, right, rows, columns, depth, *steps, batch, apart, step.dtype, bias, step.relu)
 
 
 def told(word: Word, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> Place | int:
