@@ -11,7 +11,7 @@ from itertools import count
 
 from graphc.ir.cost import cost_of_nest
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import INDEXED, Buffer, LoopNest, Repetition, Term, expensive_across_phases
+from graphc.ir.loops import INDEXED, Buffer, LoopNest, Product, Repetition, Term, Tiling, expensive_across_phases
 from graphc.ir.partition import SUMS, partition
 
 DEEPEST = 32  # nests that are run again for one buffer
@@ -44,7 +44,33 @@ def moved(nest: LoopNest, places: Mapping[Buffer, Buffer]) -> LoopNest:
         stash=tuple(terms[term] for term in nest.stash),
         product=product,
         sweep=sweep,
+        tiling=None if nest.tiling is None else moved_tiling(nest.tiling, terms, at),
         repetition=None if nest.repetition is None else moved_loop(nest.repetition, at),
+    )
+
+
+def moved_tiling(tiling: Tiling, terms: Mapping[Term, Term], at: Callable[[Buffer], Buffer]) -> Tiling:
+    def moved_product(product: Product) -> Product:
+        left, right = (replace(each, buffer=at(each.buffer)) for each in (product.left, product.right))
+        return replace(product, left=left, right=right)
+
+    softmax = tiling.softmax
+    if softmax is not None:
+        seen = {name: terms[getattr(softmax, name)] for name in ("scores", "powers", "normaliser")}
+        softmax = replace(softmax, **seen, target=None if softmax.target is None else at(softmax.target))
+    return replace(
+        tiling,
+        products=tuple((terms[term], moved_product(product)) for term, product in tiling.products),
+        weighings=tuple(
+            replace(
+                each,
+                weight=terms[each.weight],
+                matrix=replace(each.matrix, buffer=at(each.matrix.buffer)),
+                target=at(each.target),
+            )
+            for each in tiling.weighings
+        ),
+        softmax=softmax,
     )
 
 

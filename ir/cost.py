@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, reachable
-from graphc.ir.loops import Buffer, LoopNest, Repetition, Term, lane_terms, phase_count, walked_by
+from graphc.ir.loops import Buffer, LoopNest, Repetition, Term, Tiling, lane_terms, phase_count, walked_by
 from graphc.ir.types import DTYPES, bound
 
 if TYPE_CHECKING:
@@ -67,9 +67,20 @@ def cost_of_nest(nest: LoopNest) -> Cost:
     if nest.sweep is not None:
         source, target = nest.sweep.source.value.type, nest.sweep.target.value.type
         return Cost(source.max_bytes, target.max_bytes, bound(source.count))
+    if nest.tiling is not None:
+        return cost_of_tiling(nest, nest.tiling)
     phases = [lane_terms(nest, phase) for phase in range(phase_count(nest))]
     read, written = (sum(found.values()) for found in (read_bytes(nest, phases), written_bytes(nest)))
     return Cost(read, written, operations(nest, phases))
+
+
+def cost_of_tiling(nest: LoopNest, tiling: Tiling) -> Cost:
+    """All points of the frame: those of tiles that are left out too."""
+    read, written = (sum(each.value.type.max_bytes for each in some) for some in (nest.read(), nest.written()))
+    vectors = sum(bound(product.depth) for _, product in tiling.products)
+    vectors += sum(bound(each.columns) for each in tiling.weighings)
+    arithmetic = sum(term.value.op.cost for term in nest.terms() if term.kind == "compute")
+    return Cost(read, written, points(nest, range(len(nest.frame))) * (2 * vectors + arithmetic))
 
 
 def cost_of_repetition(loop: Repetition) -> Cost:

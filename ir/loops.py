@@ -124,6 +124,75 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighing:
+    """Sums over one axis of points of their weights times the rows of a matrix: one vector a place of the other axis.
+
+    matrix   its rows go along the axis that is summed over
+    columns  of the matrix, and of the result
+    start    index of the result's matrix over the batch axes
+    steps    in the result's memory from vector to vector, and within a vector
+    """
+
+    weight: Term
+    matrix: Operand
+    columns: Extent
+    target: Buffer
+    start: Index
+    steps: tuple[Extent, Extent]
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """What makes the weights of a row: powers of scores over their sum, whose logarithm goes to `target`.
+
+    normaliser  that logarithm, as the weights see it
+    start       index of the target over the batch axes
+    hides       a row of nothing but -inf has weights of 0, not of NaN
+    """
+
+    scores: Term
+    powers: Term
+    normaliser: Term
+    target: Buffer | None
+    start: Index
+    hides: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Terms at points (batch axes …, rows, columns), summed with weights tile by tile.
+
+    products   of vectors, one a point: the terms that are their elements
+    own        the frame axis with one vector of the results a place; the other one is summed over
+    filled     the band of points outside of which there are no weights but 0
+    """
+
+    value: Value
+    products: tuple[tuple[Term, Product], ...]
+    weighings: tuple[Weighing, ...]
+    own: int
+    filled: Band
+    softmax: Softmax | None
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Those that all others are there for."""
+        softmax = () if self.softmax is None else (self.softmax.scores, self.softmax.normaliser, self.softmax.powers)
+        return (*softmax, *(each.weight for each in self.weighings))
+
+    @property
+    def matrices(self) -> Iterator[Operand]:
+        for _, product in self.products:
+            yield from (product.left, product.right)
+        yield from (each.matrix for each in self.weighings)
+
+    def written(self) -> Iterator[Buffer]:
+        yield from (each.target for each in self.weighings)
+        if self.softmax is not None and self.softmax.target is not None:
+            yield self.softmax.target
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """An op that goes along the middle one of three axes in order, from `source` to `target`, both contiguous."""
 
@@ -184,7 +253,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition.
+    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, one tiling, one repetition.
 
     partition  how threads share it; None: one thread does it
     """
@@ -196,6 +265,7 @@ class LoopNest:
     origins: tuple[Any, ...] = ()
     stash: tuple[Term, ...] = ()
     sweep: Sweep | None = None
+    tiling: Tiling | None = None
     repetition: Repetition | None = None
     partition: Partition | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False, compare=False)
@@ -217,7 +287,8 @@ class LoopNest:
 
     def find_terms(self) -> Iterator[Term]:
         seen: set[Term] = set()
-        stack = [(store.term, False) for store in reversed(self.stores)]
+        roots = [store.term for store in self.stores] + [*(() if self.tiling is None else self.tiling.terms)]
+        stack = [(term, False) for term in reversed(roots)]
         while stack:
             term, ready = stack.pop()
             if ready:
@@ -238,6 +309,8 @@ class LoopNest:
             found += [self.product.left.buffer, self.product.right.buffer]
         if self.sweep is not None:
             found.append(self.sweep.source)
+        if self.tiling is not None:
+            found += [matrix.buffer for matrix in self.tiling.matrices]
         if self.repetition is not None:
             found += self.repetition.read()
         found += [term.detail[0] for term in self.terms() if term.kind in ("load", "take")]
@@ -248,13 +321,15 @@ class LoopNest:
         found = [term.detail[0] for term in self.terms() if term.kind in ("column", "scatter")]
         if self.sweep is not None:
             found.append(self.sweep.target)
+        if self.tiling is not None:
+            found += self.tiling.written()
         if self.repetition is not None:
             found += self.repetition.written()
         return tuple(dict.fromkeys(found + [store.buffer for store in self.stores]))
 
     def values(self) -> Iterator[Value]:
         """The values it computes, some of them more than once."""
-        whole = self.sweep or self.repetition
+        whole = self.sweep or self.tiling or self.repetition
         if whole is not None:
             yield whole.value
         yield from (term.value for term in self.terms() if term.kind not in ("load", "constant", "size", "iota"))
@@ -400,6 +475,8 @@ def print_nest(nest: LoopNest) -> str:
         sweep = nest.sweep
         extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"
         return f"nest {nest.name} along {extents}: {print_buffer(sweep.source)} -> {print_buffer(sweep.target)}\n"
+    if nest.tiling is not None:
+        head = f"{head} tile by tile, {print_tiling(nest.tiling)}"
     head = head if nest.product is None else f"{head} of {print_product(nest.product)}"
     if nest.partition is not None:
         cut = f"{nest.partition.parts} parts" if nest.partition.parts else "parts"
@@ -418,12 +495,24 @@ def print_nest(nest: LoopNest) -> str:
 def print_product(product: Product) -> str:
     """Its depth, and what may be left out of it."""
     text = f"a product of depth {product.depth}"
-    for band, meaning in ((product.filled, "its left operand is 0"), (product.needed, "it is not needed")):
-        if band.highest is not None:
-            text += f", {meaning} where column - row > {band.highest}"
-        if band.lowest is not None:
-            text += f", {meaning} where column - row < {band.lowest}"
+    text += print_band(product.filled, "its left operand is 0")
+    return text + print_band(product.needed, "it is not needed")
+
+
+def print_band(band: Band, meaning: str) -> str:
+    """What is so outside of a band."""
+    text = ""
+    if band.highest is not None:
+        text += f", {meaning} where column - row > {band.highest}"
+    if band.lowest is not None:
+        text += f", {meaning} where column - row < {band.lowest}"
     return text
+
+
+def print_tiling(tiling: Tiling) -> str:
+    """Where its results go, and what may be left out of it."""
+    targets = ", ".join(map(print_buffer, tiling.written()))
+    return f"one vector a place of axis {tiling.own} -> {targets}{print_band(tiling.filled, 'weights are 0')}"
 
 
 def print_detail(term: Term) -> str:

@@ -34,6 +34,7 @@ from graphc.ir.loops import (
 from graphc.ir.partition import partition
 from graphc.ir.reuse import in_place
 from graphc.ir.schedule import all_reads
+from graphc.ir.tiling import tiled_nest
 from graphc.ir.triangles import Found, triangles
 from graphc.ir.types import DTYPES, Dim, Extent, add, bound, multiply, round_up
 
@@ -185,10 +186,12 @@ def has_nest(group: Group, places: Places, parts: Parts) -> bool:
 
 def build_nest(group: Group, places: Places, joins: Parts, found: Found, panel_width: int) -> LoopNest:
     loop = group.whole
-    if loop is None or loop.op.kind != "loop":
+    if loop is None or loop.op.kind not in ("loop", "tiles"):
         nest = Builder(group, places, joins, found).build()
         return replace(nest, partition=partition(nest))
     parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
+    if loop.op.kind == "tiles":
+        return tiled_nest(loop, parts)
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
 
     def kept(name: str) -> Buffer:

@@ -1,0 +1,111 @@
+"""From `tiles` to the nest that goes through its points tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from graphc.ir import ops
+from graphc.ir.access import Access, resolve, strides
+from graphc.ir.builder import Builder, home, tidy
+from graphc.ir.checkpointing import moved
+from graphc.ir.graph import Graph, Value
+from graphc.ir.group import Axes, Group, straight
+from graphc.ir.loops import Band, Buffer, Index, LoopNest, Product, Softmax, Term, Tiling, Weighing, verify_nest
+from graphc.ir.outline import COLUMNS, ROWS, is_power, own_axis, weighed_side
+from graphc.ir.triangles import triangles
+from graphc.ir.types import Shape
+
+
+def tiled_nest(value: Value, targets: Mapping[str, Buffer]) -> LoopNest:
+    """The nest of a `tiles`, whose results go to `targets`, by name; those that are not among them go nowhere."""
+    body: Graph = value.attrs["body"].graph
+    homes = {Buffer("input", arriving): home(each) for arriving, each in zip(body.inputs, value.operands, strict=True)}
+    return verify_nest(moved(Tiles(value, body, targets).build(), homes))
+
+
+class Tiles(Builder):
+    """Builds the nest over the inputs of the body."""
+
+    def __init__(self, whole: Value, body: Graph, targets: Mapping[str, Buffer]) -> None:
+        self.whole, self.body, self.targets = whole, body, targets
+        self.names = {output.value: output.name for output in body.outputs}
+        self.weighed = [value for value in self.names if value.op is ops.dot]
+        sample = self.weighed[0]
+        group = Group(resolve(sample.operands[weighed_side(sample)]).root.shape)
+        for value in body.values():
+            if value.op in (ops.dot, ops.normaliser):
+                group.axes[value] = walked(value.shape)
+            elif value.op.kind == "elementwise":
+                group.again.add(value)
+        super().__init__(group, {}, {}, triangles(body))
+
+    def build(self) -> LoopNest:
+        softmax = next((self.softmax(each) for each in self.body.values() if each.op is ops.normaliser), None)
+        weighings = tuple(map(self.weighing, self.weighed))
+        inner = [each for each in self.body.values() if each.op is ops.dot and each not in self.weighed]
+        products = tuple((self.at_points(each), self.product_at(each)) for each in inner)
+        rows = self.group.lane - 1
+        own = rows if own_axis(self.weighed[0]) == ROWS else rows + 1
+        if softmax is not None:
+            filled = self.outside([softmax.scores.value], -math.inf)
+        else:
+            filled = self.outside((each.weight.value for each in weighings), 0.0)
+        tiling = Tiling(self.whole, products, weighings, own, filled, softmax)
+        name = "attention" if softmax is not None else f"attention_of_{('queries', 'keys')[own - rows]}"
+        origins = () if self.whole.origin is None else (self.whole.origin,)
+        return LoopNest(name, self.group.frame, (), origins=origins, tiling=tiling)
+
+    def at_points(self, value: Value) -> Term:
+        return self.term(Access(value, self.group.frame, straight(walked(value.shape))))
+
+    def compute(self, value: Value) -> Term:
+        if value.op is not ops.normaliser:
+            return super().compute(value)
+        scores = self.at_points(value.operands[0])
+        return Term("row", value.dtype, value, frozenset(self.group.walked(value)), (scores,), "normaliser", 1)
+
+    def product_at(self, value: Value) -> Product:
+        """Of the vectors of a point."""
+        left, right = (self.matrix(value, operand) for operand in value.operands)
+        return Product(left, right, value.operands[0].shape[-1])
+
+    def softmax(self, normaliser: Value) -> Softmax:
+        powers = next(each for each in self.body.values() if is_power(each, normaliser))
+        scores, seen, made = map(self.at_points, (normaliser.operands[0], normaliser, powers))
+        target = self.targets.get(self.names.get(normaliser, ""))
+        return Softmax(scores, made, seen, target, self.batch_index(normaliser), normaliser.attrs["hides"])
+
+    def weighing(self, product: Value) -> Weighing:
+        side = weighed_side(product)
+        matrix = self.matrix(product, product.operands[1 - side])
+        along = strides(product.shape)
+        if side == 1:
+            matrix, along = replace(matrix, rows=matrix.columns, columns=matrix.rows), (*along[:-2], *along[:-3:-1])
+        weight = self.at_points(resolve(product.operands[side]).root)
+        columns = product.shape[COLUMNS if side == 0 else ROWS]
+        target = self.targets[self.names[product]]
+        return Weighing(weight, matrix, columns, target, self.batch_index(product), (along[-2], along[-1]))
+
+    def batch_index(self, value: Value) -> Index:
+        """Where in its memory the matrix of a batch begins."""
+        steps = zip(self.group.axes[value][:-2], strides(value.shape), strict=False)
+        return tidy([(axis, step) for axis, step in steps if axis is not None])
+
+    def outside(self, values: Iterable[Value], number: float) -> Band:
+        """The band outside of which all values are that number, as far as they are computed of finite ones."""
+        corners = [self.found[value] for value in values]
+        above, below = [each.above for each in corners], [each.below for each in corners]
+        highest = [None if each is None or each.number != number else each.diagonal for each in above]
+        lowest = [None if each is None or each.number != number else each.diagonal for each in below]
+        return Band(
+            None if None in lowest else min(each for each in lowest if each is not None),
+            None if None in highest else max(each for each in highest if each is not None),
+            sure=False,
+        )
+
+
+def walked(shape: Shape) -> Axes:
+    """The frame axes of a value that has one for each of its own."""
+    return tuple(None if extent == 1 else axis for axis, extent in enumerate(shape))
