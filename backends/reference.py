@@ -86,7 +86,8 @@ def slice_of(one: Value, step: int, rows: tuple[Dim, Dim] | None, sizes: Mapping
 def run_tiles(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], double: bool) -> dict[str, Array]:
     """What the body gives, by name."""
     body = value.attrs["body"].graph
-    named = {arriving.attrs["name"]: env[operand] for arriving, operand in zip(body.inputs, value.operands, strict=True)}
+    names = (arriving.attrs["name"] for arriving in body.inputs)
+    named = dict(zip(names, (env[operand] for operand in value.operands), strict=True))
     found = evaluate_values(body, named, sizes, double)
     return {output.name: found[output.value] for output in body.outputs}
 

@@ -12,6 +12,8 @@ Source: Dao et al. 2022, FlashAttention: fast and memory-efficient exact attenti
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Value, located
@@ -63,7 +65,7 @@ def written_in(value: Value, readers: Readers) -> Written | None:
             return None
         chain, kept, share = powers, (drawn,), part.attrs["value"]
         steps += [quotient, chain]
-    if any(readers[inner] != {outer} for outer, inner in zip(steps, steps[1:], strict=False)):
+    if any(readers[inner] != {outer} for outer, inner in pairwise(steps)):
         return None
     scores, hides = softmax_of(chain) or (None, False)
     if scores is None or not any(is_score(each) for each in computed_of(scores)):
@@ -80,13 +82,15 @@ def softmax_of(value: Value) -> tuple[Value, bool] | None:
         return None
     scores, top = powers.operands[0].operands[0], below(powers.operands[0].operands[1])
     hides = total.op is ops.where
+    if hides != (top.op is ops.where):
+        return None
     if hides:
         total, top = unless(total, 0.0, 1.0), unless(top, -math.inf, 0.0)
-    if top is not None and top.op is ops.stop_gradient:
+    if top.op is ops.stop_gradient:
         (top,) = top.operands
     last = (len(value.shape) - 1,)
     for found, op, whole in ((total, ops.sum, powers), (top, ops.max, scores)):
-        if found is None or found.op is not op or found.operands != (whole,) or found.attrs["axes"] != last:
+        if found.op is not op or found.operands != (whole,) or found.attrs["axes"] != last:
             return None
     return scores, hides
 
@@ -96,12 +100,12 @@ def below(value: Value) -> Value:
     return value.operands[0] if value.op is ops.broadcast else value
 
 
-def unless(value: Value, limit: float, other: float) -> Value | None:
-    """x of where(limit < x, x, other)."""
+def unless(value: Value, limit: float, other: float) -> Value:
+    """x of where(limit < x, x, other); anything else as it is."""
     if value.op is not ops.where or value.operands[0].op is not ops.less:
-        return None
+        return value
     (least, tested), x, instead = value.operands[0].operands, value.operands[1], value.operands[2]
-    return x if tested is x and is_number(least, limit) and is_number(instead, other) else None
+    return x if tested is x and is_number(least, limit) and is_number(instead, other) else value
 
 
 def is_number(value: Value, number: float) -> bool:

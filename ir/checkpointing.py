@@ -11,7 +11,18 @@ from itertools import count
 
 from graphc.ir.cost import cost_of_nest
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import INDEXED, Buffer, LoopNest, Product, Repetition, Term, Tiling, expensive_across_phases
+from graphc.ir.loops import (
+    INDEXED,
+    Buffer,
+    LoopNest,
+    Operand,
+    Repetition,
+    Room,
+    Softmax,
+    Term,
+    Tiling,
+    expensive_across_phases,
+)
 from graphc.ir.partition import SUMS, partition
 
 DEEPEST = 32  # nests that are run again for one buffer
@@ -50,28 +61,25 @@ def moved(nest: LoopNest, places: Mapping[Buffer, Buffer]) -> LoopNest:
 
 
 def moved_tiling(tiling: Tiling, terms: Mapping[Term, Term], at: Callable[[Buffer], Buffer]) -> Tiling:
-    def moved_product(product: Product) -> Product:
-        left, right = (replace(each, buffer=at(each.buffer)) for each in (product.left, product.right))
-        return replace(product, left=left, right=right)
+    def there(each: Operand) -> Operand:
+        return replace(each, buffer=at(each.buffer))
+
+    def rooms(known: tuple[Room, ...]) -> tuple[Room, ...]:
+        return tuple(replace(each, buffer=at(each.buffer)) for each in known)
 
     softmax = tiling.softmax
     if softmax is not None:
-        seen = {name: terms[getattr(softmax, name)] for name in ("scores", "powers", "normaliser")}
-        softmax = replace(softmax, **seen, target=None if softmax.target is None else at(softmax.target))
-    return replace(
-        tiling,
-        products=tuple((terms[term], moved_product(product)) for term, product in tiling.products),
-        weighings=tuple(
-            replace(
-                each,
-                weight=terms[each.weight],
-                matrix=replace(each.matrix, buffer=at(each.matrix.buffer)),
-                target=at(each.target),
-            )
-            for each in tiling.weighings
-        ),
-        softmax=softmax,
+        scores, powers, normaliser = (terms[each] for each in (softmax.scores, softmax.powers, softmax.normaliser))
+        softmax = Softmax(scores, powers, normaliser, rooms(softmax.rooms), softmax.hides)
+    products = (
+        (terms[term], replace(product, left=there(product.left), right=there(product.right)))
+        for term, product in tiling.products
     )
+    weighings = (
+        replace(each, weight=terms[each.weight], matrix=there(each.matrix), rooms=rooms(each.rooms))
+        for each in tiling.weighings
+    )
+    return replace(tiling, products=tuple(products), weighings=tuple(weighings), softmax=softmax)
 
 
 def moved_loop(loop: Repetition, at: Callable[[Buffer], Buffer]) -> Repetition:

@@ -124,37 +124,46 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighing:
-    """Sums over one axis of points of their weights times the rows of a matrix: one vector a place of the other axis.
+class Room:
+    """Where a matrix of a tiling's results goes.
 
-    matrix   its rows go along the axis that is summed over
-    columns  of the matrix, and of the result
-    start    index of the result's matrix over the batch axes
-    steps    in the result's memory from vector to vector, and within a vector
+    start  index of its first element over the batch axes
+    steps  from row to row, and from column to column
     """
 
-    weight: Term
-    matrix: Operand
-    columns: Extent
-    target: Buffer
+    buffer: Buffer
     start: Index
     steps: tuple[Extent, Extent]
 
 
 @dataclass(frozen=True, slots=True)
+class Weighing:
+    """Sums over one axis of points of their weights times the rows of a matrix: one vector a place of the other axis.
+
+    matrix   its rows go along the axis that is summed over
+    columns  of the matrix, and of the result
+    rooms    for the vectors, as rows
+    """
+
+    weight: Term
+    matrix: Operand
+    columns: Extent
+    rooms: tuple[Room, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Softmax:
-    """What makes the weights of a row: powers of scores over their sum, whose logarithm goes to `target`.
+    """What makes the weights of a row: powers of scores over their sum, whose logarithm is kept.
 
     normaliser  that logarithm, as the weights see it
-    start       index of the target over the batch axes
+    rooms       for the logarithms, as a column
     hides       a row of nothing but -inf has weights of 0, not of NaN
     """
 
     scores: Term
     powers: Term
     normaliser: Term
-    target: Buffer | None
-    start: Index
+    rooms: tuple[Room, ...]
     hides: bool
 
 
@@ -186,10 +195,10 @@ class Tiling:
             yield from (product.left, product.right)
         yield from (each.matrix for each in self.weighings)
 
-    def written(self) -> Iterator[Buffer]:
-        yield from (each.target for each in self.weighings)
-        if self.softmax is not None and self.softmax.target is not None:
-            yield self.softmax.target
+    @property
+    def rooms(self) -> Iterator[Room]:
+        yield from (room for each in self.weighings for room in each.rooms)
+        yield from (() if self.softmax is None else self.softmax.rooms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +262,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, one tiling, one repetition.
+    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, tiling, or repetition.
 
     partition  how threads share it; None: one thread does it
     """
@@ -322,7 +331,7 @@ class LoopNest:
         if self.sweep is not None:
             found.append(self.sweep.target)
         if self.tiling is not None:
-            found += self.tiling.written()
+            found += [room.buffer for room in self.tiling.rooms]
         if self.repetition is not None:
             found += self.repetition.written()
         return tuple(dict.fromkeys(found + [store.buffer for store in self.stores]))
@@ -511,7 +520,7 @@ def print_band(band: Band, meaning: str) -> str:
 
 def print_tiling(tiling: Tiling) -> str:
     """Where its results go, and what may be left out of it."""
-    targets = ", ".join(map(print_buffer, tiling.written()))
+    targets = ", ".join(print_buffer(room.buffer) for room in tiling.rooms)
     return f"one vector a place of axis {tiling.own} -> {targets}{print_band(tiling.filled, 'weights are 0')}"
 
 

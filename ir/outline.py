@@ -89,7 +89,9 @@ def tile_attention(graph: Graph) -> Graph:
 
 
 def in_own_memory(output: Output) -> Output:
-    return placed_output(output) if memory_of(output.value).op is ops.part else output
+    """A result is written where it is wanted at once; a state may still be read."""
+    is_state = output.kind == "update" and memory_of(output.value).op is ops.part
+    return placed_output(output) if is_state else output
 
 
 # -- where

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from graphc.ir import ops
-from graphc.ir.access import Access, resolve, strides
-from graphc.ir.builder import Builder, home, tidy
+from graphc.ir.access import Access, resolve
+from graphc.ir.builder import Builder, Part, home, tidy
 from graphc.ir.checkpointing import moved
 from graphc.ir.graph import Graph, Value
 from graphc.ir.group import Axes, Group, straight
-from graphc.ir.loops import Band, Buffer, Index, LoopNest, Product, Softmax, Term, Tiling, Weighing, verify_nest
+from graphc.ir.loops import Band, Buffer, LoopNest, Product, Room, Softmax, Term, Tiling, Weighing, verify_nest
 from graphc.ir.outline import COLUMNS, ROWS, is_power, own_axis, weighed_side
 from graphc.ir.triangles import triangles
 from graphc.ir.types import Shape
 
 
-def tiled_nest(value: Value, targets: Mapping[str, Buffer]) -> LoopNest:
+def tiled_nest(value: Value, targets: Mapping[str, Sequence[Part]]) -> LoopNest:
     """The nest of a `tiles`, whose results go to `targets`, by name; those that are not among them go nowhere."""
     body: Graph = value.attrs["body"].graph
     homes = {Buffer("input", arriving): home(each) for arriving, each in zip(body.inputs, value.operands, strict=True)}
@@ -28,7 +28,7 @@ def tiled_nest(value: Value, targets: Mapping[str, Buffer]) -> LoopNest:
 class Tiles(Builder):
     """Builds the nest over the inputs of the body."""
 
-    def __init__(self, whole: Value, body: Graph, targets: Mapping[str, Buffer]) -> None:
+    def __init__(self, whole: Value, body: Graph, targets: Mapping[str, Sequence[Part]]) -> None:
         self.whole, self.body, self.targets = whole, body, targets
         self.names = {output.value: output.name for output in body.outputs}
         self.weighed = [value for value in self.names if value.op is ops.dot]
@@ -74,24 +74,26 @@ class Tiles(Builder):
     def softmax(self, normaliser: Value) -> Softmax:
         powers = next(each for each in self.body.values() if is_power(each, normaliser))
         scores, seen, made = map(self.at_points, (normaliser.operands[0], normaliser, powers))
-        target = self.targets.get(self.names.get(normaliser, ""))
-        return Softmax(scores, made, seen, target, self.batch_index(normaliser), normaliser.attrs["hides"])
+        return Softmax(scores, made, seen, self.rooms(normaliser), normaliser.attrs["hides"])
 
     def weighing(self, product: Value) -> Weighing:
         side = weighed_side(product)
         matrix = self.matrix(product, product.operands[1 - side])
-        along = strides(product.shape)
         if side == 1:
-            matrix, along = replace(matrix, rows=matrix.columns, columns=matrix.rows), (*along[:-2], *along[:-3:-1])
+            matrix = replace(matrix, rows=matrix.columns, columns=matrix.rows)
         weight = self.at_points(resolve(product.operands[side]).root)
         columns = product.shape[COLUMNS if side == 0 else ROWS]
-        target = self.targets[self.names[product]]
-        return Weighing(weight, matrix, columns, target, self.batch_index(product), (along[-2], along[-1]))
+        return Weighing(weight, matrix, columns, self.rooms(product, turned=side == 1))
 
-    def batch_index(self, value: Value) -> Index:
-        """Where in its memory the matrix of a batch begins."""
-        steps = zip(self.group.axes[value][:-2], strides(value.shape), strict=False)
-        return tidy([(axis, step) for axis, step in steps if axis is not None])
+    def rooms(self, value: Value, turned: bool = False) -> tuple[Room, ...]:
+        """Where a result goes; its columns are rows where it is turned."""
+        axes, found = self.group.axes[value][:-2], []
+        for part in self.targets.get(self.names.get(value, ""), ()):
+            *batch, rows, columns = part.steps
+            start = [(axis, step) for axis, step in zip(axes, batch, strict=True) if axis is not None]
+            steps = (columns, rows) if turned else (rows, columns)
+            found.append(Room(part.buffer, tidy([(None, part.offset), *start]), steps))
+        return tuple(found)
 
     def outside(self, values: Iterable[Value], number: float) -> Band:
         """The band outside of which all values are that number, as far as they are computed of finite ones."""

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from graphc.backends.cuda.emulation.machine import Emulator
+from graphc.backends.cuda.passes import passed_for_device
 from graphc.backends.cuda.plan import draw
 from graphc.backends.cuda.threads import NotCovered
 from graphc.function import Function
@@ -47,7 +48,7 @@ def emulator_of(function: Function) -> Emulator | None:
     """What has the kernels of a function; None for what no kernel for GPUs does, and for functions of a GPU."""
     if function not in emulators:
         try:
-            emulators[function] = Emulator(draw(function.artifact.program.graph)) if function.device == "cpu" else None
+            emulators[function] = Emulator(draw(passed_for_device(function.traced))) if function.device == "cpu" else None
         except NotCovered:
             emulators[function] = None
     return emulators[function]

@@ -19,8 +19,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from graphc.backends import maths
 from graphc.backends.cuda.products import ACROSS, DEEP, MULTIPROCESSORS, Products, Tile
-from graphc.backends.cuda.threads import NotCovered, Piece, Threads, grid_of
+from graphc.backends.cuda.threads import NotCovered, Piece, grid_of
 from graphc.backends.primitives import constant
+from graphc.backends.source.operands import at_least_0
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import LoopNest, Product, Softmax, Term, Tiling, Weighing
 from graphc.ir.types import bound, multiply, round_up
@@ -31,7 +32,8 @@ def tile_of_points(nest: LoopNest, tiling: Tiling) -> Tile:
     own, other = (bound(nest.frame[axis]) for axis in (tiling.own, other_axis(nest, tiling)))
     batches = bound(multiply(*nest.frame[:-2]))
     columns = sum(columns_of(each) for each in tiling.weighings)
-    for each in (4, 2):
+    dtype = tiling.weighings[0].weight.dtype
+    for each in (4, 2) if dtype == "f32" else (2,):
         fits = min(own, other) > each * ACROSS // 2 and each * columns <= MOST_SUMS
         if fits and -(-own // (each * ACROSS)) * batches >= MULTIPROCESSORS:
             return Tile(each, each)
@@ -45,6 +47,10 @@ SCORE, BASE = "score_{row}_{column}", "base_{row}"  # of a point, and what it is
 def other_axis(nest: LoopNest, tiling: Tiling) -> int:
     """The axis of points that is summed over."""
     return 2 * nest.lane - 1 - tiling.own
+
+
+def ahead(place: str, number: int) -> str:
+    return f"{place} + {number}" if number else place
 
 
 def columns_of(weighing: Weighing) -> int:
@@ -88,7 +94,7 @@ class Tiled(Products):
             self.line("matrix = tile // tiles")
             self.decode("matrix", batch)
             for row in range(self.tile.rows):
-                self.line(f"here_{row} = minimum(first_own + own_row + {row}, {self.own.extent} - 1)")
+                self.line(f"here_{row} = minimum({self.own_place(row)}, {self.own.extent} - 1)")
             self.begin_sums()
             first, last = self.span_of_others()
             with self.block(f"for first_other in range({first}, {last}, {self.tile.width}):"):
@@ -100,6 +106,10 @@ class Tiled(Products):
     @property
     def dtype(self) -> str:
         return self.tiling.weighings[0].weight.dtype
+
+    def own_place(self, row: int) -> str:
+        """Along the block's own axis, which may end before it."""
+        return ahead("first_own + own_row", row)
 
     def axis(self, number: int) -> Axis:
         return Axis(number, self.extents[number], self.variable(number))
@@ -125,9 +135,9 @@ class Tiled(Products):
             low, high = (None if end is None else -end for end in (high, low))
         first, last = "0", self.other.extent
         if low is not None:
-            first = f"maximum(first_own + {low}, 0) // {wide} * {wide}"
+            first = f"({at_least_0('first_own', low)}) // {wide} * {wide}"
         if high is not None:
-            last = f"minimum(first_own + {self.tile.height + high}, {last})"
+            last = f"minimum({at_least_0('first_own', self.tile.height + high)}, {last})"
         return first, last
 
     # -- points
@@ -138,7 +148,7 @@ class Tiled(Products):
             self.multiply_vectors(number, product)
             known[term] = f"sum{number}_{{row}}_{{column}}"
         for column in range(self.tile.columns):
-            self.line(f"there_{column} = first_other + own_column + {column * ACROSS}")
+            self.line(f"there_{column} = {ahead('first_other + own_column', column * ACROSS)}")
             self.line(f"live_{column} = there_{column} < {self.other.extent}")
             self.line(f"place_{column} = minimum(there_{column}, {self.other.extent} - 1)")
         softmax, roots = self.tiling.softmax, [each.weight for each in self.tiling.weighings]
@@ -202,9 +212,6 @@ class Tiled(Products):
         for term in terms:
             self.define(term)
 
-    def define(self, term: Term) -> None:
-        Threads.define(self, term)
-
     def computed_for(self, roots: Sequence[Term], known: Collection[Term]) -> Iterator[Term]:
         """What roots are computed of and is not known, operands first; numbers of no axis have been computed before."""
         wanted, stack = set[Term](), list(roots)
@@ -260,16 +267,17 @@ class Tiled(Products):
             whole = f"whole_{row}"
         for name in self.sums_of_row(row):
             self.line(f"{name} = {name} / {whole}")
-        if softmax.target is None:
+        if not softmax.rooms:
             return
         base, known = f"select(top_{row} > {lowest}, top_{row}, {zero})", f"normaliser_{row}"
         self.line(f"{known} = {base} + {self.function('log')}(power_{row})")
         if softmax.hides:
             self.line(f"{known} = select(power_{row} == {zero}, {constant(math.inf, self.dtype)}, {known})")
-        place = f"first_own + own_row + {row}"
+        place = self.own_place(row)
         with self.block(f"if (own_column == 0) & ({place} < {self.own.extent}):"):
-            start = self.index(softmax.start)
-            self.line(f"store({self.pointers[softmax.target]}, {place if start == '0' else f'{start} + {place}'}, {known})")
+            for room in softmax.rooms:
+                at = f"{self.index(room.start)} + ({place}) * {self.number(room.steps[0])}"
+                self.line(f"store({self.pointers[room.buffer]}, {at}, {known})")
 
     # -- weighing
 
@@ -295,19 +303,20 @@ class Tiled(Products):
         columns, wide = columns_of(weighing), self.tile.width
         size = columns * ACROSS
         for row, column in self.places():
-            at = f"(own_row + {row}) * {wide + 1} + own_column + {column * ACROSS}"
+            at = f"({ahead('own_row', row)}) * {wide + 1} + {ahead('own_column', column * ACROSS)}"
             self.line(f"store(weight_tile, {at}, weight{number}_{row}_{column})")
         self.line(f"last_step = minimum(first_other + {wide}, {self.other.extent})")
         with self.block(f"for step in range(first_other, last_step, {DEEP}):"):
-            span = (size, "0", self.number(weighing.columns))
-            self.bring(f"rows{number}", weighing.matrix, f"shared_{self.dtype}", span, weighing.matrix.columns, weighing.matrix.rows)
+            matrix, span = weighing.matrix, (size, "0", self.number(weighing.columns))
+            self.bring(f"rows{number}", matrix, f"shared_{self.dtype}", span, matrix.columns, matrix.rows)
             self.line("barrier()")
             with self.block(f"for k in range({DEEP}):"):
                 self.line("weighed = step - first_other + k")
                 for row in range(self.tile.rows):
-                    self.line(f"a{row} = load(weight_tile, (own_row + {row}) * {wide + 1} + weighed)")
+                    self.line(f"a{row} = load(weight_tile, ({ahead('own_row', row)}) * {wide + 1} + weighed)")
                 for column in range(columns):
-                    self.line(f"b{column} = load(shared_{self.dtype}, k * {size + 1} + own_column + {column * ACROSS})")
+                    at = ahead("own_column", column * ACROSS)
+                    self.line(f"b{column} = load(shared_{self.dtype}, k * {size + 1} + {at})")
                 for row in range(self.tile.rows):
                     for column in range(columns):
                         name = f"mean{number}_{row}_{column}"
@@ -318,16 +327,17 @@ class Tiled(Products):
         for row in range(self.tile.rows):
             if self.tiling.softmax is not None:
                 self.leave_softmax(self.tiling.softmax, row)
-            place = f"first_own + own_row + {row}"
+            place = self.own_place(row)
             with self.block(f"if {place} < {self.own.extent}:"):
                 for number, weighing in enumerate(self.tiling.weighings):
                     self.leave(number, weighing, row, place)
 
     def leave(self, number: int, weighing: Weighing, row: int, place: str) -> None:
-        step, within = map(self.number, weighing.steps)
-        start, columns = self.index(weighing.start), self.number(weighing.columns)
+        columns = self.number(weighing.columns)
         for column in range(columns_of(weighing)):
-            at = f"{start} + ({place}) * {step} + (own_column + {column * ACROSS}) * {within}"
-            value = f"mean{number}_{row}_{column}"
-            with self.block(f"if own_column + {column * ACROSS} < {columns}:"):
-                self.line(f"store({self.pointers[weighing.target]}, {at}, {value})")
+            own = ahead("own_column", column * ACROSS)
+            with self.block(f"if {own} < {columns}:"):
+                for room in weighing.rooms:
+                    step, within = map(self.number, room.steps)
+                    at = f"{self.index(room.start)} + ({place}) * {step} + ({own}) * {within}"
+                    self.line(f"store({self.pointers[room.buffer]}, {at}, mean{number}_{row}_{column})")

@@ -20,7 +20,8 @@ WHOLE = {
     "contraction": 2, "gather": 1, "sweep": 1, "loop": math.inf, "part": 1, "join": math.inf, "tiles": math.inf,
 }  # fmt: skip
 
-FRAMELESS = ("sweep", "loop", "join", "tiles")  # kinds that go over arrays in an order of their own, in a nest without a frame
+# Kinds that go over arrays in an order of their own, in a nest that is theirs alone.
+FRAMELESS = ("sweep", "loop", "join", "tiles")
 
 
 @dataclass(frozen=True, slots=True)
