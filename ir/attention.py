@@ -15,10 +15,11 @@ import math
 from itertools import pairwise
 
 from graphc.ir import ops
+from graphc.ir.access import is_squeeze
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Value, located
 from graphc.ir.rewrite import hand_out, rebuild, renewed
-from graphc.ir.types import Extent
+from graphc.ir.types import Extent, Shape
 
 LARGEST = 128  # columns of a matrix of vectors: sums of so many stay at hand
 Readers = dict[Value, set[Value | None]]
@@ -46,9 +47,10 @@ def find_attention(graph: Graph) -> Graph:
         new[value] = renewed(value, new)
         found = written_in(value, readers)
         if found is not None:
-            operands = (new[each] for each in (found.scores, found.values, *found.kept))
+            points = value.operands[0].shape
             with located(value.origin):
-                new[value] = ops.attend(*operands, share=found.share, hides=found.hides)
+                scores, *kept = (squeezed(new[each], points) for each in (found.scores, *found.kept))
+                new[value] = ops.attend(scores, new[found.values], *kept, share=found.share, hides=found.hides)
     return hand_out(graph, new)
 
 
@@ -58,6 +60,9 @@ def written_in(value: Value, readers: Readers) -> Written | None:
         return None
     (chain, values), kept, share = value.operands, tuple[Value, ...](), 1.0
     steps = [value, chain]
+    if chain.op is ops.reshape and is_squeeze(chain.operands[0].shape, chain.shape):
+        (chain,) = chain.operands
+        steps.append(chain)
     if chain.op is ops.where and is_number(chain.operands[2], 0.0) and chain.operands[1].op is ops.div:
         drawn, quotient, _ = chain.operands
         powers, part = quotient.operands
@@ -93,6 +98,10 @@ def softmax_of(value: Value) -> tuple[Value, bool] | None:
         if found.op is not op or found.operands != (whole,) or found.attrs["axes"] != last:
             return None
     return scores, hides
+
+
+def squeezed(value: Value, shape: Shape) -> Value:
+    return value if value.shape == shape else ops.reshape(value, shape=shape)
 
 
 def below(value: Value) -> Value:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
+from itertools import count
 
 from graphc.ir import ops
 from graphc.ir.access import Access, is_constant, is_squeeze, memory_of, resolve, strides
 from graphc.ir.adjoint import with_grown
 from graphc.ir.attention import is_of_size, without_normalisers
+from graphc.ir.builder import seen_from
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Output, Value, located, reachable
+from graphc.ir.group import Axes, straight
 from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.placing import placed_output
 from graphc.ir.rewrite import with_operands
@@ -115,42 +118,59 @@ def sites_of(value: Value) -> Iterator[Site]:
 
 def is_turned(access: Access) -> bool | None:
     """Whether rows and columns are exchanged; None where they are something else, or of one element."""
-    if not access.is_plain or len(access.shape) != len(access.root.shape) or 1 in access.shape[-2:]:
+    if not access.is_plain or 1 in access.shape[-2:]:
         return None
-    straight = [None if extent == 1 else axis for axis, extent in enumerate(access.shape)]
-    if list(access.axes) == straight:
+    found = [axis for axis in access.axes if axis is not None]
+    own = [axis for axis, extent in enumerate(access.shape) if extent != 1]
+    if found == own:
         return False
-    return True if list(access.axes) == [*straight[:-2], straight[COLUMNS], straight[ROWS]] else None
+    return True if found == [*own[:-2], own[COLUMNS], own[ROWS]] else None
+
+
+def points_of(shape: Shape) -> Shape:
+    """The axes there are more than one place along."""
+    return tuple(extent for extent in shape if extent != 1)
+
+
+def walked(shape: Shape) -> Axes:
+    """Which axis of points each axis of a value is that has some of them, the first ones."""
+    kept = count()
+    return tuple(None if extent == 1 else next(kept) for extent in shape)
+
+
+def whole(value: Value, points: Shape) -> Access:
+    """A value at its own points."""
+    return Access(value, points, straight(walked(value.shape)))
 
 
 def cone_of(weight: Value) -> Cone | None:
     """None where it takes more products than are computed at a point."""
-    cone, stack = Cone(), [weight]
+    first = whole(weight, points_of(weight.shape))
+    cone, seen, stack = Cone(), {first}, [first]
     while stack:
-        value = stack.pop()
-        if value in cone.points:
-            continue
-        cone.points[value] = None
-        for operand in map(unfolded, value.operands):
-            access = resolve(operand)
+        reader = stack.pop()
+        cone.points[reader.root] = None
+        for operand in map(unfolded, reader.root.operands):
+            access = seen_from(reader, resolve(operand))
             root = access.root
-            if is_constant(root):
+            if access in seen or is_constant(root):
                 continue
-            if is_at_points(access, weight.shape):
+            seen.add(access)
+            if is_at_points(access):
                 cone.products[root] = None
             elif root.op.kind == "elementwise" and not access.guards:
-                stack.append(root)
+                stack.append(access)
             else:
                 cone.read[root] = None
+    for value in cone.read:
+        cone.products.pop(value, None)
     return cone if len(cone.products) <= MOST else None
 
 
-def is_at_points(access: Access, shape: Shape) -> bool:
+def is_at_points(access: Access) -> bool:
     """A product of vectors that is read at its own point, and so need not be there before."""
     root = access.root
-    if root.op is not ops.dot or root.shape != shape or is_turned(access) is not False:
-        return False
-    return access.shape == shape and is_of_size(root.operands[0].shape[-1])
+    return root.op is ops.dot and is_turned(access) is False and is_of_size(root.operands[0].shape[-1])
 
 
 def unfolded(value: Value) -> Value:
@@ -171,7 +191,7 @@ def reshaped(x: Value, shape: Shape) -> Value | None:
     if x.op is ops.full:
         return ops.full(value=x.attrs["value"], type=x.type.with_shape(shape))
     if x.op is ops.iota and len(x.shape) == 1:
-        places = [walked(axis, shape, x.type) for axis, extent in enumerate(shape) if extent != 1]
+        places = [strided(axis, shape, x.type) for axis, extent in enumerate(shape) if extent != 1]
         whole = places[0]
         for each in places[1:]:
             whole = ops.add(whole, each)
@@ -184,7 +204,7 @@ def reshaped(x: Value, shape: Shape) -> Value | None:
     return None if None in operands else x.op(*(each for each in operands if each is not None), **x.attrs)
 
 
-def walked(axis: int, shape: Shape, kind: TensorType) -> Value:
+def strided(axis: int, shape: Shape, kind: TensorType) -> Value:
     """How far the places along an axis are from the first one, in elements."""
     step, kind = strides(shape)[axis], kind.with_shape(shape)
     place = ops.iota(axis=axis, type=kind)
@@ -252,7 +272,8 @@ def side_by_side(sites: Sequence[Site], graph: Graph) -> Iterator[list[Site]]:
 
 
 def may_share(one: Site, other: Site, graph: Graph) -> bool:
-    if (one.own, one.weight.shape, one.weight.dtype) != (other.own, other.weight.shape, other.weight.dtype):
+    alike = [(site.own, points_of(site.weight.shape), site.weight.dtype) for site in (one, other)]
+    if alike[0] != alike[1]:
         return False
     products = {**one.cone.products, **other.cone.products}
     if one.cone.products.keys().isdisjoint(other.cone.products) or len(products) > MOST:
@@ -288,9 +309,9 @@ def outlined(sites: Sequence[Site], normaliser: Value | None = None) -> dict[Val
         names = [f"{value.op.name}{number}" for number, value in enumerate(results)]
         outputs = [Output("result", name, each) for name, each in zip(names, results.values(), strict=True)]
         body = Graph("tiles", tuple(outline.arriving.values()), tuple(outputs))
-        whole = ops.tiles(*outline.arriving, body=ops.Body(body))
+        made = ops.tiles(*outline.arriving, body=ops.Body(body))
         return {
-            value: ops.part(whole, name=output.name, type=value.type)
+            value: ops.part(made, name=output.name, type=value.type)
             for value, output in zip(results, outputs, strict=True)
         }
 

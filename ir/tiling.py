@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from graphc.ir import ops
-from graphc.ir.access import Access, resolve
-from graphc.ir.builder import Builder, Part, home, tidy
+from graphc.ir.access import resolve
+from graphc.ir.builder import Builder, Part, home, seen_from, tidy
 from graphc.ir.checkpointing import moved
 from graphc.ir.graph import Graph, Value
-from graphc.ir.group import Axes, Group, straight
+from graphc.ir.group import Group
 from graphc.ir.loops import Band, Buffer, LoopNest, Product, Room, Softmax, Term, Tiling, Weighing, verify_nest
-from graphc.ir.outline import COLUMNS, ROWS, is_power, own_axis, weighed_side
+from graphc.ir.outline import COLUMNS, ROWS, is_power, own_axis, points_of, walked, weighed_side, whole
 from graphc.ir.triangles import triangles
-from graphc.ir.types import Shape
 
 
 def tiled_nest(value: Value, targets: Mapping[str, Sequence[Part]]) -> LoopNest:
@@ -28,12 +27,12 @@ def tiled_nest(value: Value, targets: Mapping[str, Sequence[Part]]) -> LoopNest:
 class Tiles(Builder):
     """Builds the nest over the inputs of the body."""
 
-    def __init__(self, whole: Value, body: Graph, targets: Mapping[str, Sequence[Part]]) -> None:
-        self.whole, self.body, self.targets = whole, body, targets
+    def __init__(self, made: Value, body: Graph, targets: Mapping[str, Sequence[Part]]) -> None:
+        self.made_by, self.body, self.targets = made, body, targets
         self.names = {output.value: output.name for output in body.outputs}
         self.weighed = [value for value in self.names if value.op is ops.dot]
         sample = self.weighed[0]
-        group = Group(resolve(sample.operands[weighed_side(sample)]).root.shape)
+        group = Group(points_of(resolve(sample.operands[weighed_side(sample)]).root.shape))
         for value in body.values():
             if value.op in (ops.dot, ops.normaliser):
                 group.axes[value] = walked(value.shape)
@@ -52,13 +51,13 @@ class Tiles(Builder):
             filled = self.outside([softmax.scores.value], -math.inf)
         else:
             filled = self.outside((each.weight.value for each in weighings), 0.0)
-        tiling = Tiling(self.whole, products, weighings, own, filled, softmax)
+        tiling = Tiling(self.made_by, products, weighings, own, filled, softmax)
         name = "attention" if softmax is not None else f"attention_of_{('queries', 'keys')[own - rows]}"
-        origins = () if self.whole.origin is None else (self.whole.origin,)
+        origins = () if self.made_by.origin is None else (self.made_by.origin,)
         return LoopNest(name, self.group.frame, (), origins=origins, tiling=tiling)
 
     def at_points(self, value: Value) -> Term:
-        return self.term(Access(value, self.group.frame, straight(walked(value.shape))))
+        return self.term(seen_from(whole(value, self.group.frame), resolve(value)))
 
     def compute(self, value: Value) -> Term:
         if value.op is not ops.normaliser:
@@ -106,8 +105,3 @@ class Tiles(Builder):
             None if None in highest else max(each for each in highest if each is not None),
             sure=False,
         )
-
-
-def walked(shape: Shape) -> Axes:
-    """The frame axes of a value that has one for each of its own."""
-    return tuple(None if extent == 1 else axis for axis, extent in enumerate(shape))

@@ -48,7 +48,8 @@ def emulator_of(function: Function) -> Emulator | None:
     """What has the kernels of a function; None for what no kernel for GPUs does, and for functions of a GPU."""
     if function not in emulators:
         try:
-            emulators[function] = Emulator(draw(passed_for_device(function.traced))) if function.device == "cpu" else None
+            is_here = function.device == "cpu"
+            emulators[function] = Emulator(draw(passed_for_device(function.traced))) if is_here else None
         except NotCovered:
             emulators[function] = None
     return emulators[function]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,14 +15,17 @@ from graphc import functional as F
 from graphc import nn, optim
 from graphc.backends import reference
 from graphc.backends.artifact import passed
+from graphc.backends.cuda.device import Call
 from graphc.backends.cuda.emulation.machine import Emulator
 from graphc.backends.cuda.emulation.watched import Fault, Watched
+from graphc.backends.cuda.entries import Entry, buffers
 from graphc.backends.cuda.passes import passed_for_device
-from graphc.backends.cuda.plan import draw
+from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.cuda.ptx import ARCHITECTURES, program_of, ptx
 from graphc.backends.cuda.resources import resources
 from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.tiled import tile_of_points
+from graphc.backends.primitives import Kernel
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Value
 from graphc.ir.program import plan
@@ -30,7 +33,7 @@ from graphc.ir.text import parse_graph, print_graph
 from graphc.ir.types import DTYPES, Dim, bound
 
 Array = np.ndarray[Any, Any]
-HEADS, SEED = 2, np.array([11, 3])
+SEED = np.array([11, 3])
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,14 @@ class Case:
     dtype: Any = gx.f32
     most: tuple[int, int, int] = (3, 70, 70)
     sizes: tuple[int, int] = (8, 5)
+    heads: int = 2
 
     def function(self, differentiated: bool = True) -> gx.Function:
         gx.manual_seed(7)
-        batch, length, source = map(gx.dim, ("batch", "length", "source"), self.most)
-        source = source if self.most[2] else length
+        batch, length = map(gx.dim, ("batch", "length"), self.most)
+        source = gx.dim("source", max=self.most[2]) if self.most[2] else length
         shapes = {"query": (length, self.sizes[0]), "key": (source, self.sizes[0]), "value": (source, self.sizes[1])}
-        given = {name: gx.input(name, self.dtype[batch, HEADS, *shape]) for name, shape in shapes.items()}
+        given = {name: gx.input(name, self.dtype[batch, self.heads, *shape]) for name, shape in shapes.items()}
         if self.mask is not None:
             given["mask"] = gx.input("mask", self.mask[length, source])
         outputs = {"result": self.maker(*given.values())}
@@ -81,7 +85,7 @@ CASES = {
     "grouped": Case(lambda q, k, v: attention(enable_gqa=True)(q, k[:, :1], v[:, :1])),
     "wide": Case(attention(), sizes=(33, 64)),
     "double": Case(attention(is_causal=True), dtype=gx.f64),
-    "middle tiles": Case(attention(is_causal=True), most=(32, 128, 128), sizes=(17, 20)),
+    "middle tiles": Case(attention(is_causal=True), most=(40, 128, 128), sizes=(17, 20), heads=1),
     "large tiles": Case(attention(), gx.bool_, most=(64, 256, 256), sizes=(20, 17)),
     "large tiles, causal": Case(attention(is_causal=True), most=(64, 256, 0), sizes=(16, 64)),
 }
@@ -107,8 +111,10 @@ def emulated(graph: Graph, machine: Any, arrays: dict[str, Array]) -> dict[str, 
 
 
 def wanted(graph: Graph, arrays: dict[str, Array], double: bool = True) -> dict[str, Array]:
+    """Results; a state that is drawn from goes on elsewhere."""
     state = {"random_state": SEED} if graph.of_role("state") else {}
-    return reference.run(graph, arrays | state, double=double)
+    found = reference.run(graph, arrays | state, double=double)
+    return {output.name: found[output.name] for output in graph.of_kind("result")}
 
 
 def tiles_of(graph: Graph) -> list[Value]:
@@ -183,7 +189,7 @@ def work_of(name: str, length: int) -> int:
     graph = passed_for_device(replace(CASES[name], most=(4, length, 0)).function().traced)
     program = plan(graph, SHAPE.width)
     buffers = {buffer for nest in program.nests for buffer in nest.buffers()}
-    assert max(bound(buffer.value.type.count) for buffer in buffers if buffer.kind == "value") <= 4 * HEADS * length * 8
+    assert max(bound(buffer.value.type.count) for buffer in buffers if buffer.kind == "value") <= 4 * 2 * length * 8
     return draw(graph).program.work_bytes
 
 
@@ -197,7 +203,7 @@ def test_memory_grows_as_the_length_does(name: str) -> None:
 
 # --- what kernels do --------------------------------------------------------------------------------------------------
 
-UNITS = 8  # in the last place of the largest number: what a result may be away from float64
+UNITS = 16  # in the last place of the largest number: what a result may be away from float64
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -209,8 +215,6 @@ def test_kernels_are_as_exact_as_those_that_keep_scores(name: str, rng: np.rando
         arrays = numbers(graph, rng, *extents)
         expected, found, other = wanted(graph, arrays), emulated(graph, machine, arrays), emulated(graph, plain, arrays)
         for title in expected:
-            if title == "random_state":
-                continue
             unit = np.finfo(found[title].dtype).eps * np.abs(expected[title]).max()
             error, known = (np.abs(each[title] - expected[title]).max() / unit for each in (found, other))
             limit = UNITS if found[title].dtype == np.float32 else 4 * UNITS  # where the reference rounds as we do
@@ -252,34 +256,45 @@ def test_bits_do_not_depend_on_how_many_blocks_there_are(rng: np.random.Generato
             assert all(first[name].tobytes() == other[name].tobytes() for name in first)
 
 
-WATCHED = {
-    "hidden": (1, 18, 19),
-    "thinned": (1, 17, 18),
-    "large tiles, causal": (1, 66, 66),
-}
-
-
-@pytest.mark.parametrize("name", WATCHED)
-def test_threads_keep_to_themselves(name: str, rng: np.random.Generator) -> None:
-    graph = passed_for_device(CASES[name].function().traced)
-    arrays = numbers(graph, rng, *WATCHED[name])
+@pytest.mark.parametrize(("name", "length"), [("hidden", 3), ("thinned", 17), ("middle tiles", 3)])
+def test_threads_keep_to_themselves(name: str, length: int, rng: np.random.Generator) -> None:
+    graph = passed_for_device(replace(CASES[name], sizes=(3, 2), heads=1).function().traced)
+    arrays = numbers(graph, rng, 1, length, 17)
     expected, found = wanted(graph, arrays), emulated(graph, Watched(draw(graph)), arrays)
     for title in expected:
         np.testing.assert_allclose(found[title], expected[title], rtol=1e-4, atol=1e-5, err_msg=title)
 
 
-@pytest.mark.parametrize("stem", ["attention_", "attention_of_queries"])
-def test_no_meeting_can_be_left_out(stem: str, rng: np.random.Generator) -> None:
-    case = replace(CASES["plain"], sizes=(17, 2))
-    graph = passed_for_device(case.function().traced)
+class Alone(Watched):
+    """Watches one kernel, which one block runs; whatever is launched before it is compiled."""
+
+    def __init__(self, drawing: Drawing, kernel: Kernel) -> None:
+        super().__init__(drawing)
+        self.kernel = kernel
+
+    def do(self, call: Call) -> None:
+        is_watched = any(piece.kernel is self.kernel for piece in self.entries[call.kernel].pieces)
+        (super() if is_watched else super(Watched, self)).do(call)
+
+    def launch(self, made: Entry, words: list[Any], failed: bool) -> None:
+        for piece in made.pieces:
+            own, words = words[: len(buffers(piece))], words[len(buffers(piece)) :]
+            if piece.kernel is self.kernel:
+                super().launch(replace(made, pieces=(piece,), guarded=(failed,)), [*own, 1], failed)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_no_meeting_can_be_left_out(number: int, rng: np.random.Generator) -> None:
+    graph = passed_for_device(replace(CASES["plain"], sizes=(17, 2), heads=1).function().traced)
     drawing, arrays = draw(graph), numbers(graph, rng, 1, 17, 17)
-    entry = next(each for each in drawing.entries if each.name.startswith(stem))
-    for piece in entry.pieces:
-        left_out = list(meetings_of(piece.kernel))
-        assert len(left_out) >= 4
-        for kernel in left_out:
-            with pytest.raises(Fault):
-                emulated(graph, Watched(with_kernel(drawing, piece.kernel, kernel)), arrays)
+    pieces = [piece for entry in drawing.entries for piece in entry.pieces]
+    old = [piece.kernel for piece in pieces if piece.kernel.name.startswith("attention")][number]
+    emulated(graph, Alone(drawing, old), arrays)
+    left_out = list(meetings_of(old))
+    assert len(left_out) == (4, 6, 8)[number]
+    for kernel in left_out:
+        with pytest.raises(Fault):
+            emulated(graph, Alone(with_kernel(drawing, old, kernel), kernel), arrays)
 
 
 # --- PTX --------------------------------------------------------------------------------------------------------------
@@ -327,7 +342,7 @@ def test_a_transformer_learns_on_a_gpu_as_on_the_cpu(gpu: Any, rng: np.random.Ge
     words = rng.integers(0, 13, (15, 20))
     (_, here), (step, there) = (trained(device, words) for device in ("cpu", "cuda"))
     assert there[-1] < there[0] and np.allclose(there, here, rtol=2e-4)
-    table = step.text("launches")
-    rows = [line for line in table.splitlines() if " attention" in line]
-    assert {row.split()[1].rsplit("_", 1)[0] for row in rows} >= {"attention"}
-    assert all(int(row.split()[4].replace(",", "")) > 0 for row in rows)
+    rows = [line.split() for line in step.text("launches").splitlines() if " attention_of_" in line]
+    assert [row[1].rsplit("_", 1)[0] for row in rows] == ["attention_of_queries", "attention_of_keys"]
+    assert all(int(row[4].replace(",", "")) > 4 * 16 * 17 for row in rows)  # shared bytes: a tile of weights and more
+    assert any(kernel.name.rpartition("_")[0] == "attention" for kernel in step.artifact.kernels)
