@@ -163,6 +163,7 @@ def cone_of(weight: Value) -> Cone | None:
             else:
                 cone.read[root] = None
     for value in cone.read:
+        cone.points.pop(value, None)
         cone.products.pop(value, None)
     return cone if len(cone.products) <= MOST else None
 
@@ -273,13 +274,15 @@ def side_by_side(sites: Sequence[Site], graph: Graph) -> Iterator[list[Site]]:
 
 def may_share(one: Site, other: Site, graph: Graph) -> bool:
     alike = [(site.own, points_of(site.weight.shape), site.weight.dtype) for site in (one, other)]
-    if alike[0] != alike[1]:
-        return False
     products = {**one.cone.products, **other.cone.products}
-    if one.cone.products.keys().isdisjoint(other.cone.products) or len(products) > MOST:
+    if alike[0] != alike[1] or len(products) > MOST or one.cone.products.keys().isdisjoint(other.cone.products):
         return False
-    pairs = ((one, other), (other, one))
-    return not any(first.product in reachable((*second.cone.memory, second.other)) for first, second in pairs)
+    for first, second in ((one, other), (other, one)):
+        computed = {*second.cone.points, *second.cone.products}
+        waits = first.product in reachable((*second.cone.memory, second.other))
+        if waits or not computed.isdisjoint(first.cone.read):
+            return False
+    return True
 
 
 # -- a product in a body

@@ -28,14 +28,15 @@ from graphc.ir.types import bound, multiply, round_up
 
 
 def tile_of_points(nest: LoopNest, tiling: Tiling) -> Tile:
-    """As many points a thread as leave a block for each multiprocessor, and the sums of a thread in its registers."""
+    """The tile that is done soonest: with twice as many points each way a thread, what it loads serves twice as many of
+    them, but there are half as many blocks. Its sums must have room in its registers."""
     own, other = (bound(nest.frame[axis]) for axis in (tiling.own, other_axis(nest, tiling)))
     batches = bound(multiply(*nest.frame[:-2]))
     columns = sum(columns_of(each) for each in tiling.weighings)
     dtype = tiling.weighings[0].weight.dtype
     for each in (4, 2) if dtype == "f32" else (2,):
         fits = min(own, other) > each * ACROSS // 2 and each * columns <= MOST_SUMS
-        if fits and -(-own // (each * ACROSS)) * batches >= MULTIPROCESSORS:
+        if fits and own * batches > each // 2 * ACROSS * MULTIPROCESSORS:
             return Tile(each, each)
     return Tile(1, 1)
 
