@@ -31,6 +31,7 @@ from graphc.tensor import Parameter, Scalar
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
     from graphc.certificate import Certificate
+    from graphc.difference import Difference
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
     from graphc.profile.record import Profile
@@ -358,20 +359,40 @@ class Function:
 
         return show.text(self, level)
 
-    def explain(self, name: str | None = None) -> str:
-        """The formulas of yours that were made safe, by which rule and why; or what is behind one name.
+    def explain(self, name: str | int | None = None) -> str:
+        """The formulas of yours that were made safe, by which rule and why; or all about one value: what it is, where
+        it comes from, what was rewritten and why, which kernel computes it and which read it, where it lies.
 
-        name  of a result, an input, a parameter or a scalar; TraceError for any other
+        name  of a result, a probe, an input, a parameter, an optimizer's slot, a scalar, or a name in `source()`;
+              "grad of fc1.weight"; "%12" as in the graph's text; "mlp.py:12" or 12: all values of a line of yours
+
+        Raises TraceError for any other.
         """
         from graphc import explain
 
         return explain.explain(self, name)
 
-    def source(self) -> str:
-        """The kernel source, with a comment over each kernel: which values, from which of your lines."""
-        from graphc import show
+    def diff(self, pass_a: str, pass_b: str) -> Difference:
+        """What the passes between two stages did: values added, removed, merged, rewritten, each with the rule that did
+        it and your line; text when printed, in colours at a terminal, and a page by `.to_html(path)`.
 
-        return show.source(self)
+        pass_a, pass_b  "trace", or the name of a pass for the graph that it leaves; "autodiff" is "expand_gradients",
+                        "graph" the last; "fuse": which values went into which kernel. ArgumentError for any other
+        """
+        from graphc.difference import difference
+
+        return difference(self, pass_a, pass_b)
+
+    def source(self) -> str:
+        """The kernels as Python, over each loop what it computes, as a formula in your names and with your line; then
+        the function that calls them."""
+        if self.device == "cuda":
+            from graphc import launches
+
+            return launches.source(self)
+        from graphc import commented
+
+        return commented.source(self)
 
     def summary(self) -> str:
         from graphc import show
@@ -398,7 +419,7 @@ class Function:
         level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
         color   by what: None by forward, backward, update; "bytes"; "operations"; "time" of the last `profile`; or
                 other seconds, {kernel number: seconds}
-        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers or kernels
         engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
         """
         from graphc import show
@@ -429,28 +450,33 @@ class Function:
     def _repr_svg_(self) -> str:
         return self.to_svg()
 
-    def llvm(self) -> str:
-        """Optimised LLVM IR."""
-        from graphc import show
+    def llvm(self, kernel: int | str | None = None) -> str:
+        """Optimised LLVM IR, of the whole or of one kernel with the extents that this step calls it with.
 
-        return show.llvm(self)
+        kernel  its number in `text("program")`, its name, or that of its text; of a loop's number, all that is inside;
+                ArgumentError for any other
+        """
+        from graphc import machine_code
 
-    def assembly(self) -> str:
-        """Machine code as text; of a step on a GPU, its PTX."""
-        from graphc import show
+        return machine_code.llvm(self, kernel)
 
-        return show.assembly(self)
+    def assembly(self, kernel: int | str | None = None) -> str:
+        """Machine code as text, of the whole or, as for `llvm`, of one kernel; of a step on a GPU, its PTX."""
+        from graphc import machine_code
 
-    def ptx(self, architecture: str | None = None) -> str:
+        return machine_code.assembly(self, kernel)
+
+    def ptx(self, architecture: str | None = None, kernel: int | str | None = None) -> str:
         """Its kernels for a GPU as PTX, which is made here without any tool of NVIDIA's, of steps for the CPU too.
 
         architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
+        kernel        as for `llvm`, or the name of a launch in `text("launches")`
 
         Raises DeviceError for what no kernel for GPUs does.
         """
-        from graphc import show
+        from graphc import machine_code
 
-        return show.ptx(self, architecture)
+        return machine_code.ptx(self, architecture, kernel)
 
 
 def few(names: Sequence[str]) -> str:
