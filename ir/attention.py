@@ -19,6 +19,7 @@ from graphc.ir.access import is_squeeze
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, Value, located
 from graphc.ir.rewrite import hand_out, rebuild, renewed
+from graphc.ir.trail import Trail
 from graphc.ir.types import Extent, Shape
 
 LARGEST = 128  # columns of a matrix of vectors: sums of so many stay at hand
@@ -36,7 +37,7 @@ class Written:
     hides: bool
 
 
-def find_attention(graph: Graph) -> Graph:
+def find_attention(graph: Graph, trail: Trail | None = None) -> Graph:
     """Every product of a softmax that nobody else reads becomes `attend`."""
     readers: Readers = {output.value: {None} for output in graph.outputs}
     for value in graph.values():
@@ -51,7 +52,7 @@ def find_attention(graph: Graph) -> Graph:
             with located(value.origin):
                 scores, *kept = (squeezed(new[each], points) for each in (found.scores, *found.kept))
                 new[value] = ops.attend(scores, new[found.values], *kept, share=found.share, hides=found.hides)
-    return hand_out(graph, new)
+    return hand_out(graph, new, trail)
 
 
 def written_in(value: Value, readers: Readers) -> Written | None:
@@ -141,7 +142,7 @@ def computed_of(value: Value) -> list[Value]:
     return list(found)
 
 
-def spread_attention(graph: Graph) -> Graph:
+def spread_attention(graph: Graph, trail: Trail | None = None) -> Graph:
     """Every `attend` becomes what it means."""
 
     def visit(value: Value) -> Value | None:
@@ -150,7 +151,7 @@ def spread_attention(graph: Graph) -> Graph:
         with located(value.origin):
             return ops.attended(*value.operands, **value.attrs)
 
-    return rebuild(graph, visit)
+    return rebuild(graph, visit, trail)
 
 
 def spelt_out(value: Value) -> Value:
@@ -172,6 +173,6 @@ def spelt_out(value: Value) -> Value:
         return ops.where(ops.equal(total, ops.constant(0.0, total)), ops.constant(math.inf, found), found)
 
 
-def without_normalisers(graph: Graph) -> Graph:
+def without_normalisers(graph: Graph, trail: Trail | None = None) -> Graph:
     """Those that no tiles have taken are written out."""
-    return rebuild(graph, lambda value: spelt_out(value) if value.op is ops.normaliser else None)
+    return rebuild(graph, lambda value: spelt_out(value) if value.op is ops.normaliser else None, trail)

@@ -22,6 +22,7 @@ from graphc.ir.group import Axes, straight
 from graphc.ir.layout import is_unfounded, matrix_layout
 from graphc.ir.placing import placed_output
 from graphc.ir.rewrite import with_operands
+from graphc.ir.trail import Trail
 from graphc.ir.types import Shape, TensorType
 
 MOST = 2  # products of vectors that are computed at a point, and products with weights of one op
@@ -74,7 +75,7 @@ class Site:
         return self.product.operands[1 - self.side]
 
 
-def tile_attention(graph: Graph) -> Graph:
+def tile_attention(graph: Graph, trail: Trail | None = None) -> Graph:
     """The graph with `tiles` in place of every product with weights that are normalised."""
     if not any(value.op is ops.normaliser for value in graph.values()):
         return graph
@@ -87,7 +88,7 @@ def tile_attention(graph: Graph) -> Graph:
             new |= outlined([site], normaliser)
     for together in side_by_side(sites, graph):
         new |= outlined(together)
-    found = without_normalisers(with_grown(graph, new))
+    found = without_normalisers(with_grown(graph, new, trail), trail)
     return replace(found, outputs=tuple(map(in_own_memory, found.outputs)))
 
 
