@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -346,3 +348,18 @@ def test_a_transformer_learns_on_a_gpu_as_on_the_cpu(gpu: Any, rng: np.random.Ge
     assert [row[1].rsplit("_", 1)[0] for row in rows] == ["attention_of_queries", "attention_of_keys"]
     assert all(int(row[4].replace(",", "")) > 4 * 16 * 17 for row in rows)  # shared bytes: a tile of weights and more
     assert any(kernel.name.rpartition("_")[0] == "attention" for kernel in step.artifact.kernels)
+    assert "tiles(" in step.text("tile_attention") and "tile_attention" in str(step.diff("trace", "graph"))
+    assert "attention_of_keys" in step.to_dot(level="kernels")
+
+
+def test_the_example_learns_on_a_gpu_as_on_the_cpu(gpu: Any, rng: np.random.Generator) -> None:
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "transformer.py"))
+    text = rng.integers(0, 30, (2, 3, example["LENGTH"]), np.uint8)
+    losses = {}
+    for device in ("cpu", "cuda"):
+        gx.manual_seed(1)
+        net, kinds = example["Transformer"](30), {"x": example["x"], "y": example["y"]}
+        step = gx.train_step(net, example["loss"], optim.AdamW(net.parameters(), lr=1e-3), **kinds, device=device)
+        losses[device] = [float(step(*text).loss) for _ in range(4)]
+    assert losses["cuda"][-1] < losses["cuda"][0]
+    np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)
