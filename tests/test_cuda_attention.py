@@ -316,6 +316,13 @@ def test_kernels_become_ptx_without_spills(size: int, architecture: str) -> None
     assert all(each.spilled == each.local == 0 for each in asked.values())
 
 
+def test_exported_kernels_are_those_of_tiles(tmp_path: Path) -> None:
+    function = replace(CASES["hidden"], sizes=(4, 4)).function()
+    gx.export(function, tmp_path / "attended", targets=["cuda"])
+    (text,) = (path.read_text() for path in tmp_path.rglob("*.ptx"))
+    assert ".entry attention_of_queries" in text and ".entry attention_" in text
+
+
 # --- steps on a GPU ---------------------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ class Made:
 
 def device_files(library: Library, host: Target, version: str) -> dict[str, bytes]:
     """Path below the library's folder -> contents. Raises BuildError, or NotCovered for what no kernel does."""
-    made = [Made(face, draw(face.member.graph)) for face in faces(library)]
+    made = [Made(face, draw(face.member.device_graph)) for face in faces(library)]
     texts, names = all_modules(made)
     ptx = compile_modules(texts, names, ARCHITECTURES[0])
     parts = [constant_text("ptx", ptx), *constants(names), open_function(library, made, names), close_function(library)]
