@@ -144,6 +144,8 @@ def computed_of(value: Value) -> list[Value]:
 
 def spread_attention(graph: Graph, trail: Trail | None = None) -> Graph:
     """Every `attend` becomes what it means."""
+    if not any(value.op is ops.attend for value in graph.values()):
+        return graph
 
     def visit(value: Value) -> Value | None:
         if value.op is not ops.attend:

@@ -351,10 +351,11 @@ def test_a_transformer_learns_on_a_gpu_as_on_the_cpu(gpu: Any, rng: np.random.Ge
     words = rng.integers(0, 13, (15, 20))
     (_, here), (step, there) = (trained(device, words) for device in ("cpu", "cuda"))
     assert there[-1] < there[0] and np.allclose(there, here, rtol=2e-4)
-    rows = [line.split() for line in step.text("launches").splitlines() if " attention_of_" in line]
-    assert [row[1].rsplit("_", 1)[0] for row in rows] == ["attention_of_queries", "attention_of_keys"]
-    assert all(int(row[4].replace(",", "")) > 4 * 16 * 17 for row in rows)  # shared bytes: a tile of weights and more
-    assert any(kernel.name.rpartition("_")[0] == "attention" for kernel in step.artifact.kernels)
+    (row,) = (line.split() for line in step.text("launches").splitlines() if " attention_of_" in line)
+    assert row[1].startswith("attention_of_queries_and_1_")  # though both write parts of one gradient
+    assert int(row[4].replace(",", "")) > 4 * 16 * 17  # shared bytes: a tile of weights and more
+    stems = {kernel.name.rpartition("_")[0] for kernel in step.artifact.kernels}
+    assert stems > {"attention", "attention_of_queries", "attention_of_keys"}
     assert "tiles(" in step.text("tile_attention") and "tile_attention" in str(step.diff("trace", "graph"))
     assert "attention_of_keys" in step.to_dot(level="kernels")
 
