@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.cuda.account import Errand, errands, errands_of
 from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.device import Launch, Multiply
-from graphc.backends.cuda.outside import outside
+from graphc.backends.cuda.driver import TARGETS
+from graphc.backends.cuda.outside import chosen
 from graphc.backends.cuda.passes import passed_for_device
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.serial import SHAPE
@@ -109,14 +109,9 @@ def is_for(errand: Errand, apart: LoopNest, nest: LoopNest) -> bool:
 def check_architecture(function: Function, architecture: str | None) -> str:
     if architecture is None:
         return parts_of(function)[0].architecture if function.device == "cuda" else USUAL
-    number = re.fullmatch(r"sm_(\d+)a?", architecture) if isinstance(architecture, str) else None
-    fits = number is not None and int(number[1]) >= 80
-    require(
-        fits,
-        "architecture",
-        architecture,
-        f"a GPU's compute capability, such as {USUAL!r}; {ARCHITECTURES[0]} is the least",
-    )
+    known = [f"sm_{target}" for target in TARGETS]
+    text = f"one of {', '.join(map(repr, known))}; newer GPUs run kernels for the last one"
+    require(architecture in known, "architecture", architecture, text)
     return architecture
 
 
@@ -126,9 +121,11 @@ def check_architecture(function: Function, architecture: str | None) -> str:
 def source(function: Function) -> str:
     """Every kernel text once, with comments over its loops, then the launches in order, each under what it computes."""
     program = plan(graph_of(function), SHAPE.width)
-    names, listed = Naming(function, program), errands_of(program, library_of(function))
+    library = library_of(function)
+    names, listed = Naming(function, program), errands_of(program, library)
     texts = texts_of(function, program, listed, names)
-    return "\n\n".join([*texts.values(), "\n".join(calls_of(function.name, program, listed, names))]) + "\n"
+    calls = calls_of(function.name, program, listed, library, names)
+    return "\n\n".join([*texts.values(), "\n".join(calls)]) + "\n"
 
 
 def kernel_texts(function: Function) -> dict[str, str]:
@@ -150,7 +147,9 @@ def texts_of(function: Function, program: Program, listed: Sequence[Errand], nam
     return texts | {kernel.name: kernel.text for kernel in drawing_of(function).kernels if kernel.name not in texts}
 
 
-def calls_of(title: str, program: Program, listed: Sequence[Errand], names: Naming) -> Iterator[str]:
+def calls_of(
+    title: str, program: Program, listed: Sequence[Errand], library: Collection[str], names: Naming
+) -> Iterator[str]:
     yield f"def {title}({', '.join(map(names.of, program.graph.inputs))}):"
     around, taken = tuple[Repetition, ...](), in_memory(program)
     for errand in listed:
@@ -159,7 +158,7 @@ def calls_of(title: str, program: Program, listed: Sequence[Errand], names: Nami
         for nest in errand.nests:
             yield from call_comments(nest, names, indent)
         if isinstance(errand.launch, Multiply):
-            yield f"{indent}{multiply_text(errand.nests[0], names)}"
+            yield f"{indent}{multiply_text(errand.nests[0], library, names)}"
             continue
         shape = f"blocks={errand.blocks}, threads={errand.launch.threads}"
         yield f"{indent}for thread in launch({errand.launch.kernel}, {shape}):"
@@ -191,10 +190,12 @@ def in_memory(program: Program) -> dict[int, LoopNest]:
     return found
 
 
-def multiply_text(nest: LoopNest, names: Naming) -> str:
-    product = outside(nest)
+def multiply_text(nest: LoopNest, library: Collection[str], names: Naming) -> str:
+    product = chosen(nest, library)
     assert product is not None
-    return f"cublas_multiply({', '.join(map(names.buffer, (product.target, product.left, product.right)))})"
+    buffers = (product.target, product.left, product.right, product.ending.bias)
+    told = [names.buffer(each) for each in buffers if each is not None]
+    return f"cublas_multiply({', '.join([*told, *(['relu'] if product.ending.relu else [])])})"
 
 
 def call_of(piece: Piece, names: Naming, owned: Owners) -> str:

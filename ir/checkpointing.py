@@ -17,13 +17,11 @@ from graphc.ir.loops import (
     LoopNest,
     Operand,
     Repetition,
-    Room,
-    Softmax,
     Term,
-    Tiling,
     expensive_across_phases,
 )
 from graphc.ir.partition import SUMS, partition
+from graphc.ir.tiles import Room, Softmax, Tiling
 
 DEEPEST = 32  # nests that are run again for one buffer
 

@@ -28,13 +28,13 @@ from graphc.ir.loops import (
     LoopNest,
     Repetition,
     Term,
-    Tiling,
     has_few_lanes,
     lane_mode,
     lane_terms,
     phase_count,
     walked_by,
 )
+from graphc.ir.tiles import Tiling
 from graphc.ir.types import DTYPES, Dim, Extent, add, bound, dims_of, evaluate, monomials, multiply
 
 if TYPE_CHECKING:

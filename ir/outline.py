@@ -327,7 +327,7 @@ class Outline:
         self.arriving: dict[Value, Value] = {}
         self.copied: dict[Value, Value] = {}
         self.weighed = {site.product: site.side for site in sites}
-        self.points = {each for site in sites for each in (*site.cone.points, *site.cone.products)} - {normaliser}
+        self.points = {each for site in sites for each in (*site.cone.points, *site.cone.products)}
         self.normaliser = normaliser
 
     def at_points(self, value: Value) -> Value:

@@ -12,8 +12,9 @@ from graphc.ir.builder import Builder, Part, home, seen_from, tidy
 from graphc.ir.checkpointing import moved
 from graphc.ir.graph import Graph, Value
 from graphc.ir.group import Group
-from graphc.ir.loops import Band, Buffer, LoopNest, Product, Room, Softmax, Term, Tiling, Weighing, verify_nest
+from graphc.ir.loops import Band, Buffer, LoopNest, Product, Term, verify_nest
 from graphc.ir.outline import COLUMNS, ROWS, is_power, own_axis, points_of, walked, weighed_side, whole
+from graphc.ir.tiles import Room, Softmax, Tiling, Weighing
 from graphc.ir.triangles import triangles
 
 

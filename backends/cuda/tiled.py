@@ -23,7 +23,8 @@ from graphc.backends.cuda.threads import NotCovered, Piece, grid_of
 from graphc.backends.primitives import constant
 from graphc.backends.source.operands import at_least_0
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import LoopNest, Product, Softmax, Term, Tiling, Weighing
+from graphc.ir.loops import LoopNest, Product, Term
+from graphc.ir.tiles import Softmax, Tiling, Weighing
 from graphc.ir.types import bound, multiply, round_up
 
 
@@ -99,7 +100,7 @@ class Tiled(Products):
             self.begin_sums()
             first, last = self.span_of_others()
             with self.block(f"for first_other in range({first}, {last}, {self.tile.width}):"):
-                self.tile_of_points()
+                self.add_tile()
             self.leave_sums()
         most = -(-bound(nest.frame[self.tiling.own]) // high) * bound(self.count(batch))
         return (self.finished(nest.name, grid_of(most, 1)),)
@@ -143,7 +144,8 @@ class Tiled(Products):
 
     # -- points
 
-    def tile_of_points(self) -> None:
+    def add_tile(self) -> None:
+        """What the points of one tile add to the sums."""
         known = {}
         for number, (term, product) in enumerate(self.tiling.products):
             self.multiply_vectors(number, product)
@@ -175,7 +177,7 @@ class Tiled(Products):
         (one, *one_steps), (other, *other_steps) = sides
         shared, high, wide = f"shared_{self.dtype}", self.tile.height, self.tile.width
         for row, column in self.places():
-            self.line(f"sum{number}_{row}_{column} = {constant(0.0, self.dtype)}")
+            self.line(f"sum{number}_{row}_{column} = {self.zero}")
         self.line(f"last_step = {self.number(product.depth)}")
         with self.block(f"for step in range(0, last_step, {DEEP}):"):
             self.bring(f"own{number}", one, shared, (high, "first_own", self.own.extent), *one_steps)
@@ -183,9 +185,10 @@ class Tiled(Products):
             self.line("barrier()")
             with self.block(f"for k in range({DEEP}):"):
                 for row in range(self.tile.rows):
-                    self.line(f"a{row} = load({shared}, k * {high + 1} + own_row + {row})")
+                    self.line(f"a{row} = load({shared}, k * {high + 1} + {ahead('own_row', row)})")
                 for column in range(self.tile.columns):
-                    self.line(f"b{column} = load(right_tile, k * {wide + 1} + own_column + {column * ACROSS})")
+                    at = ahead("own_column", column * ACROSS)
+                    self.line(f"b{column} = load(right_tile, k * {wide + 1} + {at})")
                 for row, column in self.places():
                     name = f"sum{number}_{row}_{column}"
                     self.line(f"{name} = fma(a{row}, b{column}, {name})")
