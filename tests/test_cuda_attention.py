@@ -17,7 +17,7 @@ from graphc import functional as F
 from graphc import nn, optim
 from graphc.backends import reference
 from graphc.backends.artifact import passed
-from graphc.backends.cuda.assembler import assemble, assembler
+from graphc.backends.cuda.assembler import assemble
 from graphc.backends.cuda.device import Call
 from graphc.backends.cuda.emulation.machine import Emulator
 from graphc.backends.cuda.emulation.watched import Fault, Watched
@@ -309,9 +309,9 @@ def test_kernels_become_ptx_without_spills(size: int, architecture: str) -> None
     program = program_of(passed_for_device(case.function().traced))
     text = ptx(program, architecture)
     assert "atom" not in text and ".local" not in text
-    if assembler() is None:
-        return  # nothing more can be told here
     asked = assemble(text, architecture)
+    if not asked:  # there is no assembler here
+        return
     print(size, architecture, {name: each.registers for name, each in asked.items()})
     assert set(asked) == set(program.kernels)
     assert all(each.spilled_bytes == each.local_bytes == 0 for each in asked.values())

@@ -76,7 +76,7 @@ class Member:
     settings   (name, value at export) of every run-time scalar
     labels     what an epoch looks at before its first step
     max_bytes  that of the compiler
-    traced     the graph before all passes, for GPUs, which have passes of their own; None: they have none here
+    traced     the graph before all passes, for GPUs, which have passes of their own; None: theirs is `graph` too
     """
 
     name: str
