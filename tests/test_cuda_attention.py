@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attention_cases import ATTENTION
+from test_attention import Compared
 from test_cuda import meetings_of, with_kernel
 
 import graphc as gx
@@ -229,6 +231,19 @@ def test_the_cases_take_all_sizes_of_tiles() -> None:
         nests = plan(passed_for_device(case.function().traced), SHAPE.width).nests
         taken |= {tile_of_points(nest, nest.tiling).rows for nest in nests if nest.tiling is not None}
     assert taken == {1, 2, 4}
+
+
+def test_numbers_are_pytorchs() -> None:
+    """All its cases but those of one query to one key, whose scores are no matrices."""
+    compared = Compared("attention", "f32", True)
+    graph = passed_for_device(compared.step.traced)
+    nests = plan(graph, SHAPE.width).nests
+    forward = [nest for nest in nests if nest.tiling is not None and nest.tiling.softmax is not None]
+    assert len(forward) == sum("one" not in expression for _, expression in ATTENTION)
+    assert not any(nest.product for nest in nests)
+    found = emulated(graph, Emulator(draw(graph)), dict(zip(compared.names, compared.arrays(), strict=True)))
+    for output, label in zip(graph.of_kind("result"), compared.labels, strict=True):
+        compared.check(found[output.name], label)
 
 
 @pytest.mark.parametrize("hides", [False, True])
