@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -12,19 +11,21 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
-from graphc.arrays import as_array, fit_array
+from graphc.arrays import fit_array
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner, without_collection
-from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError, describe
+from graphc.errors import ArgumentError, GraphcError, InternalError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.plan import Plan, Terms, bind
 from graphc.settings import check_whole, require
+from graphc.states import load_named
+from graphc.structure import record_of
 from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from graphc.difference import Difference
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
+    from graphc.ir.passes import Pass
     from graphc.profile.record import Profile
 
 UNKNOWN = object()
-FEW = 4  # names in an error
 
 
 class Function:
@@ -126,8 +127,19 @@ class Function:
         from graphc.ir.passes import run_passes
 
         found: dict[str, Graph] = {}
-        run_passes(self.traced, watch=found.__setitem__)
+        run_passes(self.traced, self.passes, found.__setitem__)
         return found
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """Those that its graph goes through, in order."""
+        if self.device == "cuda":
+            from graphc.backends.cuda.passes import DEVICE_PIPELINE
+
+            return DEVICE_PIPELINE
+        from graphc.ir.passes import PIPELINE
+
+        return PIPELINE
 
     # -- calling
 
@@ -495,27 +507,6 @@ class Function:
         return machine_code.ptx(self, architecture, kernel)
 
 
-def record_of(fields: tuple[str, ...]) -> Any:
-    """A named tuple of what a call returns, which can be pickled."""
-    made = cast(Any, namedtuple("Record", fields, rename=True))
-    made.__reduce__ = parts_of
-    return made
-
-
-def parts_of(record: Any) -> tuple[Any, ...]:
-    return record_with, (record._fields, tuple(record))
-
-
-def record_with(fields: tuple[str, ...], numbers: tuple[Any, ...]) -> Any:
-    return record_of(fields)(*numbers)
-
-
-def few(names: Sequence[str]) -> str:
-    """Some names and how many more there are."""
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return f"{list(names[:FEW])}{more}" if names else "none"
-
-
 def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
     """What could be done about it, and why the batch could not be taken in slices."""
     advice = ["a smaller maximum of its dims needs less"]
@@ -534,30 +525,3 @@ def device_of(parameters: Iterable[Parameter], precision: str) -> str:
     from graphc.cuda import check_device
 
     return check_device("cuda" if any(each.chosen_device == "cuda" for each in parameters) else "cpu", precision)
-
-
-def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
-    """Copy arrays, or what can be read as such, into parameters by name, all or nothing."""
-    require(isinstance(state, Mapping), "the state", state, "a dictionary of arrays, as state_dict() gives it")
-    missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
-    if missing or unknown:
-        from graphc.suggestions import for_state
-
-        raise CheckpointError(
-            f"the state does not belong to {owner_name}: missing {few(missing)}, unknown {few(unknown)}",
-            user_origin(),
-            for_state(missing, unknown),
-        )
-    arrays = {name: as_array(array, f"{name} in the state") for name, array in state.items()}
-    for name, parameter in parameters.items():
-        own, given = parameter.storage.array, arrays[name]
-        both, advice = None, []
-        if own.shape != given.shape:
-            both = f"{list(own.shape)} in {owner_name} and {list(given.shape)}"
-            advice = ["its transpose would fit: array.T"] if own.shape == given.shape[::-1] else []
-        elif not np.can_cast(given.dtype, own.dtype, "same_kind"):
-            both = f"{own.dtype} in {owner_name} and {given.dtype}"
-        if both:
-            raise CheckpointError(f"{name} is {both} in the state", user_origin(), advice)
-    for name, parameter in parameters.items():
-        parameter.assign(arrays[name])

@@ -13,11 +13,11 @@ import numpy as np
 from graphc.arrays import as_array
 from graphc.cuda import check_device
 from graphc.errors import ArgumentError, DTypeError, GraphcError, UnknownNameError
-from graphc.function import load_named
 from graphc.ir.graph import in_module, user_origin
 from graphc.ir.types import FLOATS
 from graphc.nn.misfit import show_declaration
 from graphc.settings import check_function, check_switch, require
+from graphc.states import load_named
 from graphc.tensor import DType, Parameter, Tensor, as_dtype, f32, f64
 from graphc.tensor.tracing import current_trace
 
@@ -38,7 +38,6 @@ class Module:
         # Straight into the dictionary: attributes set on a module look at these.
         self.__dict__.update(registers, training=True, declared=user_origin(), _path="")
         return self
-
 
     def __init__(self) -> None:
         """Nothing is left to do: `__new__` has made the registers."""
