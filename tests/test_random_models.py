@@ -11,15 +11,16 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from emulated_calls import check_close, emulated, emulator_of
-from random_models import CLASSES, Program, random_program
+from random_models import CLASSES, VOCABULARY, Program, random_program
 
 import graphc as gx
 from graphc import data
@@ -118,6 +119,31 @@ def check_debug(program):
     same_bits(trained(parts, program), wanted)
 
 
+def check_faults(program):
+    """What is wrong in a batch is an error of that call, after which all goes on as if there had been none."""
+    wanted = plain(program)
+    if not all(np.isfinite(each).all() for each in wanted[0]):
+        return
+    for threads in (1, 2):
+        parts = compiled(program, nan="raise")
+        parts.step.threads = threads
+        for (x, y), look in product(faulty(program), (nullcontext, gx.debug)):
+            with pytest.raises((gx.LabelError, gx.NumericsError)), look():
+                parts.step(x, y)
+        same_bits(trained(parts, program), wanted)
+
+
+def faulty(program):
+    """Batches that no step can take: words or labels that are not there, numbers that are none."""
+    x, y = program.batch(*program.sizes[0])
+    if program.dtype == "i64":
+        yield np.where(x == x[-1, -1], VOCABULARY, x), y
+    else:
+        yield np.full_like(x, np.nan), y
+    if program.of_classes:
+        yield x, np.where(y == y[-1], CLASSES, y)
+
+
 def check_epoch(program):
     """An epoch is its calls one by one."""
     program = replace(program, shape=tuple(4 if extent == "t" else extent for extent in program.shape))
@@ -167,9 +193,11 @@ def check_max_bytes(program):
         found = trained(parts, program)
         if not described.rows:
             same_bits(found, wanted, f"max_bytes={limit}")
-            continue
         for name, array in wanted[1].items():
             close(found[1][name], array, f"max_bytes={limit}: {name}", 2e-3)
+        with gx.debug(nan=None, check="reference"):
+            parts.step(*program.batch(*program.sizes[0]))
+        assert "</svg>" in parts.step.to_svg(level="kernels")
 
 
 def check_step(program):
@@ -312,6 +340,7 @@ CHECKS = {
     "reference": check_reference,
     "threads": check_threads,
     "debug": check_debug,
+    "faults": check_faults,
     "epoch": check_epoch,
     "resume": check_resume,
     "max_bytes": check_max_bytes,
