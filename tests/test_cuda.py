@@ -128,7 +128,11 @@ def test_every_kernel_becomes_ptx(name: str, architecture: str) -> None:
 
 
 def test_both_lowerings_make_the_same_ptx() -> None:
-    _, drawing = made("softmax")
+    """Numba's indices have 64 bits always."""
+    drawing = made("softmax")[1]
+    for made_entry in drawing.entries:
+        for piece in made_entry.pieces:
+            drawing = with_kernel(drawing, piece.kernel, replace(piece.kernel, narrow=False))
     texts = {
         compile_modules(modules(drawing, codegen), drawing.program.kernels, "sm_90") for codegen in ("numba", "direct")
     }

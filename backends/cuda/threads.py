@@ -8,6 +8,7 @@ the same for all.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,13 +16,14 @@ from dataclasses import replace
 
 from graphc.backends.contraction import TileShape
 from graphc.backends.cuda.device import Grid
+from graphc.backends.lower.narrow import Span, fits
 from graphc.backends.primitives import Kernel
 from graphc.backends.source.lines import Argument, identity
 from graphc.backends.source.nests import Nests
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, Index, LoopNest, Store, Term, overwritten_last, walked_by
 from graphc.ir.ops import OPS
-from graphc.ir.types import DTYPES, Extent, bound, multiply, round_up
+from graphc.ir.types import DTYPES, Extent, bound, monomials, multiply, round_up
 
 THREADS = 256  # of a block
 WARP = 32
@@ -101,10 +103,12 @@ class Threads(Nests):
         used = set(re.findall(r"\w+", body))
         parameters = tuple((name, kind) for name, kind in self.parameters.items() if name in used)
         head = f"({', '.join(name for name, _ in parameters)}):\n"
-        types = " ".join(kind for _, kind in parameters)
-        name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
         called = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
-        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called)
+        spans = {name: self.span_of(name, grid, threads) for name, kind in parameters if kind == "i64"}
+        narrow = fits(Kernel("f", f"def f{head}{body}", parameters, calls=called), spans)
+        types = " ".join([*(kind for _, kind in parameters), "narrow" * narrow])
+        name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
+        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called, narrow=narrow)
         for store in self.nest.stores:
             if store.buffer.kind == "scratch":
                 count = bound(self.count(sorted(walked_by(store.index))))
@@ -113,6 +117,16 @@ class Threads(Nests):
         known |= {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
         rooms = tuple((buffer, size) for buffer, size in self.rooms.items() if self.pointers[buffer] in used)
         return Piece(kernel, tuple(known[name] for name, _ in parameters), grid, threads, rooms)
+
+    def span_of(self, name: str, grid: Grid, threads: int) -> Span:
+        """The least and the greatest that a number of a kernel's parameters can be."""
+        told = {"thread": (0, threads - 1), "block": (0, grid.most - 1), "blocks": (1, grid.most)}
+        extent = self.arguments[name]
+        if isinstance(extent, str):
+            return told[extent]
+        assert not isinstance(extent, Buffer)
+        parts = [factor * math.prod(dim.max for dim in dims) for dims, factor in monomials(extent).items()]
+        return sum(part for part in parts if part < 0), sum(part for part in parts if part > 0)
 
     # -- points
 

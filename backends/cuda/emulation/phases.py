@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from llvmlite import ir
 
-from graphc.backends.lower.direct import NotCovered, Typed, _Function
+from graphc.backends.lower.direct import NotCovered, Typed
 from graphc.backends.lower.emission import I64, llvm_type
+from graphc.backends.lower.narrow import Narrow
 from graphc.backends.lower.text import TextValue
 from graphc.backends.primitives import Kernel, is_pointer
 
@@ -40,7 +42,7 @@ def name_of(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-class _Block(_Function):
+class _Block(Narrow):
     """One function while it is written."""
 
     def __init__(self, kernel: Kernel, function: ast.FunctionDef, threads: int) -> None:
@@ -59,6 +61,10 @@ class _Block(_Function):
         head = f"define internal void @{self.kernel.name}.block({parameters}) noinline nounwind {{\n"
         declarations = self.builder.declarations.values()
         return "".join([head, "entry:\n", *self.builder.slots, *self.builder.lines, "}\n\n", *declarations])
+
+    def told(self, kind: str, value: Any) -> Typed:
+        """Which thread it is, is known in phases only."""
+        return (kind, value) if value.get_reference() == "%thread" else super().told(kind, value)
 
     # -- phases
 
@@ -102,7 +108,7 @@ class _Block(_Function):
         builder.branch(builder.icmp_signed("<", index, I64(self.threads)), body, end)
         with self.scope(body):
             self.thread = index
-            self.values["thread"] = ("i64", index)
+            self.values["thread"] = self.told("i64", index)
             yield
             self.thread = None
         builder.jump(again)
@@ -116,32 +122,35 @@ class _Block(_Function):
         assert isinstance(call, ast.Call) and isinstance(target, ast.Name)
         said = f"{target.id} as said"
         with self.each_thread():
-            kind, value = self.expression(call.args[0])
-            self.builder.store(value, self.place_in(said, kind))
+            self.keep(said, self.expression(call.args[0]))
         with self.each_thread():
-            _, distance = self.expression(call.args[1])
+            _, distance = self.wide(self.expression(call.args[1]))
             partner = self.builder.xor(self.thread, distance)
             kind, array = self.arrays[said]
             self.assign(target.id, (kind, self.builder.load(self.builder.gep(array, [partner]))))
 
     # -- names
 
-    def place_in(self, name: str, kind: str) -> TextValue:
-        """The place of the thread at hand, or of the first one where all are meant."""
+    def keep(self, name: str, value: Typed) -> None:
+        """What each thread has under a name, or the first one where all are meant."""
+        kind, number = value
         if name not in self.arrays:
-            element = llvm_type(kind)
             slot = f"array.{len(self.arrays)}"
-            self.builder.slots.append(f"  %{slot} = alloca {element}, i64 {self.threads}, align 16\n")
-            self.arrays[name] = kind, TextValue(ir.PointerType(element), f"%{slot}")
+            self.builder.slots.append(f"  %{slot} = alloca {number.type}, i64 {self.threads}, align 16\n")
+            self.arrays[name] = kind, TextValue(ir.PointerType(number.type), f"%{slot}")
         known, array = self.arrays[name]
-        if known != kind:
+        if known != kind or array.type.pointee != number.type:
             raise NotCovered(f"{name} has two types")
-        found: TextValue = self.builder.gep(array, [self.thread or I64(0)])
+        self.builder.store(number, self.place_in(name))
+
+    def place_in(self, name: str) -> TextValue:
+        """The place of the thread at hand, or of the first one where all are meant."""
+        found: TextValue = self.builder.gep(self.arrays[name][1], [self.thread or I64(0)])
         return found
 
     def assign(self, name: str, value: Typed) -> None:
         if name in self.kept and self.thread is not None:
-            self.builder.store(value[1], self.place_in(name, value[0]))
+            self.keep(name, value)
             return
         if self.thread is None:
             self.values[name] = value
@@ -150,8 +159,7 @@ class _Block(_Function):
 
     def expression(self, node: ast.expr) -> Typed:
         if isinstance(node, ast.Name) and node.id in self.arrays and node.id not in self.values:
-            kind, _ = self.arrays[node.id]
-            return kind, self.builder.load(self.place_in(node.id, kind))
+            return self.arrays[node.id][0], self.builder.load(self.place_in(node.id))
         return super().expression(node)
 
 
