@@ -80,6 +80,7 @@ class Threads(Nests):
         self.mode = "thread"
         self.shared: dict[str, int] = {}
         self.rooms: dict[Buffer, int] = {}
+        self.known: dict[str, Span] = {}  # by name, what arithmetic alone does not tell
 
     def pieces(self) -> tuple[Piece, ...]:
         raise NotCovered("threads without loops")
@@ -105,7 +106,7 @@ class Threads(Nests):
         head = f"({', '.join(name for name, _ in parameters)}):\n"
         called = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
         spans = {name: self.span_of(name, grid, threads) for name, kind in parameters if kind == "i64"}
-        narrow = fits(Kernel("f", f"def f{head}{body}", parameters, calls=called), spans)
+        narrow = fits(Kernel("f", f"def f{head}{body}", parameters, calls=called), spans | self.known)
         types = " ".join([*(kind for _, kind in parameters), "narrow" * narrow])
         name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
         kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called, narrow=narrow)
@@ -134,6 +135,7 @@ class Threads(Nests):
         """The variables of axes at a number that counts through them, the last one fastest."""
         moving = [axis for axis in axes if self.nest.frame[axis] != 1]
         names = {axis: "j" if axis == self.nest.lane else self.variable(axis) for axis in axes}
+        self.known |= {name: (0, max(bound(self.nest.frame[axis]) - 1, 0)) for axis, name in names.items()}
         for axis in axes:
             if axis not in moving:
                 self.line(f"{names[axis]} = 0")

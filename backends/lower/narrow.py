@@ -33,7 +33,10 @@ class DoesNotFit(Exception):
 
 
 def fits(kernel: Kernel, spans: Mapping[str, Span]) -> bool:
-    """Whether the kernel's indices can be of 32 bits when its i64 parameters lie in these spans."""
+    """Whether the kernel's indices can be of 32 bits when these names of its text lie in these spans.
+
+    spans  of every i64 parameter; and of others, where more is known than arithmetic tells
+    """
     try:
         (function,) = ast.parse(kernel.text).body
         assert isinstance(function, ast.FunctionDef)
@@ -182,6 +185,9 @@ class _Proof(Narrow):
     def assign(self, name: str, value: Typed) -> None:
         if value[0] == "i64" and value[1].type == I32 and name in self.carried:
             raise DoesNotFit(f"{name} may grow")
+        if name in self.given and value[1].type == I32:
+            (low, high), (least, most) = self.span(value[1]), self.given[name]
+            self.note(value[1], (max(low, least), min(high, most)))
         super().assign(name, value)
 
     def noted(self, symbol: str, operands: tuple[Typed, ...], value: Any) -> Typed:
