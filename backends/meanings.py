@@ -381,6 +381,18 @@ def barrier() -> None:
     """All threads of the block get here before one goes on. One alone, as here, waits for nobody."""
 
 
+def fence() -> None:
+    """What this thread has written, and seen of others, is there for whoever sees what it counts next."""
+
+
+def count_up(p: np.ndarray, i: int) -> Any:
+    """p[i] before 1 is added to it; no other thread comes between. A fence before it and one after it make what blocks
+    wrote before they counted known to the one that counts last."""
+    before = load(p, i)
+    store(p, i, before + 1)
+    return before
+
+
 def shuffle_xor(x: Any, distance: int) -> Any:
     """What the thread whose number in the warp differs by these bits has for x. One alone has nobody to ask."""
     raise RuntimeError(f"a thread that runs alone asks the one {distance} away for a number")
@@ -402,6 +414,7 @@ MEANINGS: dict[str, Any] = {
     "tile_multiply_live": tile_multiply_live,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     "load_first": load_first, "store_first": store_first, "barrier": barrier, "shuffle_xor": shuffle_xor,
+    "fence": fence, "count_up": count_up,
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},

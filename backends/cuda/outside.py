@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from graphc.backends.cuda.device import Multiply, Place
-from graphc.backends.cuda.products import PRODUCT, with_term
+from graphc.backends.cuda.fronts import PRODUCT, with_terms
 from graphc.backends.cuda.threads import row_major
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
@@ -79,7 +79,7 @@ def split(nest: LoopNest) -> tuple[Buffer, LoopNest | None]:
         return store.buffer, None
     buffer = Buffer("scratch", product.value, PRODUCT)
     loaded = replace(product, kind="load", detail=(buffer, index, ()))
-    return buffer, replace(with_term(nest, product, loaded), product=None)
+    return buffer, replace(with_terms(nest, {product: loaded}), product=None)
 
 
 def one_step(steps: Steps) -> tuple[Extent, Extent] | None:

@@ -89,8 +89,11 @@ class Points(Sums):
             self.point()
         grid = self.grid_for()
         self.leave_block_totals(grid.most)
-        first = self.finished(self.nest.name, grid)
-        return (first, Points(self.nest).finish(grid.most)) if self.totals else (first,)
+        return self.ended(grid)
+
+    def forget(self) -> None:
+        super().forget()
+        self.wide = 1
 
     def grid_for(self) -> Grid:
         extent = self.count(range(len(self.nest.frame)))

@@ -47,7 +47,7 @@ def key(number: int, buffer: Buffer) -> Key:
 def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) -> Job:
     """A piece of a nest, which writes all of what the nest writes that it is told of; an update waits for checks."""
     told = {each for each in piece.arguments if isinstance(each, Buffer)}
-    written = {each for each in told if each in nest.written() or each.kind == "scratch"}
+    written = {each for each in told - piece.only_read if each in nest.written() or each.kind == "scratch"}
     waits = tuple(counts) if any(each.kind == "input" for each in written) else ()
     read = {key(number, each) for each in (*told, *waits)}
     return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), waits)

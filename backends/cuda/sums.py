@@ -1,4 +1,5 @@
-"""Sums over threads of many blocks: each block or team leaves its part, and a second kernel adds the parts up in order.
+"""Sums over threads of many blocks: each block or team leaves its part, and the last block that is done, or a second
+kernel, adds the parts up in order.
 
 How many parts there are depends on the largest sizes only, so every sum has one order, and with it the same bits, on
 every device and for every grid.
@@ -6,7 +7,7 @@ every device and for every grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from graphc.backends.cuda.device import Grid
 from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, Threads, grid_of, name_of
@@ -15,11 +16,14 @@ from graphc.ir.loops import Buffer, Index, Store, Term, walked_by
 from graphc.ir.program import parts_buffer
 from graphc.ir.types import bound, round_up
 
+MOST_OF_LAST = 1024  # parts that a thread of the last block adds up one after the other; with more, blocks share them
+
 
 class Sums(Threads):
     """Adds what is complete after the loops to threads."""
 
     part_count = 0  # of the sums that parts have left
+    is_alone = False  # one block does what comes after the loops
 
     @property
     def totals(self) -> list[Term]:
@@ -57,14 +61,41 @@ class Sums(Threads):
                 self.of_block(self.running(term), term, number)
                 self.line(f"store({self.room_for(term, parts)}, block, {self.running(term)})")
 
-    # -- the second kernel
+    # -- what is complete after the loops
 
-    def finish(self, total_parts: int, column_parts: int = 0) -> Piece:
-        """The kernel that adds up what all parts left, and does what is late."""
+    def ended(self, grid: Grid, column_parts: int = 0) -> tuple[Piece, ...]:
+        """The kernel so far with what comes after its loops. The last block does that too, unless it is much."""
+        if not self.totals and not self.columns:
+            return (self.finished(self.nest.name, grid),)
+        most = max((bound(self.count(axes)) for axes in self.late_groups()), default=1)
+        if -(-most // THREADS) * max(column_parts, 1) > MOST_OF_LAST:
+            return self.finished(self.nest.name, grid), type(self)(self.nest).finish(grid.most, column_parts)
+        with self.last_of("blocks", "done", all_told=not self.totals):  # for these all have met
+            if self.totals and self.totals[0].dtype == "i64":
+                self.line("barrier()")  # the place where all have looked who is last will be written to
+            self.forget()
+            self.is_alone = True
+            self.finish_lines(grid.most, column_parts)
+        return (self.finished(self.nest.name, grid),)
+
+    def forget(self) -> None:
+        """What has a name by now goes by another one from here on."""
+        self.names = {}
+        self.mode = "thread"
+
+    def finish(self, total_parts: int, column_parts: int) -> Piece:
+        """A kernel of its own that does what comes after the loops."""
+        self.begin()
+        written = self.finish_lines(total_parts, column_parts)
+        extents = [self.count(axes) for axes in self.late_groups()] or [1]
+        grid = grid_of(max(extents, key=bound), THREADS)
+        return self.finished(f"{self.nest.name}_finish", Grid(1, 1, 1) if self.reads(written) else grid)
+
+    def finish_lines(self, total_parts: int, column_parts: int) -> set[Buffer]:
+        """All that comes after the loops; where numbers that stand alone are written."""
         self.part_count = column_parts
         groups = self.late_groups()
         self.check_late(groups)
-        self.begin()
         self.row_terms(None)
         self.add_up_totals(total_parts)
         for term in self.terms:
@@ -72,21 +103,18 @@ class Sums(Threads):
                 self.define(term)
         single = [store for store in self.nest.stores if self.is_late_number(store)]
         if single:
-            with self.block("if (block == 0) & (thread == 0):"):
+            with self.block(f"if {'' if self.is_alone else '(block == 0) & '}(thread == 0):"):
                 for store in single:
                     self.save(self.pointers[store.buffer], "0", self.operand(store.term, False), False)
         for axes, stores in groups.items():
             self.late_points(axes, stores)
-        extents = [self.count(axes) for axes in groups] or [1]
-        grid = grid_of(max(extents, key=bound), THREADS)
-        return self.finished(f"{self.nest.name}_finish", Grid(1, 1, 1) if self.reads_own(single) else grid)
+        return {store.buffer for store in single}
 
     def is_late_number(self, store: Store) -> bool:
         return store.term.late and not store.index and store.term.kind != "scatter"
 
-    def reads_own(self, stores: Sequence[Store]) -> bool:
-        """Whether some of these write what is read as well: then one block does all."""
-        written = {store.buffer for store in stores}
+    def reads(self, written: set[Buffer]) -> bool:
+        """Whether some of these are read as well: then one block does all."""
         return any(term.detail[0] in written for term in self.terms if term.kind == "load")
 
     def late_groups(self) -> dict[tuple[int, ...], list[Store]]:
@@ -131,8 +159,10 @@ class Sums(Threads):
             self.of_block(self.name(term), term, number)
 
     def late_points(self, axes: tuple[int, ...], stores: list[Store]) -> None:
-        step = f"{self.count_text(axes)}, blocks * {THREADS}"
-        with self.block(f"for point in range(block * {THREADS} + thread, {step}):"):
+        first, step = "thread", str(THREADS)
+        if not self.is_alone:
+            first, step = f"block * {THREADS} + thread", f"blocks * {THREADS}"
+        with self.block(f"for point in range({first}, {self.count_text(axes)}, {step}):"):
             self.decode("point", axes)
             self.define_late(stores)
             for store in stores:

@@ -50,10 +50,7 @@ class Teams(Sums):
         self.rows_of_teams()
         self.leave_columns()
         self.leave_block_totals(grid.most)
-        first = self.finished(self.nest.name, grid)
-        if not self.totals and not self.columns:
-            return (first,)
-        return first, Teams(self.nest).finish(grid.most, teams)
+        return self.ended(grid, teams)
 
     @property
     def at_hand(self) -> bool:

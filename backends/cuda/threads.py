@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 from graphc.backends.contraction import TileShape
@@ -30,6 +31,7 @@ WARP = 32
 MOST_BLOCKS = 1056  # a few for each of the multiprocessors there are
 TOLD = ("thread", "block", "blocks")
 WIDEST = 16  # bytes of an access
+COUNTERS = "counters"  # kind of memory whose i64 are 0 when a launch begins, and have to be so again when it ends
 
 
 class NotCovered(Exception):
@@ -49,7 +51,7 @@ class Piece:
     """A kernel that all threads of `grid` run, and what to call it with.
 
     arguments  a buffer, an extent, one of TOLD, or shared memory for each of the kernel's parameters
-    rooms      bytes of the scratch it needs, by buffer
+    rooms      bytes of the scratch and of the counters it needs, by buffer
     cleared    buffers that are 0 before it runs
     """
 
@@ -63,6 +65,15 @@ class Piece:
     @property
     def shared_bytes(self) -> int:
         return sum(room(each) for each in self.arguments if isinstance(each, Shared))
+
+    @property
+    def only_read(self) -> set[Buffer]:
+        """The memory that is read, and surely not written."""
+        body = self.kernel.text.partition("\n")[2]
+        pairs = zip(self.kernel.parameters, self.arguments, strict=True)
+        told = {name: each for (name, _), each in pairs if isinstance(each, Buffer)}
+        uses, reads = Counter(re.findall(r"\w+", body)), Counter(re.findall(r"\bload(?:_first)?\((\w+),", body))
+        return {buffer for name, buffer in told.items() if uses[name] == reads[name]}
 
 
 def room(shared: Shared) -> int:
@@ -194,6 +205,33 @@ class Threads(Nests):
         self.line(f"{name} = load(shared_{dtype}, {number * warps})")
         with self.block(f"for warp in range(1, {warps}):"):
             self.add_to(name, term, f"load(shared_{dtype}, {number * warps} + warp)")
+
+    # -- what blocks tell each other
+
+    @contextmanager
+    def last_of(
+        self, blocks: str, name: str, count: int = 1, place: str = "0", all_told: bool = True
+    ) -> Iterator[None]:
+        """What only the last of so many blocks does, which knows what the others have written.
+
+        name, count, place  of the counters they count with, how many there are, and which one is meant
+        all_told            all threads of a block have something to tell; else the first one alone
+        """
+        buffer = Buffer(COUNTERS, self.nest.stores[0].term.value, name)
+        self.rooms[buffer] = count * DTYPES["i64"].itemsize
+        pointer = self.pointer(buffer, name, "i64")
+        self.shared["i64"] = max(self.shared.get("i64", 0), 1)
+        if all_told:
+            self.line("barrier()")
+        with self.block("if thread == 0:"):
+            self.line("fence()")
+            self.line(f"store(shared_i64, 0, count_up({pointer}, {place}))")
+            self.line("fence()")
+        self.line("barrier()")
+        with self.block(f"if load(shared_i64, 0) == {blocks} - 1:"):
+            with self.block("if thread == 0:"):
+                self.line(f"store({pointer}, {place}, i64(0))")
+            yield
 
     # -- what is stored
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from graphc.backends.cuda.fronts import parted
 from graphc.backends.cuda.points import Points
-from graphc.backends.cuda.products import Products, parted
+from graphc.backends.cuda.products import Products
 from graphc.backends.cuda.scatters import Scatters, without_scatters
 from graphc.backends.cuda.serial import serial
 from graphc.backends.cuda.sweeps import Sweeps

@@ -25,7 +25,7 @@ Span = tuple[int, int]  # the least and the greatest a number can be
 _FLAGGED = {"+": "add", "-": "sub", "*": "mul"}  # never overflow, which LLVM may know
 _KEEP = {*_FLAGGED, "//", "%", "minimum", "maximum", "&", "<", "<=", ">", ">=", "==", "!="}
 _COMPARED = {"<", "<=", ">", ">=", "==", "!="}
-_MEMORY = {"load", "store", "shift", "load_first", "store_first"}  # whose second operand is a place
+_MEMORY = {"load", "store", "shift", "load_first", "store_first", "count_up"}  # whose second operand is a place
 
 
 class DoesNotFit(Exception):

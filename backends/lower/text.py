@@ -145,6 +145,10 @@ class TextBuilder:
     def store(self, x: Any, place: Any, align: int = 0) -> None:
         self.line(f"store {x}, ptr {place.name}{f', align {align}' if align else ''}")
 
+    def atomic_rmw(self, name: str, place: Any, x: Any, ordering: str) -> TextValue:
+        """What was at a place before an operation of no other thread's coming between changed it."""
+        return self.value(x.type, f"atomicrmw {name} ptr {place.name}, {x} {ordering}")
+
     # -- control flow and calls
 
     def call_declared(self, name: str, result: ir.Type, args: Sequence[Any], aligned: Mapping[int, int]) -> Any:

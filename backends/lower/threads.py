@@ -27,6 +27,14 @@ def _barrier(b: ir.IRBuilder, kinds: Kinds) -> None:
     call_declared(b, "llvm.nvvm.barrier.cta.sync.aligned.all", ir.VoidType(), [I32(0)])
 
 
+def _fence(b: ir.IRBuilder, kinds: Kinds) -> None:
+    call_declared(b, "llvm.nvvm.membar.gl", ir.VoidType(), [])
+
+
+def _count_up(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> ir.Value:
+    return b.atomic_rmw("add", b.gep(p, [i]), I64(1), "monotonic")
+
+
 def _shuffle_xor(b: ir.IRBuilder, kinds: Kinds, x: ir.Value, distance: ir.Value) -> ir.Value:
     """The hardware tells 32 bits at a time."""
     kind, away = x.type, b.trunc(distance, I32)
@@ -66,5 +74,7 @@ THREADS = {
     "load_first": Operation("a pointer and an i64", MEMORY["load"].result, _load_first),
     "store_first": Operation("a pointer, an i64 and a value of the element type", MEMORY["store"].result, _store_first),
     "barrier": Operation("nothing", like([], lambda _: ""), _barrier),
+    "fence": Operation("nothing", like([], lambda _: ""), _fence),
+    "count_up": Operation("a pointer to i64 and an i64", like(["i64*", "i64"], lambda _: "i64"), _count_up),
     "shuffle_xor": Operation("a number and an i64", like([_is_number, "i64"], lambda kinds: kinds[0]), _shuffle_xor),
 }

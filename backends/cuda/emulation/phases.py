@@ -129,6 +129,10 @@ class _Block(Narrow):
             kind, array = self.arrays[said]
             self.assign(target.id, (kind, self.builder.load(self.builder.gep(array, [partner]))))
 
+    def operate(self, symbol: str, *operands: Typed) -> Typed:
+        """One thread after the other, all is seen by all."""
+        return ("", None) if symbol == "fence" else super().operate(symbol, *operands)
+
     # -- names
 
     def keep(self, name: str, value: Typed) -> None:

@@ -30,6 +30,9 @@ class Fault(Exception):
     """Something threads must not do."""
 
 
+Now = tuple[int, int, int]  # block, phase, thread
+
+
 class Watch:
     """Who is at work: the thread at hand of the block at hand, between two meetings."""
 
@@ -37,6 +40,39 @@ class Watch:
         self.block = 0
         self.thread = 0
         self.phase = 0  # counts on through all blocks
+        self.fenced: Now | None = None  # who fenced last, and when
+        self.counted: dict[tuple[int, int], dict[int, Now]] = {}  # by what blocks count with, their fences before
+        self.heard: dict[int, Now] = {}  # of other blocks, what counting told the one at hand
+        self.since: Now | None = None  # who heard of it, and when
+
+    @property
+    def now(self) -> Now:
+        return self.block, self.phase, self.thread
+
+    def begin(self) -> None:
+        """A block begins, and knows of no other."""
+        self.phase += 1
+        self.fenced, self.heard, self.since = None, {}, None
+
+    def fence(self) -> None:
+        """What counting told is heard; what was written before can be told."""
+        self.fenced = self.now
+        if self.heard and self.since is None:
+            self.since = self.now
+
+    def count(self, counter: tuple[int, int]) -> None:
+        known = self.counted.setdefault(counter, {})
+        if self.fenced == self.now:
+            known[self.block] = self.now
+        self.heard, self.since = dict(known), None
+
+    def knows(self, other: Now) -> bool:
+        """Whether the thread at hand knows what one of another block did."""
+        told = self.heard.get(other[0])
+        if told is None or self.since is None:
+            return False
+        was_told = other[1] < told[1] or other == told
+        return was_told and (self.since[1] < self.phase or self.since == self.now)
 
 
 class Memory:
@@ -50,17 +86,25 @@ class Memory:
         self.numbers = numbers
         self.watch = watch
         self.starts_empty = starts_empty
-        self.writers: dict[int, tuple[int, int, int]] = {}  # (block, phase, thread) of the last write
-        self.readers: dict[int, list[tuple[int, int, int]]] = {}  # of the last reads, one each of two threads
+        self.writers: dict[int, Now] = {}  # (block, phase, thread) of the last write
+        self.readers: dict[int, list[Now]] = {}  # of the last reads, one each of two threads
 
     def forget(self) -> None:
         self.writers.clear()
         self.readers.clear()
 
-    def here(self, index: int, what: str) -> tuple[int, int, int]:
+    def here(self, index: int, what: str) -> Now:
         if not 0 <= index < self.numbers.size:
             raise Fault(f"{what} {self.name}[{index}] of {self.numbers.size}")
-        return self.watch.block, self.watch.phase, self.watch.thread
+        return self.watch.now
+
+    def count(self, index: int) -> Any:
+        """One more; whoever counts comes one after the other."""
+        self.here(index, "counts")
+        self.watch.count((id(self), index))
+        before = self.numbers[index]
+        self.numbers[index] = before + 1
+        return before
 
     def read(self, index: int) -> Any:
         now = self.here(index, "reads")
@@ -83,9 +127,11 @@ class Memory:
         self.writers[index] = now
         self.numbers[index] = number
 
-    def part(self, now: tuple[int, int, int], other: tuple[int, int, int] | None, what: str) -> None:
+    def part(self, now: Now, other: Now | None, what: str) -> None:
         """Raises Fault unless there is a meeting between the two, or they are one thread's."""
         if other is None or (now[0] == other[0] and (now[1] != other[1] or now[2] == other[2])):
+            return
+        if now[0] != other[0] and self.watch.knows(other):
             return
         raise Fault(f"thread {now[2]} of block {now[0]} {what} by thread {other[2]} of block {other[0]}")
 
@@ -128,9 +174,16 @@ def check_first(pointer: Pointer, index: int) -> None:
         raise Fault(f"an access of four elements begins at {pointer.memory.name}[{pointer.start + index}]")
 
 
-OWN: dict[str, Callable[..., Any]] = {
-    "load": load, "store": store, "shift": shift, "load_first": load_first, "store_first": store_first,
-}  # fmt: skip
+def count_up(pointer: Pointer, index: int) -> Any:
+    return pointer.memory.count(int(pointer.start + index))
+
+
+def known_to(watch: Watch) -> dict[str, Callable[..., Any]]:
+    """The primitives that have to do with memory, in words of who does it."""
+    return {
+        "load": load, "store": store, "shift": shift, "load_first": load_first, "store_first": store_first,
+        "count_up": count_up, "fence": watch.fence,
+    }  # fmt: skip
 
 
 class _Meetings(ast.NodeTransformer):
@@ -143,10 +196,11 @@ class _Meetings(ast.NodeTransformer):
         return ast.Yield(ast.Tuple([ast.Constant(name_of(node)), *node.args], ast.Load()))
 
 
-def function_of(kernel: Kernel) -> Callable[..., Any]:
+def function_of(kernel: Kernel, watch: Watch) -> Callable[..., Any]:
     tree = ast.fix_missing_locations(_Meetings().visit(ast.parse(kernel.text)))
     stopping = replace(kernel, text=ast.unparse(tree))
-    return define(stopping, lambda name: OWN[name] if name in OWN else meaning(kernel, name))
+    own = known_to(watch)
+    return define(stopping, lambda name: own[name] if name in own else meaning(kernel, name))
 
 
 Thread = Generator[tuple[Any, ...], Any, None]
@@ -154,8 +208,8 @@ Thread = Generator[tuple[Any, ...], Any, None]
 
 def run_block(kernel: Kernel, threads: int, arguments: Sequence[Any], watch: Watch) -> None:
     """All threads of one block; an argument that is None is the thread's own number. Raises Fault."""
-    function = function_of(kernel)
-    watch.phase += 1
+    function = function_of(kernel, watch)
+    watch.begin()
     started: list[Thread] = []
     for thread in range(threads):
         watch.thread = thread
