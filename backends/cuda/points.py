@@ -9,7 +9,7 @@ from graphc.backends.source.lines import EACH
 from graphc.ir.loops import Index, LoopNest, phase_count, walked_by
 from graphc.ir.types import Extent, content
 
-SUM_BLOCKS = 264  # which sum parts of a whole; with what they do one after the other, it fixes the order of sums
+SUM_BLOCKS = 1056  # which sum parts of a whole; with what they do one after the other, it fixes the order of sums
 SUM_EACH = 4  # points for each of their threads, at least
 
 

@@ -24,6 +24,7 @@ class Sums(Threads):
 
     part_count = 0  # of the sums that parts have left
     is_alone = False  # one block does what comes after the loops
+    helpers = 1  # threads side by side that add up the parts of a column
 
     @property
     def totals(self) -> list[Term]:
@@ -68,11 +69,9 @@ class Sums(Threads):
         if not self.totals and not self.columns:
             return (self.finished(self.nest.name, grid),)
         most = max((bound(self.count(axes)) for axes in self.late_groups()), default=1)
-        if -(-most // THREADS) * max(column_parts, 1) > MOST_OF_LAST:
+        if -(-most // THREADS) * column_parts // helpers_for(most, column_parts) > MOST_OF_LAST:
             return self.finished(self.nest.name, grid), type(self)(self.nest).finish(grid.most, column_parts)
         with self.last_of("blocks", "done", all_told=not self.totals):  # for these all have met
-            if self.totals and self.totals[0].dtype == "i64":
-                self.line("barrier()")  # the place where all have looked who is last will be written to
             self.forget()
             self.is_alone = True
             self.finish_lines(grid.most, column_parts)
@@ -159,10 +158,23 @@ class Sums(Threads):
             self.of_block(self.name(term), term, number)
 
     def late_points(self, axes: tuple[int, ...], stores: list[Store]) -> None:
+        count = self.count_text(axes)
+        self.helpers = helpers_for(bound(self.count(axes)), self.part_count) if self.is_alone else 1
+        if self.helpers > 1:
+            points = THREADS // self.helpers
+            self.line(f"helper = thread % {self.helpers}")
+            with self.block(f"for first in range(0, {count}, {points}):"):
+                self.line(f"point = minimum(first + thread // {self.helpers}, {count} - 1)")
+                self.decode("point", axes)
+                self.define_late(stores)
+                with self.block(f"if (helper == 0) & (first + thread // {self.helpers} < {count}):"):
+                    for store in stores:
+                        self.put(store)
+            return
         first, step = "thread", str(THREADS)
         if not self.is_alone:
             first, step = f"block * {THREADS} + thread", f"blocks * {THREADS}"
-        with self.block(f"for point in range({first}, {self.count_text(axes)}, {step}):"):
+        with self.block(f"for point in range({first}, {count}, {step}):"):
             self.decode("point", axes)
             self.define_late(stores)
             for store in stores:
@@ -174,6 +186,20 @@ class Sums(Threads):
             return
         index, pointer = self.index(term.detail[1]), self.room_for(term, self.part_count)
         name, padded = self.name(term), self.padded(term)
+        if self.helpers > 1:
+            self.line(f"{name} = {identity(name_of(term), term.dtype)}")
+            with self.block(f"for part in range(helper, {self.part_count}, {self.helpers}):"):
+                self.add_to(name, term, f"load({pointer}, part * ({padded}) + {index})")
+            self.over_warp(name, term, self.helpers)
+            return
         self.line(f"{name} = load({pointer}, {index})")
         with self.block(f"for part in range(1, {self.part_count}):"):
             self.add_to(name, term, f"load({pointer}, part * ({padded}) + {index})")
+
+
+def helpers_for(points: int, parts: int) -> int:
+    """How many threads of one block add up the parts of each of so many columns, where they are many for one."""
+    helpers = 1
+    while helpers < WARP and 2 * helpers * points <= THREADS and parts > 8 * helpers:
+        helpers *= 2
+    return helpers

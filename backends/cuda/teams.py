@@ -11,15 +11,16 @@ from contextlib import contextmanager
 
 from graphc.backends.cuda.device import Grid
 from graphc.backends.cuda.sums import Sums
-from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, check_states, name_of
+from graphc.backends.cuda.threads import MOST_BLOCKS, THREADS, WARP, NotCovered, Piece, check_states, name_of
 from graphc.backends.source.lines import identity
 from graphc.ir.loops import Term, phase_count, phase_roots, walked_by
 from graphc.ir.types import bound
 
 LONG = 1024  # lanes from which on a whole block takes a row
 FEW = 64  # rows up to which whole blocks take those that are longer than a warp
-ROWS_EACH = 8  # rows for each team that gathers columns, at least
+LANES_EACH = 8  # lanes for each thread of a team that gathers columns, at least, be it of several rows
 MOST_TEAMS = 512  # that gather columns: their parts are added up one after the other
+COLUMNS_FEW, MOST_OF_FEW = 16, 2048  # so few are added up by many threads, so there may be more teams
 
 
 class Teams(Sums):
@@ -84,9 +85,12 @@ class Teams(Sums):
         rows = self.count(range(self.nest.lane))
         if not (self.totals or self.columns):
             most = max(-(-bound(rows) // self.per_block), 1)
-            return Grid(rows, self.per_block, min(most, 1056))
-        groups = max(-(-bound(rows) // (self.per_block * ROWS_EACH)), 1)
-        groups = min(groups, max(MOST_TEAMS // self.per_block, 1), max(1056 // self.slices, 1))
+            return Grid(rows, self.per_block, min(most, MOST_BLOCKS))
+        lanes = -(-bound(self.nest.lane_extent) // (self.width * self.slices))
+        groups = max(-(-bound(rows) // (self.per_block * max(LANES_EACH // max(lanes, 1), 1))), 1)
+        few = all(bound(term.value.type.count) <= COLUMNS_FEW for term in self.columns)
+        teams = MOST_OF_FEW if few else MOST_TEAMS
+        groups = min(groups, max(teams // self.per_block, 1), max(MOST_BLOCKS // self.slices, 1))
         return Grid(groups * self.slices, 1, groups * self.slices)
 
     # -- columns

@@ -90,6 +90,7 @@ class Threads(Nests):
         self.rows = 1
         self.mode = "thread"
         self.shared: dict[str, int] = {}
+        self.tells = False  # blocks tell each other what they have done
         self.rooms: dict[Buffer, int] = {}
         self.known: dict[str, Span] = {}  # by name, what arithmetic alone does not tell
 
@@ -109,8 +110,10 @@ class Threads(Nests):
 
     def finished(self, stem: str, grid: Grid, threads: int = THREADS) -> Piece:
         """The kernel of all lines, with the parameters they use."""
-        for dtype in self.shared:
-            self.parameters[f"shared_{dtype}"] = f"{dtype}*"
+        shared = {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
+        if self.tells:
+            shared["shared_count"] = Shared("i64", 1)
+        self.parameters |= {name: f"{each.dtype}*" for name, each in shared.items()}
         body = "\n".join(self.lines) + "\n"
         used = set(re.findall(r"\w+", body))
         parameters = tuple((name, kind) for name, kind in self.parameters.items() if name in used)
@@ -125,8 +128,7 @@ class Threads(Nests):
             if store.buffer.kind == "scratch":
                 count = bound(self.count(sorted(walked_by(store.index))))
                 self.rooms.setdefault(store.buffer, count * DTYPES[store.term.dtype].itemsize)
-        known: dict[str, Argument | Shared] = {**self.arguments}
-        known |= {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
+        known: dict[str, Argument | Shared] = {**self.arguments, **shared}
         rooms = tuple((buffer, size) for buffer, size in self.rooms.items() if self.pointers[buffer] in used)
         return Piece(kernel, tuple(known[name] for name, _ in parameters), grid, threads, rooms)
 
@@ -220,15 +222,15 @@ class Threads(Nests):
         buffer = Buffer(COUNTERS, self.nest.stores[0].term.value, name)
         self.rooms[buffer] = count * DTYPES["i64"].itemsize
         pointer = self.pointer(buffer, name, "i64")
-        self.shared["i64"] = max(self.shared.get("i64", 0), 1)
+        self.tells = True
         if all_told:
             self.line("barrier()")
         with self.block("if thread == 0:"):
             self.line("fence()")
-            self.line(f"store(shared_i64, 0, count_up({pointer}, {place}))")
+            self.line(f"store(shared_count, 0, count_up({pointer}, {place}))")
             self.line("fence()")
         self.line("barrier()")
-        with self.block(f"if load(shared_i64, 0) == {blocks} - 1:"):
+        with self.block(f"if load(shared_count, 0) == {blocks} - 1:"):
             with self.block("if thread == 0:"):
                 self.line(f"store({pointer}, {place}, i64(0))")
             yield

@@ -7,12 +7,13 @@ from graphc.backends.cuda.points import Points
 from graphc.backends.cuda.products import Products
 from graphc.backends.cuda.scatters import Scatters, without_scatters
 from graphc.backends.cuda.serial import serial
+from graphc.backends.cuda.slabs import Slabs
 from graphc.backends.cuda.sweeps import Sweeps
 from graphc.backends.cuda.teams import Teams
 from graphc.backends.cuda.threads import NotCovered, Piece
 from graphc.ir.loops import LoopNest
 
-WAYS = (Sweeps, Points, Teams, Scatters, Products)
+WAYS = (Sweeps, Points, Slabs, Teams, Scatters, Products)
 
 
 def write(nest: LoopNest, loose: bool = False) -> tuple[Piece, ...]:
