@@ -244,6 +244,22 @@ def test_several_blocks_share_a_long_row(name: str, most: int, rng: np.random.Ge
     assert max(grid.most for grid in grids) > 6 * most // 8192
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 40), (3000, 5), (2000, 300)])
+def test_warps_add_to_places_of_their_own(rows: int, columns: int, rng: np.random.Generator) -> None:
+    """In the order of the turns: the bits are those of the CPU."""
+    table, places = gx.input("table", gx.f32[rows, columns]), gx.input("places", gx.i64["turns", 3])
+    gradient = gx.grad((gx.tanh(table[places]) * gx.exp(table[places])).sum(), table)
+    function = gx.function([table, places], {"gradient": gradient})
+    drawing = draw(function.artifact.program.graph)
+    assert any("hits" in piece.kernel.text for made in drawing.entries for piece in made.pieces)
+    for turns in (1, 29):
+        arrays = rng.random((rows, columns), np.float32), rng.integers(0, min(rows, 50), (turns, 3))
+        watched = turns * columns < 300 and rows < 100
+        _, results = run_with(function, (Watched if watched else Emulator)(drawing), arrays)
+        _, (found,) = function.run_fitted(*function.fit(arrays))
+        np.testing.assert_allclose(results["gradient"], found, rtol=1e-6)
+
+
 def test_nothing_is_left_to_one_thread() -> None:
     for name in MODELS:
         assert all(piece.threads > 1 for each in made(name)[1].entries for piece in each.pieces), name
