@@ -113,9 +113,12 @@ class Scatters(Sums):
                 other = self.fresh("other")
                 self.line(f"{other} = shuffle_xor(hits, {distance})")
                 self.line(f"hits = hits | {other}")
-            with self.block("if hits != i32(0):"), self.block(f"for bit in range({WARP}):"):
-                with self.block("if (hits >> as_i32(bit)) & i32(1) != i32(0):"):
-                    self.hit(scatter, own, rest, width)
+            with (
+                self.block("if hits != i32(0):"),
+                self.block(f"for bit in range({WARP}):"),
+                self.block("if (hits >> as_i32(bit)) & i32(1) != i32(0):"),
+            ):
+                self.hit(scatter, own, rest, width)
         grid = grid_of(owners * slices, THREADS // WARP)
         piece = self.finished(self.nest.name, grid)
         return replace(piece, cleared=(scatter.detail[0],))
