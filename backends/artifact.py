@@ -37,7 +37,7 @@ from graphc.ir.types import round_up
 if TYPE_CHECKING:
     from graphc.backends.units import Unit
 
-DEAR = 1.5  # times the operations of a step: more than a forward pass once more
+MOST_OPERATIONS = 1.5  # times the operations of a step: more than a forward pass once more
 FORMAT = "3"  # of artifacts: raise it when the meaning of `step` or `epoch` changes
 
 
@@ -85,9 +85,9 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
     return made
 
 
-def blueprint(program: Program, sources: tuple[Source, ...]) -> Blueprint:
-    """What code is made from, of a plan and the source of each of its kernels."""
-    entry, extra = write_entry(program, sources)
+def blueprint(program: Program, sources: tuple[Source, ...], timed: bool = False) -> Blueprint:
+    """What code is made from, of a plan and the source of each of its kernels; `timed` as for `write_entry`."""
+    entry, extra = write_entry(program, sources, timed=timed)
     finishes = (each.finish.kernel for each in sources if each.finish is not None)
     kernels = tuple(closure([*(each.kernel for each in sources), *finishes, *extra]))
     return Blueprint(program, sources, entry, kernels)
@@ -105,7 +105,7 @@ def planned_within(graph: Graph, panel_width: int, max_bytes: int | None) -> Pro
         return program
     beside = whole - round_up(program.work_bytes)
     with suppress(TooLittleMemory):
-        return fitted(program, panel_width, max_bytes - beside, DEAR)
+        return fitted(program, panel_width, max_bytes - beside, MOST_OPERATIONS)
     try:
         return fitted_in_slices(graph, panel_width, max_bytes, whole, size_of)
     except RowsMeet as error:
@@ -140,19 +140,27 @@ def build(graph: Graph, store: Cache, codegen: Codegen = "auto", max_bytes: int 
 
 def coded(made: Blueprint, store: Cache, marks: list[float], codegen: Codegen = "auto") -> Artifact:
     """The artifact of a blueprint; `marks` are the times before and after each part of the way so far."""
-    program, described = made.program, (describe(kernel) for kernel in made.kernels)
-    name = Cache.key(FORMAT, codegen, *versions(), host_signature(), sys.platform, made.entry, *described)
-    path = store.path("artifact", name)
-    fresh = path is None
-    if path is None:
-        code = compile_kernels(made.entry, made.kernels, exports(program), store, codegen)
-        path = store.put("artifact", name, code)
+    program = made.program
+    name, path, fresh = code_of(made, exports(program), store, codegen)
     marks.append(time.perf_counter())
     seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=False))
     layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
     checks = tuple(check.message for check in program.checks)
     description = Description(name, len(program.nests), arena_of(program), layout, checks, rows_of(program))
-    return Artifact(description, program.graph, str(path), fresh, seconds, lambda: made)
+    return Artifact(description, program.graph, path, fresh, seconds, lambda: made)
+
+
+def code_of(
+    made: Blueprint, exports: tuple[str, ...], store: Cache, codegen: Codegen = "auto"
+) -> tuple[str, str, bool]:
+    """(key, file, whether it was made now) of the machine code of a blueprint."""
+    described = (describe(kernel) for kernel in made.kernels)
+    name = Cache.key(FORMAT, codegen, *versions(), host_signature(), sys.platform, made.entry, *described)
+    path = store.path("artifact", name)
+    if path is not None:
+        return name, str(path), False
+    code = compile_kernels(made.entry, made.kernels, exports, store, codegen)
+    return name, str(store.put("artifact", name, code)), True
 
 
 def rows_of(program: Program) -> int:

@@ -132,6 +132,12 @@ class Crew:
         finally:
             self.busy.release()
 
+    def settle(self, patience: float = 1.0) -> None:
+        """Wait until all helpers are free, but no longer than so many seconds."""
+        end = time.perf_counter() + patience
+        while not all(helper.is_free for helper in self.helpers) and time.perf_counter() < end:
+            time.sleep(0)
+
     def shared(self, job: Job, team: list[Helper], looks: int) -> int:
         try:
             for helper in team:

@@ -30,8 +30,10 @@ from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
+    from graphc.certificate import Certificate
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
+    from graphc.profile.record import Profile
 
 UNKNOWN = object()
 FEW = 4  # names in an error
@@ -59,6 +61,7 @@ class Function:
              "native" code made or loaded
     device   "cpu" or "cuda"
     probes   arrays that `gx.probe` kept of the last call, by name
+    measured seconds of the last profile, by kernel number
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -77,6 +80,7 @@ class Function:
         self.layers = plan.layers
         self.probed = plan.probes
         self.probes: dict[str, Any] = {}
+        self.measured: dict[int, float] | None = None
         # Where scalars have their numbers, and what was there when native code was told of them.
         self.written: list[tuple[int, Scalar, dict[str, Any], str, object]] = [
             (place, each, *each.home, UNKNOWN) for place, each in enumerate(self.scalars.values())
@@ -300,6 +304,30 @@ class Function:
 
     # -- looking, which imports the compiler
 
+    def profile(self, *arrays: Any, repeat: int = 20, threads: int | None = None) -> Profile:
+        """Measure how long each kernel takes in a call with these arrays: `print(step.profile(x, y))`.
+
+        arrays   as for a call
+        repeat   how many calls are measured; times are their medians and quartiles
+        threads  that share a call, which then has so many in any case; None: as many as the step would use
+
+        The kernels are those of the step, in one native call as ever, with readings of the clock between them; only
+        what calls them is compiled anew. That is nearer to the truth than to run them one by one: each finds in the
+        caches what the one before it left there, threads meet as they do, and nothing is added but a reading of some
+        ten nanoseconds, which is measured as well and taken off. The profile says what the plain step takes beside it.
+
+        Nothing is changed: the calls work on a copy of parameters, optimizer's numbers and counters, which is as they
+        are now before each of them. On a GPU, launches are given one by one and timed by events between them.
+        The times colour pictures: `step.to_svg(level="kernels", color="time")`.
+
+        Raises what a call with these arrays raises, and ArgumentError for a wrong setting.
+        """
+        from graphc.profile.measure import profile
+
+        found = profile(self, arrays, repeat, threads)
+        self.measured = found.by_number
+        return found
+
     @property
     def compiled(self) -> str:
         """One line: kernels, arena bytes, rows of a slice if there are slices, and how long the compiler took."""
@@ -315,9 +343,17 @@ class Function:
         types = ", ".join(f"{value.attrs['name']}: {value.type}" for value in self.inputs)
         return f"<graphc function {self.name}({types}): {self.compiled}>"
 
+    @property
+    def certificate(self) -> Certificate:
+        """What a call needs, known before one: bytes, operations and elementary functions, of each kernel, as formulas
+        of the dims; threads; and how long it will take here, for which this machine is measured once."""
+        from graphc.certificate import certificate_of
+
+        return certificate_of(self)
+
     def text(self, level: str = "graph") -> str:
-        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"; or as
-        a GPU does it, "launches"."""
+        """Its text: "trace" or the name of a pass, "graph" (after all passes), "program", "kernels"; as a GPU does it,
+        "launches"; what it needs and how long it will take, "certificate"."""
         from graphc import show
 
         return show.text(self, level)
@@ -360,7 +396,8 @@ class Function:
         """A drawing as the text of an SVG file, written to `path` if one is given; a notebook shows it.
 
         level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
-        color   by what: None by forward, backward, update; "bytes"; "operations"; or seconds, {kernel number: seconds}
+        color   by what: None by forward, backward, update; "bytes"; "operations"; "time" of the last `profile`; or
+                other seconds, {kernel number: seconds}
         fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
         engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
         """

@@ -35,13 +35,17 @@ def text(function: Function, level: str) -> str:
         from graphc import launches
 
         return launches.table(function)
+    if level == "certificate":
+        from graphc import certificate
+
+        return certificate.with_times(function)
     stages = function.stages
     return print_graph(stages[check_choice("level", level, text_levels(stages))])
 
 
 def text_levels(stages: Iterable[str]) -> tuple[str, ...]:
     """What `text` can show of a function with these stages."""
-    return (*LEVELS, "launches", *stages)
+    return (*LEVELS, "launches", "certificate", *stages)
 
 
 # -- kernel source

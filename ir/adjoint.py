@@ -14,7 +14,7 @@ from functools import partial
 
 from graphc.ir import ops
 from graphc.ir.access import is_constant
-from graphc.ir.graph import Graph, Output, Value, reachable
+from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.residuals import LOADED, STACKED, computed_again
 from graphc.ir.rewrite import hand_out, renewed
 from graphc.ir.types import FLOATS, Shape, multiply
@@ -169,9 +169,10 @@ class Adjoint:
         residuals: dict[Value, Value] = {}
         self.again = computed_again(self.read(outputs, backwards), partial(self.price, known=self.known(grown)))
         outputs = [replace(output, value=self.own(output.value, backwards, residuals)) for output in outputs]
-        forward = self.grow(grown)
-        for arriving, value in residuals.items():
-            self.slices[arriving] = ops.part_of(forward, self.kept[value])
+        with located(self.loop.origin):  # what it gives more is still made on the way forward
+            forward = self.grow(grown)
+            for arriving, value in residuals.items():
+                self.slices[arriving] = ops.part_of(forward, self.kept[value])
         body, reverse = Graph("backwards", (), tuple(outputs)), not self.loop.attrs["reverse"]
         inputs = (self.carries.items(), self.slices.items(), self.captured.items())
         return forward, ops.with_body(self.loop, body, *inputs, reverse=reverse)

@@ -22,7 +22,7 @@ from graphc.ir.program import Program, plan
 from graphc.ir.rows import Layout, RowsMeet, row_axis
 from graphc.ir.types import Dim, Extent, TensorType, divide, multiply, substitute
 
-DEAR = ("contraction", "loop", "sweep", "scatter")  # kinds that are not done twice
+DONE_ONCE = ("contraction", "loop", "sweep", "scatter")  # kinds too dear to be done twice
 
 
 def sliced(graph: Graph, dim: Dim, rows: int) -> Graph:
@@ -76,7 +76,7 @@ class Slicer:
             behind[value] = sums
         for value in self.inside(found):
             depends = any(behind[operand] for operand in value.operands if not self.layout.holds(operand))
-            if depends or value.op.kind in DEAR:
+            if depends or value.op.kind in DONE_ONCE:
                 first = next(iter(found))
                 raise RowsMeet("every row needs what is computed of all of them, as for BatchNorm", first)
         return found

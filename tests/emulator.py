@@ -86,6 +86,9 @@ class Run:
                 arguments.append(np.int64(share[each] if isinstance(each, str) else evaluate(each, self.sizes)))
         run(written.kernel, *arguments)
 
+    def body(self, program: Program, inputs: dict[str, Array], sizes: dict[Dim, int]) -> Run:
+        return Run(program, inputs, sizes)
+
     def repeat(self, number: int, loop: Repetition) -> None:
         steps = length = evaluate(loop.value.attrs["length"], self.sizes)
         if loop.trips is not None:
@@ -102,7 +105,7 @@ class Run:
             for data, buffer in loop.slices:
                 count = evaluate(data.type.count, self.sizes)
                 inputs[data.attrs["name"]] = self.typed(number, buffer, data.dtype)[step * count : (step + 1) * count]
-            body = Run(loop.program, inputs, self.sizes)
+            body = self.body(loop.program, inputs, self.sizes)
             for output, buffer in loop.results:
                 count = evaluate(output.value.type.count, self.sizes)
                 stack = self.typed(number, buffer, output.value.dtype)

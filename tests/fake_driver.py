@@ -69,6 +69,7 @@ class FakeLibrary:
         self.things: dict[int, Any] = {}
         self.used, self.handles = 0, 0x1000
         self.things[1] = Queue()  # the stream of whoever names none
+        self.clock = 0.0  # milliseconds, as far as anyone asks: a launch takes one, and to record an event a quarter
         self.failing: dict[str, int] = {}  # what a function is to return instead of doing what it does
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -185,7 +186,12 @@ class FakeLibrary:
         if min(sizes) < 1:
             return INVALID_VALUE
         work, kept = self.kernels[self.at(kernel)], [ctypes.c_uint64.from_address(each).value for each in parameters]
-        self.give(stream, lambda: work(tuple(sizes[:3]), tuple(sizes[3:]), shared, kept))
+
+        def launched() -> None:
+            self.clock += 1.0
+            work(tuple(sizes[:3]), tuple(sizes[3:]), shared, kept)
+
+        self.give(stream, launched)
         return SUCCESS
 
     # -- streams
@@ -230,6 +236,17 @@ class FakeLibrary:
         self.at(event)[:] = [mark]
         self.give(stream, lambda: mark.__setitem__("done", True))
 
+    def do_cuEventRecordWithFlags(self, event: Any, stream: Any, flags: int) -> int:
+        mark = {"done": False, "stream": stream, "at": 0.0}
+        self.at(event)[:] = [mark]
+
+        def recorded() -> None:
+            self.clock += 0.25
+            mark.update(done=True, at=self.clock)
+
+        self.give(stream, recorded)
+        return SUCCESS if flags == 1 else INVALID_VALUE
+
     def do_cuEventSynchronize(self, event: Any) -> None:
         for mark in self.at(event):
             self.wait(mark)
@@ -246,4 +263,5 @@ class FakeLibrary:
             self.do_cuStreamSynchronize(mark["stream"])
 
     def do_cuEventElapsedTime(self, out: Any, first: Any, last: Any) -> None:
-        out._obj.value = 1.0
+        (begin,), (end,) = self.at(first), self.at(last)
+        out._obj.value = end["at"] - begin["at"] if "at" in begin and "at" in end else 1.0

@@ -7,8 +7,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 import graphc as gx
-from graphc import nn, optim
+from graphc import datasets, nn, optim
 from graphc.function import Function
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -75,6 +77,16 @@ def write_kept(folder: Path = KEPT) -> None:
             built.to_svg(folder / f"{name}_kernels.svg", level="kernels")
     transformer(12).to_svg(folder / "transformer.svg")
     mlp().to_svg(folder / "mlp_operations.svg", level="kernels", color="operations")
+    write_measured(folder)
+
+
+def write_measured(folder: Path = KEPT) -> None:
+    """Those that show what this machine took."""
+    step, images = mlp(), datasets.fashion_mnist_sample()
+    step.profile(images.x_train[:256].astype(np.float32) / 255, images.y_train[:256])
+    step.to_svg(folder / "mlp_time.svg", level="kernels", color="time")
+    text = np.random.default_rng(0).integers(0, 50, (64, 65)).astype(np.uint8)
+    gru().profile(text[:, :-1], text[:, 1:], threads=1).to_svg(folder / "gru_bars.svg", level="bars")
 
 
 # Of the texts and cards of the level that is shown, by their boxes as the browser draws them: what is cut off, what

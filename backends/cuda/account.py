@@ -11,7 +11,7 @@ from graphc.backends.cuda.plan import Find, Homes, Planner
 from graphc.backends.cuda.schedule import Job
 from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.threads import Piece
-from graphc.ir.cost import Cost, cost_of_nest, total
+from graphc.ir.cost import Cost, Formula, formula_of_nest, together
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.loops import Buffer, LoopNest, Repetition
@@ -25,14 +25,19 @@ class Errand:
 
     pieces, nests  of which each piece does one; a nest may take several
     loops          that repeat it, outermost first
-    cost           of one launch at the dims' maxima; a nest counts where its first piece is
+    formula        what one launch costs; a nest counts where its first piece is
     """
 
     launch: Launch | Multiply
     pieces: tuple[Piece, ...]
     nests: tuple[LoopNest, ...]
     loops: tuple[Repetition, ...]
-    cost: Cost
+    formula: Formula
+
+    @property
+    def cost(self) -> Cost:
+        """Of one launch at the dims' maxima."""
+        return self.formula.most
 
     @property
     def times(self) -> int:
@@ -96,4 +101,4 @@ class Accountant(Planner):
         new = {id(nest): nest for nest in nests if id(nest) not in self.counted}
         self.counted |= new.keys()
         pieces = tuple(job.piece for job in jobs if job.piece is not None)
-        return Errand(launch, pieces, tuple(nests), self.loops, total(map(cost_of_nest, new.values())))
+        return Errand(launch, pieces, tuple(nests), self.loops, together(map(formula_of_nest, new.values())))

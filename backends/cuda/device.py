@@ -246,10 +246,13 @@ Call = LaunchCall | CopyCall | ClearCall | MultiplyCall
 
 def calls(program: DeviceProgram, sizes: Mapping[Dim, int]) -> Iterator[Call]:
     """What a call does for these sizes of the dims, loops written out; places have no `steps` left."""
-    yield from written_out(program.steps, sizes, ())
+    return (call for _, call in written_out(program.steps, sizes, ()))
 
 
-def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> Iterator[Call]:
+def written_out(
+    steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[int, ...]
+) -> Iterator[tuple[Step, Call]]:
+    """Each call with the step that it is of."""
     for step in steps:
         if isinstance(step, Repeat):
             count = evaluate(step.length, sizes)
@@ -258,16 +261,16 @@ def written_out(steps: tuple[Step, ...], sizes: Mapping[Dim, int], turns: tuple[
         elif isinstance(step, Launch):
             blocks = sum(grid.blocks(sizes) for grid in step.grids)
             words = tuple(told(word, sizes, turns) for word in step.words)
-            yield LaunchCall(step.kernel, blocks, step.threads, step.shared_bytes, words)
+            yield step, LaunchCall(step.kernel, blocks, step.threads, step.shared_bytes, words)
         elif isinstance(step, Multiply):
-            yield multiplied(step, sizes, turns)
+            yield step, multiplied(step, sizes, turns)
         else:
             size = evaluate(step.count, sizes) * DTYPES[step.dtype].itemsize
             target = settled(step.target, sizes, turns)
             if size and isinstance(step, Copy):
-                yield CopyCall(target, settled(step.source, sizes, turns), size)
+                yield step, CopyCall(target, settled(step.source, sizes, turns), size)
             elif size:
-                yield ClearCall(target, size)
+                yield step, ClearCall(target, size)
 
 
 def multiplied(step: Multiply, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> MultiplyCall:

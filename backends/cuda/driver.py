@@ -29,6 +29,7 @@ PLENTY = 48 << 10  # bytes of shared memory a kernel gets without asking
 NON_BLOCKING = 1  # of CUstream_flags: it does not wait for the stream of other libraries
 THREAD_LOCAL = 1  # of CUstreamCaptureMode: other threads may call what they like meanwhile
 NO_TIMING = 2  # of CUevent_flags
+EXTERNAL = 1  # of CUevent_record_flags: where it is noted in a replay, every replay records it
 ERROR_LOG, ERROR_LOG_BYTES = 5, 6  # of CUjit_option
 
 
@@ -175,6 +176,9 @@ class Device:
     def event(self, timed: bool = False) -> HANDLE:
         return HANDLE(self.driver.asked(HANDLE, "cuEventCreate", 0 if timed else NO_TIMING))
 
+    def forget(self, event: HANDLE) -> None:
+        self.driver.call("cuEventDestroy_v2", event)
+
     def wait_until(self, event: HANDLE) -> None:
         """Until an event has happened; one that was never recorded has."""
         self.driver.call("cuEventSynchronize", event)
@@ -250,6 +254,10 @@ class Stream:
 
     def record(self, event: HANDLE) -> None:
         self.driver.call("cuEventRecord", event, self.handle)
+
+    def record_each_time(self, event: HANDLE) -> None:
+        """The same, where this stream is captured, at every replay."""
+        self.driver.call("cuEventRecordWithFlags", event, self.handle, EXTERNAL)
 
     def wait_for(self, event: HANDLE) -> None:
         """Let what comes next wait until the event has happened."""

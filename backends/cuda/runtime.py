@@ -11,7 +11,18 @@ import numpy as np
 
 from graphc.backends.cuda.artifact import DeviceArtifact
 from graphc.backends.cuda.cublas import Cublas
-from graphc.backends.cuda.device import Call, ClearCall, CopyCall, DeviceProgram, LaunchCall, MultiplyCall, Place, calls
+from graphc.backends.cuda.device import (
+    Call,
+    ClearCall,
+    CopyCall,
+    DeviceProgram,
+    LaunchCall,
+    MultiplyCall,
+    Place,
+    Step,
+    calls,
+    written_out,
+)
 from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.feeding import Epochs, Feed
@@ -30,6 +41,7 @@ class Launcher:
 
     library  for the products that are for one
     bases    address of each block, by its name; of "inputs", by their numbers
+    watch    is told of each step behind what was given for it, and of None before the first
     """
 
     def __init__(
@@ -41,13 +53,16 @@ class Launcher:
             shared[step.kernel] = max(shared[step.kernel], step.shared_bytes)
         self.kernels = {name: module.kernel(name, size) for name, size in shared.items()}
         self.bases: dict[tuple[str, int], int] = {}
+        self.watch: Callable[[Step | None], None] = lambda step: None
 
     def give(self, stream: Stream, sizes: dict[Dim, int], afresh: bool = True) -> None:
         """All of a call; unless afresh, it changes nothing where one before failed a check."""
-        for call in calls(self.program, sizes):
+        self.watch(None)
+        for step, call in written_out(self.program.steps, sizes, ()):
             if not afresh and isinstance(call, ClearCall) and call.target == self.program.status:
                 continue
             self.do(stream, call)
+            self.watch(step)
 
     def rehearse(self, stream: Stream, sizes: dict[Dim, int]) -> None:
         """Have the library load what its products need, which it must not while a call is captured. What they leave is

@@ -31,6 +31,7 @@ from graphc.backends.entry.epoch import epoch_kernels, write_epoch
 from graphc.backends.entry.gathering import GATHER, gathering
 from graphc.backends.entry.pieces import declare, epoch_layout, meeting_place
 from graphc.backends.entry.step import StepWriter, call_names, write_call
+from graphc.backends.entry.timed import CLOCKS, TimedWriter
 from graphc.backends.interface import CHECKS, epoch_dim
 from graphc.backends.primitives import Kernel
 from graphc.backends.source import Source
@@ -39,12 +40,17 @@ from graphc.ir.program import Program
 
 
 def write_entry(
-    program: Program, sources: tuple[Source, ...], meeting: int | None = None, bytes_too: bool = True
+    program: Program,
+    sources: tuple[Source, ...],
+    meeting: int | None = None,
+    bytes_too: bool = True,
+    timed: bool = False,
 ) -> tuple[str, tuple[Kernel, ...]]:
     """The IR of `step` and, where the inputs allow one, `epoch`, with the kernels they need on top of the sources.
 
     meeting    where in the arena threads meet, if not right behind what the program works in
     bytes_too  `epoch` may be given arrays of bytes for float inputs
+    timed      no `epoch`, and a `step` that notes how long its kernels take: see timed.py
     """
     place = meeting_place(program) if meeting is None else meeting
     if len(program.checks) >= CHECKS:
@@ -52,10 +58,11 @@ def write_entry(
     dims = program.dims
     names = call_names(sources)
     calls = {id(nest): each for nest, each in zip(program.walk(), zip(names, sources, strict=True), strict=True)}
-    gathers = gathering(program, sources) if bytes_too else {}
-    writer = StepWriter(program, calls, place, gathers)
+    has_epoch = epoch_dim(program.graph) is not None and not timed
+    gathers = gathering(program, sources) if bytes_too and has_epoch else {}
+    writer = (TimedWriter if timed else StepWriter)(program, calls, place, gathers)
     step, helpers = writer.write(), writer.moves
-    if epoch_dim(program.graph) is not None:
+    if has_epoch:
         helpers |= {kernel.name: kernel for kernel in epoch_kernels(program, gathers, bytes_too)}
     called = with_others(zip(names, sources, strict=True), {calls[nest][0] for nest in gathers})
     helpers |= {source.kernel.name: source.kernel for name, source in called.items() if name.endswith(GATHER)}
@@ -63,9 +70,11 @@ def write_entry(
     parts = [declare(kernel) for kernel in kernels.values()]
     parts += [write_call(name, source, dims) for name, source in called.items()]
     parts += [step, FITS, "declare i64 @llvm.smin.i64(i64, i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"]
+    if timed:
+        parts.append(CLOCKS)
     if program.is_shared_out:
         parts += [MEET, SHARE, ATTEND, LEAD]
-    if epoch_dim(program.graph) is not None:
+    if has_epoch:
         parts.append(write_epoch(program, place, gathers, bytes_too))
     return "\n".join(parts), tuple(helpers.values())
 

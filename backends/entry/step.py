@@ -109,6 +109,7 @@ class StepWriter:
         self.count = 0
         self.moves: dict[str, Kernel] = {}
         self.shared_out = program.is_shared_out
+        self.private_bytes = round_up(program.private_bytes)  # of the arena, for each thread
         self.open: list[Work] = []  # since threads met last
         self.rejoined = ""  # where all threads go on, while lines are written that only the first one runs
 
@@ -121,7 +122,7 @@ class StepWriter:
             "  %following = add nsw i64 %thread, 1",
             f"  %meeting = getelementptr inbounds i8, ptr %work, i64 {self.meeting}",
             f"  %private.all = getelementptr inbounds i8, ptr %meeting, i64 {MEETING_BYTES}",
-            f"  %private.at = mul nsw i64 %thread, {round_up(self.program.private_bytes)}",
+            f"  %private.at = mul nsw i64 %thread, {self.private_bytes}",
             "  %private = getelementptr inbounds i8, ptr %private.all, i64 %private.at",
         ]
         for number, _ in enumerate(self.program.graph.dims):
@@ -345,7 +346,7 @@ class StepWriter:
             results = [(stack, value.type) for kind, _, value, stack in stacks if kind == "result"]
             moves += [self.clear_rest(*result, steps, repetition) for result in results]
         self.lead()
-        self.lines += moves
+        self.bring(repetition, moves)
         if work.by_all:
             self.meet()
         label = self.open_loop("0", steps)
@@ -364,6 +365,10 @@ class StepWriter:
         self.close_loop(label)
         self.known -= set(repetition.rows or ()) - set(self.program.graph.dims)
         self.open = [work]
+
+    def bring(self, repetition: Repetition, moves: list[str]) -> None:
+        """The calls before the first step of a loop."""
+        self.lines += moves
 
     def write_rows_left(self, step: str, some: Dim, all_rows: Dim) -> None:
         """The number of rows of one step."""

@@ -13,8 +13,9 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ PLACES = 8192  # of an elementary function: in and out lie in the first two cach
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": functional.exp, "log": functional.log, "tanh": functional.tanh, "erf": functional.erf
 }  # fmt: skip
+LONG = 0.2  # seconds of one measurement
 
 
 def multiply_adds(chains: int) -> str:
@@ -69,7 +71,7 @@ def multiply_adds(chains: int) -> str:
     )
 
 
-def shortest(action: Callable[[], Any], seconds: float = 0.2) -> float:
+def shortest(action: Callable[[], Any], seconds: float = LONG) -> float:
     """Seconds of the shortest run of an action: what others take of the machine only ever adds."""
     action()
     found, end = math.inf, time.perf_counter() + seconds
@@ -80,13 +82,13 @@ def shortest(action: Callable[[], Any], seconds: float = 0.2) -> float:
     return found
 
 
-def together(threads: int, make: Callable[[], Callable[[], Any]]) -> float:
+def together(threads: int, make: Callable[[], Callable[[], Any]], seconds: float) -> float:
     """Seconds of the shortest run in each of so many threads at once, the longest of those."""
     with ThreadPoolExecutor(threads) as pool:
-        return max(pool.map(shortest, [make() for _ in range(threads)]))
+        return max(pool.map(partial(shortest, seconds=seconds), [make() for _ in range(threads)]))
 
 
-def peak_of_chains(threads: int) -> float:
+def peak_of_chains(threads: int, seconds: float = LONG) -> float:
     """Floating-point operations a second of multiply-adds in registers."""
     host = target.host()
     chains = host.tile_rows * host.tile_vectors
@@ -98,7 +100,7 @@ def peak_of_chains(threads: int) -> float:
         start = memory[-memory.ctypes.data // 4 % LANES :]
         return lambda: native(TURNS, start.ctypes.data)
 
-    return 2.0 * LANES * chains * TURNS * threads / together(threads, make)
+    return 2.0 * LANES * chains * TURNS * threads / together(threads, make, seconds)
 
 
 def peak_of_products() -> float:
@@ -110,16 +112,16 @@ def peak_of_products() -> float:
     return found
 
 
-def copy_rates(threads: int) -> dict[int, float]:
+def copy_rates(threads: int, sizes: Sequence[int] = SIZES, seconds: float = LONG) -> dict[int, float]:
     """Bytes read and written a second by a copy, by the bytes of both arrays of all threads."""
     found = {}
-    for size in SIZES:
+    for size in sizes:
 
         def make(size: int = size) -> Callable[[], Any]:
             source, goal = np.ones(size // 4, np.float32), np.ones(size // 4, np.float32)
             return lambda: np.copyto(goal, source)
 
-        found[2 * size * threads] = 2 * size * threads / together(threads, make)
+        found[2 * size * threads] = 2 * size * threads / together(threads, make, seconds)
     return found
 
 
@@ -129,16 +131,21 @@ def function_rates(threads: int) -> dict[str, float]:
 
 
 def rate_of(name: str) -> float:
-    """Elements a second of graphc's own, over numbers that stay in the caches; a call's cost taken off."""
+    """Elements a second of graphc's own."""
+    return 1 / costs_of(name, FUNCTIONS[name])[1]
+
+
+def costs_of(name: str, function: Callable[[Any], Any], seconds: float = LONG) -> tuple[float, float]:
+    """Seconds of a call, and of each element that one thread of it does, of numbers that stay in the caches."""
     numbers = np.linspace(0.1, 4.0, 16 * PLACES, dtype=np.float32)
-    seconds = []
+    found = []
     for count in (16, 16 * PLACES):
         x = gx.parameter("x", numbers[:count])
         each = gx.parameter("y", numbers[:count])
-        y = FUNCTIONS[name](x)
-        step = gx.function([], None, updates={each: y}, name=f"rate_of_{name}")
-        seconds.append(shortest(step))
-    return 16 * (PLACES - 1) / (seconds[1] - seconds[0])
+        step = gx.function([], None, updates={each: function(x)}, name=f"rate_of_{name}")
+        step.threads = 1
+        found.append(shortest(step, seconds))
+    return found[0], (found[1] - found[0]) / (16 * (PLACES - 1))
 
 
 def rate_in_numpy(name: str) -> float:

@@ -96,7 +96,7 @@ class Bench:
         updates = {output.name: output.value for output in self.graph.of_kind("update")}
         results = {output.name: output.value for output in self.graph.of_kind("result")}
         for step in self.program.steps:
-            for call in written_out((step,), sizes, ()):
+            for _, call in written_out((step,), sizes, ()):
                 self.launcher.do(self.stream, call)
             self.stream.finish()
             for buffer, place in self.due.get(id(step), ()):

@@ -9,8 +9,8 @@ from graphc.ir.dot.style import bytes_text
 from graphc.ir.graph import Graph, Value
 from graphc.ir.types import bound
 
-QUANTITIES = ("bytes", "operations")
-COLD, HOT = (255, 255, 255), (249, 115, 22)
+QUANTITIES, TIME = ("bytes", "operations"), "time"
+COLD, HOT = (255, 255, 255), (253, 186, 116)  # text can be read on both
 STEPS = 40  # of the scale that is drawn
 
 
@@ -43,7 +43,7 @@ def shade(share: float) -> str:
 def amount_text(quantity: str, amount: float) -> str:
     if quantity == "bytes":
         return bytes_text(round(amount))
-    if quantity == "time":
+    if quantity == TIME:
         return f"{amount * 1e6:.3g} µs" if amount < 1e-3 else f"{amount * 1e3:.3g} ms"
     size, name = next((unit for unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if amount >= unit[0]), (1.0, ""))
     return f"{amount / size:.3g}{name} operations"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from graphc.ir.graph import Value
+from graphc.errors import ArgumentError
+from graphc.ir.graph import Value, user_origin
 from graphc.ir.program import Program
 from graphc.picture import kernels, ladder, ops
-from graphc.picture.heat import QUANTITIES, Scale, moved, operations
+from graphc.picture.heat import QUANTITIES, TIME, Scale, moved, operations
 from graphc.picture.layers import layers_of
 from graphc.settings import check_choice, is_number, is_whole, require
 
@@ -21,23 +22,36 @@ LEVELS = ("layers", "graph", "kernels")
 def draw(function: Function, level: str, color: Any = None, fold: bool | None = None) -> str:
     """The SVG text of one level.
 
-    color  None: by forward, backward, update; "bytes" moved or "operations"; or seconds measured, by kernel number
+    color  None: by forward, backward, update; "bytes" moved or "operations"; "time" of the last profile; or seconds
+           measured, by kernel number
     fold   whether repeated blocks are drawn once; None: at the graph level, and where there are many layers
     """
     check_choice("level", level, LEVELS)
     require(fold is None or isinstance(fold, bool), "fold", fold, "True, False or None")
     program, classes = function.artifact.program, function.layers
-    heat = scale(program, classes, level, color)
+    heat = scale(program, classes, level, measured(function) if is_time(color) else color)
     if level == "layers":
         return ladder.layers_svg(program.graph, classes, heat, fold)
     return ops.graph_svg(program.graph, classes, heat, fold) if level == "graph" else kernels.kernels_svg(program, heat)
 
 
+def is_time(color: Any) -> bool:
+    return isinstance(color, str) and color == TIME
+
+
+def measured(function: Function) -> dict[int, float]:
+    """Seconds by kernel number. Raises ArgumentError where no profile was taken."""
+    if function.measured is None:
+        text = f"color is {TIME!r}, and no time of {function.name} has been measured"
+        raise ArgumentError(text, user_origin(), ["measure it first, with arrays as for a call: step.profile(x, y)"])
+    return function.measured
+
+
 def scale(program: Program, classes: Mapping[str, str], level: str, color: Any) -> Scale | None:
     """What cards of that level are coloured by."""
     if isinstance(color, Mapping):
-        return Scale("time", seconds(program, classes, level, check_seconds(color, len(program.apart))))
-    check_choice("color", color, (None, *QUANTITIES))
+        return Scale(TIME, seconds(program, classes, level, check_seconds(color, len(program.apart))))
+    check_choice("color", color, (None, *QUANTITIES, TIME))
     if color is None:
         return None
     if level == "layers":
