@@ -260,6 +260,16 @@ def test_warps_add_to_places_of_their_own(rows: int, columns: int, rng: np.rando
         np.testing.assert_allclose(results["gradient"], found, rtol=1e-6)
 
 
+@pytest.mark.parametrize("time", [1, 2, 5])
+def test_rows_may_be_empty(time: int, rng: np.random.Generator) -> None:
+    x = gx.input("x", gx.f32["batch", gx.dim("time", 6)])
+    shorter = x[:, :-1]
+    function = gx.function(
+        [x], {"sums": gx.exp(shorter).sum(1), "columns": shorter.sum(0), "rows": shorter * shorter.sum(1, keepdim=True)}
+    )
+    check(function, rng.random((3, time), np.float32), watched=True)
+
+
 def test_nothing_is_left_to_one_thread() -> None:
     for name in MODELS:
         assert all(piece.threads > 1 for each in made(name)[1].entries for piece in each.pieces), name

@@ -43,6 +43,7 @@ class Tile:
 MULTIPROCESSORS = 132  # of the devices we have in mind; tiles are made so small that each has one
 TILES = (Tile(8, 8), Tile(4, 8), Tile(4, 4), Tile(2, 4), Tile(2, 2), Tile(1, 2), Tile(1, 1))
 MOST_PARTS, LEAST_DEPTH = 8, 64  # of a split depth, and steps of each
+MOST_HELD = 256  # bytes of the result in the registers of a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,18 @@ def cut(nest: LoopNest) -> Cut:
     """The largest tile of which there are enough for all multiprocessors, with parts of the depth if need be."""
     product = nest.product
     assert product is not None
+    term = next(each for each in nest.terms() if each.kind == "product")
     (rows, columns), batches = map(bound, nest.frame[-2:]), bound(multiply(*nest.frame[:-2]))
-    return cut_for(rows, columns, bound(product.depth), batches)
+    return cut_for(rows, columns, bound(product.depth), batches, DTYPES[term.dtype].itemsize)
 
 
-def cut_for(rows: int, columns: int, depth: int, batches: int) -> Cut:
+def cut_for(rows: int, columns: int, depth: int, batches: int, itemsize: int) -> Cut:
     most = max(min(MOST_PARTS, depth // LEAST_DEPTH), 1)
     fitting = [
         tile
         for tile in TILES
         if (tile.rows == 1 or rows > tile.height // 2) and (tile.columns == 1 or columns > tile.width // 2)
+        if tile.rows * tile.columns * itemsize <= MOST_HELD
     ]
     counts = {tile: -(-rows // tile.height) * -(-columns // tile.width) * batches for tile in fitting}
     tile = next((tile for tile in fitting if counts[tile] * most >= MULTIPROCESSORS * 3 // 4), fitting[-1])

@@ -6,7 +6,7 @@ others that can. Updates of state wait for the checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.threads import Piece
@@ -15,6 +15,7 @@ from graphc.ir.loops import Buffer, LoopNest
 
 Key = tuple[int, Buffer]  # scratch is each nest's own, under its number; everything else is under -1
 MOST_TOGETHER = 16  # pieces of a launch
+MOST_WORDS = 400  # that they are told: a kernel has parameters of 4096 bytes at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +93,14 @@ def launches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
             yield from in_parts(together)
 
 
-def in_parts(jobs: list[Job]) -> Iterable[list[Job]]:
-    return (jobs[first : first + MOST_TOGETHER] for first in range(0, len(jobs), MOST_TOGETHER))
+def in_parts(jobs: list[Job]) -> Iterator[list[Job]]:
+    together, words = list[Job](), 0
+    for job in jobs:
+        more = len(job.piece.arguments) if job.piece is not None else 0
+        if together and (len(together) == MOST_TOGETHER or words + more > MOST_WORDS):
+            yield together
+            together, words = [], 0
+        together.append(job)
+        words += more
+    if together:
+        yield together

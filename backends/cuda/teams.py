@@ -14,7 +14,7 @@ from graphc.backends.cuda.sums import Sums
 from graphc.backends.cuda.threads import MOST_BLOCKS, THREADS, WARP, NotCovered, Piece, check_states, name_of
 from graphc.backends.source.lines import identity
 from graphc.ir.loops import Term, phase_count, phase_roots, walked_by
-from graphc.ir.types import bound
+from graphc.ir.types import bound, monomials
 
 LONG = 1024  # lanes from which on a whole block takes a row
 FEW = 64  # rows up to which whole blocks take those that are longer than a warp
@@ -59,7 +59,8 @@ class Teams(Sums):
         none may be written over what it was read from."""
         read = {term.detail[0] for term in self.terms if term.kind in ("load", "take")}
         in_place = any(store.buffer in read for store in self.nest.stores)
-        return self.slices == 1 and 1 <= bound(self.nest.lane_extent) <= self.width and not in_place
+        least = sum(monomials(self.nest.lane_extent).values())  # where every dim is 1
+        return self.slices == 1 and least >= 1 and bound(self.nest.lane_extent) <= self.width and not in_place
 
     @property
     def per_block(self) -> int:

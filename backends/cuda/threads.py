@@ -73,7 +73,7 @@ class Piece:
         pairs = zip(self.kernel.parameters, self.arguments, strict=True)
         told = {name: each for (name, _), each in pairs if isinstance(each, Buffer)}
         uses, reads = Counter(re.findall(r"\w+", body)), Counter(re.findall(r"\bload(?:_first)?\((\w+),", body))
-        return {buffer for name, buffer in told.items() if uses[name] == reads[name]}
+        return {*told.values()} - {buffer for name, buffer in told.items() if uses[name] != reads[name]}
 
 
 def room(shared: Shared) -> int:
