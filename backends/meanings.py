@@ -398,6 +398,23 @@ def shuffle_xor(x: Any, distance: int) -> Any:
     raise RuntimeError(f"a thread that runs alone asks the one {distance} away for a number")
 
 
+def tensor_product(*_: Any) -> Any:
+    """One of the four numbers that a thread of a warp has of c + a @ b: f32 of 16 x 8, 16 x 8 and 8 x 8, of which each
+    thread has some (see `fragments`). It tells its four of a, two of b, and four of c. Of a and b ten bits behind the
+    point count, so they have no more. One alone has a part of each matrix only."""
+    raise RuntimeError("a thread that runs alone has a part of each matrix only")
+
+
+def fragments(which: str, thread: int, number: int) -> tuple[int, int]:
+    """(row, column) of a thread's numbers of a matrix that a warp multiplies: "a" and "c" have four each, "b" two."""
+    group, own = thread % 32 // 4, thread % 4
+    if which == "a":
+        return group + 8 * (number % 2), own + 4 * (number // 2)
+    if which == "b":
+        return own + 4 * number, group
+    return group + 8 * (number // 2), 2 * own + number % 2
+
+
 MEANINGS: dict[str, Any] = {
     "range": _counted, "true": np.True_, "false": np.False_, "inf": np.float64("inf"), "nan": np.float64("nan"),
     "load": load, "store": store, "shift": shift, "load_lanes": load_lanes, "store_lanes": store_lanes,
@@ -415,6 +432,7 @@ MEANINGS: dict[str, Any] = {
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     "load_first": load_first, "store_first": store_first, "barrier": barrier, "shuffle_xor": shuffle_xor,
     "fence": fence, "count_up": count_up,
+    **{f"tensor_product_{number}": tensor_product for number in range(4)},
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},

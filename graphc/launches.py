@@ -36,9 +36,12 @@ def graph_of(function: Function) -> Graph:
     return parts_of(function)[0].graph if function.device == "cuda" else passed(function.traced)
 
 
-def library_of(function: Function) -> Collection[str]:
-    """The products that are for a library, by their names."""
-    return parts_of(function)[0].library if function.device == "cuda" else ()
+def choices_of(function: Function) -> tuple[Collection[str], str]:
+    """The products that are for a library, by their names, and the precision of the others."""
+    if function.device != "cuda":
+        return (), "highest"
+    artifact, _ = parts_of(function)
+    return artifact.library, artifact.precision
 
 
 def drawing_of(function: Function) -> Drawing:
@@ -101,7 +104,7 @@ def calls(function: Function) -> Iterator[str]:
     inputs = (value.attrs["name"].replace(".", "_") for value in graph.inputs)
     yield f"def {function.name}({', '.join(inputs)}):"
     around: tuple[Repetition, ...] = ()
-    for errand in errands(graph, library_of(function)):
+    for errand in errands(graph, *choices_of(function)):
         yield from loops_that_begin(around, errand.loops)
         around, indent = errand.loops, "    " * (len(errand.loops) + 1)
         for line in user_lines([origin for nest in errand.nests for origin in nest.origins]):
@@ -116,7 +119,7 @@ def calls(function: Function) -> Iterator[str]:
 
 def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
     """The names of the kernel texts that launches of each nest of its program run; none of a library's product."""
-    listed = errands_of(program, library_of(function))
+    listed = errands_of(program, *choices_of(function))
     for apart, nest in zip(program.apart, program.nests, strict=True):
         own = (
             errand
@@ -156,7 +159,7 @@ def table(function: Function) -> str:
     """Every launch with blocks, threads, bytes and operations at the dims' maxima; and where the driver or NVIDIA's
     assembler is there to say: registers, bytes of local memory, the share of a multiprocessor that the kernel fills."""
     try:
-        listed = errands(graph_of(function), library_of(function))
+        listed = errands(graph_of(function), *choices_of(function))
     except NotCovered as error:
         raise not_covered(function.name, error, function.origin) from None
     architecture = check_architecture(function, None)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 from graphc.backends.cache import Cache
 from graphc.backends.cuda.cublas import Cublas
@@ -42,14 +44,14 @@ class Chooser:
     """Asks the cache, or the device."""
 
     def __init__(self, device: Device, library: Cublas, precision: str, store: Cache) -> None:
-        self.device, self.library, self.store = device, library, store
-        self.about = (device.name, str(device.driver.version), str(library.version), precision)
+        self.device, self.library, self.store, self.precision = device, library, store, precision
+        self.about = (device.name, str(device.driver.version), str(library.version), precision, own_kernels())
 
     def __call__(self, graph: Graph) -> frozenset[str]:
         """The names of the products of a finished graph that are for the library."""
         found = {name_of(nest): (program, nest) for program, nest in products_of(plan(graph, SHAPE.width))}
         known = {name: self.recalled(name) for name in found}
-        new = [candidate(name, *found[name]) for name, times in known.items() if times is None]
+        new = [candidate(name, *found[name], self.precision) for name, times in known.items() if times is None]
         known |= self.timed(new) if new else {}
         return frozenset(name for name, times in known.items() if times is not None and times[1] < times[0])
 
@@ -114,6 +116,12 @@ class Chooser:
         return replayed(max(min(round(MILLISECONDS / max(once, 1e-3)), MOST_TURNS), 1), SAMPLES)
 
 
+@cache
+def own_kernels() -> str:
+    """Of what our own kernels are made by: times of other ones say nothing."""
+    return Cache.key(*(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+
+
 class Trial(Launcher):
     """A launcher whose memory is its own and all zeros, that of states too."""
 
@@ -136,9 +144,9 @@ def sizes_of(program: DeviceProgram) -> Iterator[tuple[tuple[str, int], int]]:
     yield from ((("inputs", number), slot.type.max_bytes) for number, slot in enumerate(program.inputs.slots))
 
 
-def candidate(name: str, program: Program, nest: LoopNest) -> Candidate:
+def candidate(name: str, program: Program, nest: LoopNest, precision: str) -> Candidate:
     alone = replace(program, nests=(nest,), apart=(nest,), checks=())
-    return Candidate(name, Planner(alone).draw(), Planner(alone, (name,)).draw())
+    return Candidate(name, *(Planner(alone, chosen, precision).draw() for chosen in ((), (name,))))
 
 
 def products_of(program: Program) -> Iterator[tuple[Program, LoopNest]]:

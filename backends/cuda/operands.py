@@ -21,6 +21,7 @@ class Brought:
     first         where the tile begins among them
     extent        how many there are
     across, deep  how they, and the depth, are walked
+    padding       numbers behind each line of a wide tile in shared memory
     """
 
     name: str
@@ -30,12 +31,13 @@ class Brought:
     extent: Extent
     across: Steps
     deep: Steps
+    padding: int
 
     @property
     def line(self) -> int:
         """Numbers from one step of the depth to the next in shared memory; a few more than there are, so that threads
         do not all want the same bank."""
-        return self.size + (SIDE if self.size >= SIDE * ACROSS else 1)
+        return self.size + (self.padding if self.size >= SIDE * ACROSS else 1)
 
     @property
     def is_along_depth(self) -> bool:
@@ -105,7 +107,13 @@ class Operands(Threads):
             for number in range(side):
                 first = "store_first" if side > 1 and number == 0 and not brought.is_along_depth else "store"
                 away = number * (brought.line if brought.is_along_depth else 1)
-                self.line(f"{first}({shared}, {own}_to{f' + {away}' if away else ''}, {own}_{number})")
+                self.line(
+                    f"{first}({shared}, {own}_to{f' + {away}' if away else ''}, {self.rounded(f'{own}_{number}')})"
+                )
+
+    def rounded(self, name: str) -> str:
+        """A number as it is multiplied."""
+        return name
 
     def own_pieces(self, brought: Brought, side: int) -> range:
         return range(brought.size * DEEP // side // THREADS)

@@ -64,12 +64,13 @@ class Drawing:
         return closure(piece.kernel for made in self.entries for piece in made.pieces)
 
 
-def draw(graph: Graph, library: Collection[str] = ()) -> Drawing:
+def draw(graph: Graph, library: Collection[str] = (), precision: str = "highest") -> Drawing:
     """The launches of a graph that went through the passes.
 
-    library  the products that are for a library, by their names
+    library    the products that are for a library, by their names
+    precision  of what others multiply: "highest", "tf32" or "bf16"
     """
-    return Planner(plan(graph, SHAPE.width), library).draw()
+    return Planner(plan(graph, SHAPE.width), library, precision).draw()
 
 
 WORD = 8  # bytes
@@ -80,8 +81,8 @@ Homes = Mapping[tuple[str, str], Place]  # of inputs and results, by kind and na
 class Planner:
     """Turns a program's nests into steps."""
 
-    def __init__(self, program: Program, library: Collection[str] = ()) -> None:
-        self.program, self.library = program, library
+    def __init__(self, program: Program, library: Collection[str] = (), precision: str = "highest") -> None:
+        self.program, self.library, self.precision = program, library, precision
         self.graph = program.graph
         self.dims = self.graph.dims
         self.entries: dict[str, Entry] = {}
@@ -161,7 +162,7 @@ class Planner:
             if product is not None and name_of(nest) in self.library:
                 yield product_of(number, product)
                 rest = product.rest
-            for piece in write(rest, loose) if nest.repetition is None and rest is not None else ():
+            for piece in write(rest, loose, self.precision) if nest.repetition is None and rest is not None else ():
                 yield job_of(number, nest, piece, counts)
             for index, check in enumerate(program.checks):
                 if check.nest == number:

@@ -9,15 +9,15 @@ them up in order. What the nest does with the elements is done to the finished t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from graphc.backends.cuda.fronts import is_one_by_one
 from graphc.backends.cuda.operands import ACROSS, DEEP, Brought, Operands
 from graphc.backends.cuda.sums import Sums
 from graphc.backends.cuda.threads import THREADS, NotCovered, Piece, check_states, grid_of
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import Buffer, LoopNest, Term, walked_by
-from graphc.ir.types import DTYPES, bound, multiply
+from graphc.ir.loops import Buffer, Term, walked_by
+from graphc.ir.types import DTYPES, bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +54,11 @@ class Cut:
     parts: int
 
 
-def cut(nest: LoopNest) -> Cut:
-    """The largest tile of which there are enough for all multiprocessors, with parts of the depth if need be."""
-    product = nest.product
-    assert product is not None
-    term = next(each for each in nest.terms() if each.kind == "product")
-    (rows, columns), batches = map(bound, nest.frame[-2:]), bound(multiply(*nest.frame[:-2]))
-    return cut_for(rows, columns, bound(product.depth), batches, DTYPES[term.dtype].itemsize)
-
-
-def cut_for(rows: int, columns: int, depth: int, batches: int, itemsize: int) -> Cut:
+def cut_for(rows: int, columns: int, depth: int, batches: int, tiles: Sequence[Tile]) -> Cut:
+    """The largest tile of which there are enough for all multiprocessors, with parts of the depth if need be; the last
+    one where no other fits."""
     most = max(min(MOST_PARTS, depth // LEAST_DEPTH), 1)
-    fitting = [
-        tile
-        for tile in TILES
-        if (tile.rows == 1 or rows > tile.height // 2) and (tile.columns == 1 or columns > tile.width // 2)
-        if tile.rows * tile.columns * itemsize <= MOST_HELD
-    ]
+    fitting = [tile for tile in tiles if tile == tiles[-1] or (rows > tile.height // 2 and columns > tile.width // 2)]
     counts = {tile: -(-rows // tile.height) * -(-columns // tile.width) * batches for tile in fitting}
     tile = next((tile for tile in fitting if counts[tile] * most >= MULTIPROCESSORS * 3 // 4), fitting[-1])
     return Cut(tile, max(min(most, MULTIPROCESSORS // max(counts[tile], 1)), 1))
@@ -81,6 +69,7 @@ class Products(Operands, Sums):
 
     tile: Tile
     parts_of_depth: int
+    padding = 4  # numbers behind each line of a wide tile in shared memory
 
     def pieces(self) -> tuple[Piece, ...]:
         """The one kernel. Raises NotCovered."""
@@ -90,7 +79,7 @@ class Products(Operands, Sums):
         check_states(self.nest)
         batch = list(range(self.nest.lane - 1))
         rows, columns = self.nest.frame[-2:]
-        chosen = cut(self.nest)
+        chosen = self.cut(bound(rows), bound(columns), bound(product.depth), bound(self.count(batch)))
         self.tile, self.parts_of_depth = chosen.tile, chosen.parts
         # An upper bound of the tiles, as an extent: each axis rounded up by itself is none.
         most = -(-bound(rows) // self.tile.height) * -(-bound(columns) // self.tile.width) * bound(self.count(batch))
@@ -101,8 +90,7 @@ class Products(Operands, Sums):
         self.line(f"each = (depth + {parts * DEEP - 1}) // {parts * DEEP} * {DEEP}" if parts > 1 else "each = depth")
         self.line(f"tiles_down = ({self.extents[-2]} + {self.tile.height - 1}) // {self.tile.height}")
         self.line(f"tiles_across = ({self.extents[-1]} + {self.tile.width - 1}) // {self.tile.width}")
-        self.line(f"own_row = thread // {ACROSS} * {min(self.tile.rows, 4)}")
-        self.line(f"own_column = thread % {ACROSS} * {min(self.tile.columns, 4)}")
+        self.own_places()
         tiles = " * ".join(["tiles_down", "tiles_across", self.count_text(batch), str(parts)])
         with self.block(f"for turn in range(block, {tiles}, blocks):"):
             self.line(f"part = turn % {parts}")
@@ -122,6 +110,16 @@ class Products(Operands, Sums):
                 self.add_up_parts(most)
         return (self.finished(self.nest.name, grid_of(most * parts, 1)),)
 
+    def cut(self, rows: int, columns: int, depth: int, batches: int) -> Cut:
+        size = DTYPES[self.dtype].itemsize
+        tiles = [tile for tile in TILES if tile.rows * tile.columns * size <= MOST_HELD]
+        return cut_for(rows, columns, depth, batches, tiles)
+
+    def own_places(self) -> None:
+        """Where a thread's numbers lie in a tile."""
+        self.line(f"own_row = thread // {ACROSS} * {min(self.tile.rows, 4)}")
+        self.line(f"own_column = thread % {ACROSS} * {min(self.tile.columns, 4)}")
+
     @property
     def dtype(self) -> str:
         return self.product_term.dtype
@@ -138,8 +136,9 @@ class Products(Operands, Sums):
         assert product is not None
         high, wide = self.tile.height, self.tile.width
         left, right = product.left, product.right
-        tall = Brought("left", left, high, "first_row", self.nest.frame[-2], left.rows, left.columns)
-        broad = Brought("right", right, wide, "first_column", self.nest.frame[-1], right.columns, right.rows)
+        down, across = self.nest.frame[-2:]
+        tall = Brought("left", left, high, "first_row", down, left.rows, left.columns, self.padding)
+        broad = Brought("right", right, wide, "first_column", across, right.columns, right.rows, self.padding)
         both = (tall, broad)
         half = DEEP * sum(each.line for each in both)
         self.shared[self.dtype] = max(2 * half, self.tile.size // self.groups if not self.has_own else 0)
@@ -157,13 +156,17 @@ class Products(Operands, Sums):
             self.line(f"following = step + {DEEP}")
             for each in both:
                 self.fetch(each, "following")
-            with self.block(f"for k in range({DEEP}):"):
-                self.take_line("a", "left_tile", tall.line, "own_row", self.tile.rows)
-                self.take_line("b", "right_tile", broad.line, "own_column", self.tile.columns)
-                for row in range(self.tile.rows):
-                    for column in range(self.tile.columns):
-                        name = f"sum_{row}_{column}"
-                        self.line(f"{name} = fma(a{row}, b{column}, {name})")
+            self.multiply_steps(tall.line, broad.line)
+
+    def multiply_steps(self, tall: int, broad: int) -> None:
+        """What is in shared memory, with so many numbers from one step of the depth to the next."""
+        with self.block(f"for k in range({DEEP}):"):
+            self.take_line("a", "left_tile", tall, "own_row", self.tile.rows)
+            self.take_line("b", "right_tile", broad, "own_column", self.tile.columns)
+            for row in range(self.tile.rows):
+                for column in range(self.tile.columns):
+                    name = f"sum_{row}_{column}"
+                    self.line(f"{name} = fma(a{row}, b{column}, {name})")
 
     def take_line(self, name: str, tile: str, line: int, own: str, count: int) -> None:
         """A thread's numbers of one step of the depth, four of them with one access."""

@@ -84,6 +84,7 @@ class Threads(Nests):
     """Adds threads to the loops of a nest. `pieces` is its kernels, in order, or raises NotCovered."""
 
     loose = False  # some memory begins where accesses of many bytes must not
+    precision = "highest"  # of what products multiply
 
     def __init__(self, nest: LoopNest) -> None:
         super().__init__(overwritten_last(replace(nest, stash=(), partition=None)), TileShape(1, 1))

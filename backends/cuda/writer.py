@@ -10,21 +10,23 @@ from graphc.backends.cuda.serial import serial
 from graphc.backends.cuda.slabs import Slabs
 from graphc.backends.cuda.sweeps import Sweeps
 from graphc.backends.cuda.teams import Teams
+from graphc.backends.cuda.tensors import Tensors
 from graphc.backends.cuda.threads import NotCovered, Piece
 from graphc.ir.loops import LoopNest
 
-WAYS = (Sweeps, Points, Slabs, Teams, Scatters, Products)
+WAYS = (Sweeps, Points, Slabs, Teams, Scatters, Tensors, Products)
 
 
-def write(nest: LoopNest, loose: bool = False) -> tuple[Piece, ...]:
+def write(nest: LoopNest, loose: bool = False, precision: str = "highest") -> tuple[Piece, ...]:
     """The kernels that do what a nest says, in order; a repetition has none of its own.
 
-    loose  some of its memory begins where accesses of many bytes must not
+    loose      some of its memory begins where accesses of many bytes must not
+    precision  of what products multiply: "highest", "tf32" or "bf16"
     """
     first: tuple[Piece, ...] = ()
     if nest.product is not None:
         product, rest = parted(nest)
-        first = written(product, loose)
+        first = written(product, loose, precision)
         if rest is None:
             return first
         nest = rest
@@ -32,10 +34,10 @@ def write(nest: LoopNest, loose: bool = False) -> tuple[Piece, ...]:
     return first + written(nest, loose) + (() if scatter is None else written(scatter, loose))
 
 
-def written(nest: LoopNest, loose: bool) -> tuple[Piece, ...]:
+def written(nest: LoopNest, loose: bool, precision: str = "highest") -> tuple[Piece, ...]:
     for way in WAYS:
         writer = way(nest)
-        writer.loose = loose
+        writer.loose, writer.precision = loose, precision
         try:
             return writer.pieces()
         except NotCovered:

@@ -125,7 +125,9 @@ class TextBuilder:
         return self.value(tile.type, f"insertvalue {tile}, {x}, {position}")
 
     def extract_value(self, tile: Any, position: int) -> TextValue:
-        return self.value(tile.type.element, f"extractvalue {tile}, {position}")
+        kind = tile.type
+        element = kind.elements[position] if isinstance(kind, ir.LiteralStructType) else kind.element
+        return self.value(element, f"extractvalue {tile}, {position}")
 
     # -- memory
 

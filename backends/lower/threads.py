@@ -9,6 +9,7 @@ from graphc.backends.lower.emission import (
     I64,
     NUMBERS,
     WIDTHS,
+    Emit,
     Kinds,
     Operation,
     call_declared,
@@ -52,6 +53,18 @@ def _told(b: ir.IRBuilder, word: ir.Value, away: ir.Value) -> ir.Value:
     return call_declared(b, "llvm.nvvm.shfl.sync.bfly.i32", I32, [_ALL, word, away, _LAST])
 
 
+def _tensor_product(number: int) -> Emit:
+    """All four come out of one instruction; which of equal ones there are, code generation makes one."""
+
+    def emit(b: ir.IRBuilder, kinds: Kinds, *args: ir.Value) -> ir.Value:
+        words = [b.bitcast(arg, I32) for arg in args[:6]]
+        four = ir.LiteralStructType([ir.FloatType()] * 4)
+        found = call_declared(b, "llvm.nvvm.mma.m16n8k8.row.col.tf32", four, [*words, *args[6:]])
+        return b.extract_value(found, number)
+
+    return emit
+
+
 def _load_first(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> ir.Value:
     kind = element_of(kinds[0])
     return from_memory(b, b.load(b.gep(p, [i]), align=_together(kind)), kind)
@@ -76,5 +89,9 @@ THREADS = {
     "barrier": Operation("nothing", like([], lambda _: ""), _barrier),
     "fence": Operation("nothing", like([], lambda _: ""), _fence),
     "count_up": Operation("a pointer to i64 and an i64", like(["i64*", "i64"], lambda _: "i64"), _count_up),
+    **{
+        f"tensor_product_{number}": Operation("ten f32", like(["f32"] * 10, lambda _: "f32"), _tensor_product(number))
+        for number in range(4)
+    },
     "shuffle_xor": Operation("a number and an i64", like([_is_number, "i64"], lambda kinds: kinds[0]), _shuffle_xor),
 }

@@ -14,13 +14,15 @@ from typing import Any
 
 from llvmlite import ir
 
+from graphc.backends.cuda.threads import WARP
 from graphc.backends.lower.direct import NotCovered, Typed
-from graphc.backends.lower.emission import I64, llvm_type
+from graphc.backends.lower.emission import I64, call_intrinsic, llvm_type
 from graphc.backends.lower.narrow import Narrow
 from graphc.backends.lower.text import TextValue
 from graphc.backends.primitives import Kernel, is_pointer
 
-MEETINGS = ("barrier", "shuffle_xor")
+TENSORS = tuple(f"tensor_product_{number}" for number in range(4))
+MEETINGS = ("barrier", "shuffle_xor", *TENSORS)
 
 
 def lower_block(kernel: Kernel, threads: int) -> str:
@@ -84,7 +86,8 @@ class _Block(Narrow):
 
     def meeting(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Assign):
-            self.shuffle(statement)
+            is_product = isinstance(statement.value, ast.Call) and name_of(statement.value) in TENSORS
+            (self.tensor_product if is_product else self.shuffle)(statement)
         elif not isinstance(statement, ast.Expr):
             super().suite([statement])
 
@@ -132,6 +135,31 @@ class _Block(Narrow):
     def operate(self, symbol: str, *operands: Typed) -> Typed:
         """One thread after the other, all is seen by all."""
         return ("", None) if symbol == "fence" else super().operate(symbol, *operands)
+
+    def tensor_product(self, statement: ast.Assign) -> None:
+        """All threads say what they have of the matrices; then each adds up its number, along the depth in order."""
+        call, target = statement.value, statement.targets[0]
+        assert isinstance(call, ast.Call) and isinstance(target, ast.Name)
+        number, builder = TENSORS.index(name_of(call)), self.builder
+        names = [f"{ast.unparse(each)} as said" for each in call.args]
+        with self.each_thread():
+            for name, argument in zip(names, call.args, strict=True):
+                self.keep(name, self.expression(argument))
+        with self.each_thread():
+            first = builder.and_(self.thread, I64(-WARP))
+            group, own = builder.and_(builder.lshr(self.thread, I64(2)), I64(7)), builder.and_(self.thread, I64(3))
+
+            def said(argument: int, row: Any, column: Any) -> Any:
+                """By the thread of the warp that has this row of four threads, and of them this one."""
+                place = builder.add(first, builder.add(builder.mul(row, I64(4)), column))
+                return builder.load(builder.gep(self.arrays[names[argument]][1], [place]))
+
+            total = said(6 + number, group, own)
+            for depth in range(8):
+                across = builder.add(builder.mul(own, I64(2)), I64(number % 2))
+                left = said(number // 2 + depth // 4 * 2, group, I64(depth % 4))
+                total = call_intrinsic(builder, "fma", left, said(4 + depth // 4, across, I64(depth % 4)), total)
+            self.assign(target.id, ("f32", total))
 
     # -- names
 

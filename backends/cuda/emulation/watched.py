@@ -16,11 +16,11 @@ import numpy as np
 
 from graphc.backends.cuda.device import Call, LaunchCall, Place
 from graphc.backends.cuda.emulation.machine import Emulator
-from graphc.backends.cuda.emulation.phases import MEETINGS, name_of
+from graphc.backends.cuda.emulation.phases import MEETINGS, TENSORS, name_of
 from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.plan import Drawing
 from graphc.backends.cuda.threads import WARP, Piece, Shared
-from graphc.backends.meanings import ELEMENTS
+from graphc.backends.meanings import ELEMENTS, fragments
 from graphc.backends.primitives import Kernel, define, element_of, meaning
 from graphc.ir.loops import Buffer
 from graphc.ir.types import DTYPES, Dim, evaluate
@@ -246,10 +246,25 @@ def place(thread: Thread) -> int:
 def answers(asked: list[Any]) -> list[Any]:
     if asked[0][0] == "barrier":
         return [None] * len(asked)
+    if asked[0][0] in TENSORS:
+        return [tensor_answer(asked, thread) for thread in range(len(asked))]
     partners = [number ^ int(each[2]) for number, each in enumerate(asked)]
     if any(number // WARP != partner // WARP for number, partner in enumerate(partners)):
         raise Fault("threads of different warps tell each other numbers")
     return [asked[partner][1] for partner in partners]
+
+
+def tensor_answer(asked: list[Any], thread: int) -> Any:
+    """A thread's number of a product, of what all threads of its warp said."""
+    number, first = TENSORS.index(asked[thread][0]), thread // WARP * WARP
+    warp = range(first, first + WARP)
+    left = {fragments("a", other, each): asked[other][1 + each] for other in warp for each in range(4)}
+    right = {fragments("b", other, each): asked[other][5 + each] for other in warp for each in range(2)}
+    row, column = fragments("c", thread, number)
+    total = asked[thread][7 + number]
+    for depth in range(8):
+        total = np.float32(np.float64(left[row, depth]) * np.float64(right[depth, column]) + np.float64(total))
+    return total
 
 
 class Watched(Emulator):
