@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
@@ -18,7 +17,7 @@ from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
-from graphc.backends.runtime import Refused, Runner
+from graphc.backends.runtime import Refused, Runner, without_collection
 from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
@@ -31,25 +30,13 @@ from graphc.tensor import Parameter, Scalar
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
     from graphc.certificate import Certificate
+    from graphc.difference import Difference
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
     from graphc.profile.record import Profile
 
 UNKNOWN = object()
 FEW = 4  # names in an error
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """No garbage collection inside: a graph is many small objects that all live, and looking at them takes a third of
-    the time that compiling a deep model does."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class Function:
@@ -67,7 +54,8 @@ class Function:
     def __init__(self, plan: Plan) -> None:
         self.name = plan.name
         self.origin = plan.origin
-        self.packed, self.device = plan.packed, plan.terms.device
+        self.packed = plan.packed
+        # A graph is many small objects that all live: to look at them takes a third of the time of a deep model.
         with without_collection():
             self.compile(plan)
         # Several parameters lie in one block of memory, so there are few.
@@ -97,6 +85,7 @@ class Function:
     def compile(self, plan: Plan) -> None:
         """From what was traced to loaded code."""
         traced, self.parameters, self.scalars = bind(plan)
+        self.device = plan.terms.device or device_of(self.parameters.values(), plan.terms.precision)
         check_dims(plan.name, traced)
         self.traced = traced
         self.inputs = traced.of_role("data")
@@ -114,9 +103,9 @@ class Function:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
     def made(self, terms: Terms) -> tuple[Artifact, Runner]:
-        """(artifact, runner) for the device that the terms name."""
+        """(artifact, runner) for the device."""
         storages = [parameter.storage for parameter in self.parameters.values()]
-        if terms.device == "cpu":
+        if self.device == "cpu":
             artifact = obtain(self.traced, default_cache(), terms.max_bytes)
             return artifact, Runner(artifact, storages)
         from graphc import cuda
@@ -152,6 +141,13 @@ class Function:
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
+        if not self.runner.afar:  # asked at every call: no context is entered where there is nothing to hold
+            return self.run_here(arrays)
+        with self.states_at_home():
+            return self.run_here(arrays)
+
+    def run_here(self, arrays: Sequence[Any]) -> list[Any]:
+        """The same where no device works on the states."""
         self.write_scalars()
         found = None if self.limits else self.exact_call(arrays)
         status, results = found or self.run_fitted(*self.fit(arrays))
@@ -245,6 +241,20 @@ class Function:
             self.scalars[name].set(number)
         return self
 
+    @contextmanager
+    def states_at_home(self) -> Iterator[None]:
+        """The newest numbers of all states are where calls read them, and no device works on them meanwhile."""
+        if not self.runner.afar:
+            yield
+            return
+        try:
+            with self.runner.states_at_home():
+                yield
+        except Refused as error:
+            from graphc.cuda import refused
+
+            raise refused(error) from None
+
     @property
     def threads(self) -> int:
         """The most threads a call uses: all processors of this process, or GRAPHC_THREADS, and fewer where that is
@@ -260,10 +270,7 @@ class Function:
         self.exact_call, self.exact_epoch = self.quick_call(), None
 
     def write_scalars(self) -> None:
-        """Tell native code of the numbers that are new, and have those that a device works on too."""
-        if self.runner.afar:  # asked at every call: no loop where there is nothing to go through
-            for storage in self.runner.afar:
-                storage.come_home()
+        """Tell native code of the numbers that are new."""
         for place, scalar, held, key, written in self.written:
             if held[key] is not written:
                 with self.runner.lock:
@@ -282,8 +289,9 @@ class Function:
         """
         found = None
         if self.exact_epoch is not None and progress is None and slices == 1:
-            self.write_scalars()
-            found = self.exact_epoch(loader)
+            with self.states_at_home():
+                self.write_scalars()
+                found = self.exact_epoch(loader)
         if found is not None and not found[0]:
             return found[1]
         from graphc import epochs
@@ -358,20 +366,40 @@ class Function:
 
         return show.text(self, level)
 
-    def explain(self, name: str | None = None) -> str:
-        """The formulas of yours that were made safe, by which rule and why; or what is behind one name.
+    def explain(self, name: str | int | None = None) -> str:
+        """The formulas of yours that were made safe, by which rule and why; or all about one value: what it is, where
+        it comes from, what was rewritten and why, which kernel computes it and which read it, where it lies.
 
-        name  of a result, an input, a parameter or a scalar; TraceError for any other
+        name  of a result, a probe, an input, a parameter, an optimizer's slot, a scalar, or a name in `source()`;
+              "grad of fc1.weight"; "%12" as in the graph's text; "mlp.py:12" or 12: all values of a line of yours
+
+        Raises TraceError for any other.
         """
         from graphc import explain
 
         return explain.explain(self, name)
 
-    def source(self) -> str:
-        """The kernel source, with a comment over each kernel: which values, from which of your lines."""
-        from graphc import show
+    def diff(self, pass_a: str, pass_b: str) -> Difference:
+        """What the passes between two stages did: values added, removed, merged, rewritten, each with the rule that did
+        it and your line; text when printed, in colours at a terminal, and a page by `.to_html(path)`.
 
-        return show.source(self)
+        pass_a, pass_b  "trace", or the name of a pass for the graph that it leaves; "autodiff" is "expand_gradients",
+                        "graph" the last; "fuse": which values went into which kernel. ArgumentError for any other
+        """
+        from graphc.difference import difference
+
+        return difference(self, pass_a, pass_b)
+
+    def source(self) -> str:
+        """The kernels as Python, over each loop what it computes, as a formula in your names and with your line; then
+        the function that calls them."""
+        if self.device == "cuda":
+            from graphc import launches
+
+            return launches.source(self)
+        from graphc import commented
+
+        return commented.source(self)
 
     def summary(self) -> str:
         from graphc import show
@@ -398,7 +426,7 @@ class Function:
         level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
         color   by what: None by forward, backward, update; "bytes"; "operations"; "time" of the last `profile`; or
                 other seconds, {kernel number: seconds}
-        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers or kernels
         engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
         """
         from graphc import show
@@ -429,28 +457,33 @@ class Function:
     def _repr_svg_(self) -> str:
         return self.to_svg()
 
-    def llvm(self) -> str:
-        """Optimised LLVM IR."""
-        from graphc import show
+    def llvm(self, kernel: int | str | None = None) -> str:
+        """Optimised LLVM IR, of the whole or of one kernel with the extents that this step calls it with.
 
-        return show.llvm(self)
+        kernel  its number in `text("program")`, its name, or that of its text; of a loop's number, all that is inside;
+                ArgumentError for any other
+        """
+        from graphc import machine_code
 
-    def assembly(self) -> str:
-        """Machine code as text; of a step on a GPU, its PTX."""
-        from graphc import show
+        return machine_code.llvm(self, kernel)
 
-        return show.assembly(self)
+    def assembly(self, kernel: int | str | None = None) -> str:
+        """Machine code as text, of the whole or, as for `llvm`, of one kernel; of a step on a GPU, its PTX."""
+        from graphc import machine_code
 
-    def ptx(self, architecture: str | None = None) -> str:
+        return machine_code.assembly(self, kernel)
+
+    def ptx(self, architecture: str | None = None, kernel: int | str | None = None) -> str:
         """Its kernels for a GPU as PTX, which is made here without any tool of NVIDIA's, of steps for the CPU too.
 
         architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
+        kernel        as for `llvm`, or the name of a launch in `text("launches")`
 
         Raises DeviceError for what no kernel for GPUs does.
         """
-        from graphc import show
+        from graphc import machine_code
 
-        return show.ptx(self, architecture)
+        return machine_code.ptx(self, architecture, kernel)
 
 
 def few(names: Sequence[str]) -> str:
@@ -470,6 +503,13 @@ def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
         place = describe(origin)
     advice += [f"the batch cannot be taken in slices: {error.whole}{module}", *place]
     return [*advice, "smaller batches can be gathered up for one update: accumulate=, with other means of a batch"]
+
+
+def device_of(parameters: Iterable[Parameter], precision: str) -> str:
+    """The GPU if one of the parameters was sent there: the others are brought. Raises as `check_device` does."""
+    from graphc.cuda import check_device
+
+    return check_device("cuda" if any(each.chosen_device == "cuda" for each in parameters) else "cpu", precision)
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:

@@ -11,11 +11,11 @@ from test_cuda import multiplied, run_with
 
 import graphc as gx
 from graphc import nn, optim
+from graphc.backends.cuda.assembler import assemble
 from graphc.backends.cuda.emulation.machine import Emulator
 from graphc.backends.cuda.emulation.watched import Watched
 from graphc.backends.cuda.plan import draw
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules
-from graphc.backends.cuda.resources import resources
 
 Array = np.ndarray
 BITS = {"tf32": 10, "bf16": 7}  # behind the point
@@ -99,9 +99,9 @@ def test_tensor_cores_are_in_the_ptx(architecture: str, rng: np.random.Generator
         text = compile_modules(modules(drawing), drawing.program.kernels, architecture)
         found = re.findall(r"mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32", text)
         assert len(found) == instructions
-        for each in (resources(text, architecture) or {}).values():
+        for each in assemble(text, architecture).values():
             print(f"{architecture} {size}: {each.registers} registers")
-            assert each.spilled == each.local == 0
+            assert each.spilled_bytes == each.local_bytes == 0
 
 
 def test_both_lowerings_know_tensor_cores(rng: np.random.Generator) -> None:

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import graphc as gx
-from graphc.backends import source
+from graphc.backends import source, target
 from graphc.backends.contraction import TileShape
+from graphc.commented import commented, uses
 from graphc.ir.program import plan
+from graphc.naming import Naming
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -35,6 +37,8 @@ def test_what_the_first_command_prints_and_draws(tmp_path):
     table = re.search(r"kernel +over .*?(?=compiled)", README, re.DOTALL)[0]
     assert table in printed
     assert re.search(r"state [\d,]+ bytes", README)[0] in printed
+    if target.host_tile() == (14, 2):
+        assert BLOCKS[2] in (tmp_path / "kernels.py").read_text()
     drawing = (ROOT / "examples" / "mlp.svg").read_text()
     assert all(line.split()[0] in drawing for line in table.splitlines()[1:])
 
@@ -45,4 +49,12 @@ def test_the_kernel_shown_is_one_of_the_step():
     types = {"x": gx.f32[batch, 1, 28, 28], "y": gx.i64[batch]}
     step = gx.train_step(net, gx.nn.CrossEntropyLoss(), gx.optim.SGD(net.parameters(), lr=0.1), **types)
     planned = plan(step.stages["place_copies"], 32)
-    assert BLOCKS[2] in [source.write(nest, TileShape(14, 2)).kernel.text for nest in planned.nests]
+    sources = (source.write(nest, TileShape(14, 2)) for nest in planned.nests)
+    names = Naming(step, planned)
+    texts = [commented(used[0][0], [use for _, use in used], names) for used in uses(planned, sources).values()]
+    assert without_place(BLOCKS[2]) in map(without_place, texts)
+
+
+def without_place(text):
+    """A commented text without the user's lines: those of the README are of the example's file."""
+    return re.sub(r"   \S+\.py:\d+$", "", text, flags=re.MULTILINE)
