@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from graphc.backends.cuda.sums import Sums
-from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, check_states, grid_of, row_major
+from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, check_states, grid_of, made_of, row_major
 from graphc.ir.loops import Buffer, LoopNest, Store, Term, phase_count, walked_by
 from graphc.ir.types import bound, multiply
 
@@ -93,7 +93,7 @@ class Scatters(Sums):
         owners = min(bound(multiply(*(extent for _, extent in lookups))), WARPS)
         slices = min(-(-columns // WARP), -(-WARPS // owners))
         width = -(-columns // (slices * WARP)) * WARP
-        needed = self.made_of(indices)
+        needed = made_of(indices)
         turns, known = self.count_text(rest), dict(self.names)
         self.line(f"lane = thread % {WARP}")
         self.line(f"warp = block * {THREADS // WARP} + thread // {WARP}")
@@ -134,15 +134,6 @@ class Scatters(Sums):
             self.decode("point", own)
             self.define_points({*self.terms} - still)
             self.scatter(scatter, lanes=False)
-
-    def made_of(self, terms: list[Term]) -> set[Term]:
-        """These terms and all they are made of."""
-        found, stack = set[Term](), list(terms)
-        while stack:
-            term = stack.pop()
-            found.add(term)
-            stack.extend(term.operands)
-        return found
 
     def define_points(self, some: Collection[Term]) -> None:
         for term in self.terms:

@@ -7,10 +7,10 @@ every device and for every grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from graphc.backends.cuda.device import Grid
-from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, Threads, grid_of, name_of
+from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, Threads, grid_of, made_of, name_of
 from graphc.backends.source.lines import identity
 from graphc.ir.loops import Buffer, Index, Store, Term, walked_by
 from graphc.ir.program import parts_buffer
@@ -25,6 +25,7 @@ class Sums(Threads):
     part_count = 0  # of the sums that parts have left
     is_alone = False  # one block does what comes after the loops
     helpers = 1  # threads side by side that add up the parts of a column
+    gathered: Sequence[Term] = ()  # columns whose number at the point at hand is known
 
     @property
     def totals(self) -> list[Term]:
@@ -166,10 +167,16 @@ class Sums(Threads):
             with self.block(f"for first in range(0, {count}, {points}):"):
                 self.line(f"point = minimum(first + thread // {self.helpers}, {count} - 1)")
                 self.decode("point", axes)
-                self.define_late(stores)
+                needed = made_of(store.term for store in stores)
+                self.gathered = [term for term in self.columns if term in needed and term.axes]
+                for term in self.gathered:
+                    self.gather(term)
+                # Nobody but the one thread that may write a number of a state reads it.
                 with self.block(f"if (helper == 0) & (first + thread // {self.helpers} < {count}):"):
+                    self.define_late(stores)
                     for store in stores:
                         self.put(store)
+            self.gathered = ()
             return
         first, step = "thread", str(THREADS)
         if not self.is_alone:
@@ -183,7 +190,11 @@ class Sums(Threads):
     def define(self, term: Term) -> None:
         if term.kind != "column":
             super().define(term)
-            return
+        elif term not in self.gathered:
+            self.gather(term)
+
+    def gather(self, term: Term) -> None:
+        """A column's number at a point, of what all parts have for it."""
         index, pointer = self.index(term.detail[1]), self.room_for(term, self.part_count)
         name, padded = self.name(term), self.padded(term)
         if self.helpers > 1:

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -255,6 +255,16 @@ class Threads(Nests):
 def name_of(term: Term) -> str:
     """The op that a reduction combines with."""
     return str(term.detail[2] if term.kind == "column" else term.detail)
+
+
+def made_of(terms: Iterable[Term]) -> set[Term]:
+    """These terms and all they are made of."""
+    found, stack = set[Term](), list(terms)
+    while stack:
+        term = stack.pop()
+        found.add(term)
+        stack.extend(term.operands)
+    return found
 
 
 def check_states(nest: LoopNest) -> None:
