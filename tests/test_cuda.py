@@ -310,6 +310,23 @@ barrier()
 store(out, thread, load(shared, (thread + 1) % 32))"""
 
 
+class Backwards(Watched):
+    def order(self, blocks: int) -> Any:
+        return reversed(range(blocks))
+
+
+def test_bits_do_not_depend_on_which_block_is_the_last(rng: np.random.Generator) -> None:
+    x, w = gx.input("x", gx.f32[gx.dim("batch", 40), 150]), gx.input("w", gx.f32[150, 12])
+    outputs = {"c": x @ w, "columns": gx.tanh(x).sum(0), "all": gx.exp(x).mean()}
+    function = gx.function([x, w], outputs)
+    arrays = rng.random((35, 150), np.float32), rng.random((150, 12), np.float32)
+    drawing = draw(function.artifact.program.graph)
+    assert sum("count_up" in kernel.text for kernel in drawing.kernels) >= 2
+    forth, back = (run_with(function, way(drawing), arrays)[1] for way in (Watched, Backwards))
+    for title in outputs:
+        np.testing.assert_array_equal(forth[title], back[title], err_msg=title)
+
+
 def test_a_meeting_parts_writes_from_reads() -> None:
     assert run_text(NEIGHBOUR)[:3].tolist() == [10, 20, 30]
     with pytest.raises(Fault, match=r"before it is written|written by thread"):

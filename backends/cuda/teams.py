@@ -20,6 +20,7 @@ LONG = 1024  # lanes from which on a whole block takes a row
 FEW = 64  # rows up to which whole blocks take those that are longer than a warp
 LANES_EACH = 8  # lanes for each thread of a team that gathers columns, at least, be it of several rows
 MOST_TEAMS = 512  # that gather columns: their parts are added up one after the other
+FILLED = 64  # blocks that keep a device busy for as long as a short row takes
 COLUMNS_FEW, MOST_OF_FEW = 16, 2048  # so few are added up by many threads, so there may be more teams
 
 
@@ -88,8 +89,11 @@ class Teams(Sums):
             most = max(-(-bound(rows) // self.per_block), 1)
             return Grid(rows, self.per_block, min(most, MOST_BLOCKS))
         lanes = -(-bound(self.nest.lane_extent) // (self.width * self.slices))
-        groups = max(-(-bound(rows) // (self.per_block * max(LANES_EACH // max(lanes, 1), 1))), 1)
+        one_each = max(-(-bound(rows) // self.per_block), 1)
+        groups = -(-one_each // max(LANES_EACH // max(lanes, 1), 1))
         few = all(bound(term.value.type.count) <= COLUMNS_FEW for term in self.columns)
+        if few:  # short rows side by side, not one after the other
+            groups = max(groups, min(one_each, FILLED))
         teams = MOST_OF_FEW if few else MOST_TEAMS
         groups = min(groups, max(teams // self.per_block, 1), max(MOST_BLOCKS // self.slices, 1))
         return Grid(groups * self.slices, 1, groups * self.slices)

@@ -8,7 +8,7 @@ memory read before it is written; meetings that not all threads of a block come 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -308,10 +308,14 @@ class Watched(Emulator):
                     numbers = self.numbers(buffer, word, element_of(kind))
                     known[key] = Memory(f"{buffer.kind} {buffer.value.op.name}", numbers, watch)
                 pointers[buffer] = Pointer(known[key])
-            for block in range(0 if guarded and failed else blocks):
+            for block in self.order(0 if guarded and failed else blocks):
                 watch.block = first + block
                 run_block(piece.kernel, piece.threads, self.arguments(piece, pointers, block, blocks, watch), watch)
             first += blocks
+
+    def order(self, blocks: int) -> Iterable[int]:
+        """In which the blocks of a piece run, one after the other."""
+        return range(blocks)
 
     def arguments(
         self, piece: Piece, pointers: Mapping[Buffer, Pointer], block: int, blocks: int, watch: Watch
