@@ -317,7 +317,7 @@ class Backwards(Watched):
 
 def test_bits_do_not_depend_on_which_block_is_the_last(rng: np.random.Generator) -> None:
     x, w = gx.input("x", gx.f32[gx.dim("batch", 40), 150]), gx.input("w", gx.f32[150, 12])
-    outputs = {"c": x @ w, "columns": gx.tanh(x).sum(0), "all": gx.exp(x).mean()}
+    outputs = {"c": x @ w, "columns": (x * x).sum(0), "all": x.mean()}
     function = gx.function([x, w], outputs)
     arrays = rng.random((35, 150), np.float32), rng.random((150, 12), np.float32)
     drawing = draw(function.artifact.program.graph)
