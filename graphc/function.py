@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc.arrays import as_array, fit_array
+from graphc.arrays import fit_array
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner, without_collection
-from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError, describe
+from graphc.errors import ArgumentError, GraphcError, InternalError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.plan import Plan, Terms, bind
 from graphc.settings import check_whole, require
+from graphc.states import load_named
 from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from graphc.profile.record import Profile
 
 UNKNOWN = object()
-FEW = 4  # names in an error
 
 
 class Function:
@@ -402,6 +402,7 @@ class Function:
         return commented.source(self)
 
     def summary(self) -> str:
+        """Its kernels as a table: over what, of which pass, layers and lines of yours; memory and time to compile."""
         from graphc import show
 
         return show.summary(self)
@@ -486,12 +487,6 @@ class Function:
         return machine_code.ptx(self, architecture, kernel)
 
 
-def few(names: Sequence[str]) -> str:
-    """Some names and how many more there are."""
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return f"{list(names[:FEW])}{more}" if names else "none"
-
-
 def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
     """What could be done about it, and why the batch could not be taken in slices."""
     advice = ["a smaller maximum of its dims needs less"]
@@ -510,30 +505,3 @@ def device_of(parameters: Iterable[Parameter], precision: str) -> str:
     from graphc.cuda import check_device
 
     return check_device("cuda" if any(each.chosen_device == "cuda" for each in parameters) else "cpu", precision)
-
-
-def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
-    """Copy arrays, or what can be read as such, into parameters by name, all or nothing."""
-    require(isinstance(state, Mapping), "the state", state, "a dictionary of arrays, as state_dict() gives it")
-    missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
-    if missing or unknown:
-        from graphc.suggestions import for_state
-
-        raise CheckpointError(
-            f"the state does not belong to {owner_name}: missing {few(missing)}, unknown {few(unknown)}",
-            user_origin(),
-            for_state(missing, unknown),
-        )
-    arrays = {name: as_array(array, f"{name} in the state") for name, array in state.items()}
-    for name, parameter in parameters.items():
-        own, given = parameter.storage.array, arrays[name]
-        both, advice = None, []
-        if own.shape != given.shape:
-            both = f"{list(own.shape)} in {owner_name} and {list(given.shape)}"
-            advice = ["its transpose would fit: array.T"] if own.shape == given.shape[::-1] else []
-        elif not np.can_cast(given.dtype, own.dtype, "same_kind"):
-            both = f"{own.dtype} in {owner_name} and {given.dtype}"
-        if both:
-            raise CheckpointError(f"{name} is {both} in the state", user_origin(), advice)
-    for name, parameter in parameters.items():
-        parameter.assign(arrays[name])
