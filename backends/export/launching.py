@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from graphc.backends.cuda.device import (
     PLACE_ALIGNMENT,
+    STATUS_WORDS,
     Clear,
     Copy,
     DeviceProgram,
@@ -341,7 +342,8 @@ class Epoch(Steps):
         self.refuse_outside("batch", self.made.face.member.graph.dims[0].max)
         self.settings()
         self.clear(self.beyond("work", self.made.done), str(self.made.epoch_bytes - self.made.done))
-        self.clear(self.address(self.program.status), "16")  # and the word that says whether a step before has failed
+        # And the word that says whether a step before has failed, and what blocks count with.
+        self.clear(self.address(self.program.status), str(8 * STATUS_WORDS))
         more = self.let("add i64 %samples, %batch")
         steps = self.let(f"udiv i64 {self.let(f'sub i64 {more}, 1')}, %batch")
         in_order = self.let("icmp eq ptr %order, null")
