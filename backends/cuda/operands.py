@@ -61,6 +61,10 @@ class Operands(Threads):
         super().__init__(nest)
         self.sides: dict[str, int] = {}  # of an operand, how many neighbours a thread reads at once
 
+    @property
+    def dtype(self) -> str:
+        return self.product_term.dtype
+
     def find_places(self, brought: Brought, depth: Extent) -> None:
         """What does not change along the depth: which numbers a thread brings, and where they lie across."""
         side = self.side(brought, depth)
@@ -84,7 +88,7 @@ class Operands(Threads):
 
     def fetch(self, brought: Brought, step: str) -> None:
         """A thread's numbers of some steps of the depth to registers; 0 where there are none."""
-        side, zero = self.sides[brought.name], f"{self.product_term.dtype}(0.0)"
+        side, zero = self.sides[brought.name], f"{self.dtype}(0.0)"
         pointer = self.pointers[brought.operand.buffer]
         for piece in self.own_pieces(brought, side):
             own = f"{brought.name}{piece}"
@@ -98,9 +102,9 @@ class Operands(Threads):
                 place = f"{now}_at + {number}" if number else f"{now}_at"
                 self.line(f"{own}_{number} = select({now}_in, {first}({pointer}, {place}), {zero})")
 
-    def leave(self, brought: Brought, tile: str) -> None:
+    def to_shared(self, brought: Brought, tile: str) -> None:
         """The registers to shared memory, where its part of a tile begins at a place."""
-        side, shared = self.sides[brought.name], f"shared_{self.product_term.dtype}"
+        side, shared = self.sides[brought.name], f"shared_{self.dtype}"
         for piece in self.own_pieces(brought, side):
             own = f"{brought.name}{piece}"
             self.line(f"{own}_to = {tile} + {own}_far * {brought.line} + {own}_near")

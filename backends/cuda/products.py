@@ -121,10 +121,6 @@ class Products(Operands, Sums):
         self.line(f"own_column = thread % {ACROSS} * {min(self.tile.columns, 4)}")
 
     @property
-    def dtype(self) -> str:
-        return self.product_term.dtype
-
-    @property
     def registers(self) -> list[str]:
         rows, columns = range(self.tile.rows), range(self.tile.columns)
         return [f"sum_{row}_{column}" for row in rows for column in columns]
@@ -150,8 +146,8 @@ class Products(Operands, Sums):
         with self.block(f"for step in range(first_step, last_step, {DEEP}):"):
             self.line(f"left_tile = step // {DEEP} % 2 * {half}")
             self.line(f"right_tile = left_tile + {DEEP * tall.line}")
-            self.leave(tall, "left_tile")
-            self.leave(broad, "right_tile")
+            self.to_shared(tall, "left_tile")
+            self.to_shared(broad, "right_tile")
             self.line("barrier()")
             self.line(f"following = step + {DEEP}")
             for each in both:

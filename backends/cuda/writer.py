@@ -12,9 +12,10 @@ from graphc.backends.cuda.sweeps import Sweeps
 from graphc.backends.cuda.teams import Teams
 from graphc.backends.cuda.tensors import Tensors
 from graphc.backends.cuda.threads import NotCovered, Piece
+from graphc.backends.cuda.tiled import Tiled
 from graphc.ir.loops import LoopNest
 
-WAYS = (Sweeps, Points, Slabs, Teams, Scatters, Tensors, Products)
+WAYS = (Sweeps, Tiled, Points, Slabs, Teams, Scatters, Tensors, Products)
 
 
 def write(nest: LoopNest, loose: bool = False, precision: str = "highest") -> tuple[Piece, ...]:
