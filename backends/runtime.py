@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
@@ -63,11 +65,23 @@ def address(array: Any) -> int:
     return addresses((array,))[0]
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """No garbage collection inside."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class Refused(Exception):
     """What a device, or its driver, does not do; `remedy` says what to do about it."""
 
     def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}: {remedy}")
         self.message, self.remedy = message, remedy
 
 
@@ -117,6 +131,10 @@ class Storage:
 
 class Mirror(Protocol):
     """The numbers of a storage in the memory of a device."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Of whoever works on them there."""
 
     def come_home(self) -> None:
         """Have the newest numbers in the storage's own memory, where they may be changed."""
@@ -179,6 +197,16 @@ class Runner:
             name: KINDS.get(name, ctypes.CFUNCTYPE(ctypes.c_int32))(place) for name, place in found.items()
         }
         self.tell_places()
+
+    @contextmanager
+    def states_at_home(self) -> Iterator[None]:
+        """The newest numbers of all states are here, and no device works on them meanwhile."""
+        with ExitStack() as held:
+            for storage in self.afar:
+                assert storage.mirror is not None
+                held.enter_context(storage.mirror.lock)
+                storage.come_home()
+            yield
 
     def tell_places(self) -> None:
         """Note where things are that calls are told of."""

@@ -138,15 +138,20 @@ def fit_dtype(value: Value, array: Array, name: str) -> Array:
 def fit_data(value: Value, data: Any, name: str) -> tuple[Array, int]:
     """A whole data array for `epoch`, and the kind it is gathered as."""
     array = as_array(data, input_name(value, name))
-    if array.shape[1:] != value.shape[1:]:
-        raise ShapeError(
-            f"{input_name(value, name)} is {value.type}, the data set has rows of shape {array.shape[1:]}",
-            user_origin(),
-            advice_for(array.shape, value.shape),
-        )
+    check_rows(value, array.shape, name)
     if array.dtype == np.uint8 and value.dtype in FLOATS:
         return pack(array), BYTES_AS_IMAGE
     return pack(fit_dtype(value, array, name)), PLAIN
+
+
+def check_rows(value: Value, given: tuple[int, ...], name: str) -> None:
+    """ShapeError for data whose rows are none of that input."""
+    if given[1:] != value.shape[1:]:
+        raise ShapeError(
+            f"{input_name(value, name)} is {value.type}, the data set has rows of shape {given[1:]}",
+            user_origin(),
+            advice_for(given, value.shape),
+        )
 
 
 def signed(seed: int) -> int:

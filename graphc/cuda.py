@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc.arrays import fit_shape, input_name
+from graphc.arrays import LITERALS, check_rows, fit_shape, input_name
 from graphc.backends.cache import default_cache
+from graphc.backends.interface import BYTES_AS_IMAGE, PLAIN
 from graphc.backends.runtime import Refused
 from graphc.errors import DeviceError, DTypeError, TraceError
 from graphc.ir.graph import Origin, user_origin
-from graphc.ir.types import DTYPES
+from graphc.ir.types import DTYPES, FLOATS
 from graphc.settings import check_choice, require
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.artifact import DeviceArtifact
     from graphc.backends.cuda.cublas import Cublas
     from graphc.backends.cuda.driver import Device
-    from graphc.backends.cuda.lending import Lent
+    from graphc.backends.cuda.lending import DeviceArray, Lent
     from graphc.backends.cuda.runtime import DeviceRunner
     from graphc.backends.runtime import Storage
     from graphc.function import Function
@@ -86,7 +87,7 @@ def library_for(device: Device, precision: str) -> Cublas | None:
     loaded, reason = cublas.load_library(), "it is not found"
     if loaded is not None:
         try:
-            return cublas.Cublas(loaded, device, precision)
+            return cublas.Cublas(loaded, device, precision, default_cache())
         except Refused as error:
             reason = error.message
         except AttributeError as error:
@@ -112,7 +113,7 @@ def compiled(
         if library is None:
             artifact = obtain(graph, store, device.architecture)
         else:
-            artifact = obtain(graph, store, device.architecture, Chooser(device, library, precision, store))
+            artifact = obtain(graph, store, device.architecture, Chooser(device, library, store))
         return artifact, DeviceRunner(artifact, storages, device, library)
     except NotCovered as error:
         raise not_covered(graph.name, error, user_origin()) from None
@@ -134,16 +135,41 @@ def fit_afar(value: Value, given: Any, sizes: dict[Dim, int], name: str) -> Lent
         found = lent(given, place)
     except Refused as error:
         raise DTypeError(f"{title} cannot be read on the GPU: {error.message}", user_origin(), [error.remedy]) from None
-    wanted = DTYPES[value.dtype]
-    if found.dtype != wanted:
-        advice = [f"on a GPU nothing is converted on the way: give it {wanted.name}"]
-        raise DTypeError(f"{title} is {value.type}, got dtype {found.dtype}", user_origin(), advice)
+    check_dtype_afar(value, found.dtype, title)
     fit_shape(value, found.shape, sizes, name)
     return found
 
 
+def fit_data_afar(value: Value, data: DeviceArray, name: str) -> tuple[DeviceArray, int]:
+    """What `fit_data` does, for data on the GPU."""
+    check_rows(value, data.shape, name)
+    if data.dtype == np.uint8 and value.dtype in FLOATS:
+        return data, BYTES_AS_IMAGE
+    check_dtype_afar(value, data.dtype, input_name(value, name))
+    return data, PLAIN
+
+
+def check_dtype_afar(value: Value, dtype: np.dtype[Any], title: str) -> None:
+    wanted = DTYPES[value.dtype]
+    if dtype != wanted:
+        advice = [f"on a GPU nothing is converted on the way: give it {wanted.name}"]
+        raise DTypeError(f"{title} is {value.type}, got dtype {dtype}", user_origin(), advice)
+
+
+def samples_afar(given: Any, title: str) -> DeviceArray:
+    """An array in the memory of the GPU as a data set keeps it. Raises DTypeError for what cannot be read there."""
+    from graphc.backends.cuda.lending import DeviceArray
+
+    try:
+        return DeviceArray(given, the_device())
+    except Refused as error:
+        raise DTypeError(f"{title} cannot be read on the GPU: {error.message}", user_origin(), [error.remedy]) from None
+
+
 def is_afar(given: Any) -> bool:
     """Whether it is an array in the memory of a GPU."""
+    if isinstance(given, (np.ndarray, *LITERALS)):  # what most arrays are
+        return False
     from graphc.backends.cuda.lending import is_afar
 
     return is_afar(given)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.arrays import LITERALS, as_array
+from graphc.cuda import is_afar, samples_afar
 from graphc.errors import DatasetError, ShapeError
 from graphc.generator import draw_seed
 from graphc.ir.graph import user_origin
@@ -46,14 +47,16 @@ class TensorDataset(Dataset):
     """Arrays whose first axes run over the same samples.
 
     arrays  what `__array__`, `__dlpack__` or a buffer shows, kept in its own element type, and not copied where it is
-            C-contiguous; or lists, whose floats become float32
+            C-contiguous; or lists, whose floats become float32. Arrays of PyTorch, CuPy or JAX on a GPU stay there: an
+            epoch of a step on that GPU gathers its batches from them; whoever goes from batch to batch, or makes a
+            Subset, gets copies on the host
 
     Raises ShapeError when their lengths differ, DTypeError for what cannot be read as an array.
     """
 
     def __init__(self, *arrays: Any) -> None:
         named = ((array, f"array {position} of TensorDataset") for position, array in enumerate(arrays))
-        self.arrays = tuple(np.asarray(read_samples(array, name), order="C") for array, name in named)
+        self.arrays: Batch = tuple(samples_of(array, name) for array, name in named)
         if not self.arrays:
             raise DatasetError("TensorDataset() got no arrays; it needs at least one", user_origin())
         for position, array in enumerate(self.arrays):
@@ -83,7 +86,7 @@ class TensorDataset(Dataset):
         return tuple(array[index] for array in self.arrays)
 
     def gather(self, indices: NDArray[np.int64]) -> Batch:
-        return tuple(np.take(array, indices, axis=0) for array in self.arrays)
+        return tuple(take(array, indices) for array in self.arrays)
 
 
 class Subset(Dataset):
@@ -110,7 +113,7 @@ class Subset(Dataset):
     @cached_property
     def arrays(self) -> Batch:
         """The chosen samples of a TensorDataset, copied once; AttributeError when the data set holds no arrays."""
-        return tuple(np.take(array, self.indices, axis=0) for array in self.dataset.arrays)
+        return tuple(take(array, self.indices) for array in self.dataset.arrays)
 
 
 def random_split(dataset: Any, lengths: Sequence[int] | Sequence[float], seed: int | None = None) -> list[Subset]:
@@ -275,6 +278,16 @@ def _stack_part(position: int, column: Sequence[Any]) -> Array:
                 ["make them one shape in the data set's __getitem__ (pad, crop or resize)"],
             )
     return np.stack(arrays)
+
+
+def samples_of(given: Any, name: str) -> Any:
+    """The given numbers as a data set keeps them: in order, on the host, unless they lie on a GPU."""
+    return samples_afar(given, name) if is_afar(given) else np.asarray(read_samples(given, name), order="C")
+
+
+def take(array: Any, indices: NDArray[np.int64]) -> Array:
+    """Rows, copied to the host."""
+    return np.take(array, indices, axis=0) if isinstance(array, np.ndarray) else array[indices]
 
 
 def read_samples(given: Any, name: str) -> Array:

@@ -13,7 +13,7 @@ from graphc.arrays import fit_array, fit_data, signed
 from graphc.backends.exact import epoch_again
 from graphc.backends.interface import CHECKS
 from graphc.backends.runtime import Refused, Runner
-from graphc.cuda import refused
+from graphc.cuda import fit_data_afar, refused
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import BatchError
 from graphc.failures import are_inside, check_ranges, fail
@@ -25,6 +25,7 @@ from graphc.settings import check_function, check_whole, require
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
     from graphc.function import Function
+    from graphc.ir.graph import Value
 
 Progress = Callable[[int, int], None]
 Again = Callable[[Any], tuple[int, Any] | None]
@@ -41,7 +42,8 @@ def run(function: Function, loader: Any, progress: Progress | None, slices: int)
     if function.artifact.description.layout is None or arrays is None or len(arrays) != len(function.inputs):
         return of_batches(function, loader, progress)
     feed, sources = feed_of(function, arrays)
-    check_ranges(function, arrays)
+    if all(isinstance(array, np.ndarray) for array in arrays):  # of what lies elsewhere each step checks its own rows
+        check_ranges(function, arrays)
     runner = function.runner
     if function.figures or function.probed or runner.array_results:
         return of_batches(function, loader, progress)
@@ -61,9 +63,10 @@ def run(function: Function, loader: Any, progress: Progress | None, slices: int)
     totals = [0.0] * len(runner.results)
     marks = dict.fromkeys(first + (steps - first) * part // slices for part in range(slices + 1))
     for start, stop in pairwise(marks):
-        function.write_scalars()
         try:
-            status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
+            with function.states_at_home():
+                function.write_scalars()
+                status, found = runner.epoch(feed, order, shuffle, batch, (start, stop), in_order)
         except Refused as error:
             raise refused(error) from None
         if status:
@@ -114,13 +117,21 @@ def feed_of(function: Function, arrays: Sequence[Any]) -> tuple[Feed, Sequence[A
     with function.runner.lock:
         if function.fed is not None and function.fed.reads(arrays):
             return function.fed, arrays
-    fitted = [fit_data(value, array, function.name) for value, array in zip(function.inputs, arrays, strict=True)]
-    kinds, sources = [kind for _, kind in fitted], [function.apart(array) for array, _ in fitted]
+    fitted = [fit_one(function, value, array) for value, array in zip(function.inputs, arrays, strict=True)]
+    kinds, sources = [kind for _, kind in fitted], [array for array, _ in fitted]
     feed = function.runner.feed(sources, kinds)
     if not all(source is array for source, array in zip(sources, arrays, strict=True)):
         return feed, sources
     function.fed = feed
     return feed, arrays
+
+
+def fit_one(function: Function, value: Value, array: Any) -> tuple[Any, int]:
+    """The data of one input as an epoch reads it, and the kind it is gathered as."""
+    if function.device == "cuda" and not isinstance(array, np.ndarray):
+        return fit_data_afar(value, array, function.name)
+    found, kind = fit_data(value, array, function.name)
+    return function.apart(found), kind
 
 
 def of_batches(function: Function, loader: Any, progress: Progress | None) -> Any:

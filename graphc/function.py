@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
@@ -18,7 +17,7 @@ from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
-from graphc.backends.runtime import Refused, Runner
+from graphc.backends.runtime import Refused, Runner, without_collection
 from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
@@ -39,19 +38,6 @@ UNKNOWN = object()
 FEW = 4  # names in an error
 
 
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """No garbage collection inside: a graph is many small objects that all live, and looking at them takes a third of
-    the time that compiling a deep model does."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
 class Function:
     """A compiled function: arrays in, arrays out, parameters updated in place.
 
@@ -67,7 +53,8 @@ class Function:
     def __init__(self, plan: Plan) -> None:
         self.name = plan.name
         self.origin = plan.origin
-        self.packed, self.device = plan.packed, plan.terms.device
+        self.packed = plan.packed
+        # A graph is many small objects that all live: to look at them takes a third of the time of a deep model.
         with without_collection():
             self.compile(plan)
         # Several parameters lie in one block of memory, so there are few.
@@ -97,6 +84,7 @@ class Function:
     def compile(self, plan: Plan) -> None:
         """From what was traced to loaded code."""
         traced, self.parameters, self.scalars = bind(plan)
+        self.device = plan.terms.device or device_of(self.parameters.values(), plan.terms.precision)
         check_dims(plan.name, traced)
         self.traced = traced
         self.inputs = traced.of_role("data")
@@ -114,9 +102,9 @@ class Function:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
     def made(self, terms: Terms) -> tuple[Artifact, Runner]:
-        """(artifact, runner) for the device that the terms name."""
+        """(artifact, runner) for the device."""
         storages = [parameter.storage for parameter in self.parameters.values()]
-        if terms.device == "cpu":
+        if self.device == "cpu":
             artifact = obtain(self.traced, default_cache(), terms.max_bytes)
             return artifact, Runner(artifact, storages)
         from graphc import cuda
@@ -152,6 +140,13 @@ class Function:
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""
+        if not self.runner.afar:  # asked at every call: no context is entered where there is nothing to hold
+            return self.run_here(arrays)
+        with self.states_at_home():
+            return self.run_here(arrays)
+
+    def run_here(self, arrays: Sequence[Any]) -> list[Any]:
+        """The same where no device works on the states."""
         self.write_scalars()
         found = None if self.limits else self.exact_call(arrays)
         status, results = found or self.run_fitted(*self.fit(arrays))
@@ -245,6 +240,20 @@ class Function:
             self.scalars[name].set(number)
         return self
 
+    @contextmanager
+    def states_at_home(self) -> Iterator[None]:
+        """The newest numbers of all states are where calls read them, and no device works on them meanwhile."""
+        if not self.runner.afar:
+            yield
+            return
+        try:
+            with self.runner.states_at_home():
+                yield
+        except Refused as error:
+            from graphc.cuda import refused
+
+            raise refused(error) from None
+
     @property
     def threads(self) -> int:
         """The most threads a call uses: all processors of this process, or GRAPHC_THREADS, and fewer where that is
@@ -260,10 +269,7 @@ class Function:
         self.exact_call, self.exact_epoch = self.quick_call(), None
 
     def write_scalars(self) -> None:
-        """Tell native code of the numbers that are new, and have those that a device works on too."""
-        if self.runner.afar:  # asked at every call: no loop where there is nothing to go through
-            for storage in self.runner.afar:
-                storage.come_home()
+        """Tell native code of the numbers that are new."""
         for place, scalar, held, key, written in self.written:
             if held[key] is not written:
                 with self.runner.lock:
@@ -282,8 +288,9 @@ class Function:
         """
         found = None
         if self.exact_epoch is not None and progress is None and slices == 1:
-            self.write_scalars()
-            found = self.exact_epoch(loader)
+            with self.states_at_home():
+                self.write_scalars()
+                found = self.exact_epoch(loader)
         if found is not None and not found[0]:
             return found[1]
         from graphc import epochs
@@ -470,6 +477,13 @@ def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
         place = describe(origin)
     advice += [f"the batch cannot be taken in slices: {error.whole}{module}", *place]
     return [*advice, "smaller batches can be gathered up for one update: accumulate=, with other means of a batch"]
+
+
+def device_of(parameters: Iterable[Parameter], precision: str) -> str:
+    """The GPU if one of the parameters was sent there: the others are brought. Raises as `check_device` does."""
+    from graphc.cuda import check_device
+
+    return check_device("cuda" if any(each.chosen_device == "cuda" for each in parameters) else "cpu", precision)
 
 
 def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:

@@ -47,12 +47,15 @@ def gradient_step(
         slopes = [each.grad if each.grad is not None else zeros_like(each) for each in trained(net.parameters())]
         return {GRADIENTS: concat([slope.reshape(-1) for slope in slopes]).value}
 
-    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
+    terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     return model_step("gradient_step", net, loss, gradients, x, y, metrics, terms)
 
 
-def apply_step(optimizer: Any, *, device: str = "cpu") -> Function:
-    """One update of an optimizer's parameters as a function of `gradients` [count], in the order it was given them."""
+def apply_step(optimizer: Any, *, device: str | None = None) -> Function:
+    """One update of an optimizer's parameters as a function of `gradients` [count], in the order it was given them.
+
+    device  as for `train_step`
+    """
     terms = terms_of(device=device)
     fits = isinstance(optimizer, Optimizer)
     require(fits, "optimizer", optimizer, "an optimizer, such as optim.SGD(net.parameters(), lr=0.1)")

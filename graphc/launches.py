@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ from graphc.backends.artifact import passed
 from graphc.backends.cuda.account import Errand, errands, errands_of
 from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.device import Launch, Multiply
-from graphc.backends.cuda.outside import outside
+from graphc.backends.cuda.driver import TARGETS
+from graphc.backends.cuda.outside import chosen
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
 from graphc.backends.target import BuildError
@@ -76,14 +76,9 @@ def made(function: Function, architecture: str, way: Callable[[Sequence[str], Se
 def check_architecture(function: Function, architecture: str | None) -> str:
     if architecture is None:
         return parts_of(function)[0].architecture if function.device == "cuda" else USUAL
-    number = re.fullmatch(r"sm_(\d+)a?", architecture) if isinstance(architecture, str) else None
-    fits = number is not None and int(number[1]) >= 80
-    require(
-        fits,
-        "architecture",
-        architecture,
-        f"a GPU's compute capability, such as {USUAL!r}; {ARCHITECTURES[0]} is the least",
-    )
+    known = [f"sm_{target}" for target in TARGETS]
+    text = f"one of {', '.join(map(repr, known))}; newer GPUs run kernels for the last one"
+    require(architecture in known, "architecture", architecture, text)
     return architecture
 
 
@@ -107,7 +102,7 @@ def calls(function: Function) -> Iterator[str]:
         for line in user_lines([origin for nest in errand.nests for origin in nest.origins]):
             yield f"{indent}# {line}"
         if isinstance(errand.launch, Multiply):
-            yield f"{indent}{multiply_text(errand.nests[0])}"
+            yield f"{indent}{multiply_text(errand.nests[0], library_of(function))}"
             continue
         shape = f"blocks={errand.blocks}, threads={errand.launch.threads}"
         yield f"{indent}for thread in launch({errand.launch.kernel}, {shape}):"
@@ -133,10 +128,12 @@ def loops_that_begin(before: Sequence[Repetition], now: Sequence[Repetition]) ->
         yield f"{'    ' * depth}for step in {f'reversed({steps})' if loop.value.attrs['reverse'] else steps}:"
 
 
-def multiply_text(nest: LoopNest) -> str:
-    product = outside(nest)
+def multiply_text(nest: LoopNest, library: Collection[str]) -> str:
+    product = chosen(nest, library)
     assert product is not None
-    return f"cublas_multiply({', '.join(map(argument_text, (product.target, product.left, product.right)))})"
+    buffers = (product.target, product.left, product.right, product.ending.bias)
+    told = [argument_text(each) for each in buffers if each is not None]
+    return f"cublas_multiply({', '.join([*told, *(['relu'] if product.ending.relu else [])])})"
 
 
 def call_of(piece: Piece) -> str:

@@ -40,13 +40,13 @@ class Terms:
 
     finite     whether an output that is not finite is an error
     max_bytes  of the memory a call works in; None: any
-    device     "cpu" or "cuda"
+    device     "cpu" or "cuda"; None: that of the parameters
     precision  of products of matrices: "highest", "tf32" or "bf16"
     """
 
     finite: bool = False
     max_bytes: int | None = None
-    device: str = "cpu"
+    device: str | None = "cpu"
     precision: str = "highest"
 
 

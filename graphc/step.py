@@ -34,7 +34,7 @@ def function(
     name: str = "function",
     nan: str | None = None,
     max_bytes: int | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     precision: str = "highest",
 ) -> Function:
     """Compile an explicit graph.
@@ -46,7 +46,8 @@ def function(
     max_bytes  at most so much memory to work in: what would lie idle is computed again instead, to the same bits; where
                that is not enough or takes half as long again, rows of a batch are taken in slices (see train_step).
                Not on a GPU
-    device     "cpu", "cuda", or "auto": the GPU where there is one
+    device     "cpu", "cuda", or "auto": the GPU where there is one; None: the GPU if a parameter that it works on was
+               sent there, as by net.cuda()
     precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" cuBLASLt may round
                what is multiplied to these, where that is quicker; numbers are kept, and added up, in float32
     """
@@ -83,18 +84,12 @@ def check_several(name: str, given: Any, text: str) -> None:
 
 
 def terms_of(
-    net: Any = None,
-    *,
-    nan: str | None = None,
-    max_bytes: int | None = None,
-    device: str | None = None,
-    precision: str = "highest",
+    *, nan: str | None = None, max_bytes: int | None = None, device: str | None = None, precision: str = "highest"
 ) -> Terms:
-    """What the doors take beside what they trace, once it is checked; a module may say for which device."""
+    """What the doors take beside what they trace, once it is checked."""
     finite = check_choice("nan", nan, (None, "raise")) is not None
     limit = None if max_bytes is None else check_whole("max_bytes", max_bytes, 1)
-    wanted = getattr(net, "chosen_device", "cpu") if device is None else device
-    return Terms(finite, limit, check_device(wanted, precision), precision)
+    return Terms(finite, limit, None if device is None else check_device(device, precision), precision)
 
 
 def name_outputs(outputs: Any) -> tuple[tuple[tuple[str, Value], ...], str]:
@@ -121,7 +116,7 @@ def step(
     *,
     nan: str | None = None,
     max_bytes: int | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     precision: str = "highest",
 ) -> Any:
     """Decorator: trace a training-loop body once, from its annotations, and compile it.
@@ -197,7 +192,7 @@ def train_step(
     device         "cpu", "cuda", or "auto": the GPU where there is one; None: where `net.to` sent the module
     precision      that of `function`
     """
-    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
+    terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     check_whole("accumulate", accumulate, 1)
     if max_grad_norm is not None:
         check_number("max_grad_norm", max_grad_norm, 0)
@@ -232,7 +227,7 @@ def eval_step(
 ) -> Function:
     """Loss and metrics of a module on a batch (x, y), traced in evaluation mode; nothing is updated. All else as for
     `train_step`."""
-    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
+    terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     return model_step("eval_step", net, loss, None, x, y, metrics, terms)
 
 
@@ -246,7 +241,7 @@ def predict_step(
     precision: str = "highest",
 ) -> Function:
     """A module's output for a batch, traced in evaluation mode. All else as for `train_step`."""
-    terms = terms_of(net, nan=nan, max_bytes=max_bytes, device=device, precision=precision)
+    terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     check_net(net)
     source = batch_of("x", x)
     with tracing() as trace, in_mode(net, training=False):

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc.arrays import as_array, shows_array
 from graphc.checkpoint import save
+from graphc.cuda import is_afar
 from graphc.errors import BatchError, NumericsError, TraceError
 from graphc.function import Function
 from graphc.ir.graph import user_origin
@@ -235,8 +236,8 @@ def predict(
         )
     if batch_size is not None:
         check_whole("batch_size", batch_size, 1)
-    if shows_array(batches):
-        rows = as_array(batches)
+    if shows_array(batches) or is_afar(batches):
+        rows: Any = batches if step.device == "cuda" and is_afar(batches) else as_array(batches)
         require(rows.ndim > 0, "batches", batches, "an array of samples")
         size = batch_size or bound(step.inputs[0].shape[0])
         parts: Iterable[Any] = (rows[start : start + size] for start in range(0, len(rows), size))

@@ -98,7 +98,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def candidate(*given: Any) -> choosing.Candidate:
         tried = real_candidate(*given)
-        for drawing in (tried.ours, tried.theirs):
+        for drawing in tried.ways.values():
             library.kernels |= emulated(drawing) if drawing.entries else {}
         return tried
 

@@ -74,6 +74,7 @@ def check_close(what: str, found: Any, wanted: Any) -> None:
     finite = np.isfinite(wanted)
     assert np.array_equal(np.isfinite(found), finite), f"{what} is {found} by the kernels for GPUs, not {wanted}"
     if finite.any():
-        scale = TOLERANCE * (np.abs(wanted[finite]) + np.abs(wanted[finite]).max() / 20 + 1e-6)
+        found, wanted = found / 4, wanted / 4  # the largest numbers would not bear what comes
+        scale = TOLERANCE * (np.abs(wanted[finite]) + np.abs(wanted[finite]).max() / 20 + 2.5e-7)
         apart = np.abs(found[finite].astype(np.float64) - wanted[finite])
-        assert (apart <= scale).all(), f"{what} is up to {apart.max()} away by the kernels for GPUs"
+        assert (apart <= scale).all(), f"{what} is up to {4 * apart.max()} away by the kernels for GPUs"

@@ -13,6 +13,7 @@ import numpy as np
 
 NOT_SUPPORTED = 15
 FLOAT32 = 0
+RELU, BIAS, RELU_BIAS = 2, 4, 6  # of cublasLtEpilogue_t
 
 
 @dataclass
@@ -28,9 +29,13 @@ class FakeCublas:
     products: list[tuple[Any, ...]] = field(default_factory=list)
     failing: dict[str, int] = field(default_factory=dict)
     wishes: dict[int, bytes] = field(default_factory=dict)
+    ways: tuple[int, ...] = (77,)  # numbers of its algorithms, the most promising first
+    keeps_nan: bool = True  # where it cuts off at 0
 
     def __post_init__(self) -> None:
         self.things: dict[int, dict[Any, Any]] = {}
+        self.endings: list[int] = []  # of the products
+        self.used: list[int] = []  # the algorithms of the products
         self.cublasLtGetVersion = Version()
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +58,7 @@ class FakeCublas:
 
     def do_MatmulDescCreate(self, out: Any, compute: int, scale: int) -> None:
         assert scale == FLOAT32
-        self.keep(out, {"compute": compute, 3: 0, 4: 0})
+        self.keep(out, {"compute": compute, 3: 0, 4: 0, 7: 1, 8: 0})
 
     def do_MatrixLayoutCreate(self, out: Any, kind: int, rows: Any, columns: Any, apart: Any) -> None:
         assert kind == FLOAT32 and apart.value >= rows.value
@@ -73,22 +78,33 @@ class FakeCublas:
 
     def do_MatmulAlgoGetHeuristic(self, *arguments: Any) -> None:
         *_, wanted, found, count = arguments
-        assert wanted == 1 and ctypes.sizeof(found) == 96
-        found[0].algorithm[0] = 77
-        count._obj.value = 1
+        assert ctypes.sizeof(found) == 96 * wanted
+        for each, way in zip(found, self.ways, strict=False):
+            each.algorithm[0] = way
+        count._obj.value = min(wanted, len(self.ways))
 
     def do_Matmul(self, *arguments: Any) -> None:
         _, about, one, first, a, second, b, zero, _, _, target, d, algorithm, _, size, stream = arguments
-        assert one._obj.value == 1.0 and zero._obj.value == 0.0 and algorithm._obj[0] == 77 and size.value > 0
-        told, shapes = self.things[about.value], [self.things[each.value] for each in (a, b, d)]
+        assert one._obj.value == 1.0 and zero._obj.value == 0.0 and size.value > 0
+        assert algorithm._obj[0] in self.ways
+        told, shapes = {**self.things[about.value]}, [self.things[each.value] for each in (a, b, d)]
         places = [each.value for each in (first, second, target)]
         self.products.append((told["compute"], told[3], told[4], *(each["shape"] for each in shapes), shapes[2][5]))
+        self.endings.append(told[7])
+        self.used.append(algorithm._obj[0])
+        assert bool(told[8]) == (told[7] in (BIAS, RELU_BIAS))
 
         def work() -> None:
             left, right, out = (view(place, each) for place, each in zip(places, shapes, strict=True))
             left = left.swapaxes(1, 2) if told[3] else left
             right = right.swapaxes(1, 2) if told[4] else right
-            out[...] = left.astype(np.float64) @ right
+            found = left.astype(np.float64) @ right
+            if told[8]:  # numbers of its rows, which are our columns
+                rows, _ = shapes[2]["shape"]
+                found += np.ctypeslib.as_array((ctypes.c_float * rows).from_address(told[8]))[:, None]
+            if told[7] in (RELU, RELU_BIAS):
+                found = np.maximum(found, 0) if self.keeps_nan else np.fmax(found, 0)
+            out[...] = found
 
         self.driver.give(stream, work)
 

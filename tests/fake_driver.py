@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,15 +18,27 @@ import numpy as np
 from graphc.backends.cuda.emulation.machine import compiled, poisoned
 from graphc.backends.cuda.plan import Drawing
 
-ATTRIBUTES = {75: 9, 76: 0, 16: 132, 97: 227 << 10}
-SUCCESS, OUT_OF_MEMORY, INVALID_VALUE, NOT_FOUND = 0, 2, 1, 500
-NAMES = {1: b"CUDA_ERROR_INVALID_VALUE", 2: b"CUDA_ERROR_OUT_OF_MEMORY", 500: b"CUDA_ERROR_NOT_FOUND"}
+ATTRIBUTES = {16: 132, 97: 227 << 10}
+SUCCESS, OUT_OF_MEMORY, INVALID_VALUE, INVALID_CONTEXT, NOT_FOUND = 0, 2, 1, 201, 500
+UNSUPPORTED, INVALIDATED = 900, 901  # while calls are noted
+NAMES = {
+    1: b"CUDA_ERROR_INVALID_VALUE", 2: b"CUDA_ERROR_OUT_OF_MEMORY", 201: b"CUDA_ERROR_INVALID_CONTEXT",
+    3: b"CUDA_ERROR_NOT_INITIALIZED", 100: b"CUDA_ERROR_NO_DEVICE", 222: b"CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+    802: b"CUDA_ERROR_SYSTEM_NOT_READY", 803: b"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+    500: b"CUDA_ERROR_NOT_FOUND", 900: b"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+    901: b"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+}  # fmt: skip
+WHILE_NOTING = {  # what a thread may call while it notes what it gives to a stream: nothing that could wait
+    "cuCtxSetCurrent", "cuLaunchKernel", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2",
+    "cuMemsetD8Async", "cuStreamEndCapture", "cuGetErrorName", "cuStreamDestroy_v2", "cuEventDestroy_v2",
+    "cuGraphExecDestroy",
+}  # fmt: skip
+ANYWHERE = ("cuInit", "cuDriver", "cuDevice", "cuCtxSetCurrent", "cuGetErrorName")  # without a context
 
 
 def emulated(drawing: Drawing) -> dict[str, Callable[..., None]]:
     """The kernels of a program, compiled for the CPU, as the library's."""
-    names = tuple(made.name for made in drawing.entries)
-    whole = replace(drawing, program=replace(drawing.program, kernels=names))
+    whole = with_all(drawing)
     engine, functions = compiled(whole)
 
     def kernel(name: str) -> Callable[..., None]:
@@ -39,7 +52,13 @@ def emulated(drawing: Drawing) -> dict[str, Callable[..., None]]:
         launched.code = engine  # type: ignore[attr-defined]
         return launched
 
-    return {name: kernel(name) for name in names}
+    return {name: kernel(name) for name in whole.program.kernels}
+
+
+def with_all(drawing: Drawing) -> Drawing:
+    """The drawing with all its entries as kernels of the program, those that no step launches too."""
+    names = tuple(made.name for made in drawing.entries)
+    return replace(drawing, program=replace(drawing.program, kernels=names))
 
 
 @dataclass
@@ -48,6 +67,7 @@ class Queue:
 
     waiting: list[Callable[[], None]] = field(default_factory=list)
     noting: list[Callable[[], None]] | None = None
+    thread: int = 0  # that notes
 
 
 @dataclass
@@ -62,6 +82,7 @@ class FakeLibrary:
     kernels: dict[str, Callable[..., None]] = field(default_factory=dict)
     version: int = 13000
     devices: int = 1
+    capability: tuple[int, int] = (9, 0)
     room: int = 1 << 32
     calls: list[str] = field(default_factory=list)
 
@@ -71,6 +92,9 @@ class FakeLibrary:
         self.things[1] = Queue()  # the stream of whoever names none
         self.clock = 0.0  # milliseconds, as far as anyone asks: a launch takes one, and to record an event a quarter
         self.failing: dict[str, int] = {}  # what a function is to return instead of doing what it does
+        self.entered = threading.local()  # which context a thread is in
+        self.noting: Queue | None = None
+        self.is_spoilt = False
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         if not name.startswith("cu"):
@@ -82,6 +106,11 @@ class FakeLibrary:
                 self.calls.append(name)
             if name in self.failing:
                 return self.failing[name]
+            if not (hasattr(self.entered, "context") or name.startswith(ANYWHERE)):
+                return INVALID_CONTEXT
+            if self.noting is not None and self.noting.thread == threading.get_ident() and name not in WHILE_NOTING:
+                self.is_spoilt = True
+                return UNSUPPORTED
             return work(*arguments) or SUCCESS
 
         return called
@@ -117,12 +146,13 @@ class FakeLibrary:
 
     def do_cuCtxSetCurrent(self, context: Any) -> None:
         assert self.at(context) == "context"
+        self.entered.context = context
 
     def do_cuDeviceGetName(self, text: Any, size: int, device: int) -> None:
         text.value = b"a GPU in the mind"
 
     def do_cuDeviceGetAttribute(self, out: Any, kind: int, device: int) -> None:
-        out._obj.value = ATTRIBUTES[kind]
+        out._obj.value = (ATTRIBUTES | dict(zip((75, 76), self.capability, strict=True)))[kind]
 
     def do_cuGetErrorName(self, code: int, out: Any) -> None:
         out._obj.value = NAMES.get(code, b"CUDA_ERROR_UNKNOWN")
@@ -169,6 +199,9 @@ class FakeLibrary:
         out._obj.value = self.keep("module")
         return SUCCESS
 
+    def do_cuModuleUnload(self, module: Any) -> None:
+        assert self.things.pop(module.value) == "module"
+
     def do_cuModuleGetFunction(self, out: Any, module: Any, name: bytes) -> int:
         if name.decode() not in self.kernels:
             return NOT_FOUND
@@ -199,16 +232,24 @@ class FakeLibrary:
     def do_cuStreamCreate(self, out: Any, flags: int) -> None:
         out._obj.value = self.keep(Queue())
 
+    def do_cuStreamDestroy(self, stream: Any) -> None:
+        assert isinstance(self.at(stream), Queue)  # whose work is still done
+
     def do_cuStreamSynchronize(self, stream: Any) -> None:
         queue = self.at(stream)
         while queue.waiting:
             queue.waiting.pop(0)()
 
     def do_cuStreamBeginCapture(self, stream: Any, mode: int) -> None:
-        self.at(stream).noting = []
+        self.noting, self.is_spoilt = self.at(stream), False
+        self.noting.noting, self.noting.thread = [], threading.get_ident()
 
-    def do_cuStreamEndCapture(self, stream: Any, out: Any) -> None:
-        out._obj.value, self.at(stream).noting = self.keep(self.at(stream).noting), None
+    def do_cuStreamEndCapture(self, stream: Any, out: Any) -> int:
+        noted, self.at(stream).noting, self.noting = self.at(stream).noting, None, None
+        if self.is_spoilt:
+            return INVALIDATED
+        out._obj.value = self.keep(noted)
+        return SUCCESS
 
     def do_cuGraphInstantiateWithFlags(self, out: Any, graph: Any, flags: Any) -> None:
         out._obj.value = self.keep(list(self.at(graph)))

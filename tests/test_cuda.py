@@ -15,12 +15,12 @@ import pytest
 import graphc as gx
 from graphc import functional as F
 from graphc import nn, optim
+from graphc.backends.cuda.assembler import assemble
 from graphc.backends.cuda.device import Grid, Launch, LaunchCall, calls
 from graphc.backends.cuda.emulation.machine import Emulator
 from graphc.backends.cuda.emulation.watched import Fault, Memory, Pointer, Watch, Watched, run_block
 from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, program_of, ptx
-from graphc.backends.cuda.resources import resources
 from graphc.backends.primitives import Kernel
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -117,14 +117,14 @@ def test_every_kernel_becomes_ptx(name: str, architecture: str) -> None:
     assert ".version 8.0" in text and f".target {architecture}" in text
     assert set(re.findall(r"\.entry (\w+)", text)) == set(program.kernels)
     assert not re.findall(r"\bcall\b|\.approx|\.ftz|\.local", text)
-    asked = resources(text, architecture)
-    if asked is None:
+    asked = assemble(text, architecture)
+    if not asked:
         print(f"{name} {architecture}: {len(program.kernels)} kernels")
         return
     registers = sorted(each.registers for each in asked.values())
     print(f"{name} {architecture}: {len(asked)} kernels, registers {registers}, no spills")
     assert set(asked) == set(program.kernels)
-    assert all(each.spilled == each.local == 0 for each in asked.values())
+    assert all(each.spilled_bytes == each.local_bytes == 0 for each in asked.values())
 
 
 def test_both_lowerings_make_the_same_ptx() -> None:

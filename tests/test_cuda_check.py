@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from graphc.cuda_check import kernels, peers, programs, report, run, times, training
+from graphc.backends.cuda.assembler import Resources
+from graphc.backends.target import BuildError
+from graphc.cuda_check import compiling, kernels, peers, programs, report, run, starts, times, training
 
 SMALL = programs.programs(small=True)
 
@@ -67,12 +74,17 @@ def test_all_of_it(gpu, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(times, "SAMPLE_SECONDS", 1e-4)
     monkeypatch.setattr(programs, "TIMED", {name: programs.TIMED[name] for name in ("W3", "L1")})
     monkeypatch.setattr(programs, "programs", lambda small: {"W1": SMALL["W1"]})
+    monkeypatch.setattr(starts, "starts", lambda small: iter([{"what": "cold start", **starts.made(small)}]))
+    monkeypatch.setattr(starts, "NAME", "W1")
     out = tmp_path / "check.json"
     assert run.main(["--small", "--here", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert {each["subject"] for each in found["sections"]} == set(run.SUBJECTS)
     said = capsys.readouterr().out
     assert "2 of 2 programs right" in said and "everything that was checked is right" in said
+    assert len(found["wanted"]) == 7 and found["wanted"] == report.wanted_figures(found["sections"])
+    assert re.search(r"\n(met|MISSED) +W3: microseconds a step: .* \(wanted: at most 25\)\n", said)
+    assert "\nnot measured W9: times quicker than torch.compile: (wanted: at least 1)\n" in said
     assert "finds no GPU" in said or "is not installed" in said  # of the peers
     monkeypatch.setattr(training, "LOSSES", -1.0)
     assert run.main(["--small", "--here", "--only", "training"]) == 1
@@ -103,6 +115,36 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     assert said.startswith("nothing was checked: there is no NVIDIA driver here") and said.count("\n") == 1
 
 
+def test_without_a_gpu_every_kernel_is_compiled(monkeypatch, capsys, tmp_path):
+    def checked(assembler, assemble):
+        monkeypatch.setattr(compiling, "assembler", lambda: assembler)
+        monkeypatch.setattr(compiling, "assemble", assemble)
+        out = tmp_path / "kernels.json"
+        status = run.main(["--without-gpu", "--small", "--out", str(out)])
+        return status, capsys.readouterr().out, json.loads(out.read_text())
+
+    def kernels(ptx, spilled=0):
+        return {name: Resources(40, spilled, spilled) for name in re.findall(r"\.entry (\w+)", ptx)}
+
+    def refuse(ptx, architecture):
+        raise BuildError("ptxas refuses the kernels")
+
+    monkeypatch.setattr(programs, "programs", lambda small: {name: SMALL[name] for name in ("W1", "svm")})
+    status, said, rows = checked("ptxas", lambda ptx, architecture: kernels(ptx))
+    assert status == 0
+    assert [(row["program"], row["architecture"]) for row in rows][1:3] == [("W1", "sm_90"), ("svm", "sm_80")]
+    last = r"\d kernels compiled for sm_80 and sm_90: at most  40 registers, 0 bytes spilled, 0 bytes of local memory\n"
+    assert re.search(last, said) and said.count("svm") == 2
+    status, said, _ = checked("ptxas", lambda ptx, architecture: kernels(ptx, spilled=8 * (architecture == "sm_90")))
+    assert status == 1 and re.search(r"W1    sm_90   \d kernels, .* [1-9]\d* bytes spilled", said)
+    status, said, _ = checked("ptxas", lambda ptx, architecture: {})
+    assert status == 1  # it told of none
+    status, said, _ = checked("ptxas", refuse)
+    assert status == 1 and "ptxas refuses the kernels" in said.splitlines()[-1]
+    status, said, _ = checked(None, lambda ptx, architecture: {})
+    assert status == 0 and said.splitlines()[-1].endswith("for sm_80 and sm_90: registers unknown: no ptxas")
+
+
 def test_a_process_that_ends_badly_or_hangs_is_a_finding():
     """Here the sections find no driver; with no time at all, they are ended before that."""
     section = run.Section("kernels", "W1", 60)
@@ -111,6 +153,55 @@ def test_a_process_that_ends_badly_or_hangs_is_a_finding():
     (row,) = run.apart(section, True, 0.01)
     assert row["error"].startswith("not done after")
     assert report.is_wrong({"rows": [row]})
+
+
+def test_what_a_section_has_started_ends_with_it(monkeypatch):
+    """Such as compilers that PyTorch starts, which hold on to what they write to."""
+    script = f"import subprocess; print({run.MARK!r} + '3', subprocess.Popen(['sleep', '60']).pid, sep='')"
+    begun = time.monotonic()
+    (number,) = run.found_by([sys.executable, "-c", script], 30, {})
+    assert time.monotonic() - begun < 20
+    sleeping = Path(f"/proc/{str(number)[1:]}/stat")
+    while sleeping.exists() and sleeping.read_text().split()[2] != "Z":  # it is on its way
+        assert time.monotonic() - begun < 20
+        time.sleep(0.01)
+    monkeypatch.setattr(run, "found_by", lambda *given: [][0])
+    (row,) = run.apart(run.Section("kernels", "W1", 60), True, 60)
+    assert row["error"].startswith("IndexError")
+
+
+def test_how_long_a_start_takes_is_asked_of_processes_that_start(monkeypatch):
+    folders = []
+
+    def done(command, env, **options):
+        folders.append((env["GRAPHC_CACHE_DIR"], env["CUDA_CACHE_PATH"]))
+        said = f"{run.MARK}{json.dumps({'make_seconds': 0.5 / len(folders), 'fresh': len(folders) == 1})}\n"
+        return subprocess.CompletedProcess(command, 0, said, "")
+
+    monkeypatch.setattr(starts.subprocess, "run", done)
+    cold, warm = starts.starts(small=True)
+    assert cold == {"what": "cold start", "wanted": 2.0, "make_seconds": 0.5, "fresh": True} and not warm["fresh"]
+    assert len({*folders}) == 1
+    figures = {row["figure"]: row["met"] for row in report.wanted_figures([{"rows": [cold, warm]}])}
+    assert figures["W3: seconds to make the step, cold start"] is True
+    assert figures["W3: seconds to make the step, warm start"] is False
+    assert figures["W3: microseconds a step"] is None
+
+
+def test_how_long_a_step_takes_to_be_made(gpu):
+    row = starts.made(small=True)
+    assert row["make_seconds"] > 0 and isinstance(row["fresh"], bool)
+
+
+def test_figures_that_are_wanted():
+    def step(workload, system, microseconds, precision="highest"):
+        row = {"workload": workload, "system": system, "what": "step", "precision": precision}
+        return row | {"microseconds": microseconds}
+
+    rows = [step("W3", "graphc", 20.0), step("W3", "torch.compile, reduce-overhead", 59.0), step("L1", "graphc", 100.0)]
+    rows += [step("L1", "torch eager", 95.0), step("L1", "graphc", 1.0, "tf32"), {"share_of_copy": 0.81}]
+    met = [figure["met"] for figure in report.wanted_figures([{"rows": rows}])]
+    assert met == [True, False, True, None, True, None, None]
 
 
 def test_sections_that_time_nothing_run_side_by_side():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from fake_driver import FakeLibrary
 
 from graphc.backends.cuda import driver
 from graphc.backends.cuda.driver import Device, Driver, DriverError
+from graphc.backends.cuda.memory import Block, Pinned
 
 PTX = ".version 8.0\n.target sm_80\n"
 
@@ -51,8 +54,49 @@ def test_numbers_go_there_and_back(opened):
     assert not np.array_equal(found, 4 * numbers)  # nothing is done before it is waited for
     stream.finish()
     assert np.array_equal(found, 4 * numbers)
-    device.free(place)
+    device.give_back_with(device, "cuMemFree_v2", ctypes.c_uint64(place))()
     assert device.memory() == (1 << 32, 1 << 32)
+
+
+@pytest.mark.parametrize(("capability", "target"), [((8, 0), "sm_80"), ((8, 9), "sm_89"), ((12, 1), "sm_90")])
+def test_kernels_are_for_the_newest_kind_that_ptx_8_knows(opened, capability, target):
+    assert Device(opened(FakeLibrary(capability=capability))).architecture == target
+
+
+def test_garbage_does_not_spoil_a_capture(opened):
+    """A block in a circle of references is freed whenever Python comes to it; not while calls are noted."""
+    library = FakeLibrary()
+    device = Device(opened(library))
+    stream, target, circle = device.stream(), Block(device, 8), [Block(device, 8)]
+    circle.append(circle)
+    held = [circle]
+    del circle
+
+    def work():
+        held.clear()
+        stream.fill(target.place, 0, 8)
+        return [[] for _ in range(5000)]  # enough for the collector to have a look
+
+    stream.captured(work)()
+    stream.finish()
+    gc.collect()
+    assert library.calls.count("cuMemFree_v2") == 1
+
+
+def test_everything_is_given_back_whichever_thread_lets_go(opened):
+    library = FakeLibrary()
+    device = Device(opened(library))
+    stream, event, module = device.stream(), device.event(), device.load(PTX)
+    replay, block, pinned = stream.captured(lambda: None), Block(device, 8), Pinned(device, 8)
+    held = [stream, event, module, replay, block, pinned]
+    del stream, event, module, replay, block, pinned
+    library.calls.clear()
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    gone = {"cuStreamDestroy_v2", "cuEventDestroy_v2", "cuModuleUnload", "cuGraphExecDestroy", "cuMemFree_v2"}
+    assert gone | {"cuMemFreeHost"} <= {*library.calls}
+    assert library.calls[0] == "cuCtxSetCurrent"  # without a context of its own, a thread can give nothing back
 
 
 def test_the_order_of_calls(opened):
@@ -66,7 +110,7 @@ def test_the_order_of_calls(opened):
     replay.discard()
     assert library.calls == [
         "cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture", "cuGraphInstantiateWithFlags",
-        "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch", "cuGraphExecDestroy",
+        "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch", "cuCtxSetCurrent", "cuGraphExecDestroy",
     ]  # fmt: skip
 
 
@@ -98,6 +142,7 @@ def test_large_shared_memory_is_asked_for(opened):
     [
         (FakeLibrary(version=11080), "the NVIDIA driver here is for CUDA 11.8; graphc needs 12.0 or newer", "update"),
         (FakeLibrary(devices=0), "the NVIDIA driver finds no GPU", "CUDA_VISIBLE_DEVICES"),
+        (FakeLibrary(capability=(7, 5)), "the GPU here has compute capability 7.5; graphc needs 8.0 or newer", "cpu"),
     ],
 )
 def test_what_cannot_be_used_is_refused(opened, library, said, remedy):

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_driver import emulated
+from fake_driver import emulated, with_all
 
 import graphc as gx
 from graphc import nn, optim
-from graphc.backends.cuda.plan import draw
+from graphc.backends.cuda.emulation.machine import object_of
+from graphc.backends.cuda.entries import word_names
+from graphc.backends.export.device import drawing_of
 from graphc.backends.export.signatures import faces
+from graphc.backends.link import link_shared_object
+from graphc.data import DataLoader, TensorDataset
 
 BATCH = gx.dim("batch", max=24)
 FUNCTION = ctypes.CFUNCTYPE
@@ -83,9 +90,13 @@ def aligned(size):
 
 def classifier():
     gx.manual_seed(4)
+    return classifier_of(optim.Adam, lr=0.01)
+
+
+def classifier_of(optimizer, **settings):
     net = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5))
-    adam = optim.Adam(net.parameters(), lr=0.01)
-    return gx.train_step(net, nn.CrossEntropyLoss(), adam, x=gx.f32[BATCH, 12], y=gx.i64[BATCH], metrics=["accuracy"])
+    own, kinds = optimizer(net.parameters(), **settings), {"x": gx.f32[BATCH, 12], "y": gx.i64[BATCH]}
+    return gx.train_step(net, nn.CrossEntropyLoss(), own, **kinds, metrics=["accuracy"])
 
 
 class Loaded:
@@ -93,9 +104,9 @@ class Loaded:
 
     def __init__(self, made, folder):
         (face,) = faces(made.library)
-        drawing = draw(face.member.graph)
+        drawing = drawing_of(face)
         self.driver = Driver(emulated(drawing))
-        self.driver.words = {each.kernel: len(each.words) for each in drawing.program.launches()}
+        self.driver.words = {entry.name: len(word_names(entry)) for entry in drawing.entries}
         self.library = ctypes.CDLL(str(folder / "cuda" / f"lib{folder.name}_cuda.so"))
         header = (folder / f"{folder.name}_cuda.h").read_text()
         sizes = {
@@ -104,7 +115,7 @@ class Loaded:
             if "_BYTES INT64" in line
         }
         self.loaded, self.work = (
-            aligned(next(size for name, size in sizes.items() if name.endswith(end)))
+            aligned(max(size for name, size in sizes.items() if name.endswith(end)))
             for end in ("_LOADED_BYTES", "_WORK_BYTES")
         )
         self.state, self.status = aligned(made.library.state_bytes), aligned(8)
@@ -172,6 +183,136 @@ def test_what_is_wrong_is_a_status(tmp_path, rng):
     assert call(out=None) == 1  # NULL
 
 
+def test_an_epoch_from_outside_gives_the_numbers_of_python(tmp_path, rng):
+    step = classifier()
+    folder = tmp_path / "net"
+    device = Loaded(gx.export(step, folder, targets=["cuda"]), folder)
+    assert device.open("net") == 0
+    x, y = rng.normal(size=(59, 12)).astype(np.float32), rng.integers(0, 5, 59)
+    loader = DataLoader(TensorDataset(x, y), 24, shuffle=True, seed=7)
+    means = np.full(3, np.nan)
+    for order in (None, loader.epoch_order(0), loader.epoch_order(1)):
+        # Rows as they lie, then two epochs of a loader that shuffles.
+        wanted = step.epoch(DataLoader(TensorDataset(x, y), 24) if order is None else loader)
+        assert device.call("net_cuda_train_step_epoch", x, y, 59, 24, order, None, means) == 0 and device.failed == 0
+        assert np.allclose(means[:2], [wanted.loss, wanted.accuracy], rtol=1e-4) and means.view(np.int64)[2] == 3
+    state = device.state.copy()
+    y[40] = 5  # in the second of three steps
+    assert device.call("net_cuda_train_step_epoch", x, y, 59, 24, None, None, means) == 0
+    assert device.failed == 1 and means.view(np.int64)[2] == 1
+    after = device.state.copy()
+    device.state[:] = state
+    assert device.call("net_cuda_train_step_epoch", x[:24], y[:24], 24, 24, None, None, means) == 0
+    assert np.array_equal(device.state, after) and not np.array_equal(after, state)  # the first step was done, no more
+    for samples, batch in ((0, 24), (59, 0), (59, 25)):
+        assert device.call("net_cuda_train_step_epoch", x, y, samples, batch, None, None, means) == 3  # SIZE
+    assert device.call("net_cuda_train_step_epoch", x, None, 59, 24, None, None, means) == 1  # NULL
+
+
+@pytest.fixture
+def trained_in_c(tmp_path):
+    """(function, its library's folder, variables for a process whose driver, in C, runs the kernels on the CPU)."""
+    gx.manual_seed(1)
+    step = classifier_of(optim.SGD, lr=0.05)
+    folder = tmp_path / "net"
+    made = gx.export(step, folder, targets=["cuda"])
+    (face,) = faces(made.library)
+    drawing = with_all(drawing_of(face))
+    kernels = link_shared_object([object_of(drawing)], drawing.program.kernels, "libkernels.so", names_all=False)
+    (tmp_path / "libkernels.so").write_bytes(kernels)
+    lines = [f'{{"{entry.name}", {len(word_names(entry))}}},' for entry in drawing.entries]
+    (tmp_path / "known.h").write_text("\n".join(lines))
+    file = str(Path(__file__).with_name("fake_cuda.c"))
+    compile_c(["-shared", "-fPIC", f"-I{tmp_path}", "-o", "libcuda.so.1", file], tmp_path)
+    return step, folder, os.environ | {"LD_LIBRARY_PATH": f"{tmp_path}:{folder / 'cuda'}"}
+
+
+def test_the_sample_in_c_trains_as_python_does(trained_in_c, tmp_path):
+    step, folder, variables = trained_in_c
+    files = [folder / "main_cuda.c", folder / "cuda/libnet_cuda.so", next(folder.glob("*/libnet.a"))]
+    compile_c(["-std=c11", "-Wextra", "-o", "main", *map(str, files)], tmp_path)
+    done = subprocess.run(["./main", "3"], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [float(line.split()[-1]) for line in done.stdout.splitlines()[:3]]
+    x, y = made_up(84 * 12, 84)
+    loader = DataLoader(TensorDataset(x.reshape(84, 12), y), 24, shuffle=True, seed=1)
+    assert np.allclose(found, [step.epoch(loader).loss for _ in range(3)], rtol=1e-4)
+    assert done.stdout.splitlines()[3].startswith("state_hash ")
+
+
+LOADED = """
+import sys
+import numpy as np
+import net_cuda
+assert "graphc" not in sys.modules
+model = net_cuda.Model(seed=1)
+data = np.load("data.npz")
+x, y = data["x"], data["y"]
+found = [model.train_step(x[:24], y[:24]).loss, model.train_step.set(lr=0.1)(x[:7], y[:7]).loss]
+model.train_step.set(lr=0.05)
+found += [model.train_step.epoch(x, y, batch=24, shuffle=9, epoch=number).loss for number in (0, 1)]
+found.append(model.train_step.epoch(x, y, batch=24).accuracy)
+model.save("state.bin")
+for wrong in (lambda: model.train_step(x[:25], y[:25]), lambda: model.train_step(x[:2], y[:2] + 5)):
+    try:
+        wrong()
+    except net_cuda.LibraryError as error:
+        print(error)
+again = net_cuda.Model(path="state.bin")
+assert again.state_hash() == model.state_hash() and again.state_dict().keys() == model.state_dict().keys()
+np.savez("found.npz", found=found, **model.state_dict())
+"""
+
+
+def test_the_loader_in_python_trains_as_python_does(trained_in_c, tmp_path, rng):
+    step, folder, variables = trained_in_c
+    x, y = rng.normal(size=(59, 12)).astype(np.float32), rng.integers(0, 5, 59)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    variables |= {"PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a count is outside of its range" in done.stdout and len(done.stdout.splitlines()) == 2
+    loader = DataLoader(TensorDataset(x, y), 24, shuffle=True, seed=9)
+    wanted = [step(x[:24], y[:24]).loss, step.set(lr=0.1)(x[:7], y[:7]).loss]
+    step.set(lr=0.05)
+    wanted += [step.epoch(loader).loss for _ in range(2)]
+    wanted.append(step.epoch(DataLoader(TensorDataset(x, y), 24)).accuracy)
+    found = np.load(tmp_path / "found.npz")
+    assert np.allclose(found["found"], wanted, rtol=1e-4)
+    for name, array in step.state_dict().items():
+        assert np.allclose(found[name], array, rtol=1e-3, atol=1e-5), name
+
+
+def made_up(count, labels):
+    """What the sample draws: floats in [-1, 1), then labels."""
+    bits, seed = [], 12345
+    for _ in range(count + labels):
+        seed = (seed * 1664525 + 1013904223) % 2**32
+        bits.append(seed >> 8)
+    return np.float32(bits[:count]) / np.float32(8388608) - np.float32(1), np.array(bits[count:]) % 5
+
+
+def compile_c(arguments, folder):
+    try:
+        command = ["cc", *arguments, "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-ldl"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_taken_in_slices_is_for_the_cpu(tmp_path):
+    kinds = {"x": gx.f32[gx.dim("batch", max=512), 12], "y": gx.i64[gx.dim("batch", max=512)]}
+    gx.manual_seed(4)
+    net = nn.Sequential(nn.Linear(12, 256), nn.Tanh(), nn.Linear(256, 5))
+    sgd = optim.SGD(net.parameters(), lr=0.1)
+    step = gx.train_step(net, nn.CrossEntropyLoss(), sgd, **kinds, max_bytes=300_000)
+    assert step.artifact.description.rows
+    with pytest.raises(gx.DeviceError, match="net cannot run on a GPU: rows of a batch are taken in slices") as caught:
+        gx.export(step, tmp_path / "net", targets=["cuda"])
+    assert caught.value.origin.file == __file__
+
+
 def test_loops_and_arrays(tmp_path, rng):
     class Cells(nn.Module):
         def __init__(self):
@@ -196,14 +337,10 @@ def test_the_header_is_c_and_the_manifest_lists_the_files(tmp_path):
     gx.export(classifier(), folder, targets=["cuda"])
     listed = json.loads((folder / "net.json").read_text())["targets"]
     assert [each["name"] for each in listed][-1] == "cuda" and len(listed[-1]["files"]) == 3
+    assert {*listed[-1]["work_bytes"]} == {"net_cuda_train_step", "net_cuda_train_step_epoch"}
+    assert listed[-1]["loaded_bytes"] > 8 * 8
     main = folder / "probe.c"
     main.write_text('#include "net_cuda.h"\nint main(void) { return net_cuda_open(0, 0) == 0; }\n')
-    try:
-        done = subprocess.run(
-            ["cc", "-std=c99", "-Wall", "-Werror", "-fsyntax-only", str(main)], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip("no C compiler")
-    assert done.returncode == 0, done.stderr
+    compile_c(["-std=c99", "-fsyntax-only", str(main)], folder)
     with pytest.raises(gx.ArgumentError, match="'gpu' is not a target; known are native, cuda"):
         gx.export(classifier(), folder, targets=["gpu"])

@@ -12,6 +12,7 @@ import graphc as gx
 from graphc import nn, optim
 from graphc.backends.cuda import dlpack
 from graphc.backends.cuda.driver import HANDLE, first_device
+from graphc.data import DataLoader, TensorDataset
 
 BATCH = gx.dim("batch", max=32)
 CPU_ARRAY = np.zeros(3, np.float32)
@@ -104,6 +105,78 @@ def test_what_does_not_fit_is_refused(device, rng, kind):
     with pytest.raises(gx.LabelError, match="got 10 at index 5"):
         y[5] = 10
         step(kind(device, x), kind(device, y))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_epochs_gather_from_arrays_on_the_device(gpu, device, rng, kind):
+    x, y = samples(rng, 70)
+    (here, slow), (net, step) = classifier("cpu"), classifier("cuda")
+    there = kind(device, x), kind(device, y)
+    plain, loader = (DataLoader(TensorDataset(*each), 32, shuffle=True, seed=4) for each in ((x, y), there))
+    assert np.isclose(step.epoch(loader).loss, slow.epoch(plain).loss, rtol=1e-5)  # its makers were waited for
+    gpu.calls.clear()
+    assert np.isclose(step.epoch(loader).loss, slow.epoch(plain).loss, rtol=1e-5)
+    # The order of the rows, and what is counted; never the data.
+    assert gpu.calls.count("cuMemcpyHtoDAsync_v2") == 2 and gpu.calls.count("cuStreamSynchronize") == 1
+    assert not {"cuMemAlloc_v2", "cuStreamBeginCapture_v2"} & {*gpu.calls}
+    x *= 0.5
+    there[0].stream.send(there[0].place, x.ctypes.data, x.nbytes)  # under way when the epoch begins
+    assert np.isclose(step.epoch(loader).loss, slow.epoch(plain).loss, rtol=1e-5)
+    assert np.allclose(net.state_dict()["0.weight"], here.state_dict()["0.weight"], atol=1e-5)
+    for (found, labels), (wanted, numbers) in zip(loader, plain, strict=True):
+        assert np.array_equal(found, wanted) and np.array_equal(labels, numbers)
+
+
+def test_predict_takes_rows_of_an_array_on_the_device(gpu, device, rng):
+    class Sliced(WithInterface):
+        ndim, __len__ = 2, lambda self: len(self.numbers)
+
+        def __getitem__(self, rows):
+            return Sliced(self.device, self.numbers[rows])
+
+    net, _ = classifier("cuda")
+    step = gx.predict_step(net.cuda(), x=gx.f32[BATCH, 20])
+    x, _ = samples(rng, 70)
+    wanted = gx.predict(step, x)
+    gpu.calls.clear()
+    assert np.array_equal(gx.predict(step, Sliced(device, x)), wanted)
+    assert gpu.calls.count("cuMemcpyDtoDAsync_v2") >= 3
+
+
+def test_data_may_be_here_and_there_and_of_bytes(gpu, device, rng):
+    x, y = rng.integers(0, 256, (1500, 20), dtype=np.uint8), rng.integers(0, 10, 1500)
+    wanted = classifier("cpu")[1].epoch(DataLoader(TensorDataset(x, y), 32)).loss
+    for given in ((WithInterface(device, x), y), (x, WithDLPack(device, y))):
+        assert np.isclose(classifier("cuda")[1].epoch(DataLoader(TensorDataset(*given), 32)).loss, wanted, rtol=1e-5)
+    _, step = classifier("cuda")
+    given = WithInterface(device, x), y
+    gpu.room = gpu.used + 20000  # not for the labels, whose rows the host gathers then
+    assert np.isclose(step.epoch(DataLoader(TensorDataset(*given), 32)).loss, wanted, rtol=1e-5)
+    (epochs,) = step.runner.epochs.values()
+    assert [slot.pinned[0] is None and slot.pinned[1] is not None for slot in epochs.slots] == [True, True]
+
+
+def test_data_on_the_device_that_does_not_fit_is_refused(device, rng):
+    x, y = samples(rng)
+    _, step = classifier("cuda")
+    with pytest.raises(gx.DTypeError, match=r"input y of train_step is i64\[batch\], got dtype int32"):
+        step.epoch(DataLoader(TensorDataset(WithDLPack(device, x), WithDLPack(device, y.astype(np.int32))), 32))
+    with pytest.raises(gx.ShapeError, match=r"the data set has rows of shape \(19,\)"):
+        step.epoch(DataLoader(TensorDataset(WithDLPack(device, x[:, :19]), y), 32))
+    with pytest.raises(gx.DTypeError, match="cannot be read as an array") as caught:
+        classifier("cpu")[1].epoch(DataLoader(TensorDataset(WithDLPack(device, x), y), 32))
+    assert "copy it to the host" in str(caught.value)
+    with pytest.raises(gx.ShapeError, match="32 samples in array 0 and 31 in array 1"):
+        TensorDataset(WithDLPack(device, x), y[:31])
+    y[5] = 10
+    with pytest.raises(gx.LabelError, match="got 10 at index 5 in step 0 of the epoch"):
+        step.epoch(DataLoader(TensorDataset(WithDLPack(device, x), WithDLPack(device, y)), 32))
+
+    class Elsewhere(WithDLPack):
+        number = 1
+
+    with pytest.raises(gx.DTypeError, match="array 0 of TensorDataset cannot be read on the GPU: it is on GPU 1"):
+        TensorDataset(Elsewhere(device, x), y)
 
 
 def test_other_arrays_of_devices_are_refused(device, rng):

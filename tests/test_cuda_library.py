@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fake_cublas import NOT_SUPPORTED, FakeCublas
+from fake_cublas import BIAS, NOT_SUPPORTED, RELU, RELU_BIAS, FakeCublas
 
 import graphc as gx
 from graphc import cuda, functional, nn, optim
@@ -144,25 +144,102 @@ def test_updates_wait_for_checks_with_the_library_too(library, rng):
         assert np.array_equal(net.state_dict()[name], wanted), name
 
 
-def test_what_is_not_quicker_stays_ours_and_times_are_remembered(gpu, monkeypatch, tmp_path):
+def endings_of(step):
+    return sorted((each.bias is not None, each.relu) for each in products(step))
+
+
+def found_library(gpu, monkeypatch, tmp_path, time, **options):
+    """A library whose products take `time` of (product or None, rows of its left matrix) milliseconds."""
     from graphc.backends.cache import Cache
 
-    found, times = FakeCublas(gpu), []
+    found, asked, real = FakeCublas(gpu, **options), [], choosing.Chooser.time
     monkeypatch.setattr(cublas, "load_library", lambda: found)
     monkeypatch.setattr(cuda, "default_cache", lambda: Cache(tmp_path))
-    real = choosing.Chooser.time
 
-    def time(self, program, module):
+    def timed(self, program, module):
         real(self, program, module)  # it can be done
-        times.append(1.0 if len(times) % 2 == 0 or len(times) > 7 else 0.5)  # the last one is no quicker
-        return times[-1]
+        asked.append(next((each for each in program.walk() if isinstance(each, Multiply)), None))
+        return time(asked[-1])
 
-    monkeypatch.setattr(choosing.Chooser, "time", time)
+    monkeypatch.setattr(choosing.Chooser, "time", timed)
+    return found, asked
+
+
+def test_the_quickest_way_is_taken_and_remembered(gpu, monkeypatch, tmp_path, rng):
+    """Ours for the product over 64 rows of weights, with a bias only where it is also cut off at 0."""
+
+    def time(product):
+        if product is None:
+            return 1.0
+        slow = product.rows == 64 and product.columns == 80
+        return 2.0 if slow else 0.5 if product.bias is None else 0.4 if product.relu else 0.6
+
+    library, asked = found_library(gpu, monkeypatch, tmp_path, time)
     _, step = classifier("cuda")
-    assert len(times) == 10 and len(products(step)) == 4
+    assert len(asked) == 12  # five products by us and by the library, two of them with what comes behind as well
+    assert endings_of(step) == [(False, False)] * 3 + [(True, True)]
     monkeypatch.setattr(choosing.Chooser, "time", lambda *given: pytest.fail("timed again"))
+    again, slow = classifier("cuda")[1], classifier("cpu")[1]
+    assert len(products(again)) == 4
+    for count in (64, 17):
+        x, y = samples(rng, count)
+        assert np.isclose(again(x, y).loss, slow(x, y).loss, rtol=1e-4)
+    assert {*library.endings[-4:]} == {1, RELU_BIAS}
+    assert "relu)" in step.source() and step.source().count("cublas_multiply(") == 4
+
+
+def test_a_library_that_makes_numbers_of_what_is_none_does_not_cut_off_at_0(gpu, monkeypatch, tmp_path):
+    time = lambda product: 1.0 if product is None else 0.5 if product.bias is None else 0.4  # noqa: E731
+    _, asked = found_library(gpu, monkeypatch, tmp_path, time, keeps_nan=False)
     _, step = classifier("cuda")
-    assert len(products(step)) == 4
+    assert len(asked) == 11 and not any(each.relu for each in asked if each is not None)
+    assert endings_of(step) == [(False, False)] * 4 + [(True, False)]
+
+
+def test_endings_of_products(library, rng):
+    """What a library can do of each nest, and what it leaves to us."""
+    shapes = {"x": (BATCH, 96), "w": (96, 80), "b": 80, "c": (BATCH, 80)}
+    x, w, b, c = (gx.input(name, gx.f32[shape]) for name, shape in shapes.items())
+    given = [rng.normal(size=shape).astype(np.float32) for shape in ((64, 96), (96, 80), (80,), (64, 80))]
+    for outputs, ending, others in (
+        (x @ w + b, BIAS, 0),
+        (functional.relu(b + x @ w), RELU_BIAS, 0),
+        (functional.relu(x @ w), RELU, 0),
+        (functional.relu(x @ w + b) * 2 + c, RELU_BIAS, 1),
+        ([functional.relu(x @ w + b), x @ w + b], BIAS, 1),
+        ([x @ w, functional.relu(x @ w)], 1, 1),
+        (x @ w + c, 1, 1),
+        (x @ w + b.reshape(1, 80) * 2, BIAS, 1),  # which another kernel makes before
+        (x @ w * b, 1, 1),
+        (gx.tanh(x @ w + b).sum(0), BIAS, 2),
+    ):
+        step, slow = (gx.function([x, w, b, c], outputs, device=device) for device in ("cuda", "cpu"))
+        library.endings.clear()
+        for found, wanted in zip(step(*given), slow(*given), strict=True):
+            assert np.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+        assert {*library.endings} == {ending}
+        assert step.artifact.description.kernels == 1 + others
+
+
+def test_of_several_ways_the_quickest_is_taken_and_remembered(gpu, monkeypatch, tmp_path, rng):
+    times = {77: 3.0, 78: 1.0, 79: 2.0}
+    library, _ = found_library(gpu, monkeypatch, tmp_path, lambda product: 2.0 - bool(product), ways=(77, 78, 79))
+    real = cublas.Cublas.timed
+
+    def timed(self, stream, known, at, algorithm):
+        real(self, stream, known, at, algorithm)  # it can be done
+        return times[algorithm[0]]
+
+    monkeypatch.setattr(cublas.Cublas, "timed", timed)
+    a, b = gx.input("a", gx.f32[BATCH, 128]), gx.input("b", gx.f32[128, 128])
+    x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((40, 128), (128, 128)))
+    assert np.allclose(gx.function([a, b], a @ b, device="cuda")(x, y), x @ y, atol=1e-3)
+    assert {77, 78, 79} == {*library.used} and library.used[-1] == 78
+    monkeypatch.setattr(cublas.Cublas, "timed", lambda *given: pytest.fail("timed again"))
+    cuda.library_for.cache_clear()  # as in another process
+    library.used.clear()
+    assert np.allclose(gx.function([a, b], a @ b, device="cuda")(x, y), x @ y, atol=1e-3)
+    assert {*library.used} == {78}
 
 
 def test_without_the_library(gpu, rng):

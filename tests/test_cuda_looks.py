@@ -98,8 +98,10 @@ def test_no_gpu_is_needed_to_look(tmp_path, capsys):
     step = classifier("cpu")
     assert ".target sm_90" in step.ptx() and ".target sm_80" in step.ptx("sm_80")
     assert "launches of" in step.text("launches") and "launches" not in step.summary()
-    with pytest.raises(gx.ArgumentError, match="architecture is 'sm_70'; it must be a GPU's compute capability"):
+    with pytest.raises(gx.ArgumentError, match="architecture is 'sm_70'; it must be one of 'sm_80', "):
         step.ptx("sm_70")
+    with pytest.raises(gx.ArgumentError, match="newer GPUs run kernels for the last one"):
+        step.ptx("sm_100")  # of which LLVM ends the process
     file = tmp_path / "mine.py"
     file.write_text("import graphc as gx\nx = gx.input('x', gx.f32[10])\nstep = gx.function([x], x + 1.0)\n")
     assert cli.main(["show", f"{file}:step", "--level", "ptx"]) == 0
@@ -124,7 +126,10 @@ ptxas info    : Used 255 registers, used 1 barriers, 120 bytes smem
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assembler.assembled.cache_clear()
-    assert assembler.assembled("some text", "sm_90") == {"first_1": Resources(32, 0), "second_2": Resources(255, 16)}
+    assert assembler.assembled("some text", "sm_90") == {
+        "first_1": Resources(32, 0, 0),
+        "second_2": Resources(255, 16, 20),
+    }
     monkeypatch.delenv("CUDA_HOME")
     monkeypatch.setattr(assembler, "WHEELS", ())
     assembler.assembled.cache_clear()
@@ -140,6 +145,14 @@ def test_occupancy_is_that_of_the_scarcest_part():
     assert Resources(32, 0).occupancy(256, 100 << 10, "sm_90") == 0.25  # two blocks' shared memory
     assert Resources(32, 0).occupancy(256, 100 << 10, "sm_80") == 0.125
     assert Resources(0, 0).occupancy(1024, 0, "sm_90") == 1.0
+    # As NVIDIA's calculator has them: warps get registers in one of four parts, sm_86 and sm_89 hold fewer threads.
+    assert Resources(88, 0).occupancy(64, 0, "sm_90") == 20 / 64  # not the 23 warps that all registers would do for
+    assert Resources(255, 0).occupancy(256, 0, "sm_80") == 0.125
+    assert Resources(168, 0).occupancy(128, 0, "sm_90") == 12 / 64
+    assert Resources(40, 0).occupancy(256, 0, "sm_86") == Resources(40, 0).occupancy(256, 0, "sm_89") == 1.0
+    assert Resources(32, 0).occupancy(32, 0, "sm_86") == 16 / 48 and Resources(32, 0).occupancy(32, 0, "sm_89") == 0.5
+    assert Resources(32, 0).occupancy(1024, 0, "sm_89") == 1024 / 1536
+    assert Resources(32, 0).occupancy(256, 163 << 10, "sm_80") == Resources(32, 0).occupancy(256, 227 << 10, "sm_90")
 
 
 def test_what_a_gpu_cannot_do_is_refused_in_one_line(gpu, monkeypatch):

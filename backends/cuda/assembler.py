@@ -12,16 +12,24 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from graphc.backends.target import BuildError
 from graphc.ir.frozen import dataclass
+from graphc.ir.types import round_up
 
-# Of a multiprocessor: threads, blocks, registers. A thread's registers are a multiple of a unit, and a block takes some
-# shared memory beside what it asks for (https://docs.nvidia.com/cuda/cuda-c-programming-guide, compute capabilities).
-THREADS, BLOCKS, REGISTERS = 2048, 32, 65536
-WARP, REGISTER_UNIT, SHARED_OWN = 32, 8, 1 << 10
-SHARED_BYTES = {"sm_80": 164 << 10}  # and as much as this on later ones:
-SHARED_BYTES_NOW = 228 << 10
+# A multiprocessor has four parts, each with registers for its warps. A warp takes them by units, and so does a block
+# shared memory, of which it takes some beside what it asks for. Numbers are those of the "Technical Specifications per
+# Compute Capability" of https://docs.nvidia.com/cuda/cuda-c-programming-guide, and of NVIDIA's occupancy calculator.
+WARP, PARTS, PART_REGISTERS, WARP_UNIT, SHARED_UNIT, SHARED_OWN = 32, 4, 16384, 256, 128, 1 << 10
+LIMITS = {  # of a multiprocessor: threads, blocks, bytes of shared memory
+    "sm_80": (2048, 32, 164 << 10),
+    "sm_86": (1536, 16, 100 << 10),
+    "sm_87": (1536, 16, 164 << 10),
+    "sm_89": (1536, 24, 100 << 10),
+    "sm_90": (2048, 32, 228 << 10),
+}
 INFO = re.compile(
-    r"Function properties for (\w+)\n\s*(\d+) bytes stack frame, (\d+) bytes spill stores.*\n.*Used (\d+) registers"
+    r"Function properties for (\w+)\n\s*(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    r".*\n.*Used (\d+) registers"
 )
 WHEELS = ("nvidia/cuda_nvcc/bin", "nvidia/cu13/bin", "triton/backends/nvidia/bin")
 
@@ -30,20 +38,23 @@ WHEELS = ("nvidia/cuda_nvcc/bin", "nvidia/cu13/bin", "triton/backends/nvidia/bin
 class Resources:
     """What one kernel takes.
 
-    registers    of a thread
-    local_bytes  of a thread, in memory: what did not fit in registers, and arrays
+    registers      of a thread
+    local_bytes    of a thread, in memory: what did not fit in registers, and arrays
+    spilled_bytes  stored and loaded for want of registers, as the assembler counts them
     """
 
     registers: int
     local_bytes: int
+    spilled_bytes: int = 0
 
     def occupancy(self, threads: int, shared_bytes: int, architecture: str) -> float:
         """The share of a multiprocessor's threads that blocks of so many can be, 0 to 1."""
+        all_threads, all_blocks, all_shared = LIMITS[architecture]
         warps = -(-threads // WARP)
-        each = -(-max(self.registers, 1) // REGISTER_UNIT) * REGISTER_UNIT * WARP
-        shared = SHARED_BYTES.get(architecture, SHARED_BYTES_NOW) // (shared_bytes + SHARED_OWN)
-        blocks = min(BLOCKS, THREADS // (warps * WARP), REGISTERS // each // warps, shared)
-        return blocks * warps * WARP / THREADS
+        held = PARTS * (PART_REGISTERS // round_up(max(self.registers, 1) * WARP, WARP_UNIT))  # warps at once
+        shared = all_shared // round_up(shared_bytes + SHARED_OWN, SHARED_UNIT)
+        blocks = min(all_blocks, all_threads // (warps * WARP), held // warps, shared)
+        return blocks * warps * WARP / all_threads
 
 
 def places() -> Iterator[Path]:
@@ -65,6 +76,14 @@ def assembler() -> Path | None:
 @cache
 def assembled(ptx: str, architecture: str) -> dict[str, Resources]:
     """What every kernel of a PTX takes; nothing where there is no assembler, or it refuses the text."""
+    try:
+        return assemble(ptx, architecture)
+    except BuildError:
+        return {}
+
+
+def assemble(ptx: str, architecture: str) -> dict[str, Resources]:
+    """The same. Raises BuildError where the assembler refuses the text."""
     program = assembler()
     if program is None:
         return {}
@@ -73,5 +92,7 @@ def assembled(ptx: str, architecture: str) -> dict[str, Resources]:
         file.write_text(ptx, encoding="utf-8")
         command: list[str | Path] = [program, "-v", f"-arch={architecture}", "-o", Path(folder, "kernels.cubin"), file]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = INFO.findall(told.stderr) if not told.returncode else []
-    return {name: Resources(int(registers), int(stack)) for name, stack, _, registers in found}
+    if told.returncode:
+        raise BuildError(f"ptxas refuses the kernels for {architecture}: {told.stderr.strip()}")
+    found = ((name, *map(int, numbers)) for name, *numbers in INFO.findall(told.stderr))
+    return {name: Resources(used, stack, stored + loaded) for name, stack, stored, loaded, used in found}

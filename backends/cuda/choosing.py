@@ -1,49 +1,56 @@
 """Which products of a program a library does: those that it does sooner, with what is left of their nests, than our own
-kernels do both. Each is timed once on a device, in captured work on memory of zeros, and the times are kept on disk.
+kernels do both; and whether it adds a bias and cuts off at 0 itself, as it can. Each way is timed once on a device, in
+captured work on memory of zeros, and the times are kept on disk.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+
+import numpy as np
 
 from graphc.backends.cache import Cache
 from graphc.backends.cuda.cublas import Cublas
-from graphc.backends.cuda.device import DeviceProgram, Place
-from graphc.backends.cuda.driver import Device, Module
+from graphc.backends.cuda.device import DeviceProgram, MultiplyCall, Place, calls
+from graphc.backends.cuda.driver import Device, Module, Stream
 from graphc.backends.cuda.memory import Block
-from graphc.backends.cuda.outside import name_of, outside
+from graphc.backends.cuda.outside import WITH_ENDING, name_of, outside, with_ending
 from graphc.backends.cuda.plan import Drawing, Planner
 from graphc.backends.cuda.ptx import compile_modules, modules
 from graphc.backends.cuda.runtime import Launcher
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.runtime import Refused
+from graphc.backends.runtime import Refused, address
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.loops import LoopNest
 from graphc.ir.program import Program, plan
 from graphc.ir.types import Dim
 
-KIND = "product"  # of the cache's entries
+KIND = "ways"  # of the cache's entries
+NOT_A_NUMBER = 0xFF  # all bytes of a float that is none
+Times = dict[str, float]
 MOST_TURNS, MILLISECONDS, SAMPLES = 20, 2.0, 3  # of the work in one replay, and replays
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A product in a nest of its own, by kernels of ours and by a library."""
+    """A product in a nest of its own, by kernels of ours and by a library.
+
+    ways  what `plan.draw` is told, "" for ours -> the launches
+    """
 
     name: str
-    ours: Drawing
-    theirs: Drawing
+    ways: dict[str, Drawing]
 
 
 class Chooser:
     """Asks the cache, or the device."""
 
-    def __init__(self, device: Device, library: Cublas, precision: str, store: Cache) -> None:
+    def __init__(self, device: Device, library: Cublas, store: Cache) -> None:
         self.device, self.library, self.store = device, library, store
-        self.about = (device.name, str(device.driver.version), str(library.version), precision)
 
     def __call__(self, graph: Graph) -> frozenset[str]:
         """The names of the products of a finished graph that are for the library."""
@@ -51,22 +58,19 @@ class Chooser:
         known = {name: self.recalled(name) for name in found}
         new = [candidate(name, *found[name]) for name, times in known.items() if times is None]
         known |= self.timed(new) if new else {}
-        return frozenset(name for name, times in known.items() if times is not None and times[1] < times[0])
+        return frozenset(min(times, key=lambda way: times[way]) for times in known.values() if times) - {""}
 
     def key(self, name: str) -> str:
-        return Cache.key(KIND, *self.about, name)
+        return Cache.key(KIND, *self.library.about, name)
 
-    def recalled(self, name: str) -> tuple[float, float] | None:
-        """(milliseconds by us, by the library), if they are known."""
+    def recalled(self, name: str) -> Times | None:
+        """Milliseconds of each way, if they are known."""
         found = self.store.get(KIND, self.key(name))
-        if found is None:
-            return None
-        ours, theirs = json.loads(found)
-        return float(ours), float(theirs)
+        return None if found is None else {way: float(time) for way, time in json.loads(found).items()}
 
-    def timed(self, candidates: Sequence[Candidate]) -> dict[str, tuple[float, float]]:
+    def timed(self, candidates: Sequence[Candidate]) -> dict[str, Times]:
         """The same, measured and remembered; the kernels of all candidates are compiled at once."""
-        drawings = [drawing for each in candidates for drawing in (each.ours, each.theirs)]
+        drawings = [drawing for each in candidates for drawing in each.ways.values()]
         entries = {entry.name: entry for drawing in drawings for entry in drawing.entries}
         whole = replace(drawings[0], entries=tuple(entries.values()))
         self.device.enter()
@@ -74,19 +78,24 @@ class Chooser:
         found = {}
         with self.device.lock:
             for each in candidates:
-                try:
-                    times = self.time(each.ours.program, module), self.time(each.theirs.program, module)
-                except Refused:  # the library knows no way, or there is no memory to try it: ours is always there
-                    continue
-                self.store.put(KIND, self.key(each.name), json.dumps(times).encode())
-                found[each.name] = times
+                times: Times = {}
+                for way, drawing in each.ways.items():
+                    # The library may know no way, or there may be no memory to try it: ours is always there.
+                    with suppress(Refused):
+                        times[way] = self.time(drawing.program, module)
+                if len(times) > 1:
+                    self.store.put(KIND, self.key(each.name), json.dumps(times).encode())
+                    found[each.name] = times
         return found
 
     def time(self, program: DeviceProgram, module: Module) -> float:
         """Milliseconds of one turn at the dims' maxima, the least of a few."""
         trial = Trial(program, module, self.library, self.device)
         try:
-            return self.turned(trial, {dim: dim.max for dim in program.dims})
+            sizes = {dim: dim.max for dim in program.dims}
+            if not trial.keeps_strange_numbers(self.device.work, sizes):
+                raise Refused("the library makes numbers of what is none", "precision='highest'")
+            return self.turned(trial, sizes)
         finally:
             self.device.work.finish()  # its memory goes now, and what was given to the stream needs it
 
@@ -121,8 +130,24 @@ class Trial(Launcher):
         super().__init__(program, module, (), library)
         self.blocks = {place: Block(device, size) for place, size in sizes_of(program)}
         self.bases = {place: block.place for place, block in self.blocks.items()}
+        self.fill(device.work, 0)
+
+    def fill(self, stream: Stream, byte: int) -> None:
         for block in self.blocks.values():
-            device.work.fill(block.place, 0, max(block.size, 1))
+            stream.fill(block.place, byte, max(block.size, 1))
+
+    def keeps_strange_numbers(self, stream: Stream, sizes: dict[Dim, int]) -> bool:
+        """Whether a library that cuts off at 0 leaves NaN as it is, as our kernels do: no document says so."""
+        (call,) = [each for each in calls(self.program, sizes) if isinstance(each, MultiplyCall)] or (None,)
+        if call is None or not call.relu:
+            return True
+        self.fill(stream, NOT_A_NUMBER)
+        self.do(stream, call)
+        found = np.zeros(1, np.float32)
+        stream.fetch(address(found), self.address(call.target), found.nbytes)
+        self.fill(stream, 0)
+        stream.finish()
+        return bool(np.isnan(found[0]))
 
     def address(self, place: Place) -> int:
         return self.bases[place.block, place.number] + place.offset
@@ -137,8 +162,11 @@ def sizes_of(program: DeviceProgram) -> Iterator[tuple[tuple[str, int], int]]:
 
 
 def candidate(name: str, program: Program, nest: LoopNest) -> Candidate:
-    alone = replace(program, nests=(nest,), apart=(nest,), checks=())
-    return Candidate(name, Planner(alone).draw(), Planner(alone, (name,)).draw())
+    alone, found = replace(program, nests=(nest,), apart=(nest,), checks=()), outside(nest)
+    ways = {"": Planner(alone).draw(), name: Planner(alone, (name,)).draw()}
+    if found is not None and with_ending(nest, found) is not None:
+        ways[name + WITH_ENDING] = Planner(alone, (name + WITH_ENDING,)).draw()
+    return Candidate(name, ways)
 
 
 def products_of(program: Program) -> Iterator[tuple[Program, LoopNest]]:

@@ -112,6 +112,9 @@ class Repeat:
 class Multiply:
     """target = left @ right for each of a batch, by a library: rows x depth times depth x columns.
 
+    bias         numbers to be added to the columns, then
+    relu         what is below 0 becomes 0
+
     left_steps, right_steps  elements from row to row and from column to column; one of them is 1
     batch_steps              elements from one matrix to the next: left, right, target, whose rows lie side by side
     """
@@ -127,6 +130,8 @@ class Multiply:
     batch: Extent
     batch_steps: tuple[Extent, ...]
     dtype: str
+    bias: Place | None = None
+    relu: bool = False
 
 
 Step = Launch | Copy | Clear | Multiply | Repeat
@@ -237,6 +242,8 @@ class MultiplyCall:
     batch: int
     batch_steps: tuple[int, ...]
     dtype: str
+    bias: Place | None
+    relu: bool
 
 
 Call = LaunchCall | CopyCall | ClearCall | MultiplyCall
@@ -279,7 +286,8 @@ def multiplied(step: Multiply, sizes: Mapping[Dim, int], turns: tuple[int, ...])
     )
     apart = tuple(evaluate(each, sizes) for each in step.batch_steps)
     steps = (down, across), (deep, wide)
-    return MultiplyCall(target, left, right, rows, columns, depth, *steps, batch, apart, step.dtype)
+    bias = None if step.bias is None else settled(step.bias, sizes, turns)
+    return MultiplyCall(target, left, right, rows, columns, depth, *steps, batch, apart, step.dtype, bias, step.relu)
 
 
 def told(word: Word, sizes: Mapping[Dim, int], turns: tuple[int, ...]) -> Place | int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -68,6 +69,7 @@ class Given:
 
 ALONE = 2  # references to an object that one attribute holds, as `getrefcount` counts them
 _given: list[Given] = []
+_giving = threading.Lock()
 
 
 @cache
@@ -121,6 +123,8 @@ def capsule(place: int, dtype: np.dtype[Any], shape: Sequence[int], device_numbe
     tensor.axes, tensor.shape = len(shape), extents
     tensor.code = next(code for code, kind in CODES.items() if kind == dtype.kind)
     tensor.bits, tensor.lanes = dtype.itemsize * 8, 1
-    _given[:] = [each for each in _given if not each.is_over()]
-    _given.append(Given(made, extents, owner))
-    return _given[-1].capsule
+    given = Given(made, extents, owner)
+    with _giving:
+        _given[:] = [each for each in _given if not each.is_over()]
+        _given.append(given)
+    return given.capsule

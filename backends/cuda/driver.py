@@ -11,13 +11,16 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
+from weakref import finalize
 
-from graphc.backends.runtime import Refused
+from graphc.backends.runtime import Refused, without_collection
 
 LIBRARIES = {"win32": ("nvcuda.dll",)}.get(sys.platform, ("libcuda.so.1", "libcuda.so"))
 OLDEST = 12000  # the first driver that knows PTX of ISA 8.0
+TARGETS = (80, 86, 87, 89, 90)  # of that ISA, compute capabilities times ten; newer GPUs run what is for the last one
 HANDLE = ctypes.c_void_p
 ADDRESS = ctypes.c_uint64
 COUNT = ctypes.c_size_t
@@ -48,8 +51,12 @@ REMEDIES = {
     OUT_OF_MEMORY: "a smaller maximum of the batch needs less; other processes may hold memory: see nvidia-smi",
     NO_DEVICE: "there is no GPU that this process may use: see nvidia-smi and CUDA_VISIBLE_DEVICES",
     222: "the driver is older than the code made for it: update it",  # UNSUPPORTED_PTX_VERSION
+    3: "a process that was forked cannot use the GPU of the one before it: start it anew (spawn)",  # NOT_INITIALIZED
+    34: "what is found is no driver but a file to link with: take it off LD_LIBRARY_PATH",  # STUB_LIBRARY
+    46: "another process has the GPU for itself: see nvidia-smi",  # DEVICE_UNAVAILABLE
     700: "a kernel left its memory; this process cannot use the GPU any more: start a new one",  # ILLEGAL_ADDRESS
     719: "a kernel failed; this process cannot use the GPU any more: start a new one",  # LAUNCH_FAILED
+    802: "the machine is not ready for its GPUs: its NVIDIA fabric manager does not run",  # SYSTEM_NOT_READY
     803: "the driver's library is of another version than the driver: restart the machine",  # SYSTEM_DRIVER_MISMATCH
     999: "the driver says no more than that: see nvidia-smi and the system's log",  # UNKNOWN
 }
@@ -87,7 +94,7 @@ class Driver:
 
 @cache
 def open_driver() -> Driver:
-    """The driver of this machine. Raises DriverError where there is none, one that is too old, or no GPU."""
+    """The driver of this machine. Raises DriverError where it, or the first GPU, is too old or there is none."""
     driver = Driver(load_library())
     driver.call("cuInit", 0)
     if driver.version < OLDEST:
@@ -97,7 +104,16 @@ def open_driver() -> Driver:
         )
     if not driver.asked(ctypes.c_int, "cuDeviceGetCount"):
         raise DriverError("the NVIDIA driver finds no GPU", REMEDIES[NO_DEVICE], NO_DEVICE)
+    check_age(driver, driver.asked(ctypes.c_int, "cuDeviceGet", 0))
     return driver
+
+
+def check_age(driver: Driver, device: int) -> None:
+    """Raises DriverError for a GPU that our kernels are not made for."""
+    major, minor = (int(driver.asked(ctypes.c_int, "cuDeviceGetAttribute", kind, device)) for kind in (MAJOR, MINOR))
+    if 10 * major + minor < TARGETS[0]:
+        text = f"the GPU here has compute capability {major}.{minor}; graphc needs {TARGETS[0] / 10} or newer"
+        raise DriverError(text, "compile for device='cpu'")
 
 
 def load_library() -> Any:
@@ -116,7 +132,7 @@ class Device:
 
     number           of those this process sees
     name             as its maker calls it
-    architecture     its compute capability in PTX's spelling: "sm_90"
+    architecture     what kernels for it are made for, in PTX's spelling: "sm_90"
     multiprocessors  how many there are
     shared_bytes     of shared memory, the most that one block can have
     work             the stream of all calls, as several functions work on the same parameters
@@ -131,10 +147,12 @@ class Device:
         title = ctypes.create_string_buffer(256)
         driver.call("cuDeviceGetName", title, len(title), self.handle)
         self.name = title.value.decode()
-        self.architecture = f"sm_{self.attribute(MAJOR)}{self.attribute(MINOR)}"
+        capability = 10 * self.attribute(MAJOR) + self.attribute(MINOR)
+        self.architecture = f"sm_{max(target for target in TARGETS if target <= capability)}"
         self.multiprocessors = self.attribute(MULTIPROCESSORS)
         self.shared_bytes = self.attribute(SHARED_OPT_IN)
-        self.work, self.lock = self.stream(), threading.RLock()
+        self.lock = threading.RLock()
+        self.work = self.stream()
 
     def attribute(self, kind: int) -> int:
         return int(self.driver.asked(ctypes.c_int, "cuDeviceGetAttribute", kind, self.handle))
@@ -142,6 +160,13 @@ class Device:
     def enter(self) -> None:
         """Make this thread's calls go to this device."""
         self.driver.call("cuCtxSetCurrent", self.context)
+
+    def give_back_with(self, owner: Any, name: str, handle: Any) -> finalize[Any, Any]:
+        """Have the driver's call of that name take back a thing with the last reference to its owner, whichever thread
+        lets go of it; or sooner, where what is returned is called."""
+        made = finalize(owner, give_back, self.driver, self.context, name, handle)
+        made.atexit = False  # at its end a process gives all back
+        return made
 
     def memory(self) -> tuple[int, int]:
         """(free, all) bytes of its memory."""
@@ -160,21 +185,17 @@ class Device:
             text = f"{self.name} has no {size:,} bytes to spare: {free:,} of {whole:,} are free"
             raise DriverError(text, error.remedy, error.code) from None
 
-    def free(self, address: int) -> None:
-        self.driver.call("cuMemFree_v2", ADDRESS(address))
-
     def allocate_pinned(self, size: int) -> int:
         """The address of so many bytes of the host that the device copies from by itself."""
         return int(self.driver.asked(HANDLE, "cuMemHostAlloc", COUNT(max(size, 1)), 0))
 
-    def free_pinned(self, address: int) -> None:
-        self.driver.call("cuMemFreeHost", HANDLE(address))
-
     def stream(self) -> Stream:
-        return Stream(self.driver, HANDLE(self.driver.asked(HANDLE, "cuStreamCreate", NON_BLOCKING)))
+        return Stream(self, HANDLE(self.driver.asked(HANDLE, "cuStreamCreate", NON_BLOCKING)))
 
-    def event(self, timed: bool = False) -> HANDLE:
-        return HANDLE(self.driver.asked(HANDLE, "cuEventCreate", 0 if timed else NO_TIMING))
+    def event(self, timed: bool = False) -> Event:
+        made = Event(self.driver.asked(HANDLE, "cuEventCreate", 0 if timed else NO_TIMING))
+        self.give_back_with(made, "cuEventDestroy_v2", HANDLE(made.value))
+        return made
 
     def forget(self, event: HANDLE) -> None:
         self.driver.call("cuEventDestroy_v2", event)
@@ -198,7 +219,7 @@ class Device:
         except DriverError as error:
             said = log.value.decode(errors="replace").strip()
             raise DriverError(f"{error.message}: {said or 'no reason given'}", error.remedy, error.code) from None
-        return Module(self.driver, HANDLE(handle))
+        return Module(self, HANDLE(handle))
 
 
 @cache
@@ -207,11 +228,22 @@ def first_device() -> Device:
     return Device(open_driver())
 
 
+def give_back(driver: Driver, context: HANDLE, name: str, handle: Any) -> None:
+    with suppress(DriverError):  # the device is gone, and all that was on it
+        driver.call("cuCtxSetCurrent", context)
+        driver.call(name, handle)
+
+
+class Event(HANDLE):
+    """A moment of a stream, forgotten with the last reference to this."""
+
+
 class Module:
     """Kernels on a device."""
 
-    def __init__(self, driver: Driver, handle: HANDLE) -> None:
-        self.driver, self.handle = driver, handle
+    def __init__(self, device: Device, handle: HANDLE) -> None:
+        self.driver, self.handle = device.driver, handle
+        device.give_back_with(self, "cuModuleUnload", handle)
 
     def kernel(self, name: str, shared: int = 0) -> HANDLE:
         """A kernel by its name, which will ask for so many bytes of dynamic shared memory."""
@@ -227,26 +259,32 @@ class Module:
 
 
 class Stream:
-    """What is given to it is done in order, while the host goes on."""
+    """What is given to it is done in order, while the host goes on. No bytes are nothing to do."""
 
-    def __init__(self, driver: Driver, handle: HANDLE) -> None:
-        self.driver, self.handle = driver, handle
+    def __init__(self, device: Device, handle: HANDLE) -> None:
+        self.driver, self.handle = device.driver, handle
+        self.give_back_with = device.give_back_with
+        device.give_back_with(self, "cuStreamDestroy_v2", handle)
 
     def send(self, target: int, source: int, size: int) -> None:
         """Copy from the host to the device."""
-        self.driver.call("cuMemcpyHtoDAsync_v2", ADDRESS(target), HANDLE(source), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemcpyHtoDAsync_v2", ADDRESS(target), HANDLE(source), COUNT(size), self.handle)
 
     def fetch(self, target: int, source: int, size: int) -> None:
         """Copy from the device to the host."""
-        self.driver.call("cuMemcpyDtoHAsync_v2", HANDLE(target), ADDRESS(source), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemcpyDtoHAsync_v2", HANDLE(target), ADDRESS(source), COUNT(size), self.handle)
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Copy within the device."""
-        self.driver.call("cuMemcpyDtoDAsync_v2", ADDRESS(target), ADDRESS(source), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemcpyDtoDAsync_v2", ADDRESS(target), ADDRESS(source), COUNT(size), self.handle)
 
     def fill(self, target: int, byte: int, size: int) -> None:
         """So many bytes that are all the same."""
-        self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
+        if size:
+            self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
 
     def launch(self, kernel: HANDLE, grid: Sequence[int], block: Sequence[int], shared: int, arguments: Any) -> None:
         """Start a kernel; `arguments` are the addresses of its parameters, which are read before this returns."""
@@ -271,7 +309,8 @@ class Stream:
         """What `work` gives to this stream, not done but noted, ready to be done again and again."""
         self.driver.call("cuStreamBeginCapture_v2", self.handle, THREAD_LOCAL)
         try:
-            work()
+            with without_collection():  # which could free memory of the device, and that ends a capture
+                work()
         except BaseException:
             # A stream left in capture is of no use to anyone; what failed is told, not how the capture ended.
             self.driver.library.cuStreamEndCapture(self.handle, ctypes.byref(HANDLE()))
@@ -288,10 +327,8 @@ class Replay:
         self.stream, driver = stream, stream.driver
         self.handle = HANDLE(driver.asked(HANDLE, "cuGraphInstantiateWithFlags", noted, ctypes.c_ulonglong(0)))
         driver.call("cuGraphDestroy", noted)
+        self.discard = stream.give_back_with(self, "cuGraphExecDestroy", self.handle)
         driver.call("cuGraphUpload", self.handle, stream.handle)
 
     def __call__(self) -> None:
         self.stream.driver.call("cuGraphLaunch", self.handle, self.stream.handle)
-
-    def discard(self) -> None:
-        self.stream.driver.call("cuGraphExecDestroy", self.handle)

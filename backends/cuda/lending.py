@@ -52,6 +52,49 @@ class Lent:
         return found
 
 
+class DeviceArray:
+    """An array that another library has on the device, to be read there again and again, as it is then.
+
+    source  the other library's: what has `__dlpack__` or `__cuda_array_interface__`
+
+    Raises Refused for what `lent` refuses.
+    """
+
+    def __init__(self, source: Any, device: Device) -> None:
+        self.source, self.device = source, device
+        first = lent(source, device)
+        self.shape, self.dtype, self.nbytes = first.shape, first.dtype, first.nbytes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def lent(self) -> Lent:
+        """The array, once what its library has under way is done. Raises Refused where it is of another shape now."""
+        found = lent(self.source, self.device)
+        if (found.shape, found.dtype) != (self.shape, self.dtype):
+            raise Refused("an array of the data set has changed its shape or element type", "make a new data set")
+        return found
+
+    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+        """Rows by their numbers, copied to the host."""
+        numbers = np.arange(len(self))[index]
+        found, whole = np.empty((*numbers.shape, *self.shape[1:]), self.dtype), self.lent()
+        size = found[..., :0].nbytes if not found.size else found.nbytes // numbers.size
+        with self.device.lock:
+            self.device.enter()
+            for place, number in enumerate(numbers.flat):
+                self.device.work.fetch(address(found) + place * size, whole.place + int(number) * size, size)
+            self.device.work.finish()
+        return found
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("it is in the memory of a GPU, and what reads it is not: copy it to the host")
+
+
 def is_afar(data: Any) -> bool:
     """Whether it is an array in the memory of a device."""
     if isinstance(data, (np.ndarray, np.generic, int, float, list, tuple)):
@@ -101,7 +144,6 @@ def by_interface(data: Any, device: Device) -> Lent:
         event = device.event()
         device.driver.call("cuEventRecord", event, HANDLE(stream))
         device.work.wait_for(event)
-        device.driver.call("cuEventDestroy_v2", event)
     return packed(told["data"][0] or 0, shape, steps, dtype, data)
 
 
@@ -118,4 +160,3 @@ def let_wait(device: Device, stream: int | None) -> None:
     event = device.event()
     device.work.record(event)
     device.driver.call("cuStreamWaitEvent", HANDLE(LEGACY if stream is None else stream), event, 0)
-    device.driver.call("cuEventDestroy_v2", event)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
-from weakref import finalize
 
 import numpy as np
 
 from graphc.backends.cuda.device import PLACE_ALIGNMENT
 from graphc.backends.cuda.dlpack import CUDA, capsule
-from graphc.backends.cuda.driver import Device, DriverError
+from graphc.backends.cuda.driver import ADDRESS, HANDLE, Device
 from graphc.backends.cuda.lending import let_wait
 from graphc.backends.runtime import Storage, address
 from graphc.ir.types import DTYPES, TensorType, round_up
@@ -23,7 +21,7 @@ class Block:
 
     def __init__(self, device: Device, size: int) -> None:
         self.place, self.size = device.allocate(size), size
-        finalize(self, give_back, device.free, self.place).atexit = False  # at its end a process gives all back
+        device.give_back_with(self, "cuMemFree_v2", ADDRESS(self.place))
 
 
 class Pinned:
@@ -32,12 +30,7 @@ class Pinned:
     def __init__(self, device: Device, size: int) -> None:
         self.place, self.size = device.allocate_pinned(size), size
         self.bytes: np.ndarray[Any, Any] = np.asarray((ctypes.c_uint8 * max(size, 1)).from_address(self.place))
-        finalize(self, give_back, device.free_pinned, self.place).atexit = False
-
-
-def give_back(free: Any, place: int) -> None:
-    with suppress(DriverError):  # the device is gone, and its memory with it
-        free(place)
+        device.give_back_with(self, "cuMemFreeHost", HANDLE(self.place))
 
 
 class Resident:
@@ -50,9 +43,10 @@ class Resident:
     def __init__(self, storage: Storage, device: Device, block: Block, place: int) -> None:
         self.storage, self.device, self.block, self.place = storage, device, block, place
         self.ahead, self.behind = False, True
+        self.lock = device.lock
 
     def come_home(self) -> None:
-        with self.device.lock:
+        with self.lock:
             if self.ahead:
                 here = self.storage.here
                 self.device.enter()
@@ -68,7 +62,7 @@ class Resident:
 
     def dlpack(self, stream: int | None) -> Any:
         """A capsule whose numbers are the newest once a stream of the consumer's has waited, which it is told to."""
-        with self.device.lock:
+        with self.lock:
             self.device.enter()
             self.go_out()
             let_wait(self.device, stream)
@@ -77,7 +71,7 @@ class Resident:
 
     def interface(self) -> dict[str, Any]:
         """`__cuda_array_interface__`."""
-        with self.device.lock:
+        with self.lock:
             self.device.enter()
             self.go_out()
         here, is_read_only = self.storage.here, True
@@ -95,14 +89,15 @@ class Resident:
 
 def residents(storages: Sequence[Storage], device: Device) -> list[Resident]:
     """Each storage's numbers on the device; those that are not there yet share one block."""
-    new = [storage for storage in dict.fromkeys(storages) if not isinstance(storage.mirror, Resident)]
-    sizes = [round_up(storage.here.nbytes, PLACE_ALIGNMENT) for storage in new]
-    block = Block(device, sum(sizes)) if new else None
-    place = block.place if block else 0
-    for storage, size in zip(new, sizes, strict=True):
-        assert block is not None
-        storage.reflect(Resident(storage, device, block, place))
-        place += size
+    with device.lock:  # two functions that are made at once work on the same numbers
+        new = [storage for storage in dict.fromkeys(storages) if not isinstance(storage.mirror, Resident)]
+        sizes = [round_up(storage.here.nbytes, PLACE_ALIGNMENT) for storage in new]
+        block = Block(device, sum(sizes)) if new else None
+        place = block.place if block else 0
+        for storage, size in zip(new, sizes, strict=True):
+            assert block is not None
+            storage.reflect(Resident(storage, device, block, place))
+            place += size
     return [storage.mirror for storage in storages if isinstance(storage.mirror, Resident)]
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphc.backends.cuda.device import Multiply, Place
 from graphc.backends.cuda.products import PRODUCT, with_term
 from graphc.backends.cuda.threads import row_major
+from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.layout import Steps
-from graphc.ir.loops import INDEXED, Buffer, Index, LoopNest
+from graphc.ir.loops import INDEXED, Buffer, Index, LoopNest, Term
 from graphc.ir.types import DTYPES, Extent, bound, multiply
 
+RELU = ops.relu.scalar  # the template of its terms
 LEAST = 1 << 18  # multiply-adds: with fewer, a product of ours is done before a library's has begun
 Strides = dict[int, Extent]  # by axis
 
@@ -23,14 +25,21 @@ class Outside:
     """A product for a library, and where its matrices lie in buffers.
 
     starts  elements before the left and the right matrix
+    ending  what the library does to every element
+    rest    what is left of the nest
     """
 
     left: Buffer
     right: Buffer
     target: Buffer
     starts: tuple[int, int]
+    ending: Ending
     call: Multiply
     rest: LoopNest | None
+
+    @property
+    def read(self) -> list[Buffer]:
+        return [self.left, self.right, *([] if self.ending.bias is None else [self.ending.bias])]
 
     @property
     def rooms(self) -> tuple[tuple[Buffer, int], ...]:
@@ -42,7 +51,64 @@ class Outside:
         left, right = place(self.left), place(self.right)
         left = replace(left, offset=left.offset + self.starts[0] * size)
         right = replace(right, offset=right.offset + self.starts[1] * size)
-        return replace(self.call, target=place(self.target), left=left, right=right)
+        bias = None if self.ending.bias is None else place(self.ending.bias)
+        return replace(self.call, target=place(self.target), left=left, right=right, bias=bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a library does to the elements of a product as it leaves them.
+
+    term  the last of the nest's terms that is done so
+    bias  a number is added to each column
+    relu  what is below 0 becomes 0
+    """
+
+    term: Term
+    bias: Buffer | None = None
+    relu: bool = False
+
+
+def ending_of(nest: LoopNest) -> Ending:
+    """The most that a library can do of what the nest does with its product, and with nothing else of it."""
+    term = next(each for each in nest.terms() if each.kind == "product")
+    ending, last = Ending(term), len(nest.frame) - 1
+    (user, *more) = users(nest, ending.term) or (None,)
+    if user is not None and not more and user.detail == "{0} + {1}":
+        bias = next(each for each in (*user.operands, None) if each is not term)
+        if bias is not None and bias.kind == "load" and bias.dtype == "f32" and bias.detail[1:] == (((last, 1),), ()):
+            ending = Ending(user, bias.detail[0])
+            (user, *more) = users(nest, user) or (None,)
+    if user is not None and not more and user.detail == RELU:
+        ending = replace(ending, term=user, relu=True)
+    return ending
+
+
+def users(nest: LoopNest, term: Term) -> list[Term | None]:
+    """The terms that have it as an operand; None for a store of it that is not in place."""
+    found: list[Term | None] = [each for each in nest.terms() if any(operand is term for operand in each.operands)]
+    return found + [None for store in nest.stores if store.term is term]
+
+
+def chosen(nest: LoopNest, library: Collection[str]) -> Outside | None:
+    """The product of a nest that is for a library, as `library` has its name."""
+    found = outside(nest) if library and nest.product is not None else None
+    if found is None:
+        return None
+    name = name_of(nest)
+    return with_ending(nest, found) if name + WITH_ENDING in library else found if name in library else None
+
+
+WITH_ENDING = "+"  # behind the name of a product: the library does what it can of the rest, too
+
+
+def with_ending(nest: LoopNest, found: Outside) -> Outside | None:
+    """The same with all that a library can do; None where that is no more."""
+    ending = ending_of(nest)
+    if ending.term is found.ending.term:
+        return None
+    target, rest = split(nest, ending.term)
+    return replace(found, target=target, rest=rest, ending=ending, call=replace(found.call, relu=ending.relu))
 
 
 def outside(nest: LoopNest) -> Outside | None:
@@ -64,22 +130,27 @@ def outside(nest: LoopNest) -> Outside | None:
     batch = one_batch(frame, [starts[0][1], starts[1][1], targets])
     if batch is None:
         return None
-    target, rest = split(nest)
+    target, rest = split(nest, term)
     nowhere = Place("work")
     call = Multiply(nowhere, nowhere, nowhere, rows, columns, product.depth, left, right, *batch, "f32")
-    return Outside(product.left.buffer, product.right.buffer, target, (starts[0][0], starts[1][0]), call, rest)
+    before = starts[0][0], starts[1][0]
+    return Outside(product.left.buffer, product.right.buffer, target, before, Ending(term), call, rest)
 
 
-def split(nest: LoopNest) -> tuple[Buffer, LoopNest | None]:
-    """(where the product goes, the nest that reads it there; None if it goes where the nest would leave it)."""
-    product = next(term for term in nest.terms() if term.kind == "product")
+def split(nest: LoopNest, term: Term) -> tuple[Buffer, LoopNest | None]:
+    """(where the product goes once it is this term, the nest that reads it there; None where nothing is left to do)."""
     index = row_major(nest.frame, frozenset(range(len(nest.frame))))
-    (store, *more) = nest.stores
-    if not more and store.term is product and store.index == index and store.buffer.kind in ("value", "result"):
-        return store.buffer, None
-    buffer = Buffer("scratch", product.value, PRODUCT)
-    loaded = replace(product, kind="load", detail=(buffer, index, ()))
-    return buffer, replace(with_term(nest, product, loaded), product=None)
+    kept = [
+        store
+        for store in nest.stores
+        if store.term is term and store.index == index and store.buffer.kind in ("value", "result")
+    ]
+    buffer = kept[0].buffer if kept else Buffer("scratch", term.value, PRODUCT)
+    left = tuple(store for store in nest.stores if store not in kept[:1])
+    if not left:
+        return buffer, None
+    loaded = replace(term, kind="load", detail=(buffer, index, ()), operands=())
+    return buffer, replace(with_term(replace(nest, stores=left), term, loaded), product=None)
 
 
 def one_step(steps: Steps) -> tuple[Extent, Extent] | None:

@@ -26,17 +26,17 @@ from graphc.backends.cuda.device import (
     laid_out,
 )
 from graphc.backends.cuda.entries import Entry, buffers, entry
-from graphc.backends.cuda.outside import Outside, name_of, outside
+from graphc.backends.cuda.outside import Outside, chosen
 from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, product_of, repetition_of
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import THREADS, WIDEST, Piece
+from graphc.backends.cuda.threads import THREADS, WIDEST, NotCovered, Piece, Shared
 from graphc.backends.cuda.writer import write
 from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph
 from graphc.ir.loops import Buffer, LoopNest, Repetition
 from graphc.ir.program import Life, Program, allocate, plan
-from graphc.ir.types import DTYPES, content, multiply, round_up
+from graphc.ir.types import DTYPES, content, dims_of, multiply, round_up
 
 CHECK = Kernel(
     "check",
@@ -143,9 +143,9 @@ class Planner:
             if nest.repetition is not None:
                 yield repetition_of(number, nest)
             loose = any(is_loose(homes, buffer) for buffer in nest.buffers())
-            product = outside(nest) if self.library and nest.product is not None else None
+            product = chosen(nest, self.library)
             rest: LoopNest | None = nest
-            if product is not None and name_of(nest) in self.library:
+            if product is not None:
                 yield product_of(number, product)
                 rest = product.rest
             for piece in write(rest, loose) if nest.repetition is None and rest is not None else ():
@@ -165,6 +165,9 @@ class Planner:
         guarded = tuple(bool(job.counts) for job in jobs)
         waits = next((job.counts for job in jobs if job.counts), ())
         counts = [self.stopped, *(place(-1, buffer) for buffer in waits)] if waits else []
+        told = (each for piece in pieces for each in piece.arguments if not isinstance(each, Buffer | Shared | str))
+        if not {dim for extent in told for dim in dims_of(extent)} <= {*self.dims}:
+            raise NotCovered("rows of a batch are taken in slices, for max_bytes")
         made = entry(pieces, guarded, len(counts), len(self.ends), self.dims)
         made = self.entries.setdefault(made.name, made)
         words: list[Word] = [word for end in self.ends for word in end]

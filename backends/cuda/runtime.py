@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.artifact import DeviceArtifact
-from graphc.backends.cuda.cublas import Cublas
+from graphc.backends.cuda.cublas import Cublas, Operands
 from graphc.backends.cuda.device import (
     Call,
     ClearCall,
@@ -23,16 +23,17 @@ from graphc.backends.cuda.device import (
     calls,
     written_out,
 )
-from graphc.backends.cuda.driver import HANDLE, Device, Module, Replay, Stream
+from graphc.backends.cuda.driver import HANDLE, OUT_OF_MEMORY, Device, DriverError, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
-from graphc.backends.cuda.feeding import Epochs, Feed
-from graphc.backends.cuda.lending import Lent
+from graphc.backends.cuda.feeding import Epochs, Feed, Form, entries, form_of
+from graphc.backends.cuda.lending import DeviceArray, Lent
 from graphc.backends.cuda.memory import Block, Pinned, Resident, residents, within
 from graphc.backends.runtime import Storage, address
 from graphc.backends.shuffling import fill
 from graphc.ir.types import DTYPES, Dim, TensorType, evaluate
 
 Array = np.ndarray[Any, Any]
+FEEDS = 3  # data sets that are kept on the device: to train, to validate and to test with
 REPLAYS = 8  # sets of sizes whose replays are kept; to capture one again takes less than a millisecond
 
 
@@ -65,8 +66,8 @@ class Launcher:
             self.watch(step)
 
     def rehearse(self, stream: Stream, sizes: dict[Dim, int]) -> None:
-        """Have the library load what its products need, which it must not while a call is captured. What they leave is
-        in memory whose contents nobody needs."""
+        """Have the library find its way to do the products and load what they need, which it must not while a call is
+        captured. What they leave is in memory whose contents nobody needs."""
         for call in calls(self.program, sizes) if self.program.products else ():
             if isinstance(call, MultiplyCall):
                 self.do(stream, call)
@@ -79,8 +80,9 @@ class Launcher:
             stream.copy(self.address(call.target), self.address(call.source), call.size)
         elif isinstance(call, MultiplyCall):
             assert self.library is not None
-            places = (self.address(place) for place in (call.target, call.left, call.right))
-            self.library.multiply(stream, call, *places)
+            target, left, right = (self.address(place) for place in (call.target, call.left, call.right))
+            bias = 0 if call.bias is None else self.address(call.bias)
+            self.library.multiply(stream, call, Operands(target, left, right, bias))
         else:
             stream.fill(self.address(call.target), 0, call.size)
 
@@ -121,6 +123,8 @@ class DeviceRunner:
         named = zip(self.states, graph.of_role("state"), strict=True)
         self.updated = [state for state, value in named if value.attrs["name"] in changed]
         self.module = device.load(artifact.ptx)
+        # Looked up now: the driver loads a kernel when it is asked for first, which it must not while calls are noted.
+        self.feeding = {made.name: self.module.kernel(made.name) for made in entries(graph)}
         self.launcher = Launcher(program, self.module, self.states, library)
         self.arena = [Block(device, size) for size in (program.work_bytes, program.results.size, program.scalars.size)]
         self.input_blocks = [Block(device, slot.type.max_bytes) for slot in program.inputs.slots]
@@ -133,7 +137,7 @@ class DeviceRunner:
         self.scalars, self.status = Pinned(device, program.scalars.size), Pinned(device, 8)
         self.scalars_are_new = True
         self.replays: OrderedDict[tuple[tuple[int, ...], tuple[bool, ...]], Replay] = OrderedDict()
-        self.epochs: Epochs | None = None  # over the last feed
+        self.epochs: OrderedDict[Form, Epochs] = OrderedDict()  # the last one last
 
     def set_scalar(self, number: int, value: float) -> None:
         """Write one run-time scalar."""
@@ -159,9 +163,9 @@ class DeviceRunner:
                 state.ahead = True
             return self.status_found(), self.results_found(dict(zip(self.dims, sizes, strict=True)))
 
-    def feed(self, arrays: Sequence[Array], kinds: Sequence[int]) -> Feed:
+    def feed(self, arrays: Sequence[Array | DeviceArray], kinds: Sequence[int]) -> Feed:
         """How `epoch` reads arrays, which the caller keeps; kinds are PLAIN or BYTES_AS_IMAGE, for each."""
-        return Feed(self, arrays, kinds)
+        return Feed(arrays, kinds)
 
     def epoch(
         self,
@@ -180,16 +184,35 @@ class DeviceRunner:
             self.device.enter()
             if shuffle is not None:
                 fill(order, *shuffle)
-            if self.epochs is None or self.epochs.feed is not feed:
-                self.epochs = Epochs(self, feed)
-            return self.epochs.run(order, batch, *steps)
+            lent = feed.lent()  # kept until all is done
+            return self.epochs_over(feed, lent).run(feed, order, batch, *steps)
+
+    def epochs_over(self, feed: Feed, lent: Sequence[Lent | None]) -> Epochs:
+        """Passes over feeds of this form. Raises DriverError where the device has no room for what they need."""
+        form = form_of(feed, lent)
+        known = self.epochs.pop(form, None) or self.new_epochs(feed, lent)
+        self.epochs[form] = known
+        while len(self.epochs) > FEEDS:
+            self.epochs.popitem(last=False)
+        return known
+
+    def new_epochs(self, feed: Feed, lent: Sequence[Lent | None]) -> Epochs:
+        """With the whole data on the device if that has room, be it without the data sets before it."""
+        for _ in range(2):
+            try:
+                return Epochs(self, feed, lent, whole=True)
+            except DriverError as error:
+                if error.code != OUT_OF_MEMORY:
+                    raise
+            self.epochs.clear()
+        return Epochs(self, feed, lent, whole=False)
 
     def launch(self, made: Entry, places: Sequence[int], size: int) -> None:
         """Give the stream an entry of `feeding`, for so many rows; places are what it is told of memory."""
         extents = {self.dims[0]: size}
         blocks = [piece.grid.blocks(extents) for piece in made.pieces]
         words = [*places, size, *blocks]
-        launch(self.stream, self.module.kernel(made.name), sum(blocks), made.pieces[0].threads, 0, words)
+        launch(self.stream, self.feeding[made.name], sum(blocks), made.pieces[0].threads, 0, words)
 
     def make_ready(self) -> None:
         """Let the device have the newest states and scalars."""

@@ -54,7 +54,7 @@ def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) 
 
 
 def product_of(number: int, product: Outside) -> Job:
-    read = frozenset(key(number, each) for each in (product.left, product.right))
+    read = frozenset(key(number, each) for each in product.read)
     return Job(number, None, read, frozenset({key(number, product.target)}), product=product)
 
 

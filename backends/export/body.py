@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.export.signatures import IR_TYPES, Argument, Signature
+from graphc.backends.entry.pieces import LLVM_TYPES
+from graphc.backends.export.signatures import IR_TYPES, SIZES, Argument, Face, Signature
 from graphc.backends.export.statuses import MISALIGNED, NULL, ORDER, THREADS
 from graphc.ir.types import FLOATS
 
 ATTRIBUTES = 'nounwind "no-builtins"'
 BLOCK_ALIGNMENT = 16
+MOST_SAMPLES = 2**48  # of an epoch
 
 # Of one argument each: a status, 0 where nothing is wrong.
 GUARDS = f"""
@@ -144,6 +146,29 @@ class Body:
 
     def end(self) -> str:
         return "\n".join([*self.lines, "}", ""])
+
+
+def settings(body: Body, face: Face) -> str:
+    """Where the run-time scalars lie, eight bytes each: those that are given, or as they were at export."""
+    structure, slots = face.settings, body.room(len(face.member.settings), "i64")
+    if structure is None:
+        return slots
+    none, fixed, given, ready = body.let("icmp eq ptr %settings, null"), *(body.fresh() for _ in range(3))
+    body.do(f"br i1 {none}, label %{fixed}, label %{given}")
+    body.label(given)
+    for number, (field, offset) in enumerate(zip(structure.fields, structure.offsets, strict=True)):
+        kind, size = IR_TYPES[field.kind], SIZES[field.kind]
+        value = body.let(f"load {kind}, ptr {body.at('%settings', offset)}, align {size}")
+        body.do(f"store {kind} {value}, ptr {body.at(slots, 8 * number)}, align 8")
+    body.do(f"br label %{ready}")
+    body.label(fixed)
+    scalars = face.member.graph.of_role("scalar")
+    for number, ((_, setting), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
+        kind, place = LLVM_TYPES[scalar.dtype], body.at(slots, 8 * number)
+        body.do(f"store {kind} {literal(setting, scalar.dtype)}, ptr {place}, align 8")
+    body.do(f"br label %{ready}")
+    body.label(ready)
+    return slots
 
 
 def literal(number: float, dtype: str) -> str:

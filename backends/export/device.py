@@ -7,31 +7,25 @@ of the library for the processor, whose `init` makes the first state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from graphc.backends.cuda.device import Clear, Copy, DeviceProgram, Grid, Launch, Place, Repeat, Step, Turn, Word
 from graphc.backends.cuda.driver import DYNAMIC_SHARED, PLENTY
+from graphc.backends.cuda.feeding import gather_entry, means_entry, tally_entry
 from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules
-from graphc.backends.entry.pieces import LLVM_TYPES, extent_operand
-from graphc.backends.export.body import Body, constant_text, literal
+from graphc.backends.export.body import constant_text
 from graphc.backends.export.header import comment, write_signature
+from graphc.backends.export.launching import FUNCTIONS, MODULE, Calls, Epoch, Made, Steps
 from graphc.backends.export.library import Library
-from graphc.backends.export.signatures import FIND_TYPE, IR_TYPES, SIZES, Argument, Face, Signature, faces, is_output
-from graphc.backends.export.statuses import NULL, SIZE
+from graphc.backends.export.signatures import FIND_TYPE, Argument, Face, Signature, faces
+from graphc.backends.export.statuses import NULL
 from graphc.backends.link import link_shared_object
 from graphc.backends.symbols import read_symbols
 from graphc.backends.target import BuildError, Target, build
-from graphc.ir.frozen import dataclass
-from graphc.ir.types import DTYPES, Dim, Extent, round_up
 
 NAME = "cuda"  # of the target
-FUNCTIONS = (
-    "cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemcpyHtoDAsync_v2", "cuMemsetD8Async", "cuModuleUnload",
-    "cuModuleLoadData", "cuModuleGetFunction", "cuFuncSetAttribute",
-)  # fmt: skip
-MODULE = 8 * len(FUNCTIONS)  # where the handle of the module lies among what `open` notes; those of kernels come behind
-NUMBER_BYTES = 256  # of a result that is one number, in work
 ABOUT = """A library of graphc for NVIDIA GPUs.
 
 It carries its kernels and is linked to nothing. {name}_cuda_open is told how to find the functions of the driver, as in
@@ -43,66 +37,57 @@ Calls give their work to a stream and come back at once. All pointers are to mem
 settings; state and work are aligned to 256. A state has the layout of the library for the processor: make it there by
 {name}_init, and copy it. When the stream is done, status (int64_t) is 0, or else 1 for the first {upper}_CHECK_ that a
 function lists, 2 for the next: then no state was changed. Functions return 0, or a status of the library, or minus the
-number of the driver's own error."""
+number of the driver's own error. The order of an epoch is NULL, for the rows as they lie, or what {name}_shuffle gives,
+copied to the device; steps before one that failed are done, and the means tell how many they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """One function: how it looks, and what it does.
+def device_files(library: Library, host: Target, version: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """(path below the library's folder -> contents, what the manifest says of the memory that calls need).
 
-    scalars  where they lie in work, and behind them the results that are one number
+    Raises BuildError, or NotCovered for what no kernel does.
     """
-
-    face: Face
-    drawing: Drawing
-
-    @property
-    def program(self) -> DeviceProgram:
-        return self.drawing.program
-
-    @property
-    def name(self) -> str:
-        return f"{self.face.library.name}_cuda_{self.face.member.name}"
-
-    @property
-    def scalars(self) -> int:
-        return round_up(self.program.work_bytes, NUMBER_BYTES)
-
-    @property
-    def numbers(self) -> int:
-        return self.scalars + round_up(self.program.scalars.size, NUMBER_BYTES)
-
-    @property
-    def work_bytes(self) -> int:
-        return self.numbers + NUMBER_BYTES * max(len(self.face.numbers), 1)
-
-    @property
-    def signature(self) -> Signature:
-        memory = (Argument("loaded", "const void *"), Argument("state", "void *"), Argument("work", "void *"))
-        rest = [each for each in self.face.call.arguments if each.name not in ("state", "work", "thread", "threads")]
-        last = (Argument("status", "int64_t *"), Argument("stream", "void *", "a CUstream"))
-        return Signature(self.name, (*memory, *rest, *last), "One batch, given to a stream.")
-
-
-def device_files(library: Library, host: Target, version: str) -> dict[str, bytes]:
-    """Path below the library's folder -> contents. Raises BuildError, or NotCovered for what no kernel does."""
-    made = [Made(face, draw(face.member.graph)) for face in faces(library)]
+    made = [Made(face, drawing_of(face)) for face in faces(library)]
     texts, names = all_modules(made)
     ptx = compile_modules(texts, names, ARCHITECTURES[0])
     parts = [constant_text("ptx", ptx), *constants(names), open_function(library, made, names), close_function(library)]
-    parts += [step_function(each, names) for each in made]
+    parts += [Steps(each, names, each.signature).write() for each in made]
+    parts += [Epoch(each, names, each.epoch).write() for each in made if each.face.has_epoch]
     wanted = [each.name for each in signatures(library, made)]
     file = f"lib{library.name}_cuda.so"
     shared = link_shared_object([build(parts, wanted, host)], wanted, file, names_all=False)
     found = read_symbols(shared)
     if (found.defined, found.undefined) != (tuple(sorted(wanted)), ()):
         raise BuildError(f"{file} defines {found.defined} and needs {found.undefined}")
-    header = write_header(library, made, names, version)
-    return {
+    sizes = {"loaded_bytes": loaded_bytes(names), "work_bytes": dict(work_bytes(made))}
+    files = {
         f"{NAME}/{file}": shared,
         f"{NAME}/{library.name}.ptx": ptx.encode(),
-        f"{library.name}_cuda.h": header.encode(),
+        f"{library.name}_cuda.h": write_header(library, made, sizes, version).encode(),
     }
+    return files, sizes
+
+
+def loaded_bytes(names: Sequence[str]) -> int:
+    return MODULE + 8 + 8 * len(names)
+
+
+def work_bytes(made: Sequence[Made]) -> Iterator[tuple[str, int]]:
+    """(function, bytes it works in)."""
+    for each in made:
+        yield each.name, each.work_bytes
+        if each.face.has_epoch:
+            yield each.epoch.name, each.epoch_bytes
+
+
+def drawing_of(face: Face) -> Drawing:
+    """The launches of a step, and the kernels that its epochs need beside."""
+    graph = face.member.graph
+    drawing = draw(graph)
+    if not face.has_epoch:
+        return drawing
+    own = [*(gather_entry(value, value.dtype) for value in graph.of_role("data")), tally_entry(graph)]
+    named = {entry.name: entry for entry in (*own, means_entry(graph))}
+    return replace(drawing, entries=(*drawing.entries, *named.values()))
 
 
 def all_modules(made: Sequence[Made]) -> tuple[tuple[str, ...], list[str]]:
@@ -121,16 +106,19 @@ def signatures(library: Library, made: Sequence[Made]) -> list[Signature]:
     loaded = Argument("loaded", "void *")
     first = Signature(f"{library.name}_cuda_open", (loaded, find), "Loads the kernels into the current context.")
     last = Signature(f"{library.name}_cuda_close", (Argument("loaded", "const void *"),), "Lets go of them.")
-    return [first, last, *(each.signature for each in made)]
+    found = [first, last]
+    for each in made:
+        found += [each.signature, *([each.epoch] if each.face.has_epoch else [])]
+    return found
 
 
-def write_header(library: Library, made: Sequence[Made], names: Sequence[str], version: str) -> str:
+def write_header(library: Library, made: Sequence[Made], sizes: Mapping[str, Any], version: str) -> str:
     upper = library.name.upper()
     lines = [*comment(ABOUT.format(name=library.name, upper=upper)), f"/* Written by graphc {version}. */"]
     lines += [f"#ifndef {upper}_CUDA_H", f"#define {upper}_CUDA_H", "", f'#include "{library.name}.h"', ""]
     lines += ["#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
-    lines += [f"#define {upper}_CUDA_LOADED_BYTES INT64_C({MODULE + 8 + 8 * len(names)})"]
-    lines += [f"#define {each.name.upper()}_WORK_BYTES INT64_C({each.work_bytes})" for each in made]
+    lines += [f"#define {upper}_CUDA_LOADED_BYTES INT64_C({sizes['loaded_bytes']})"]
+    lines += [f"#define {name.upper()}_WORK_BYTES INT64_C({size})" for name, size in sizes["work_bytes"].items()]
     lines += ["", f"#ifndef {FIND_TYPE.upper()}", f"#define {FIND_TYPE.upper()}"]
     lines += [f"typedef void *(*{FIND_TYPE})(const char *);", "#endif", ""]
     for signature in signatures(library, made):
@@ -139,19 +127,6 @@ def write_header(library: Library, made: Sequence[Made], names: Sequence[str], v
 
 
 # -- functions
-
-
-class Calls(Body):
-    """Calls of the driver, each of which returns from the function where it fails."""
-
-    def driver(self, function: str, arguments: str) -> None:
-        pointer = self.let(f"load ptr, ptr {self.at('%loaded', 8 * FUNCTIONS.index(function))}, align 8")
-        code = self.let(f"call i32 {pointer}({arguments})")
-        wrong, failed, fine = self.let(f"icmp ne i32 {code}, 0"), self.fresh(), self.fresh()
-        self.do(f"br i1 {wrong}, label %{failed}, label %{fine}")
-        self.label(failed)
-        self.do(f"ret i32 {self.let(f'sub i32 0, {code}')}")
-        self.label(fine)
 
 
 def open_function(library: Library, made: Sequence[Made], names: Sequence[str]) -> str:
@@ -182,195 +157,3 @@ def close_function(library: Library) -> str:
     body.driver("cuModuleUnload", f"ptr {module}")
     body.do("ret i32 0")
     return body.end()
-
-
-def step_function(made: Made, names: Sequence[str]) -> str:
-    return Steps(made, names).write()
-
-
-class Steps(Calls):
-    """Writes what a call does."""
-
-    def __init__(self, made: Made, names: Sequence[str]) -> None:
-        super().__init__(made.signature)
-        self.made, self.program, self.names = made, made.program, list(names)
-        self.turns: list[str] = []  # of the loops around
-        most = max(len(launch.words) for launch in self.program.launches())
-        self.told, self.places = self.room(most, "i64"), self.room(most, "ptr")
-
-    def write(self) -> str:
-        face = self.made.face
-        pointers = ["loaded", "state", "work", "status", *(each.name for each in face.inputs)]
-        pointers += [each.name for each in face.call.arguments if is_output(each)]
-        pointers += ["results"] if face.results is not None else []
-        for name in pointers:
-            none = self.let(f"icmp eq ptr %{name}, null")
-            self.refuse([self.let(f"select i1 {none}, i32 {NULL}, i32 0")])
-        self.check_sizes()
-        for number, argument in enumerate(face.sizes):
-            self.do(f"%d{number} = add i64 %{argument.name}, 0")
-        self.settings()
-        self.steps(self.program.steps)
-        self.finish()
-        self.do("ret i32 0")
-        return self.end()
-
-    def check_sizes(self) -> None:
-        for argument, dim in zip(self.made.face.sizes, self.made.face.member.graph.dims, strict=True):
-            under = self.let(f"icmp slt i64 %{argument.name}, 1")
-            over = self.let(f"icmp sgt i64 %{argument.name}, {dim.max}")
-            wrong = self.let(f"or i1 {under}, {over}")
-            self.refuse([self.let(f"select i1 {wrong}, i32 {SIZE}, i32 0")])
-
-    def settings(self) -> None:
-        """Those that are given, or as they were at export, to the device, eight bytes each."""
-        structure, face = self.made.face.settings, self.made.face
-        if structure is None:
-            return
-        fixed = self.room(len(structure.fields), "i64")
-        scalars = face.member.graph.of_role("scalar")
-        for number, ((_, setting), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
-            self.do(f"store i64 0, ptr {self.at(fixed, 8 * number)}, align 8")
-            kind = LLVM_TYPES[scalar.dtype]
-            self.do(f"store {kind} {literal(setting, scalar.dtype)}, ptr {self.at(fixed, 8 * number)}, align 8")
-        none, given, ready = self.let("icmp eq ptr %settings, null"), self.fresh(), self.fresh()
-        self.do(f"br i1 {none}, label %{ready}, label %{given}")
-        self.label(given)
-        for number, (field, offset) in enumerate(zip(structure.fields, structure.offsets, strict=True)):
-            kind, size = IR_TYPES[field.kind], SIZES[field.kind]
-            value = self.let(f"load {kind}, ptr {self.at('%settings', offset)}, align {size}")
-            self.do(f"store {kind} {value}, ptr {self.at(fixed, 8 * number)}, align 8")
-        self.do(f"br label %{ready}")
-        self.label(ready)
-        target = self.address(Place("scalars"))
-        size = 8 * len(structure.fields)
-        # Memory of the host that is not pinned has been read when this comes back.
-        self.driver("cuMemcpyHtoDAsync_v2", f"i64 {target}, ptr {fixed}, i64 {size}, ptr %stream")
-
-    def finish(self) -> None:
-        """Numbers to where they are wanted, and the status."""
-        face = self.made.face
-        offsets = iter(face.results.offsets if face.results is not None else ())
-        results = self.let("ptrtoint ptr %results to i64") if face.results is not None else ""
-        for slot, output in zip(self.program.results.slots, face.member.graph.of_kind("result"), strict=True):
-            if not output.value.shape:
-                target = self.let(f"add i64 {results}, {next(offsets)}")
-                source = self.address(Place("results", slot.offset))
-                self.copy(target, source, str(DTYPES[slot.type.dtype].itemsize))
-        target = self.let("ptrtoint ptr %status to i64")
-        if self.program.checks:
-            self.copy(target, self.address(self.program.status), "8")
-        else:
-            self.driver("cuMemsetD8Async", f"i64 {target}, i8 0, i64 8, ptr %stream")
-
-    def copy(self, target: str, source: str, size: str) -> None:
-        self.driver("cuMemcpyDtoDAsync_v2", f"i64 {target}, i64 {source}, i64 {size}, ptr %stream")
-
-    # -- steps
-
-    def steps(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            if isinstance(step, Launch):
-                self.launch(step)
-            elif isinstance(step, Repeat):
-                self.repeat(step)
-            elif isinstance(step, Copy | Clear):
-                self.move(step)
-            else:
-                raise BuildError("an export takes no product of a library")
-
-    def move(self, step: Copy | Clear) -> None:
-        size = self.let(f"mul i64 {self.extent(step.count)}, {DTYPES[step.dtype].itemsize}")
-        target, some, done = self.address(step.target), self.fresh(), self.fresh()
-        self.do(f"br i1 {self.let(f'icmp sgt i64 {size}, 0')}, label %{some}, label %{done}")
-        self.label(some)
-        if isinstance(step, Copy):
-            self.copy(target, self.address(step.source), size)
-        else:
-            self.driver("cuMemsetD8Async", f"i64 {target}, i8 0, i64 {size}, ptr %stream")
-        self.do(f"br label %{done}")
-        self.label(done)
-
-    def launch(self, step: Launch) -> None:
-        for number, word in enumerate(step.words):
-            slot = self.at(self.told, 8 * number)
-            self.do(f"store i64 {self.word(word)}, ptr {slot}, align 8")
-            self.do(f"store ptr {slot}, ptr {self.at(self.places, 8 * number)}, align 8")
-        blocks = "0"
-        for grid in step.grids:
-            blocks = self.let(f"add i64 {blocks}, {self.word(grid)}")
-        count = self.let(f"trunc i64 {blocks} to i32")
-        place = self.at("%loaded", MODULE + 8 + 8 * self.names.index(step.kernel))
-        kernel = self.let(f"load ptr, ptr {place}, align 8")
-        shape = f"i32 {count}, i32 1, i32 1, i32 {step.threads}, i32 1, i32 1, i32 {step.shared_bytes}"
-        self.driver("cuLaunchKernel", f"ptr {kernel}, {shape}, ptr %stream, ptr {self.places}, ptr null")
-
-    def repeat(self, step: Repeat) -> None:
-        """A loop that counts in memory, as what is inside may be many blocks of code."""
-        length, counter = self.extent(step.length), self.room(1, "i64")
-        test, inside, done = self.fresh(), self.fresh(), self.fresh()
-        self.do(f"store i64 0, ptr {counter}, align 8")
-        self.do(f"br label %{test}")
-        self.label(test)
-        count = self.let(f"load i64, ptr {counter}, align 8")
-        self.do(f"br i1 {self.let(f'icmp slt i64 {count}, {length}')}, label %{inside}, label %{done}")
-        self.label(inside)
-        last = self.let(f"sub i64 {length}, 1")
-        self.turns.append(self.let(f"sub i64 {last}, {count}") if step.reverse else count)
-        self.steps(step.body)
-        self.turns.pop()
-        self.do(f"store i64 {self.let(f'add i64 {count}, 1')}, ptr {counter}, align 8")
-        self.do(f"br label %{test}")
-        self.label(done)
-
-    # -- words
-
-    def word(self, word: Word) -> str:
-        if isinstance(word, Place):
-            return self.address(word)
-        if isinstance(word, Turn):
-            return self.turns[word.depth]
-        return self.blocks(word) if isinstance(word, Grid) else self.extent(word)
-
-    def blocks(self, grid: Grid) -> str:
-        more = self.let(f"add i64 {self.extent(grid.extent)}, {grid.each - 1}")
-        found = self.let(f"sdiv i64 {more}, {grid.each}")
-        for order, bound in (("slt", 1), ("sgt", grid.most)):
-            out = self.let(f"icmp {order} i64 {found}, {bound}")
-            found = self.let(f"select i1 {out}, i64 {bound}, i64 {found}")
-        return found
-
-    def extent(self, extent: Extent) -> str:
-        dims: tuple[Dim, ...] = self.made.face.member.graph.dims
-        return extent_operand(extent, self.fresh(), dims, self.lines)
-
-    def address(self, place: Place) -> str:
-        pointer, offset = self.base(place)
-        found = self.let(f"ptrtoint ptr %{pointer} to i64")
-        if offset:
-            found = self.let(f"add i64 {found}, {offset}")
-        for turn, (count, size) in zip(self.turns, place.steps, strict=False):
-            step = self.let(f"mul i64 {self.extent(count)}, {size}")
-            found = self.let(f"add i64 {found}, {self.let(f'mul i64 {turn}, {step}')}")
-        return found
-
-    def base(self, place: Place) -> tuple[str, int]:
-        """(the argument that a place is in, bytes from there)."""
-        face, program = self.made.face, self.program
-        if place.block == "state":
-            number = program.state.at(place.offset)
-            own = face.member.states[number].offset
-            return "state", own + place.offset - program.state.slots[number].offset
-        if place.block == "inputs":
-            return face.inputs[place.number].name, place.offset
-        if place.block == "scalars":
-            return "work", self.made.scalars + place.offset
-        if place.block == "work":
-            return "work", place.offset
-        number = program.results.at(place.offset)
-        inside = place.offset - program.results.slots[number].offset
-        outputs = face.member.graph.of_kind("result")
-        before = sum(1 for output in outputs[:number] if bool(output.value.shape) == bool(outputs[number].value.shape))
-        if outputs[number].value.shape:
-            return [each.name for each in face.call.arguments if is_output(each)][before], inside
-        return "work", self.made.numbers + NUMBER_BYTES * before + inside

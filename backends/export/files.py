@@ -22,6 +22,7 @@ from graphc.backends.symbols import read_symbols
 from graphc.backends.target import BuildError, Target
 
 LOADER = Path(__file__).with_name("loader.py")
+DEVICE_LOADER = Path(__file__).with_name("device_loader.py")
 MODULE_LOADER, PAGE = Path(__file__).with_name("model.mjs"), Path(__file__).with_name("page.html")
 
 
@@ -55,11 +56,16 @@ def write_files(
     if device_host is not None:
         from graphc.backends.cuda.ptx import TRIPLE  # few exports are for GPUs
         from graphc.backends.export.device import NAME, device_files
+        from graphc.backends.export.device_sample import write_device_sample
 
         progress(NAME)
-        built = device_files(library, device_host, version)
-        listed.append({"name": NAME, "triple": TRIPLE, "host": device_host.name, "files": checksums(built)})
+        built, bytes_needed = device_files(library, device_host, version)
+        told = {"name": NAME, "triple": TRIPLE, "host": device_host.name, **bytes_needed}
+        listed.append({**told, "files": checksums(built)})
         files |= built
+        sample = write_device_sample(library, version)
+        files |= {} if sample is None else {"main_cuda.c": sample.encode()}
+        files[f"{library.name}_cuda.py"] = DEVICE_LOADER.read_bytes()
     files[f"{library.name}.h"] = write_header(library, version).encode()
     files["main.c"] = write_sample(library, version).encode()
     files[f"{library.name}.py"] = LOADER.read_bytes()

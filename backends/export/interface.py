@@ -9,11 +9,18 @@ from collections.abc import Iterator
 
 from graphc.backends.entry.pieces import LLVM_TYPES, declare
 from graphc.backends.export import kernels
-from graphc.backends.export.body import ATTRIBUTES, BLOCK_ALIGNMENT, GUARDS, Body, constant_text, literal
+from graphc.backends.export.body import (
+    ATTRIBUTES,
+    BLOCK_ALIGNMENT,
+    GUARDS,
+    MOST_SAMPLES,
+    Body,
+    constant_text,
+    literal,
+    settings,
+)
 from graphc.backends.export.library import MAGIC, MOST_THREADS, Library, State
 from graphc.backends.export.signatures import (
-    IR_TYPES,
-    SIZES,
     Argument,
     Face,
     Signature,
@@ -205,7 +212,7 @@ class Interface:
     def shuffle(self) -> str:
         body = self.body("shuffle")
         order = Argument("order", "int64_t *")
-        limits = f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"
+        limits = f"i64 %samples, i64 1, i64 {MOST_SAMPLES}, i32 {SIZE}"
         body.refuse([body.pointer(order, 8), body.check("range", limits)])
         draws = body.room(GROUP, "i64", ALIGNMENT)
         mix = self.use(kernels.SHUFFLE)
@@ -253,7 +260,7 @@ class Interface:
             body.do(f"store i64 %{argument.name}, ptr {body.at(sizes, 8 * number)}, align 8")
         inputs = body.table("inputs", [f"%{argument.name}" for argument in face.inputs])
         results = body.table("results", self.result_places(body, face))
-        states, scalars = self.state_table(body, face), self.settings(body, face)
+        states, scalars = self.state_table(body, face), settings(body, face)
         share = "i64 {}, i64 {}".format(*(body.let(f"sext i32 %{each} to i64") for each in ("thread", "threads")))
         words = body.words(STEP_WORDS, (states, "%work", inputs, sizes, scalars, results))
         found = body.let(f"call i32 @{face.name}.step(ptr {words}, {share})")
@@ -265,7 +272,7 @@ class Interface:
         dim = epoch_dim(graph)
         assert dim is not None
         statuses = self.memory_and_share(body, face)
-        statuses.append(body.check("range", f"i64 %samples, i64 1, i64 {2**48}, i32 {SIZE}"))
+        statuses.append(body.check("range", f"i64 %samples, i64 1, i64 {MOST_SAMPLES}, i32 {SIZE}"))
         statuses.append(body.check("range", f"i64 %batch, i64 1, i64 {dim.max}, i32 {SIZE}"))
         statuses.append(body.pointer(Argument("means", "void *"), 8))
         body.refuse(statuses)
@@ -274,7 +281,7 @@ class Interface:
         kinds, totals = body.room(len(face.inputs), "i64"), body.room(len(face.numbers), "i64")
         for number, _ in enumerate(face.inputs):
             body.do(f"store i64 {PLAIN}, ptr {body.at(kinds, 8 * number)}, align 8")
-        states, scalars = self.state_table(body, face), self.settings(body, face)
+        states, scalars = self.state_table(body, face), settings(body, face)
         none = body.let("icmp eq ptr %order, null")
         ordering = body.let(f"select i1 {none}, i64 {IN_PLACE}, i64 {GIVEN}")
         more, most = body.let("add i64 %samples, %batch"), "0"
@@ -334,29 +341,6 @@ class Interface:
 
     def state_table(self, body: Body, face: Face) -> str:
         return body.table("states", [body.at("%state", state.offset) for state in face.member.states])
-
-    def settings(self, body: Body, face: Face) -> str:
-        """The run-time scalars, eight bytes each: those that are given, or as they were at export."""
-        structure = face.settings
-        slots = body.room(len(face.member.settings), "i64")
-        if structure is None:
-            return slots
-        none, fixed, given, ready = body.let("icmp eq ptr %settings, null"), *(body.fresh() for _ in range(3))
-        body.do(f"br i1 {none}, label %{fixed}, label %{given}")
-        body.label(given)
-        for number, (field, offset) in enumerate(zip(structure.fields, structure.offsets, strict=True)):
-            kind, size = IR_TYPES[field.kind], SIZES[field.kind]
-            value = body.let(f"load {kind}, ptr {body.at('%settings', offset)}, align {size}")
-            body.do(f"store {kind} {value}, ptr {body.at(slots, 8 * number)}, align 8")
-        body.do(f"br label %{ready}")
-        body.label(fixed)
-        scalars = face.member.graph.of_role("scalar")
-        for number, ((_, setting), scalar) in enumerate(zip(face.member.settings, scalars, strict=True)):
-            kind, place = LLVM_TYPES[scalar.dtype], body.at(slots, 8 * number)
-            body.do(f"store {kind} {literal(setting, scalar.dtype)}, ptr {place}, align 8")
-        body.do(f"br label %{ready}")
-        body.label(ready)
-        return slots
 
     def result_places(self, body: Body, face: Face) -> list[str]:
         """Where each result goes, in the order of the graph."""

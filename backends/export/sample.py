@@ -16,6 +16,17 @@ OWN_NAMES = (
 )  # fmt: skip
 
 
+RANDOM_BITS = (
+    "static uint32_t seed = 12345;",
+    "",
+    "static uint32_t random_bits(void) {",
+    "    seed = seed * 1664525u + 1013904223u;",
+    "    return seed >> 8;",
+    "}",
+    "",
+)
+
+
 def write_sample(library: Library, version: str) -> str:
     """The program: `main [steps]`, which prints a result and the state's hash as it goes."""
     face = sample_face(library)
@@ -35,13 +46,7 @@ def write_sample(library: Library, version: str) -> str:
         "",
         f'#include "{name}.h"',
         "",
-        "static uint32_t seed = 12345;",
-        "",
-        "static uint32_t random_bits(void) {",
-        "    seed = seed * 1664525u + 1013904223u;",
-        "    return seed >> 8;",
-        "}",
-        "",
+        *RANDOM_BITS,
         "/* The first multiple of 64 in memory that malloc gave. */",
         "static void *aligned(char *memory) {",
         "    return memory ? memory + (64 - (uintptr_t)memory % 64) : NULL;",

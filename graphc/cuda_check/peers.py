@@ -14,7 +14,7 @@ from graphc.cuda_check.times import SAMPLE_SECONDS, by_host
 
 WARM_UP = 5
 DEVICE = "cuda"
-TORCH = {"torch eager": None, "torch.compile": "default", "torch.compile, reduce-overhead": "reduce-overhead"}
+TORCH = {"torch eager": None, "torch.compile, reduce-overhead": "reduce-overhead", "torch.compile": "default"}
 PRECISIONS = {"highest": "highest", "tf32": "high", "bf16": "medium"}  # as PyTorch calls them
 
 

@@ -11,6 +11,9 @@ WANTED = {  # what the figures of a workload should be beside those of a peer: (
     ("W9", "torch.compile"): 1.0,
 }
 MICROSECONDS = {"W3": 25.0}
+SHARE = 0.8  # of the bandwidth of a copy, for a chain that is bound by memory
+STARTS = {"cold": 2.0, "warm": 0.1}  # seconds to make the step of W3
+VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
 
 
 def is_wrong(section: Mapping[str, Any]) -> bool:
@@ -47,7 +50,47 @@ def summary(found: Sequence[Mapping[str, Any]]) -> str:
     right = sum(row["ok"] for row in checks)
     lines = ["", f"{kernels} kernels, {spilt} bytes of local memory, {right} of {len(checks)} programs right"]
     last = f"not right: {', '.join(wrong)}" if wrong else "everything that was checked is right"
-    return "\n".join([*lines, *table(rows), last])
+    return "\n".join([*lines, *table(rows), *map(verdict, wanted_figures(found)), last])
+
+
+def wanted_figures(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every figure that is wanted, what it is in these findings, and whether that is met; None: not measured."""
+    rows = [row for each in found for row in each["rows"]]
+    steps = {(row["workload"], row["system"]): row["microseconds"] for row in rows if is_step(row)}
+    ours = {workload: figure for (workload, system), figure in steps.items() if system == "graphc"}
+    figures: list[tuple[str, str, float, float | None]] = [
+        (f"{name}: microseconds a step", "at most", most, ours.get(name)) for name, most in MICROSECONDS.items()
+    ]
+    for (name, peer), least in WANTED.items():
+        known = (name, peer) in steps and name in ours
+        ratio = steps[name, peer] / ours[name] if known else None
+        figures.append((f"{name}: times quicker than {peer}", "at least", least, ratio))
+    share = next((row["share_of_copy"] for row in rows if "share_of_copy" in row), None)
+    figures.append(("memory-bound chain: share of the bandwidth of a copy", "at least", SHARE, share))
+    starts = {row["what"]: row for row in rows if "make_seconds" in row and str(row.get("what", "")).endswith("start")}
+    for state, most in STARTS.items():
+        what = f"{state} start"
+        seconds = starts[what]["make_seconds"] if what in starts else None
+        figures.append((f"W3: seconds to make the step, {what}", "at most", most, seconds))
+    return [
+        {"figure": title, "wanted": f"{bound} {limit:.3g}", "found": figure, "met": is_met(bound, limit, figure)}
+        for title, bound, limit, figure in figures
+    ]
+
+
+def is_step(row: Mapping[str, Any]) -> bool:
+    return row.get("what") == "step" and row.get("precision") == "highest" and "microseconds" in row
+
+
+def is_met(bound: str, limit: float, figure: float | None) -> bool | None:
+    if figure is None:
+        return None
+    return figure <= limit if bound == "at most" else figure >= limit
+
+
+def verdict(figure: Mapping[str, Any]) -> str:
+    found = "" if figure["found"] is None else f" {figure['found']:.3g}"
+    return f"{VERDICTS[figure['met']]:<12} {figure['figure']}:{found} (wanted: {figure['wanted']})"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -38,7 +38,6 @@ class Module:
         self.__dict__.update(registers, training=True, declared=user_origin(), _path="")
         return self
 
-    chosen_device = "cpu"
 
     def __init__(self) -> None:
         """Nothing is left to do: `__new__` has made the registers."""
@@ -289,7 +288,8 @@ class Module:
     def to(self, device: Any = None, dtype: DType | None = None) -> Self:
         """Parameters and buffers of floats in another dtype; `to(gx.f64)`, `to("cpu")`, `to("cpu", gx.f64)`.
 
-        A device is that of the steps compiled from now on that name none; parameters are brought where they are needed.
+        A device is that of what is compiled from now on for these parameters and names none: of train_step and its kin,
+        @gx.step, gx.function, apply_step. Parameters are brought where they are needed, those of an optimizer too.
         Raises DeviceError for a device that is not there, TraceError for parameters that a compiled function works on,
         DTypeError for a dtype that is not f32 or f64.
         """
@@ -297,8 +297,8 @@ class Module:
         place, given = (None, device) if named else (device, dtype)
         if place is not None:
             chosen = check_device(str(place))
-            for module in self.modules():
-                module.chosen_device = chosen
+            for held in (*self.parameters(), *self.buffers()):
+                held.chosen_device = chosen
         if given is not None:
             wanted = check_float(given)
             for held in (*self.parameters(), *self.buffers()):

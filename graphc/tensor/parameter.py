@@ -52,7 +52,11 @@ class Parameter(Tensor):
     tensor that shares it: they see later updates, until the first function that works on it is compiled and gives it
     other memory. `numpy()` is a copy. Once a function on a GPU works on it, DLPack and `__cuda_array_interface__` show
     its memory there, for reading.
+
+    chosen_device  "cpu" or "cuda": of functions that work on it and name no device; see `Module.to`
     """
+
+    chosen_device = "cpu"
 
     def __init__(self, data: Any, name: str = "", requires_grad: bool = True, dtype: Any = None) -> None:
         require(isinstance(name, str), "the name of a parameter", name, "text; its other settings are named")
@@ -93,7 +97,7 @@ class Parameter(Tensor):
 
     def __deepcopy__(self, memo: Any) -> Parameter:
         copy = Parameter(self.storage.array, self.name, self.requires_grad, self.dtype)
-        copy.initial = self.initial
+        copy.initial, copy.chosen_device = self.initial, self.chosen_device
         return copy
 
     def numpy(self) -> np.ndarray[Any, Any]:
@@ -195,7 +199,7 @@ class Parameter(Tensor):
         """Its numbers in another dtype from now on. Raises TraceError once a compiled function works on its memory."""
         wanted = as_dtype(dtype)
         if wanted != self.dtype:
-            if self.storage.in_block:
+            if self.storage.in_block or self.storage.mirror is not None:
                 name = self.name or "a parameter"
                 raise TraceError(
                     f"{name} cannot become {wanted.name}: a compiled function works on its memory",

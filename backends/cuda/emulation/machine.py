@@ -95,7 +95,10 @@ class Emulator:
                 (call.left, call.right, call.target), shapes, steps, call.batch_steps, strict=True
             )
         )
-        target[...] = left.astype(np.float64) @ right
+        found = left.astype(np.float64) @ right
+        if call.bias is not None:
+            found += self.bytes_at(call.bias, call.columns * found.itemsize // 2).view(DTYPES[call.dtype])
+        target[...] = np.maximum(found, 0) if call.relu else found
 
     def block(self, place: Place) -> np.ndarray:
         found: np.ndarray = self.inputs[place.number] if place.block == "inputs" else getattr(self, place.block)
@@ -117,13 +120,17 @@ def poisoned(size: int) -> np.ndarray:
 
 def compiled(drawing: Drawing) -> tuple[object, dict[str, ctypes._CFunctionType]]:
     """(what keeps the code alive, the function of every entry)."""
+    engine = load_object(object_of(drawing))
+    return engine, {name: ENTRY(engine.get_function_address(name)) for name in drawing.program.kernels}
+
+
+def object_of(drawing: Drawing) -> bytes:
+    """Code of this machine's for every entry: a function (words, shared memory, blocks)."""
     pieces = {piece.kernel.name: piece for made in drawing.entries for piece in made.pieces}
     texts = [block_text(pieces[kernel.name]) if kernel.name in pieces else lower(kernel) for kernel in drawing.kernels]
     texts += [line for made in drawing.entries for line in declarations(made, ".block", False)]
     texts += [for_host(made) for made in drawing.entries]
-    names = drawing.program.kernels
-    engine = load_object(build(texts, names, host()))
-    return engine, {name: ENTRY(engine.get_function_address(name)) for name in names}
+    return build(texts, drawing.program.kernels, host())
 
 
 def block_text(piece: Piece) -> str:
