@@ -197,9 +197,6 @@ class Device:
         self.give_back_with(made, "cuEventDestroy_v2", HANDLE(made.value))
         return made
 
-    def forget(self, event: HANDLE) -> None:
-        self.driver.call("cuEventDestroy_v2", event)
-
     def wait_until(self, event: HANDLE) -> None:
         """Until an event has happened; one that was never recorded has."""
         self.driver.call("cuEventSynchronize", event)
