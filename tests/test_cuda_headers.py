@@ -146,11 +146,9 @@ def read(header: Path, lines: str, *options: str) -> subprocess.CompletedProcess
 
 
 def assert_equal(header: Path, numbers: dict[str, int]) -> None:
-    lines = "".join(
-        f"int is_{value}_{re.sub(r'\W+', '_', told)}[({told}) == {value} ? 1 : -1];\n"
-        for told, value in numbers.items()
-    )
-    found = read(header, lines, "-fsyntax-only")
+    words = {told: re.sub("[^a-zA-Z0-9]+", "_", told) for told in numbers}  # which the compiler's complaint shows
+    lines = [f"int is_{value}_{words[told]}[({told}) == {value} ? 1 : -1];" for told, value in numbers.items()]
+    found = read(header, "\n".join(lines), "-fsyntax-only")
     assert found.returncode == 0, found.stderr
 
 
