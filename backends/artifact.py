@@ -16,15 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.backends import source
 from graphc.backends.cache import Cache
 from graphc.backends.contraction import TileShape
 from graphc.backends.description import PACKAGES, Artifact, Description, installed
-from graphc.backends.entry import epoch_layout, meeting_place, write_entry
 from graphc.backends.interface import ENTRIES, LINKED, Arena, epoch_dim, functions_of
 from graphc.backends.machine import host_signature
 from graphc.backends.primitives import Codegen, Kernel
-from graphc.backends.source import Source
 from graphc.backends.target import host_tile
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, TooLittleMemory
@@ -35,6 +32,7 @@ from graphc.ir.slices import fitted_in_slices
 from graphc.ir.types import round_up
 
 if TYPE_CHECKING:
+    from graphc.backends.source import Source
     from graphc.backends.units import Unit
 
 MOST_OPERATIONS = 1.5  # times the operations of a step: more than a forward pass once more
@@ -76,17 +74,30 @@ def draw(graph: Graph, marks: list[float] | None = None, max_bytes: int | None =
 
     max_bytes  of the arena of one thread; raises TooLittleMemory where no plan is found that fits
     """
-    shape = TileShape(*host_tile())
-    program = planned_within(graph, shape.width, max_bytes)
-    planned = time.perf_counter()
-    made = blueprint(program, tuple(source.write(nest, shape) for nest in program.walk()))
+    program = planned(graph, max_bytes)
+    begin = time.perf_counter()
+    made = drawn(program)
     if marks is not None:
-        marks += [planned, time.perf_counter()]
+        marks += [begin, time.perf_counter()]
     return made
+
+
+def planned(graph: Graph, max_bytes: int | None = None) -> Program:
+    """The program of such a graph for this machine. Whoever looks at no more than that need not wait for its source."""
+    return planned_within(graph, TileShape(*host_tile()).width, max_bytes)
+
+
+def drawn(program: Program) -> Blueprint:
+    from graphc.backends import source
+
+    shape = TileShape(*host_tile())
+    return blueprint(program, tuple(source.write(nest, shape) for nest in program.walk()))
 
 
 def blueprint(program: Program, sources: tuple[Source, ...], timed: bool = False) -> Blueprint:
     """What code is made from, of a plan and the source of each of its kernels; `timed` as for `write_entry`."""
+    from graphc.backends.entry import write_entry
+
     entry, extra = write_entry(program, sources, timed=timed)
     finishes = (each.finish.kernel for each in sources if each.finish is not None)
     kernels = tuple(closure([*(each.kernel for each in sources), *finishes, *extra]))
@@ -100,8 +111,7 @@ def planned_within(graph: Graph, panel_width: int, max_bytes: int | None) -> Pro
     more, the batch is taken in slices. Raises TooLittleMemory, with the least that either way needs.
     """
     program = plan(graph, panel_width)
-    whole = size_of(program)
-    if max_bytes is None or whole <= max_bytes:
+    if max_bytes is None or (whole := size_of(program)) <= max_bytes:
         return program
     beside = whole - round_up(program.work_bytes)
     with suppress(TooLittleMemory):
@@ -124,6 +134,8 @@ def size_of(program: Program) -> int:
 
 
 def arena_of(program: Program) -> Arena:
+    from graphc.backends.entry import meeting_place
+
     return Arena(meeting_place(program), round_up(program.private_bytes), program.is_shared_out)
 
 
@@ -144,6 +156,8 @@ def coded(made: Blueprint, store: Cache, marks: list[float], codegen: Codegen = 
     name, path, fresh = code_of(made, exports(program), store, codegen)
     marks.append(time.perf_counter())
     seconds = dict(zip(("plan", "source", "native"), (end - start for start, end in pairwise(marks)), strict=False))
+    from graphc.backends.entry import epoch_layout
+
     layout = epoch_layout(program) if epoch_dim(program.graph) is not None else None
     checks = tuple(check.message for check in program.checks)
     description = Description(name, len(program.nests), arena_of(program), layout, checks, rows_of(program))

@@ -35,6 +35,7 @@ TRAILER_SIZE = len(TRAILER_MAGIC) + sha256().digest_size
 ENTRY_NAME = re.compile(r"(?P<key>[0-9a-f]{64})\.(?P<kind>[a-z0-9_-]+)")
 UNFINISHED_PREFIX = ".unfinished-"
 UNFINISHED_LIFETIME = 3600.0  # seconds; an unfinished file that old was left by a writer that died
+UNFINISHED = "whoever wrote it did not come to an end"
 DEFAULT_LIMIT = 1 << 30  # bytes
 RARELY = 64
 EVICTION_TARGET = 0.9  # of the limit, so that evicting is rare
@@ -55,6 +56,14 @@ class Entry:
     path: str
     size: int
     used: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A file of the cache that is of no use, and why."""
+
+    path: str
+    why: str
 
 
 class Cache:
@@ -122,6 +131,17 @@ class Cache:
         """Remove all entries. Libraries that are loaded stay usable."""
         for entry in self.entries():
             _remove(entry.path)
+        self._written_size = None
+
+    def faults(self) -> list[Fault]:
+        """Every entry that is damaged, and what writers that died left behind. All is read and nothing changed."""
+        reasons = {entry.path: _damage(entry.path) for entry in self.entries()}
+        left = (path for folder in self._folders() for path in _abandoned(folder))
+        return [Fault(path, why) for path, why in reasons.items() if why] + [Fault(path, UNFINISHED) for path in left]
+
+    def discard(self, path: str) -> None:
+        """Remove one file."""
+        _remove(path)
         self._written_size = None
 
     def _folders(self) -> list[str]:
@@ -262,13 +282,18 @@ def _entries(folder: str) -> Iterator[Entry]:
 
 
 def _remove_abandoned(folder: str) -> None:
-    """Remove what writers that died left behind."""
+    for path in _abandoned(folder):
+        _remove(path)
+
+
+def _abandoned(folder: str) -> Iterator[str]:
+    """What writers that died left behind."""
     for item in _items(folder):
         if not item.name.startswith(UNFINISHED_PREFIX):
             continue
         with suppress(OSError):
             if time.time() - item.stat(follow_symlinks=False).st_mtime > UNFINISHED_LIFETIME:
-                _remove(item.path)
+                yield item.path
 
 
 def _items(folder: str) -> list[os.DirEntry[str]]:
@@ -345,6 +370,21 @@ def _read(path: str) -> bytes | None:
     with suppress(OSError):
         os.utime(path)  # for eviction; access times are often off
     return payload
+
+
+def _damage(path: str) -> str:
+    """What is wrong with an entry; "" if nothing is, or it went meanwhile."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    payload, trailer = content[:-TRAILER_SIZE], content[-TRAILER_SIZE:]
+    if not trailer.startswith(TRAILER_MAGIC):
+        return "it was not written to its end, or by another version"
+    return "" if trailer.endswith(sha256(payload).digest()) else "its content is not what its hash says"
 
 
 def _remove(path: str) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +81,7 @@ class Artifact:
     file     of the code
     fresh    it was compiled now; otherwise it came from disk
     seconds  spent on each part of the way: "passes", "plan", "source", "native"; of what is remembered only the last
+    draw     makes what the code was made from; `plan` its program alone, the same one, where that is had sooner
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Artifact:
         fresh: bool,
         seconds: Mapping[str, float],
         draw: Callable[[], Blueprint],
+        plan: Callable[[], Program] | None = None,
     ) -> None:
         self.description = description
         self.graph = graph
@@ -98,6 +100,7 @@ class Artifact:
         self.fresh = fresh
         self.seconds = seconds
         self.draw = draw
+        self.plan = plan
 
     @property
     def key(self) -> str:
@@ -116,7 +119,7 @@ class Artifact:
 
     @property
     def program(self) -> Program:
-        return self.blueprint.program
+        return self.plan() if self.plan is not None else self.blueprint.program
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -163,13 +166,20 @@ def recall(key: str, graph: Graph, store: Cache, max_bytes: int | None = None) -
     if file is None:
         return None
     seconds = {"native": time.perf_counter() - start}
-    return Artifact(description, graph, file, False, seconds, lambda: blueprint_of(graph, max_bytes))
+    plan = cache(partial(program_of, graph, max_bytes))
+    return Artifact(description, graph, file, False, seconds, lambda: blueprint_of(plan()), plan)
 
 
-def blueprint_of(graph: Graph, max_bytes: int | None) -> Blueprint:
-    from graphc.backends.artifact import draw, passed
+def program_of(graph: Graph, max_bytes: int | None) -> Program:
+    from graphc.backends.artifact import passed, planned
 
-    return draw(passed(graph), max_bytes=max_bytes)
+    return planned(passed(graph), max_bytes)
+
+
+def blueprint_of(program: Program) -> Blueprint:
+    from graphc.backends.artifact import drawn
+
+    return drawn(program)
 
 
 # -- the key

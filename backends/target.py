@@ -245,6 +245,11 @@ def assembly(modules: Sequence[str], exports: Sequence[str], target: Target) -> 
     return str(machine.emit_assembly(_optimise(modules, exports, target, machine)))
 
 
+def check_target(target: Target) -> None:
+    """Raises BuildError where this LLVM makes no code for it."""
+    _machine(target)
+
+
 @cache
 def _machine(target: Target) -> Any:
     """LLVM's target machine."""

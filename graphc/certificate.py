@@ -193,6 +193,7 @@ class Certificate:
         }
 
     def json(self) -> str:
+        """`to_dict()` as text."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
 
 

@@ -1,21 +1,16 @@
-"""What the compiler made safe, and where, and what it made of one value: `step.explain()`, `step.explain("loss")`."""
+"""What the compiler made safe, and where: `step.explain()`; of one value, `step.explain("loss")`, see about.py."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from graphc.errors import TraceError
-from graphc.ir.dot.style import MOST_LINES, user_line, user_lines
-from graphc.ir.graph import Graph, Origin, Output, Value, user_origin
-from graphc.ir.loops import Buffer
-from graphc.ir.passes import PIPELINE, stabilise, with_bodies
-from graphc.ir.rewrite import Rule, rebuild
-from graphc.ir.rules import stabiliser
-from graphc.settings import require
-from graphc.suggestions import did_you_mean
+from graphc.ir.dot.style import MOST_LINES, user_line
+from graphc.ir.graph import Graph, Origin
+from graphc.ir.passes import PIPELINE, followed, stabilise
+from graphc.ir.rewrite import Rule
+from graphc.settings import is_whole, require
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -33,11 +28,15 @@ class Explanation(str):
         return str(self)
 
 
-def explain(function: Function, name: str | None) -> Explanation:
+def explain(function: Function, name: str | int | None) -> Explanation:
     """Raises TraceError for a name the function does not know."""
-    require(name is None or isinstance(name, str), "name", name, "a text or None")
-    lines = made_safe(function) if name is None else about(function, name)
-    return Explanation("\n".join(lines))
+    fits = name is None or isinstance(name, str) or is_whole(name)
+    require(fits, "name", name, "a text, the number of a line, or None")
+    if name is None:
+        return Explanation("\n".join(made_safe(function)))
+    from graphc.about import About
+
+    return Explanation("\n".join(About(function).tell(str(name))))
 
 
 # -- formulas made safe
@@ -45,11 +44,11 @@ def explain(function: Function, name: str | None) -> Explanation:
 
 def rewrites(graph: Graph) -> Rewrites:
     """The stabilising rules that fire in a traced graph, each with what it replaces."""
-    for step in PIPELINE[: PIPELINE.index(stabilise)]:
-        graph = with_bodies(graph, step)
     found: Rewrites = {}
-    visit = stabiliser(lambda rule, value: found.setdefault(rule, []).append(value.origin))
-    with_bodies(graph, lambda body: rebuild(body, visit))
+    for run in followed(graph, PIPELINE[: PIPELINE.index(stabilise) + 1]).stages[-1].runs:
+        for value, (change, _) in run.changed.items():
+            if isinstance(change.rule, Rule):
+                found.setdefault(change.rule, []).append(value.origin)
     return found
 
 
@@ -102,87 +101,3 @@ def note(function: Function) -> str:
     """One line for a summary; "" where nothing was made safe."""
     found = rewrites(function.traced)
     return f"{count_of(found)} made safe: {function.name}.explain()" if found else ""
-
-
-# -- one value
-
-
-def about(function: Function, name: str) -> Iterator[str]:
-    """What a result, an input, a parameter or a scalar is, where it comes from, and which kernel computes it."""
-    results = {output.name: output for output in function.traced.of_kind("result")}
-    inputs = {value.attrs["name"]: value for value in function.traced.inputs}
-    if name in function.figures:
-        yield from about_figure(function, name)
-    elif name in results:
-        yield from about_output(function, results[name], "a result, an array of its own for every call")
-    elif name in inputs:
-        yield from about_input(function, inputs[name])
-    else:
-        raise unknown(function, name, dict.fromkeys((*results, *function.figures, *inputs)))
-
-
-def unknown(function: Function, name: str, known: Iterable[str]) -> TraceError:
-    names = list(known)
-    advice = did_you_mean(name, names) or [textwrap.shorten(f"it has {', '.join(names)}", WIDTH)]
-    return TraceError(f"{function.name} has no result, input, parameter or scalar {name!r}", user_origin(), advice)
-
-
-def about_figure(function: Function, name: str) -> Iterator[str]:
-    (output,) = function.figures[name].outputs
-    sums = ", ".join(value.attrs["name"] for value in function.figures[name].inputs)
-    yield f"{name}: {output.value.type}, computed of {sums} after the call"
-    yield from indented(user_lines([output.value.origin]))
-
-
-def about_output(function: Function, output: Output, place: str) -> Iterator[str]:
-    yield f"{output.name}: {output.value.type}, {place}"
-    yield from indented(user_lines([output.value.origin]))
-    yield f"  computed by {kernel_of(function, output)}"
-    safer = [*paragraphs(rewrites(replace(function.traced, outputs=(output,))))]
-    if safer:
-        yield "  made safe on the way:"
-    for paragraph in safer:
-        yield from indented(paragraph, 2)
-
-
-def about_input(function: Function, value: Value) -> Iterator[str]:
-    name, role = value.attrs["name"], value.attrs["role"]
-    if role == "data":
-        yield f"{name}: {value.type}, an input, read where the caller has it"
-    elif role == "scalar":
-        number = function.scalars[name].number
-        yield f"{name}: {value.type}, a number that {function.name}.set({name}=...) changes, now {number:g}"
-    else:
-        yield from about_state(function, value)
-    nests = function.artifact.program.nests
-    readers = dict.fromkeys(nest.name for nest in nests if any(is_home(buffer, name) for buffer in nest.read()))
-    if readers:
-        yield f"  read by {', '.join(readers)}"
-
-
-def about_state(function: Function, value: Value) -> Iterator[str]:
-    name = value.attrs["name"]
-    owner = function.parameters[name]
-    updates = [output for output in function.traced.of_kind("update") if output.name == name]
-    place = f"{owner.storage.array.nbytes:,} bytes of state"
-    for update in updates:
-        yield from about_output(function, update, f"{place}, updated in place")
-    if not updates:
-        yield f"{name}: {value.type}, {place} that are only read"
-    yield from (f"  declared at {line}" for line in user_lines([owner.input.origin]))
-
-
-def is_home(buffer: Buffer, name: str) -> bool:
-    """The memory of an input or a state of that name."""
-    return buffer.kind == "input" and buffer.value.attrs["name"] == name
-
-
-def kernel_of(function: Function, output: Output) -> str:
-    """The kernel that leaves an output in its place."""
-    nests = function.artifact.program.nests
-    for number, nest in enumerate(nests, 1):
-        for buffer in nest.written():
-            wanted = buffer.kind == "result" and buffer.name == output.name
-            if is_home(buffer, output.name) if output.kind == "update" else wanted:
-                return f"kernel {number} of {len(nests)}, {nest.name}"
-    return "no kernel"

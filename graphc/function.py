@@ -12,30 +12,31 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc.arrays import as_array, fit_array
+from graphc.arrays import fit_array
 from graphc.backends import reference
 from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner, without_collection
-from graphc.errors import ArgumentError, CheckpointError, GraphcError, InternalError, TraceError, describe
+from graphc.errors import ArgumentError, GraphcError, InternalError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
 from graphc.plan import Plan, Terms, bind
 from graphc.settings import check_whole, require
+from graphc.states import load_named
 from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
     from graphc.backends.exact import Feed
     from graphc.certificate import Certificate
+    from graphc.difference import Difference
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
     from graphc.profile.record import Profile
 
 UNKNOWN = object()
-FEW = 4  # names in an error
 
 
 class Function:
@@ -365,22 +366,43 @@ class Function:
 
         return show.text(self, level)
 
-    def explain(self, name: str | None = None) -> str:
-        """The formulas of yours that were made safe, by which rule and why; or what is behind one name.
+    def explain(self, name: str | int | None = None) -> str:
+        """The formulas of yours that were made safe, by which rule and why; or all about one value: what it is, where
+        it comes from, what was rewritten and why, which kernel computes it and which read it, where it lies.
 
-        name  of a result, an input, a parameter or a scalar; TraceError for any other
+        name  of a result, a probe, an input, a parameter, an optimizer's slot, a scalar, or a name in `source()`;
+              "grad of fc1.weight"; "%12" as in the graph's text; "mlp.py:12" or 12: all values of a line of yours
+
+        Raises TraceError for any other.
         """
         from graphc import explain
 
         return explain.explain(self, name)
 
-    def source(self) -> str:
-        """The kernel source, with a comment over each kernel: which values, from which of your lines."""
-        from graphc import show
+    def diff(self, pass_a: str, pass_b: str) -> Difference:
+        """What the passes between two stages did: values added, removed, merged, rewritten, each with the rule that did
+        it and your line; text when printed, in colours at a terminal, and a page by `.to_html(path)`.
 
-        return show.source(self)
+        pass_a, pass_b  "trace", or the name of a pass for the graph that it leaves; "autodiff" is "expand_gradients",
+                        "graph" the last; "fuse": which values went into which kernel. ArgumentError for any other
+        """
+        from graphc.difference import difference
+
+        return difference(self, pass_a, pass_b)
+
+    def source(self) -> str:
+        """The kernels as Python, over each loop what it computes, as a formula in your names and with your line; then
+        the function that calls them."""
+        if self.device == "cuda":
+            from graphc import launches
+
+            return launches.source(self)
+        from graphc import commented
+
+        return commented.source(self)
 
     def summary(self) -> str:
+        """Its kernels as a table: over what, of which pass, layers and lines of yours; memory and time to compile."""
         from graphc import show
 
         return show.summary(self)
@@ -405,7 +427,7 @@ class Function:
         level   "layers": a card a module in each pass; "graph": every op; "kernels": loop nests, buffers, the arena
         color   by what: None by forward, backward, update; "bytes"; "operations"; "time" of the last `profile`; or
                 other seconds, {kernel number: seconds}
-        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers
+        fold    whether repeated blocks are drawn once; None: in a graph, and where there are many layers or kernels
         engine  "graphviz": what `to_dot` writes, laid out by that program, if it is installed
         """
         from graphc import show
@@ -436,34 +458,33 @@ class Function:
     def _repr_svg_(self) -> str:
         return self.to_svg()
 
-    def llvm(self) -> str:
-        """Optimised LLVM IR."""
-        from graphc import show
+    def llvm(self, kernel: int | str | None = None) -> str:
+        """Optimised LLVM IR, of the whole or of one kernel with the extents that this step calls it with.
 
-        return show.llvm(self)
+        kernel  its number in `text("program")`, its name, or that of its text; of a loop's number, all that is inside;
+                ArgumentError for any other
+        """
+        from graphc import machine_code
 
-    def assembly(self) -> str:
-        """Machine code as text; of a step on a GPU, its PTX."""
-        from graphc import show
+        return machine_code.llvm(self, kernel)
 
-        return show.assembly(self)
+    def assembly(self, kernel: int | str | None = None) -> str:
+        """Machine code as text, of the whole or, as for `llvm`, of one kernel; of a step on a GPU, its PTX."""
+        from graphc import machine_code
 
-    def ptx(self, architecture: str | None = None) -> str:
+        return machine_code.assembly(self, kernel)
+
+    def ptx(self, architecture: str | None = None, kernel: int | str | None = None) -> str:
         """Its kernels for a GPU as PTX, which is made here without any tool of NVIDIA's, of steps for the CPU too.
 
         architecture  "sm_80" or later; that of the GPU it runs on, or "sm_90", if none is given
+        kernel        as for `llvm`, or the name of a launch in `text("launches")`
 
         Raises DeviceError for what no kernel for GPUs does.
         """
-        from graphc import show
+        from graphc import machine_code
 
-        return show.ptx(self, architecture)
-
-
-def few(names: Sequence[str]) -> str:
-    """Some names and how many more there are."""
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return f"{list(names[:FEW])}{more}" if names else "none"
+        return machine_code.ptx(self, architecture, kernel)
 
 
 def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
@@ -484,30 +505,3 @@ def device_of(parameters: Iterable[Parameter], precision: str) -> str:
     from graphc.cuda import check_device
 
     return check_device("cuda" if any(each.chosen_device == "cuda" for each in parameters) else "cpu", precision)
-
-
-def load_named(parameters: Mapping[str, Parameter], state: Mapping[str, Any], owner_name: str) -> None:
-    """Copy arrays, or what can be read as such, into parameters by name, all or nothing."""
-    require(isinstance(state, Mapping), "the state", state, "a dictionary of arrays, as state_dict() gives it")
-    missing, unknown = [n for n in parameters if n not in state], [n for n in state if n not in parameters]
-    if missing or unknown:
-        from graphc.suggestions import for_state
-
-        raise CheckpointError(
-            f"the state does not belong to {owner_name}: missing {few(missing)}, unknown {few(unknown)}",
-            user_origin(),
-            for_state(missing, unknown),
-        )
-    arrays = {name: as_array(array, f"{name} in the state") for name, array in state.items()}
-    for name, parameter in parameters.items():
-        own, given = parameter.storage.array, arrays[name]
-        both, advice = None, []
-        if own.shape != given.shape:
-            both = f"{list(own.shape)} in {owner_name} and {list(given.shape)}"
-            advice = ["its transpose would fit: array.T"] if own.shape == given.shape[::-1] else []
-        elif not np.can_cast(given.dtype, own.dtype, "same_kind"):
-            both = f"{own.dtype} in {owner_name} and {given.dtype}"
-        if both:
-            raise CheckpointError(f"{name} is {both} in the state", user_origin(), advice)
-    for name, parameter in parameters.items():
-        parameter.assign(arrays[name])

@@ -76,15 +76,18 @@ def trunc_normal_(tensor: Parameter, mean: float = 0.0, std: float = 1.0, a: flo
 
 
 def constant_(tensor: Parameter, val: float) -> Parameter:
+    """`val` everywhere."""
     require(is_plain_number(val), "val", val, "a number")
     return draw(tensor, Initial(0, "constant", val, 0.0))
 
 
 def zeros_(tensor: Parameter) -> Parameter:
+    """0 everywhere."""
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Parameter) -> Parameter:
+    """1 everywhere."""
     return constant_(tensor, 1.0)
 
 

@@ -14,7 +14,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from graphc.errors import GraphcError, describe, shown_file
 from graphc.ir.graph import PACKAGE, Origin
@@ -153,5 +153,9 @@ def show(kind: type[BaseException], error: BaseException, trace: TracebackType |
     """Errors of this package or through it in short, all others as Python shows them."""
     if not isinstance(error, Exception) or not is_ours(error, trace):
         return sys.__excepthook__(kind, error, trace)
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    print(report(error, colour), file=sys.stderr)
+    print(report(error, wants_colour(sys.stderr)), file=sys.stderr)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether a stream shows colours to somebody who wants them: NO_COLOR, with any value, says no."""
+    return stream.isatty() and "NO_COLOR" not in os.environ

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from graphc import explain
-from graphc.backends.source import Source
-from graphc.backends.source.lines import Argument
-from graphc.ir.dot.style import user_lines
 from graphc.ir.graph import Origin
-from graphc.ir.loops import Buffer, print_buffer, print_nest
+from graphc.ir.loops import print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
+from graphc.ir.types import Shape
 from graphc.settings import check_choice, check_number, check_path, require
 
 if TYPE_CHECKING:
@@ -48,83 +45,17 @@ def text_levels(stages: Iterable[str]) -> tuple[str, ...]:
     return (*LEVELS, "launches", "certificate", *stages)
 
 
-# -- kernel source
-
-
-def source(function: Function) -> str:
-    """Every kernel text once, then the calls in order, each under the user's lines it comes from."""
-    if function.device == "cuda":
-        from graphc import launches
-
-        return launches.source(function)
-    seen: dict[str, str] = {}
-    for each in function.artifact.kernels:
-        seen.setdefault(each.name, each.text)
-    return "\n\n".join([*seen.values(), "\n".join(calls(function))]) + "\n"
-
-
-def calls(function: Function) -> Iterator[str]:
-    program = function.artifact.program
-    inputs = (value.attrs["name"].replace(".", "_") for value in program.graph.inputs)
-    yield f"def {function.name}({', '.join(inputs)}):"
-    texts = {id(nest): each for nest, each in zip(program.walk(), function.artifact.sources, strict=True)}
-    yield from calls_of(program, texts, "    ")
-
-
-def calls_of(program: Program, texts: Mapping[int, Source], indent: str) -> Iterator[str]:
-    for number, nest in enumerate(program.nests):
-        for line in user_lines(nest.origins):
-            yield f"{indent}# {line}"
-        if nest.repetition is not None and nest.repetition.rows is not None:
-            some, rows = nest.repetition.rows
-            yield f"{indent}for first in range(0, {rows}, {some.max}):  # {some} is {some.max}, or what is left"
-            yield from calls_of(nest.repetition.program, texts, indent + "    ")
-        elif nest.repetition is not None:
-            steps = f"range({nest.repetition.value.attrs['length']})"
-            yield f"{indent}for step in {f'reversed({steps})' if nest.repetition.value.attrs['reverse'] else steps}:"
-            yield from calls_of(nest.repetition.program, texts, indent + "    ")
-        else:
-            each = texts[id(nest)]
-            yield from call_of(each, indent)
-        for check in program.checks:
-            if check.nest == number:
-                yield f"{indent}# stop here unless: {check.message}"
-
-
-def call_of(source: Source, indent: str) -> Iterator[str]:
-    """A kernel's call; of a kernel whose work is shared out, the call of each share."""
-    cut = source.cut
-    if cut is not None:
-        parts = str(cut.parts or "threads")
-        yield f"{indent}for begin, end, part in shares({cut.extent}, unit={cut.unit}, parts={parts}):"
-        indent += "    "
-    yield f"{indent}{source.kernel.name}({', '.join(map(argument_text, source.arguments))})"
-    if source.finish is not None:
-        yield from call_of(source.finish, indent[4:])
-
-
-def argument_text(argument: Argument) -> str:
-    if not isinstance(argument, Buffer):
-        return str(argument)
-    return print_buffer(argument).replace(" ", "_").replace(".", "_")
-
-
 # -- summary
 
 
 def summary(function: Function) -> str:
     """A table of kernels with what they compute, and the memory of the whole."""
-    program = function.artifact.program
-    rows: list[tuple[str, ...]] = [("kernel", "over", "part", "layers", "lines of yours")]
-    for nest in program.walk():
-        origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
-        columns = (
-            (origin.role for origin in origins),
-            (origin.module for origin in origins if origin.module),
-            (str(origin) for origin in origins),
-        )
-        frame = f"[{', '.join(map(str, nest.frame))}]"
-        rows.append((nest.name, frame, *(", ".join(dict.fromkeys(column)) for column in columns)))
+    from graphc import explain
+
+    head = ("kernel", "over", "part", "layers", "lines of yours")
+    rows: list[tuple[str, ...]] = [head]
+    for name, frame, *lists in kernel_rows(function.artifact.program):
+        rows.append((name, f"[{', '.join(map(str, frame))}]", *map(", ".join, lists)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     inputs = ", ".join(f"{value.attrs['name']}: {value.type}" for value in function.inputs)
@@ -132,6 +63,19 @@ def summary(function: Function) -> str:
     if function.device == "cuda":
         lines.insert(-2, "\n" + text(function, "launches"))
     return "\n".join(filter(None, lines)) + "\n"
+
+
+def kernel_rows(program: Program) -> Iterator[tuple[str, Shape, list[str], list[str], list[str]]]:
+    """Of each kernel its name, what it goes over, its parts of the step, its modules and the user's lines."""
+    for nest in program.walk():
+        origins = [origin for origin in nest.origins if isinstance(origin, Origin)]
+        columns = (
+            (origin.role for origin in origins),
+            (origin.module for origin in origins if origin.module),
+            (str(origin) for origin in origins),
+        )
+        roles, modules, lines = (list(dict.fromkeys(column)) for column in columns)
+        yield nest.name, nest.frame, roles, modules, lines
 
 
 # -- pictures
@@ -200,44 +144,3 @@ def to_networkx(function: Function) -> Any:
         found.add_node(number, op=value.op.name, label=label, type=str(value.type), role=value.role, line=line)
         found.add_edges_from((names[operand], number) for operand in value.operands)
     return found
-
-
-# -- machine code
-
-
-def modules(function: Function) -> list[str]:
-    from graphc.backends.artifact import lowered
-    from graphc.backends.cache import default_cache
-
-    artifact = function.artifact
-    return [artifact.entry, *(lowered(kernel, default_cache()) for kernel in artifact.kernels)]
-
-
-def llvm(function: Function) -> str:
-    from graphc.backends import target
-
-    if function.device == "cuda":
-        from graphc import launches
-
-        return launches.llvm(function)
-    return target.optimised_llvm(modules(function), exports(function), target.host())
-
-
-def assembly(function: Function) -> str:
-    from graphc.backends import target
-
-    if function.device == "cuda":
-        return ptx(function, None)
-    return target.assembly(modules(function), exports(function), target.host())
-
-
-def ptx(function: Function, architecture: str | None) -> str:
-    from graphc import launches
-
-    return launches.ptx(function, architecture)
-
-
-def exports(function: Function) -> tuple[str, ...]:
-    from graphc.backends import artifact
-
-    return artifact.exports(function.artifact.program)

@@ -17,6 +17,7 @@ from graphc.ir.access import is_constant
 from graphc.ir.graph import Graph, Output, Value, located, reachable
 from graphc.ir.residuals import LOADED, STACKED, computed_again
 from graphc.ir.rewrite import hand_out, renewed
+from graphc.ir.trail import Trail
 from graphc.ir.types import FLOATS, Shape, multiply
 
 Cotangents = dict[Value, Value]
@@ -280,7 +281,7 @@ def free_name(name: str, known: set[str]) -> str:
     return candidate
 
 
-def with_grown(graph: Graph, grown: Grown) -> Graph:
+def with_grown(graph: Graph, grown: Grown, trail: Trail | None = None) -> Graph:
     """The graph over the latest form of each of its loops."""
     if not grown:
         return graph
@@ -297,7 +298,7 @@ def with_grown(graph: Graph, grown: Grown) -> Graph:
         stack.extend(missing)
         if not missing:
             new[stack.pop()] = renewed(latest, new)
-    return hand_out(graph, new)
+    return hand_out(graph, new, trail)
 
 
 def summands(value: Value) -> Iterator[Value]:

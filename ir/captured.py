@@ -6,12 +6,13 @@ from graphc.ir import ops
 from graphc.ir.blocking import fill_lanes
 from graphc.ir.graph import Graph, Value, located
 from graphc.ir.rewrite import hand_out, rebuild, renewed
+from graphc.ir.trail import Trail
 from graphc.ir.types import bound
 
 WORTHWHILE = 8  # steps, at least, for a matrix to be laid out another way first
 
 
-def turn_captured(graph: Graph) -> Graph:
+def turn_captured(graph: Graph, trail: Trail | None = None) -> Graph:
     """Loops capture the transposes they multiply by, not what these are transposes of."""
     if not any(value.op is ops.loop for value in graph.values()):
         return graph
@@ -19,11 +20,11 @@ def turn_captured(graph: Graph) -> Graph:
     for value in graph.values():
         new[value] = renewed(value, new)
         if value.op is ops.loop and bound(value.attrs["length"]) >= WORTHWHILE:
-            new[value] = with_turned(new[value])
-    return hand_out(graph, new)
+            new[value] = with_turned(new[value], trail)
+    return hand_out(graph, new, trail)
 
 
-def with_turned(loop: Value) -> Value:
+def with_turned(loop: Value, trail: Trail | None) -> Value:
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
     captured = dict(roles.captured)
     packed = dict.fromkeys(value.operands[1] for value in body.values() if value.op is ops.dot and is_packed(value))
@@ -33,7 +34,7 @@ def with_turned(loop: Value) -> Value:
     with located(loop.origin):
         arriving = {value: beside(matrix, value) for value, matrix in turned.items()}
         found = {arriving[value]: laid_out(captured[matrix]) for value, matrix in turned.items()}
-        inside = rebuild(body, arriving.get)
+        inside = rebuild(body, arriving.get, trail)
         return ops.with_body(loop, inside, roles.carried, roles.slices, (captured | found).items())
 
 

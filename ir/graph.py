@@ -80,6 +80,11 @@ class Origin(NamedTuple):
         first, last, _, end = self._positions()
         return end if first == last else None
 
+    @property
+    def span(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """First and last line, first column and the column after the expression."""
+        return self._positions()
+
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"
 

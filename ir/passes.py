@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,42 +17,56 @@ from graphc.ir.guards import GUARDS
 from graphc.ir.ops.record import Op
 from graphc.ir.placing import place_copies
 from graphc.ir.pools import pool_first
-from graphc.ir.rewrite import Visit, hand_out, rebuild, renewed, rewriter, with_operands
+from graphc.ir.rewrite import Note, Visit, hand_out, no_note, rebuild, renewed, rewriter, with_operands
 from graphc.ir.rules import MACROS, SIMPLIFY, stabiliser
 from graphc.ir.tables import multiply_tables
+from graphc.ir.trail import Trail
 from graphc.ir.types import DTYPES, Shape, TensorType, add
 from graphc.ir.verify import verify
 
-Pass = Callable[[Graph], Graph]
+
+class Pass(Protocol):
+    """From a graph to a graph; a trail is told what becomes of each value."""
+
+    __name__: str
+
+    def __call__(self, graph: Graph, trail: Trail | None = None) -> Graph: ...
+
+
 Watch = Callable[[str, Graph], None]
 
 
-def merge(graph: Graph) -> Graph:
+def merge(graph: Graph, trail: Trail | None = None) -> Graph:
     """Common subexpressions become one value."""
-    return rebuild(graph, lambda value: None)
+    return rebuild(graph, lambda value: None, trail)
 
 
-def merge_views(graph: Graph) -> Graph:
+def merge_views(graph: Graph, trail: Trail | None = None) -> Graph:
     """Views of views become one, so that rules see the formulas behind them."""
-    return rebuild(graph, lambda value: merge_view(value) if value.op.kind == "view" else None)
+    return rebuild(graph, lambda value: merge_view(value) if value.op.kind == "view" else None, trail)
 
 
-def stabilise(graph: Graph) -> Graph:
+def stabilise(graph: Graph, trail: Trail | None = None) -> Graph:
     """Naive formulas become safe ones, before their gradients are taken."""
-    return rebuild(graph, stabiliser())
+    return rebuild(graph, stabiliser(note_of(trail)), trail)
 
 
-def simplify(graph: Graph) -> Graph:
+def note_of(trail: Trail | None) -> Note:
+    return no_note if trail is None else trail.note
+
+
+def simplify(graph: Graph, trail: Trail | None = None) -> Graph:
     """Algebraic identities."""
-    return rebuild(graph, rewriter(SIMPLIFY, GUARDS, MACROS))
+    return rebuild(graph, rewriter(SIMPLIFY, GUARDS, MACROS, note_of(trail)), trail)
 
 
-def fold(graph: Graph) -> Graph:
+def fold(graph: Graph, trail: Trail | None = None) -> Graph:
     """Arithmetic on constants is done now."""
-    return rebuild(graph, fold_value)
+    return rebuild(graph, fold_value, trail)
 
 
 def fold_value(value: Value) -> Value | None:
+    """Arithmetic on constants is done now."""
     if not value.operands or any(operand.op is not ops.full for operand in value.operands):
         return None
     if value.op.kind == "view":
@@ -69,7 +84,7 @@ def constant_in_place_of(value: Value, number: float) -> Value:
         return ops.full(value=number, type=value.type)
 
 
-def flip_products(graph: Graph) -> Graph:
+def flip_products(graph: Graph, trail: Trail | None = None) -> Graph:
     """A product that is only read transposed is computed that way round: (AB)ᵀ is BᵀAᵀ."""
     readers: dict[Value, set[Op | None]] = {output.value: {None} for output in graph.outputs}
     for value in graph.values():
@@ -85,7 +100,7 @@ def flip_products(graph: Graph) -> Graph:
             a, b = (new[matrix] for matrix in x.operands)
             with located(value.origin):
                 new[value] = ops.dot(turned(b), turned(a))
-    return hand_out(graph, new)
+    return hand_out(graph, new, trail)
 
 
 def turned(x: Value) -> Value:
@@ -93,9 +108,9 @@ def turned(x: Value) -> Value:
     return transposed(x, ops.swapped(len(x.shape)))
 
 
-def push_views(graph: Graph) -> Graph:
+def push_views(graph: Graph, trail: Trail | None = None) -> Graph:
     """Views meet and cancel; arithmetic moves below broadcasts and reshapes."""
-    return rebuild(graph, push_view)
+    return rebuild(graph, push_view, trail)
 
 
 def push_view(value: Value) -> Value | None:
@@ -182,12 +197,13 @@ def below_view(value: Value, view: Op) -> Value | None:
     return view(value.op(*operands, **value.attrs), shape=value.shape)
 
 
-def expand_vector_products(graph: Graph) -> Graph:
+def expand_vector_products(graph: Graph, trail: Trail | None = None) -> Graph:
     """Products with a vector become a multiplication and a sum, which fuse with what is around them."""
-    return rebuild(graph, expand_vector_product)
+    return rebuild(graph, expand_vector_product, trail)
 
 
 def expand_vector_product(value: Value) -> Value | None:
+    """A product with a vector is a multiplication and a sum."""
     if value.op is not ops.dot:
         return None
     a, b = value.operands
@@ -217,16 +233,16 @@ def product_with_column(a: Value, column: Value) -> Value:
     return ops.sum(ops.mul(a, stretched(row, a.shape)), axes=(rank - 1,))
 
 
-def prune_loops(graph: Graph) -> Graph:
+def prune_loops(graph: Graph, trail: Trail | None = None) -> Graph:
     """Loops stack only what somebody reads, and are given only what their bodies read."""
     while True:
-        pruned = prune_loops_once(graph)
+        pruned = prune_loops_once(graph, trail)
         if pruned is None:
             return graph
         graph = pruned
 
 
-def prune_loops_once(graph: Graph) -> Graph | None:
+def prune_loops_once(graph: Graph, trail: Trail | None) -> Graph | None:
     read: dict[Value, set[str]] = {}
     for value in graph.values():
         if value.op is ops.part:
@@ -239,7 +255,7 @@ def prune_loops_once(graph: Graph) -> Graph | None:
             pruned = prune_loop(new[value], read[value])
             changed |= pruned is not new[value]
             new[value] = pruned
-    return hand_out(graph, new) if changed else None
+    return hand_out(graph, new, trail) if changed else None
 
 
 def prune_loop(loop: Value, read: set[str]) -> Value:
@@ -254,18 +270,31 @@ def prune_loop(loop: Value, read: set[str]) -> Value:
         return ops.with_body(loop, replace(body, outputs=outputs), roles.carried, slices, captured)
 
 
-def tidy(graph: Graph) -> Graph:
+def tidy(graph: Graph, trail: Trail | None = None) -> Graph:
     """All that makes a graph smaller, in one go over it: each value until nothing applies to it any more."""
-    by_rules = rewriter(SIMPLIFY, GUARDS, MACROS)
+    by_rules = rewriter(SIMPLIFY, GUARDS, MACROS, note_of(trail))
     steps: tuple[Visit, ...] = (fold_value, push_view, expand_vector_product, by_rules)
 
     def visit(value: Value) -> Value | None:
-        return next((better for step in steps if (better := step(value)) is not None), None)
+        for step in steps:
+            better = step(value)
+            if better is not None:
+                if trail is not None and step is not by_rules:
+                    trail.note(PUSHED[value.op.kind] if step is push_view else sentence(step), value)
+                return better
+        return None
 
-    return rebuild(graph, visit)
+    return rebuild(graph, visit, trail)
 
 
-def collect_checks(graph: Graph) -> Graph:
+PUSHED = {
+    "view": "views of views become one, those that change nothing go",
+    "elementwise": "arithmetic moves below a broadcast or a reshape",
+    "reduce": "reducing axes of size 1 does nothing, reducing everything needs no other shape first",
+}
+
+
+def collect_checks(graph: Graph, trail: Trail | None = None) -> Graph:
     """Every `require_range` becomes a count of violations that is looked at before anything is updated.
 
     The body of a loop has been gone over before: its counts are added up from step to step.
@@ -289,7 +318,7 @@ def collect_checks(graph: Graph) -> Graph:
             return with_operands(value, (loops[value.operands[0]],))
         return value.operands[0] if value.op is ops.require_range else None
 
-    return rebuild(replace(graph, outputs=tuple(outputs)), visit)
+    return rebuild(replace(graph, outputs=tuple(outputs)), visit, trail)
 
 
 def counting_loop(loop: Value) -> Value:
@@ -345,17 +374,34 @@ def run_passes(graph: Graph, passes: Sequence[Pass] = PIPELINE, watch: Watch = l
     return graph
 
 
-def with_bodies(graph: Graph, step: Pass) -> Graph:
+def followed(graph: Graph, passes: Sequence[Pass] = PIPELINE) -> Trail:
+    """What becomes of every value of a graph in all passes."""
+    trail = Trail()
+    trail.end(verify(graph))
+    for step in passes:
+        trail.begin(step.__name__, sentence(step))
+        graph = verify(with_bodies(graph, step, trail))
+        trail.end(graph)
+    return trail
+
+
+def sentence(step: Any) -> str:
+    """What a pass does, in the first sentence of its own text."""
+    first = str(step.__doc__).splitlines()[0].partition(". ")[0].removesuffix(".")
+    return first[0].lower() + first[1:]
+
+
+def with_bodies(graph: Graph, step: Pass, trail: Trail | None = None) -> Graph:
     """The graph after a pass that went over the bodies of its loops first."""
     if not any(value.op.kind == "loop" for value in graph.values()):
-        return step(graph)
+        return step(graph, trail)
     done: dict[ops.Body, ops.Body] = {}
 
     def visit(value: Value) -> Value | None:
         if value.op.kind != "loop" or value.attrs["body"] in done.values():
             return None
         body = value.attrs["body"]
-        done.setdefault(body, ops.Body(with_bodies(body.graph, step)))
+        done.setdefault(body, ops.Body(with_bodies(body.graph, step, trail)))
         return replace(value, attrs=value.attrs | {"body": done[body]})
 
-    return step(rebuild(graph, visit))
+    return step(rebuild(graph, visit, trail), trail)

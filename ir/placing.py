@@ -13,12 +13,13 @@ from graphc.ir.group import is_computed, is_inlined, is_placed
 from graphc.ir.layout import MatrixLayout, is_unfounded, matrix_layout
 from graphc.ir.ops.record import FRAMELESS
 from graphc.ir.rewrite import rebuild, with_operands
+from graphc.ir.trail import Trail
 from graphc.ir.types import Extent, add, multiply
 
 
-def place_copies(graph: Graph) -> Graph:
+def place_copies(graph: Graph, trail: Trail | None = None) -> Graph:
     """Whatever needs memory of its own and has none gets a copy: outputs, and what reshapes or products read."""
-    return rebuild(replace(graph, outputs=tuple(map(placed_output, graph.outputs))), read_from_memory)
+    return rebuild(replace(graph, outputs=tuple(map(placed_output, graph.outputs))), read_from_memory, trail)
 
 
 def placed_output(output: Output) -> Output:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Value, located
 from graphc.ir.rewrite import rebuild, with_operands
+from graphc.ir.trail import Trail
 
 VIEWS = (ops.slice, ops.reshape, ops.transpose, ops.pad)  # of relu(x) they are relu of the same view of x: 0 stays 0
 
 
-def pool_first(graph: Graph) -> Graph:
+def pool_first(graph: Graph, trail: Trail | None = None) -> Graph:
     """The relu of what a pool chooses in place of a pool of relus."""
     if not any(value.op is ops.relu for value in graph.values()):
         return graph
-    return rebuild(graph, pooled_first)
+    return rebuild(graph, pooled_first, trail)
 
 
 def pooled_first(value: Value) -> Value | None:

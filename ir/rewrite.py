@@ -14,13 +14,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, IRError, Value, located
 from graphc.ir.ops.elementwise import flat
 from graphc.ir.types import FLOATS
+
+if TYPE_CHECKING:
+    from graphc.ir.trail import Trail
 
 BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 Bindings = dict[str, Any]
@@ -53,6 +56,10 @@ class Rule:
 
 
 Note = Callable[[Rule, Value], None]
+
+
+def no_note(rule: Rule, value: Value) -> None:
+    """For who does not want to know."""
 
 
 @cache
@@ -247,15 +254,21 @@ def renewed(value: Value, new: Mapping[Value, Value]) -> Value:
     return with_operands(value, tuple(new[operand] for operand in value.operands))
 
 
-def hand_out(graph: Graph, new: Mapping[Value, Value]) -> Graph:
+def hand_out(graph: Graph, new: Mapping[Value, Value], trail: Trail | None = None) -> Graph:
     """The graph with the new value of every output in place of the old."""
+    if trail is not None:
+        others = [(value, better) for value, better in new.items() if better.attrs is not value.attrs]
+        trail.known.update(set(new.values()).difference(better for _, better in others))
+        for value, better in others:  # over other operands, a value keeps its attributes
+            trail.replaced(value, better)
+        trail.became(new)
     return replace(graph, outputs=tuple(replace(output, value=new[output.value]) for output in graph.outputs))
 
 
-def rebuild(graph: Graph, visit: Visit) -> Graph:
+def rebuild(graph: Graph, visit: Visit, trail: Trail | None = None) -> Graph:
     """Copy the graph operands first, offering each value to `visit`; values that compute the same become one.
 
-    But for those a gradient is taken by: a twin of such a value is another variable.
+    But for those a gradient is taken by: a twin of such a value is another variable. `trail` is told what each becomes.
     """
     variables = {value.operands[1] for value in graph.values() if value.op is ops.gradient}
     new: dict[Value, Value] = {}
@@ -271,18 +284,24 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
             alone = settled.op is ops.input or value in variables
             found = settled if alone else known.setdefault(settled.key(), settled)
             new[value] = new[settled] = new[found] = found
+            if trail is not None:
+                trail.known.add(found)
             return found
         if better.type != settled.type:
             raise IRError(f"rewriting changed {settled.op.name} from {settled.type} to {better.type}")
+        if trail is not None:
+            trail.replaced(value, better)
         new[value] = new[settled] = settle(better)
         return new[value]
 
     for value in graph.values():
         settle(value)
+    if trail is not None:
+        trail.became(new)
     return hand_out(graph, new)
 
 
-def rewriter(table: list[Rule], guards: Guards, macros: Macros, note: Note = lambda rule, value: None) -> Visit:
+def rewriter(table: list[Rule], guards: Guards, macros: Macros, note: Note = no_note) -> Visit:
     """A visit function that applies the first rule of the table that fits; `note` is told of it and of the value."""
     by_root: dict[str, list[Rule]] = {}
     for rule in table:

@@ -7,7 +7,7 @@ import math
 from graphc.ir import ops
 from graphc.ir.graph import Value
 from graphc.ir.guards import GUARDS
-from graphc.ir.rewrite import Macros, Note, Visit, rewriter, rules, with_operands
+from graphc.ir.rewrite import Macros, Note, Visit, no_note, rewriter, rules, with_operands
 
 # Formulas that overflow or lose all digits become equal ones that do not, before gradients are taken. What is made of
 # exponentials alone has a logarithm that is known without computing it: log moves down to the exponents.
@@ -228,7 +228,7 @@ MACROS: Macros = {
 # -- the visit of the pass
 
 
-def stabiliser(note: Note = lambda rule, value: None) -> Visit:
+def stabiliser(note: Note = no_note) -> Visit:
     """A visit function that makes formulas safe, also those traced where no gradient is wanted."""
     visit = rewriter(STABILISE, GUARDS, MACROS, note)
     return lambda value: stopped_once(value) or visit(value)

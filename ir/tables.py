@@ -12,16 +12,17 @@ from __future__ import annotations
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Value, located
 from graphc.ir.rewrite import rebuild
+from graphc.ir.trail import Trail
 from graphc.ir.types import Shape, bound
 
 WORTHWHILE = 2  # places of each row of the table, at least
 
 
-def multiply_tables(graph: Graph) -> Graph:
+def multiply_tables(graph: Graph, trail: Trail | None = None) -> Graph:
     """Products of rows looked up in a small table become rows of one product, a bias included."""
     if not any(value.op is ops.gather for value in graph.values()):
         return graph
-    return rebuild(graph, multiply_table)
+    return rebuild(graph, multiply_table, trail)
 
 
 def multiply_table(value: Value) -> Value | None:

@@ -4,44 +4,72 @@ graph square(batch<=256; data x: f32[batch,3]; state w: f32[3]) {
   %0: f32[batch,3] = mul(%x, %x)
   result loss = %0
 }
+
+The graph that a loop repeats, or that a written gradient is, stands between braces behind the attributes of its value.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator, Mapping
+from itertools import count, filterfalse
+from types import MappingProxyType
 from typing import Any
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, IRError, Output, Value
 from graphc.ir.types import Dim, Extent, TensorType, add, multiply, subtract
 
-NAME = r"[\w.]+"
+PLAIN = r"[\w.]+"  # other names of inputs stand in quotes
+NAME = rf"""(?:{PLAIN}|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 VALUE = re.compile(rf"%({NAME}): (\w+\[[^\]]*\]) = (\w+)\((.*)\)$")
+INSIDE = re.compile(r", (\w+)=\{$")
 OUTPUT = re.compile(rf"(result|update|check) (.+) = %({NAME})$")
-INPUT = re.compile(rf"(data|state|scalar) ({NAME}): (\w+\[[^\]]*\])$")
+INPUT = re.compile(rf"(data|state|scalar) ({NAME}): (\w+\[[^\]]*\])(; |$)")
 
 
 def print_graph(graph: Graph) -> str:
     """One line per value: `%0: f32[2,3] = add(%x, %y)`."""
-    names = {value: value.attrs["name"] for value in graph.inputs}
+    names = value_names(graph)
     dims = dict.fromkeys([*graph.dims, *(dim for value in graph.values() for dim in value.type.dims())])
     dims |= dict.fromkeys(dim for value in graph.values() for dim in value.attrs.get("rows") or ())
     header = [", ".join(f"{dim.name}<={dim.max}" for dim in dims)]
     header += [f"{value.attrs['role']} {names[value]}: {value.type}" for value in graph.inputs]
     lines = [f"graph {graph.name}({'; '.join(header)}) {{"]
+    inputs = set(graph.inputs)
     for value in graph.values():
-        if value in names:
-            continue
-        names[value] = str(len(names) - len(graph.inputs))
-        lines.append(f"  %{names[value]}: {value.type} = {value.op.name}({print_arguments(value, names)})")
+        if value not in inputs:
+            lines += print_value(value, names)
     lines += [f"  {output.kind} {output.name} = %{names[output.value]}" for output in graph.outputs]
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def print_arguments(value: Value, names: dict[Value, str]) -> str:
+def value_names(graph: Graph) -> dict[Value, str]:
+    """What its text calls each value, behind a `%`: the name of an input, or a number that is no input's name."""
+    given = {value: str(value.attrs["name"]) for value in graph.inputs}
+    numbers = filterfalse(set(given.values()).__contains__, map(str, count()))
+    names = {value: name if re.fullmatch(PLAIN, name) else repr(name) for value, name in given.items()}
+    return names | {value: next(numbers) for value in graph.values() if value not in names}
+
+
+def print_value(value: Value, names: Mapping[Value, str]) -> Iterator[str]:
+    """The line of a value, and those of the graph inside of it."""
+    line = f"  %{names[value]}: {value.type} = {value.op.name}({print_arguments(value, names)}"
+    inside = [(key, item.graph) for key, item in value.attrs.items() if isinstance(item, ops.Body)]
+    if not inside:
+        yield f"{line})"
+    for key, graph in inside:  # no op has more than one
+        yield f"{line}, {key}={{"
+        yield from (f"    {each}" for each in print_graph(graph).splitlines())
+        yield "  })"
+
+
+def print_arguments(value: Value, names: Mapping[Value, str]) -> str:
+    """The operands and the attributes, but for the graph inside."""
+    shown = {key: item for key, item in value.attrs.items() if key != "type" and not isinstance(item, ops.Body)}
     operands = [f"%{names[operand]}" for operand in value.operands]
-    return ", ".join(operands + [f"{key}={print_attr(item)}" for key, item in value.attrs.items() if key != "type"])
+    return ", ".join(operands + [f"{key}={print_attr(item)}" for key, item in shown.items()])
 
 
 def print_attr(item: Any) -> str:
@@ -57,14 +85,20 @@ def parse_graph(text: str) -> Graph:
     opening = re.fullmatch(rf"graph ({NAME})\((.*)\) \{{", lines[0])
     if opening is None or lines[-1] != "}":
         raise IRError(f"expected `graph name(...) {{` and a closing brace, got {lines[0]!r} and {lines[-1]!r}")
-    dims_text, *inputs_text = opening[2].split("; ")
+    dims_text, _, inputs_text = opening[2].partition("; ")
     dims = parse_dims(dims_text)
-    env = dict(parse_input(part, dims) for part in inputs_text)
+    env = dict(parse_inputs(inputs_text, dims))
     inputs = tuple(env.values())
     outputs: list[Output] = []
-    for number, line in enumerate(lines[1:-1], 2):
+    rest = iter(enumerate(lines[1:-1], 2))
+    for number, line in rest:
+        inside = INSIDE.search(line)
         try:
-            parse_line(line, env, dims, outputs)
+            if inside is None:
+                parse_line(line, env, dims, outputs)
+            else:
+                body = ops.Body(parse_graph(text_inside(rest)))
+                parse_line(INSIDE.sub(")", line), env, dims, outputs, {inside[1]: body})
         except KeyError as error:
             raise IRError(f"line {number}: nothing is called {error} in {line!r}") from None
         except (IRError, TypeError, ValueError, SyntaxError) as error:
@@ -72,20 +106,41 @@ def parse_graph(text: str) -> Graph:
     return Graph(opening[1], inputs, tuple(outputs))
 
 
+def text_inside(rest: Iterator[tuple[int, str]]) -> str:
+    """The lines up to the brace that closes the graph inside of a value."""
+    found: list[str] = []
+    depth = 1
+    for _, line in rest:
+        depth += (INSIDE.search(line) is not None) - (line == "})")
+        if depth == 0:
+            return "\n".join(found)
+        found.append(line)
+    raise IRError("nothing closes the graph inside")
+
+
 def parse_dims(text: str) -> dict[str, Dim]:
     pairs = (part.split("<=") for part in text.split(", ") if part)
     return {name: Dim(name, int(maximum)) for name, maximum in pairs}
 
 
-def parse_input(text: str, dims: dict[str, Dim]) -> tuple[str, Value]:
-    found = INPUT.match(text)
-    if found is None:
-        raise IRError(f"expected `role name: type`, got {text!r}")
-    role, name, type_text = found.groups()
-    return name, ops.input(name=name, role=role, type=parse_type(type_text, dims))
+def parse_inputs(text: str, dims: dict[str, Dim]) -> Iterator[tuple[str, Value]]:
+    while text:
+        found = INPUT.match(text)
+        if found is None:
+            raise IRError(f"expected `role name: type`, got {text!r}")
+        role, name, type_text, _ = found.groups()
+        own = name if re.fullmatch(PLAIN, name) else ast.literal_eval(name)
+        yield name, ops.input(name=own, role=role, type=parse_type(type_text, dims))
+        text = text[found.end() :]
 
 
-def parse_line(line: str, env: dict[str, Value], dims: dict[str, Dim], outputs: list[Output]) -> None:
+def parse_line(
+    line: str,
+    env: dict[str, Value],
+    dims: dict[str, Dim],
+    outputs: list[Output],
+    inside: Mapping[str, ops.Body] = MappingProxyType({}),
+) -> None:
     output = OUTPUT.match(line)
     if output is not None:
         outputs.append(Output(output[1], output[2], env[output[3]]))
@@ -98,9 +153,7 @@ def parse_line(line: str, env: dict[str, Value], dims: dict[str, Dim], outputs: 
     operands, attrs = parse_arguments(arguments, env, dims)
     if ops.OPS[op_name].kind in ("source", "part"):
         attrs["type"] = written
-    for name in attrs.keys() & {"body", "rule"}:
-        attrs[name] = ops.Body(parse_graph(attrs[name]))
-    value = ops.OPS[op_name](*operands, **attrs)
+    value = ops.OPS[op_name](*operands, **attrs, **inside)
     if value.type != written:
         raise IRError(f"%{target} is written {written} but {op_name} gives {value.type}")
     env[target] = value

@@ -12,7 +12,7 @@ import pytest
 
 import graphc
 from graphc import cuda, functional, generator, nn
-from graphc.backends import artifact, description, target
+from graphc.backends import target
 from graphc.backends.cache import Cache
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,14 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from emulated_calls import compare_all_calls
 
         compare_all_calls()
-    name = config.getoption("--target")
-    if name is None:
-        return
-    chosen = target.TARGETS[name]
-    target.host = lambda: chosen
-    target.host_tile = artifact.host_tile = lambda: (chosen.tile_rows, chosen.tile_vectors)
-    for module in (artifact, description):
-        module.host_signature = lambda: f"tests for {name}"
+    if config.getoption("--target"):
+        from lesser_machine import compile_for
+
+        compile_for(config.getoption("--target"))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import numpy as np
 from graphc.backends.cuda.emulation.machine import Emulator
 from graphc.backends.cuda.plan import draw
 from graphc.backends.cuda.threads import NotCovered
+from graphc.errors import LabelError, NumericsError
 from graphc.function import Function
 from graphc.ir.types import Dim
 
@@ -25,6 +26,7 @@ run_natively = Function.run
 def compare_all_calls() -> None:
     """From now on a call whose kernels for GPUs give other numbers raises AssertionError."""
     Function.run = run_twice  # type: ignore[method-assign]
+    globals()["__name__"] = "graphc.emulated_calls"  # in whose place it stands: errors tell of the line that calls it
 
 
 def run_twice(function: Function, arrays: Sequence[Any]) -> list[Any]:
@@ -34,13 +36,25 @@ def run_twice(function: Function, arrays: Sequence[Any]) -> list[Any]:
     given, sizes = function.fit(arrays)
     extents = dict(zip(function.runner.dims, sizes, strict=True))
     status, results, states = emulated(function, emulator, [array.copy() for array in given], extents)
-    found = run_natively(function, arrays)
+    try:
+        found = run_natively(function, arrays)
+    except (LabelError, NumericsError):
+        assert status, f"{function.name}: a check failed, and the kernels for GPUs say that none did"
+        raise
     assert status == 0, f"{function.name}: the kernels for GPUs say that check {status} failed, the CPU's do not"
     for (name, _), number in zip(function.runner.results, found, strict=True):
         check_close(f"{function.name}: result {name}", results[name], number)
     for name, parameter in function.parameters.items():
-        check_close(f"{function.name}: {name}", states[name], parameter.storage.array)
+        check_close(f"{function.name}: {name}", decided(name, states[name]), decided(name, parameter.storage.array))
     return found
+
+
+def decided(name: str, numbers: np.ndarray) -> np.ndarray:
+    """Without the bias of an attention's keys: its gradient is 0 but for rounding, of which Adam makes whole steps."""
+    if not name.endswith("in_proj_bias"):
+        return numbers
+    queries, _, values = np.split(numbers, 3)
+    return np.concatenate([queries, values])
 
 
 def emulator_of(function: Function) -> Emulator | None:
@@ -75,6 +89,6 @@ def check_close(what: str, found: Any, wanted: Any) -> None:
     assert np.array_equal(np.isfinite(found), finite), f"{what} is {found} by the kernels for GPUs, not {wanted}"
     if finite.any():
         found, wanted = found / 4, wanted / 4  # the largest numbers would not bear what comes
-        scale = TOLERANCE * (np.abs(wanted[finite]) + np.abs(wanted[finite]).max() / 20 + 2.5e-7)
+        scale = TOLERANCE * (np.abs(wanted[finite]) + np.abs(wanted[finite]).max() / 20) + 1e-7
         apart = np.abs(found[finite].astype(np.float64) - wanted[finite])
         assert (apart <= scale).all(), f"{what} is up to {4 * apart.max()} away by the kernels for GPUs"

@@ -38,10 +38,6 @@ int cuMemcpyDtoH_v2(void *target, uint64_t source, size_t size) {
     return memcpy(target, (void *)source, size) ? 0 : INVALID_VALUE;
 }
 
-int cuMemcpyHtoDAsync_v2(uint64_t target, const void *source, size_t size, void *stream) {
-    return stream ? INVALID_VALUE : cuMemcpyHtoD_v2(target, source, size);
-}
-
 int cuMemcpyDtoDAsync_v2(uint64_t target, uint64_t source, size_t size, void *stream) {
     return stream ? INVALID_VALUE : cuMemcpyHtoD_v2(target, (void *)source, size);
 }

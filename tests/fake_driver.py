@@ -30,8 +30,8 @@ NAMES = {
 }  # fmt: skip
 WHILE_NOTING = {  # what a thread may call while it notes what it gives to a stream: nothing that could wait
     "cuCtxSetCurrent", "cuLaunchKernel", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2",
-    "cuMemsetD8Async", "cuStreamEndCapture", "cuGetErrorName", "cuStreamDestroy_v2", "cuEventCreate",
-    "cuEventRecordWithFlags", "cuEventDestroy_v2", "cuGraphExecDestroy",
+    "cuMemsetD8Async", "cuStreamEndCapture", "cuGetErrorName", "cuStreamDestroy_v2", "cuEventDestroy_v2",
+    "cuGraphExecDestroy", "cuEventCreate", "cuEventRecord", "cuEventRecordWithFlags", "cuStreamWaitEvent",
 }  # fmt: skip
 ANYWHERE = ("cuInit", "cuDriver", "cuDevice", "cuCtxSetCurrent", "cuGetErrorName")  # without a context
 

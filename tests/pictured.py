@@ -60,8 +60,19 @@ def chain(length: int = 24) -> Function:
     return gx.train_step(net, nn.MSELoss(), optim.Adam(net.parameters()), **types)
 
 
+def looping() -> Function:
+    """A scan, a branch of two sides, and their gradients."""
+    x, p = gx.input("x", gx.f32[6, 3]), gx.input("p", gx.f32[3])
+    w = gx.parameter("w", [[1.0, 0.0, 0.0]] * 3)
+    last, _ = gx.scan(lambda h, row: (gx.tanh(h @ w + row), h), gx.zeros(3), x)
+    y = gx.cond(p.sum() > 0, gx.exp, lambda a: a * 2, last)
+    loss = (y**2).sum()
+    return gx.function([x, p], loss, updates={w: w - 0.1 * gx.grad(loss, w)}, name="looping")
+
+
 STEPS = {step.__name__: step for step in (mlp, lenet, gru, transformer, adam)}
 
+LEVELS = ("layers", "graph", "kernels")
 KEPT = Path(gx.__file__).parent / "docs" / "pictures"
 
 
@@ -69,13 +80,10 @@ def write_kept(folder: Path = KEPT) -> None:
     """The pictures of the documentation."""
     folder.mkdir(exist_ok=True)
     for name, step in STEPS.items():
-        built = step()
-        built.to_svg(folder / f"{name}.svg")
-        if name in ("mlp", "adam"):
-            built.to_svg(folder / f"{name}_graph.svg", level="graph")
-        if name == "gru":
-            built.to_svg(folder / f"{name}_kernels.svg", level="kernels")
-    transformer(12).to_svg(folder / "transformer.svg")
+        built = transformer(12) if name == "transformer" else step()
+        for level in LEVELS:
+            built.to_svg(folder / f"{name}_{level}.svg", level=level)
+    looping().to_svg(folder / "looping_graph.svg", level="graph")
     mlp().to_svg(folder / "mlp_operations.svg", level="kernels", color="operations")
     write_measured(folder)
 

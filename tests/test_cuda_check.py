@@ -7,14 +7,17 @@ import re
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from graphc.backends.cuda.assembler import Resources
+from graphc.backends.cuda.driver import first_device
+from graphc.backends.cuda.memory import Block
 from graphc.backends.target import BuildError
-from graphc.cuda_check import compiling, kernels, peers, programs, report, run, starts, times, training
+from graphc.cuda_check import compiling, exchange, kernels, peers, programs, report, run, starts, times, training
 
 SMALL = programs.programs(small=True)
 
@@ -76,6 +79,7 @@ def test_all_of_it(gpu, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(programs, "programs", lambda small: {"W1": SMALL["W1"]})
     monkeypatch.setattr(starts, "starts", lambda small: iter([{"what": "cold start", **starts.made(small)}]))
     monkeypatch.setattr(starts, "NAME", "W1")
+    monkeypatch.setattr(run, "EXCHANGES", {"torch": "W1"})
     out = tmp_path / "check.json"
     assert run.main(["--small", "--here", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
@@ -170,6 +174,43 @@ def test_what_a_section_has_started_ends_with_it(monkeypatch):
     assert row["error"].startswith("IndexError")
 
 
+def test_arrays_of_pytorch_are_exchanged(gpu, monkeypatch):
+    """With a stand-in for what PyTorch has on the GPU."""
+    device = first_device()
+
+    class There:
+        def __init__(self, numbers):
+            self.numbers, self.place = numbers, Block(device, numbers.nbytes)
+            device.work.send(self.place.place, numbers.ctypes.data, numbers.nbytes)
+
+        def __len__(self):
+            return len(self.numbers)
+
+        @property
+        def __cuda_array_interface__(self):
+            told = {"shape": self.numbers.shape, "typestr": self.numbers.dtype.str, "data": (self.place.place, False)}
+            return told | {"version": 3, "strides": None, "stream": None}
+
+    def read(weight):
+        device.work.finish()
+        told = weight.__cuda_array_interface__
+        size, kind = int(np.prod(told["shape"])), np.dtype(told["typestr"])
+        memory = (np.ctypeslib.ctypes.c_uint8 * (size * kind.itemsize)).from_address(told["data"][0])
+        numbers = np.frombuffer(memory, kind).reshape(told["shape"])
+        return types.SimpleNamespace(cpu=lambda: types.SimpleNamespace(numpy=lambda: numbers))
+
+    fake = types.ModuleType("torch")
+    fake.cuda = types.SimpleNamespace(is_available=lambda: True)
+    fake.from_numpy = lambda array: types.SimpleNamespace(cuda=lambda: There(array))
+    fake.from_dlpack = read
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    (row,) = exchange.with_torch(SMALL["W4"])
+    assert row["ok"] and row["losses_apart"] < 1e-3
+    nothing = types.SimpleNamespace(numpy=lambda: np.zeros(()))
+    fake.from_dlpack = lambda weight: types.SimpleNamespace(cpu=lambda: nothing)
+    assert not next(exchange.with_torch(SMALL["W4"]))["ok"]
+
+
 def test_how_long_a_start_takes_is_asked_of_processes_that_start(monkeypatch):
     folders = []
 
@@ -207,7 +248,7 @@ def test_figures_that_are_wanted():
 def test_sections_that_time_nothing_run_side_by_side():
     options = run.parser().parse_args(["--small"])
     found = [*run.groups(run.sections(options), one_by_one=False)]
-    assert [len(each) for each in found[:3]] == [1, 2 * len(SMALL), 1]
+    assert [len(each) for each in found[:3]] == [1, 2 * len(SMALL) + 2, 1]
     assert all(len(each) == 1 for each in found[2:])
     assert {len(each) for each in run.groups(run.sections(options), one_by_one=True)} == {1}
 

@@ -20,6 +20,7 @@ from graphc.backends.cuda.entries import word_names
 from graphc.backends.export.device import drawing_of
 from graphc.backends.export.signatures import faces
 from graphc.backends.link import link_shared_object
+from graphc.cuda_check import programs
 from graphc.data import DataLoader, TensorDataset
 
 BATCH = gx.dim("batch", max=24)
@@ -35,7 +36,6 @@ class Driver:
         self.found = {
             "cuLaunchKernel": FUNCTION(I32, P, *[ctypes.c_uint32] * 7, P, P, P)(self.launch),
             "cuMemcpyDtoDAsync_v2": FUNCTION(I32, U64, U64, U64, P)(self.copy),
-            "cuMemcpyHtoDAsync_v2": FUNCTION(I32, U64, U64, U64, P)(self.copy),
             "cuMemsetD8Async": FUNCTION(I32, U64, ctypes.c_uint8, U64, P)(self.fill),
             "cuModuleUnload": FUNCTION(I32, P)(lambda module: self.note("cuModuleUnload")),
             "cuModuleLoadData": FUNCTION(I32, P, ctypes.c_char_p)(self.load),
@@ -215,7 +215,10 @@ def trained_in_c(tmp_path):
     gx.manual_seed(1)
     step = classifier_of(optim.SGD, lr=0.05)
     folder = tmp_path / "net"
-    made = gx.export(step, folder, targets=["cuda"])
+    return step, folder, driver_in_c(gx.export(step, folder, targets=["cuda"]), tmp_path)
+
+
+def driver_in_c(made, tmp_path):
     (face,) = faces(made.library)
     drawing = with_all(drawing_of(face))
     kernels = link_shared_object([object_of(drawing)], drawing.program.kernels, "libkernels.so", names_all=False)
@@ -224,7 +227,17 @@ def trained_in_c(tmp_path):
     (tmp_path / "known.h").write_text("\n".join(lines))
     file = str(Path(__file__).with_name("fake_cuda.c"))
     compile_c(["-shared", "-fPIC", f"-I{tmp_path}", "-o", "libcuda.so.1", file], tmp_path)
-    return step, folder, os.environ | {"LD_LIBRARY_PATH": f"{tmp_path}:{folder / 'cuda'}"}
+    return os.environ | {"LD_LIBRARY_PATH": f"{tmp_path}:{made.folder / 'cuda'}"}
+
+
+def test_the_check_tries_an_exported_library(tmp_path):
+    program = programs.programs(small=True)["W4"]
+    variables = driver_in_c(gx.export(program.make("cpu"), tmp_path / "checked", targets=["cuda"]), tmp_path)
+    command = [sys.executable, "-m", "graphc.cuda_check", "--section", "exchange", "export", "--small"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout.removeprefix("graphc-found "))
+    assert row["ok"] and row["what"] == "exported library" and row["losses_apart"] < 1e-3
 
 
 def test_the_sample_in_c_trains_as_python_does(trained_in_c, tmp_path):

@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 
 import graphs
+import numpy as np
 import pytest
 
+import graphc as gx
 from graphc.ir import ops
 from graphc.ir.dot import graph_dot, kernels_dot
 from graphc.ir.dot.cards import flow
-from graphc.ir.dot.style import bytes_text, line_width, printable, shape_text, shorten, user_line, wrap
+from graphc.ir.dot.style import bytes_text, line_width, printable, shape_text, shorten, user_line, value_names, wrap
 from graphc.ir.graph import Graph, Output, current_origin, in_module
 from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, plan
@@ -227,6 +229,40 @@ def test_tooltips_show_line_and_expression_but_no_folder(level: str) -> None:
     assert re.search(r"graphs\.py:\d+  ops\.dot\(x, ops\.transpose\(weight, permutation=\(1, 0\)\)\)", tips)
     assert re.search(r"test_dot\.py:\d+  ops\.tanh\(", tips)
     assert str(Path(__file__).parent) not in text
+
+
+def recurrent() -> Graph:
+    """A scan with a state, an array it goes along and one it has whole, and its gradient: two loops."""
+    x, h = gx.input("x", gx.f32[6, 3]), gx.input("h", gx.f32[3])
+    w = gx.parameter("w", np.ones((3, 3), np.float32))
+    last, _ = gx.scan(lambda state, row: (gx.tanh(state @ w + row), state), h, x)
+    loss = (last**2).sum()
+    return gx.function([x, h], loss, updates={w: w - 0.1 * gx.grad(loss, w)}).artifact.program.graph
+
+
+def test_bodies_of_loops_are_clusters() -> None:
+    graph = recurrent()
+    picture = Picture(graph_dot(graph))
+    names = value_names(graph)
+    loops = [value for value in graph.values() if value.op.kind == "loop"]
+    assert len(loops) == 2
+    for loop in loops:
+        inside = [node for node, clusters in picture.clusters.items() if clusters[:1] == (f"cluster {names[loop]}/",)]
+        body = loop.attrs["body"].graph
+        lines = re.findall(r"  (%\d+): ", print_graph(body))
+        assert lines and {f"{names[loop]}/{line}" for line in lines} <= set(inside)
+        for state, start in ops.Roles(loop).carried:
+            name = state.attrs["name"]
+            ends = {(source, target): items for source, target, items in picture.edges}
+            place = f"{names[loop]}/input {name}"
+            begins = names[start] if start not in graph.inputs else f"input {names[start]}"
+            assert (begins, place) in ends
+            assert ends[f"{names[loop]}/update {name}", place]["style"] == "dashed"
+    assert not any("body=" in node["label"] for node in picture.nodes.values())
+    for source, target, _ in picture.edges:
+        assert source in picture.nodes and target in picture.nodes
+    parts = {names[value] for value in graph.values() if value.op.kind == "part"}
+    assert parts == {target for source, target, _ in picture.edges if target in parts and "/" in source}
 
 
 # -- kernels

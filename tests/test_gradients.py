@@ -238,7 +238,7 @@ def count(graph: Graph, op) -> int:
 
 def test_one_sweep_for_all_gradients_of_a_loss(monkeypatch) -> None:
     sweeps = []
-    seen = lambda loss, wrt, grown: sweeps.append(wrt) or gradients(loss, wrt, grown)  # noqa: E731
+    seen = lambda loss, wrt, grown, trail=None: sweeps.append(wrt) or gradients(loss, wrt, grown)  # noqa: E731
     monkeypatch.setattr(autodiff, "gradients", seen)
     graph = run_passes(graphs.mlp())
     assert [len(wrt) for wrt in sweeps] == [4]

@@ -85,7 +85,7 @@ def test_watch_sees_every_stage() -> None:
 
 
 def test_a_pass_that_breaks_the_graph_is_caught() -> None:
-    def break_it(graph: Graph) -> Graph:
+    def break_it(graph: Graph, trail: object = None) -> Graph:
         output = graph.outputs[0]
         broken = replace(output.value, type=TensorType("f32", (7,)))
         return replace(graph, outputs=(replace(output, value=broken),))
@@ -275,6 +275,18 @@ def test_roles_are_kept() -> None:
     assert set(roles.values()) == {"forward", "backward", "update"}
     dots = [value.role for value in final.values() if value.op is ops.dot]
     assert dots == ["forward"] * 2 + ["backward"] * 3
+
+
+def test_what_a_user_computes_of_gradients_updates_or_is_the_way_back() -> None:
+    kind = TensorType("f32", (3,))
+    x, w = (ops.input(name=name, role=role, type=kind) for name, role in (("x", "data"), ("w", "state")))
+    slope = ops.gradient(ops.reshape(ops.sum(ops.mul(ops.mul(x, w), w), axes=(0,)), shape=()), w)
+    penalty = ops.reshape(ops.sum(ops.exp(slope), axes=(0,)), shape=())
+    moved = ops.sub(w, ops.add(slope, ops.gradient(penalty, w)))
+    outputs = (Output("result", "shown", ops.tanh(slope)), Output("update", "w", moved))
+    values = [*expand_gradients(Graph("user", (x, w), outputs)).values()]
+    assert [value.role for value in values if value.op in (ops.tanh, ops.sub)] == ["backward", "update"]
+    assert {value.role for value in values if value.op is ops.exp} == {"forward"}  # a penalty on gradients is a loss
 
 
 def test_softplus_made_of_a_formula_stands_where_the_formula_stood() -> None:

@@ -7,16 +7,18 @@ import json
 import re
 import shutil
 import sys
-from functools import cache
+from functools import cache, partial
 from xml.etree import ElementTree
 
 import pytest
-from pictured import KEPT, STEPS, chain, transformer
+from pictured import KEPT, LEVELS, STEPS, chain, looping, transformer
 from test_dot import Picture
 
 import graphc as gx
-from graphc import nn
+from graphc import nn, optim
+from graphc.ir.dot.cards import flow
 from graphc.ir.dot.style import value_names
+from graphc.ir.ops import Roles
 from graphc.picture.heat import operations
 from graphc.picture.layers import layers_of
 from graphc.picture.nesting import everything, is_inlined, nest
@@ -30,13 +32,22 @@ def built(name):
     return STEPS[name]()
 
 
+@cache
+def four_blocks():
+    return transformer(4)
+
+
 def graph_of(name):
     return built(name).artifact.program.graph
 
 
 @cache
 def drawn(name, level, **options):
-    return ElementTree.fromstring(built(name).to_svg(level=level, **options))
+    return drawn_as(built(name), level, **options)
+
+
+def drawn_as(step, level, **options):
+    return ElementTree.fromstring(step.to_svg(level=level, **options))
 
 
 def cards(root, kind):
@@ -102,7 +113,7 @@ def test_ladder_of_lenet():
 
 
 def test_repeated_blocks_are_drawn_once():
-    step = transformer(4)
+    step = four_blocks()
     folded = ElementTree.fromstring(step.to_svg())
     whole = ElementTree.fromstring(step.to_svg(fold=False))
     texts = [text.text for text in folded.iter(f"{SVG}text")]
@@ -147,6 +158,53 @@ def test_layers_as_dot():
     assert built("lenet").to_dot(level="layers") == built("lenet").to_dot(level="layers")
 
 
+# -- kernels
+
+
+def test_repeated_kernels_are_drawn_once():
+    step = four_blocks()
+    whole = drawn_as(step, "kernels", fold=False)
+    assert len(cards(whole, "kernel")) == step.artifact.description.kernels
+    folded = drawn_as(step, "kernels")
+    texts = [text.text for text in folded.iter(f"{SVG}text")]
+    assert "×3" in texts and "blocks.0 … blocks.2" in texts, "the last one is joined to what follows"
+    titles = [shown[0] for shown in cards(folded, "kernel").values()]
+    assert titles.count("blocks.0.self_attn.out_proj") == titles.count("blocks.3.self_attn.out_proj") == 1
+    assert sum("∂ blocks.0.linear1" in title for title in titles) >= 1
+    assert not any(f"blocks.{block}.linear1" in title for block in (1, 2) for title in titles)
+    assert len(titles) < 0.7 * step.artifact.description.kernels
+
+
+def test_a_number_that_all_kernels_read_has_no_lines():
+    root = drawn("lenet", "kernels")
+    (count,) = [texts for texts in cards(root, "kernel").values() if "⟳ steps" in texts]
+    readers = next(int(found[1]) for text in count if (found := re.fullmatch(r"read by (\d+) kernels", text)))
+    program = built("lenet").artifact.program
+    steps = next(
+        nest for nest in program.apart if any(each.value.attrs.get("name") == "steps" for each in nest.written())
+    )
+    own = {buffer for buffer in steps.written() if buffer.kind == "value"}
+    assert readers == sum(not own.isdisjoint(nest.read()) for nest in program.apart) > 6
+    tips = [title.text for title in root.iter(f"{SVG}title")]
+    assert not any(tip.startswith(f"{name} add: i64[]") for tip in tips for name in value_names(program.graph).values())
+
+
+def test_kernels_stand_in_the_part_of_what_they_leave():
+    """What computes forward values again for gradients is of the way back; a loop that keeps values for it is not."""
+    parts = {card.nest.name: card.part for card in flow(built("mlp").artifact.program).cards}
+    assert parts["max_sub_to_less_less_equal"] == parts["dot_add_relu_less"] == "forward"
+    assert parts["where_neg_to_add_sub"] == "backward"
+    loops = [card for card in flow(built("gru").artifact.program).cards if card.nest.repetition is not None]
+    assert [loop.part for loop in loops] == ["forward", "backward"]
+
+
+def test_kernels_of_a_loop_are_named():
+    shown = cards(drawn("gru", "kernels"), "kernel").values()
+    loops = [texts for texts in shown if any(text.startswith("×64") for text in texts)]
+    assert len(loops) == 2 and all("· dot_add" in texts for texts in loops)
+    assert any("×64, last first, 2 kernels a step" in texts for texts in loops)
+
+
 # -- every op
 
 
@@ -188,6 +246,49 @@ def test_a_graph_of_three_thousand_ops_is_drawn():
     assert len(values) > 3000
     root = ElementTree.fromstring(step.to_svg(level="graph", fold=False))
     assert len(cards(root, "value")) > 3000
+
+
+# -- loops
+
+
+@pytest.mark.parametrize("make", [looping, STEPS["gru"]], ids=["scan and cond", "gru"])
+def test_loops_are_opened(make):
+    """Every op of every body once, what goes in and out at its edges, states on both sides."""
+    step = make()
+    graph, root = step.artifact.program.graph, ElementTree.fromstring(step.to_svg(level="graph", fold=False))
+    names = value_names(graph)
+    shown = cards(root, "value")
+    for loop in (value for value in graph.values() if value.op.kind == "loop"):
+        body, roles = loop.attrs["body"].graph, Roles(loop)
+        inside = {value: f"value {names[loop]}/{name}" for value, name in value_names(body).items()}
+        expected = [key for value, key in inside.items() if not is_inlined(value) and value not in body.inputs]
+        assert expected and set(expected) <= set(shown)
+        box = next(group for group in root.iter(f"{SVG}g") if group.get("data-key") == f"value {names[loop]}")
+        texts = [text.text for text in box.iter(f"{SVG}text")]
+        assert re.match(rf"(∂ )?{names[loop]} loop (×\d+|at most once)", texts[0])
+        read = set(body.values())
+        for state, _ in roles.carried:
+            name = state.attrs["name"]
+            assert f"⟳ {name}, carried on" in texts
+            assert any(text.startswith(f"▪ {name}, first ") for text in texts) == (state in read)
+        for value, outside in roles.slices:
+            assert f"in  {value.attrs['name']} = {names[outside]}[step]" in texts
+        assert len([text for text in texts if text.startswith("out  ")]) >= len(body.of_kind("result"))
+
+
+def test_a_step_in_slices_has_its_parts_and_modules_inside_of_the_loop():
+    net = nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 4))
+    batch = gx.dim("batch", max=2048)
+    types = {"x": gx.f32[batch, 16], "y": gx.f32[batch, 4]}
+    make = partial(gx.train_step, net, nn.MSELoss(), optim.SGD(net.parameters(), lr=0.1), **types)
+    step = make(max_bytes=make().artifact.description.work_bytes // 3)
+    root = ElementTree.fromstring(step.to_svg(level="graph"))
+    titles = [text.text for text in root.iter(f"{SVG}text")]
+    assert any(
+        re.search(rf"loop over batch, {step.artifact.description.rows} rows at a time", title) for title in titles
+    )
+    assert "in  x = x[rows]" in titles
+    assert titles.count("∂ backward") == 3 and titles.count("0 Linear") >= 1, "the legend's, the step's and the loop's"
 
 
 # -- colours
@@ -241,6 +342,8 @@ def test_the_page_knows_every_card(name):
         assert kernel["sources"] and all(each in details["sources"] for each in kernel["sources"])
     assert all(names and set(names) <= details["values"].keys() for names in details["layers"].values())
     computed = [value for value in details["values"].values() if value["kernels"]]
+    bodies = [value for name, value in details["values"].items() if "/" in name]
+    assert bool(bodies) == (name == "gru") and all(value["kernels"] for value in bodies)
     assert computed and all(value["lines"] for value in computed if "dot(" in value["text"])
 
 
@@ -293,15 +396,15 @@ def test_graphviz_where_there_is_none(monkeypatch):
 
 @pytest.mark.parametrize("name", ["mlp", "lenet", "gru", "adam"])
 def test_kept_pictures_show_the_layers_there_are(name):
-    kept = ElementTree.parse(KEPT / f"{name}.svg").getroot()
+    kept = ElementTree.parse(KEPT / f"{name}_layers.svg").getroot()
     titles = [[texts[0] for texts in cards(root, "layer").values()] for root in (kept, drawn(name, "layers"))]
     assert titles[0] == titles[1], "python tests/pictured.py draws them again"
 
 
 def test_the_page_on_pictures_shows_what_is_kept():
     named = set(re.findall(r"pictures/(\w+\.svg)", (KEPT.parent / "pictures.md").read_text()))
-    assert named <= {path.name for path in KEPT.iterdir()}
-    assert {path.name for path in KEPT.iterdir()} - named == {"mlp.svg"}, "which README.md shows"
+    assert named == {path.name for path in KEPT.iterdir()}
+    assert {f"{name}_{level}.svg" for name in STEPS for level in LEVELS} <= named
 
 
 def test_a_notebook_shows_pictures():

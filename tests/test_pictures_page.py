@@ -6,10 +6,10 @@ import json
 
 import pytest
 from browser import Browser, needs_chromium
-from pictured import FAULTS, STEPS, chain
+from pictured import FAULTS, LEVELS, STEPS, chain, looping, transformer
 
 pytestmark = needs_chromium
-LEVELS = ("layers", "graph", "kernels")
+PAGES = {**STEPS, "looping": looping, "folded": lambda: transformer(4)}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def browser(tmp_path_factory):
 def open_page(browser, name):
     page = browser.folder / f"{name}.html"
     if not page.exists():
-        STEPS[name]().to_html(page)
+        PAGES[name]().to_html(page)
     browser.open(page.name, until="document.body.dataset.state == 'ready'")
 
 
@@ -49,7 +49,7 @@ def shown(browser, part):
     return browser.evaluate(f"document.querySelector('#{part}').innerText")
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", PAGES)
 def test_nothing_lies_on_anything_else_or_is_cut_off(browser, name):
     open_page(browser, name)
     for level in LEVELS:
@@ -84,7 +84,7 @@ def test_a_click_shows_line_text_kernel_and_source(browser):
     click(browser, *place_of(browser, "layer 0"))
     assert "lenet.py:" in shown(browser, "yours") and "train_step(net, loss" in shown(browser, "yours")
     assert "= dot(" in shown(browser, "text") and "f32[batch,1,6,784]" in shown(browser, "text")
-    assert "nest " in shown(browser, "kernel") and "452 KiB moved, 65.5k operations" in shown(browser, "kernel")
+    assert "nest " in shown(browser, "kernel") and "452 KiB moved, 0 operations" in shown(browser, "kernel")
     assert "def " in shown(browser, "source")
     assert browser.evaluate("document.querySelector('.chosen').dataset.key") == "layer 0"
     browser.evaluate("document.querySelector('#kernel button').click()")
@@ -93,6 +93,17 @@ def test_a_click_shows_line_text_kernel_and_source(browser):
     corner = "document.querySelector('#close').getBoundingClientRect()"
     click(browser, *browser.evaluate(f"(box => [box.x + 5, box.y + 5])({corner})"))
     assert browser.evaluate("getComputedStyle(document.querySelector('#details')).display") == "none"
+
+
+def test_kernels_that_others_are_drawn_for_cannot_be_gone_to(browser):
+    open_page(browser, "folded")
+    card = "[...level.svg.querySelectorAll('.value')].find(each => each.textContent.includes('dot'))"
+    browser.evaluate(f"show('graph'); choose({card})")
+    assert browser.evaluate("document.querySelector('#kernel button').disabled") is False
+    drawn = """document.querySelector(`[data-level="kernels"] [data-key="kernel ${number}"]`)"""
+    hidden = f"data.kernels[data.kernels.findIndex((each, number) => !{drawn})].values[0]"
+    browser.evaluate(f"(card => {{ card.dataset.key = `value ${{{hidden}}}`; choose(card); }})({card})")
+    assert browser.evaluate("document.querySelector('#kernel button').disabled") is True
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -110,6 +121,19 @@ def test_what_is_searched_for_is_marked_and_brought_into_view(browser, level):
     height = browser.evaluate("view.getBoundingClientRect().bottom")
     assert 0 < middle[0] < 1100 and 0 < middle[1] < height
     assert "linear1" in shown(browser, "text") or "dot" in shown(browser, "text") or "sub" in shown(browser, "text")
+
+
+def test_a_click_into_a_loop_shows_the_line_of_its_body_and_the_kernel_of_the_loop(browser):
+    open_page(browser, "looping")
+    browser.evaluate("show('graph')")
+    find = "[...level.svg.querySelectorAll('.value')].find(each => each.textContent.includes('tanh'))"
+    browser.evaluate(f"choose({find})")
+    assert "= tanh(" in shown(browser, "text") and "pictured.py" in shown(browser, "yours")
+    assert "loop" in shown(browser, "kernel") and "def " in shown(browser, "source")
+    browser.evaluate(
+        "choose([...level.svg.querySelectorAll('.module')].find(each => each.dataset.key.startsWith('value')))"
+    )
+    assert "= loop(" in shown(browser, "text")
 
 
 def test_wheel_and_drag_move_the_picture(browser):

@@ -157,7 +157,7 @@ def test_arguments_that_do_not_fit(call, words, kind):
         (lambda step: step.to_png(scale=0), "scale is 0; it must be a number above 0"),
         (lambda step: step.to_html(3), "path is 3"),
         (lambda step: step.to_svg(3), "path is 3"),
-        (lambda step: step.explain(3), "name is 3; it must be a text or None"),
+        (lambda step: step.explain(3.5), "name is 3.5; it must be a text, the number of a line, or None"),
         (lambda step: step.load_state_dict(3), "the state is 3; it must be a dictionary of arrays"),
     ],
 )

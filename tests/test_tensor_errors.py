@@ -21,6 +21,7 @@ WRONG = {
     "the name of an input is 3": (ArgumentError, lambda: gx.input(3, gx.f32[3])),
     "the name of a dim is 3": (ArgumentError, lambda: gx.dim(3)),
     "the name of a dim is ''": (ArgumentError, lambda: gx.f32["", 3]),
+    "the name of a dim is 'batch size'": (ArgumentError, lambda: gx.f32["batch size", 3]),
     "max of dim 'n' is 'a'": (ArgumentError, lambda: gx.dim("n", max="a")),
     "max of dim 'n' is 0": (ArgumentError, lambda: gx.dim("n", 0)),
     "True is no extent": (ShapeError, lambda: gx.f32[True]),

@@ -192,7 +192,8 @@ class Cublas:
         wish = "cublasLtMatmulPreferenceSetAttribute"
         self.told(wish, wishes, WORKSPACE, ctypes.c_uint64(WORKSPACE_BYTES))
         self.told(wish, wishes, REDUCTION, ctypes.c_uint32(REPEATABLE))
-        for attribute, address in zip(ALIGNMENTS, (at.right, at.left, at.target, at.target), strict=True):
+        # A bias has no wish of its own; PyTorch tells of it where the result belongs, and so do we.
+        for attribute, address in zip(ALIGNMENTS, (at.right, at.left, at.target, at.target | at.bias), strict=True):
             self.told(wish, wishes, attribute, ctypes.c_uint32(alignment(address)))
         found, count = (Heuristic * MOST_WAYS)(), ctypes.c_int()
         ask = (self.handle, about, *layouts, layouts[2], wishes, MOST_WAYS, found, ctypes.byref(count))

@@ -62,15 +62,18 @@ class DeviceStopwatch:
                 return status
             plain_replay = runner.replay(tuple(sizes), afar)
             extents = dict(zip(runner.dims, sizes, strict=True))
-            marked_replay = self.stream.captured(lambda: self.give(extents, afar))
-            plain, marked, taken = [], [], []
-            for number in range(repeat):
-                plain.append(self.seconds(plain_replay))
-                marked.append(self.seconds(marked_replay))
-                taken.append([MILLI * self.device.milliseconds(one, two) for one, two in pairwise(self.events())])
-                told(number + 1)
-            marked_replay.discard()
-            return self.timings(np.array(plain), np.array(marked), np.array(taken))
+            try:
+                marked_replay = self.stream.captured(lambda: self.give(extents, afar))
+                plain, marked, taken = [], [], []
+                for number in range(repeat):
+                    plain.append(self.seconds(plain_replay))
+                    marked.append(self.seconds(marked_replay))
+                    taken.append([MILLI * self.device.milliseconds(one, two) for one, two in pairwise(self.events())])
+                    told(number + 1)
+                marked_replay.discard()
+                return self.timings(np.array(plain), np.array(marked), np.array(taken))
+            finally:
+                self.marks.clear()
 
     def give(self, extents: dict[Any, int], afar: tuple[bool, ...]) -> None:
         """A whole call with its events."""

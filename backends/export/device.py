@@ -17,7 +17,7 @@ from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules
 from graphc.backends.export.body import constant_text
 from graphc.backends.export.header import comment, write_signature
-from graphc.backends.export.launching import FUNCTIONS, MODULE, Calls, Epoch, Made, Steps
+from graphc.backends.export.launching import FUNCTIONS, MODULE, Calls, Epoch, Made, Steps, settings_entry
 from graphc.backends.export.library import Library
 from graphc.backends.export.signatures import FIND_TYPE, Argument, Face, Signature, faces
 from graphc.backends.export.statuses import NULL
@@ -33,12 +33,13 @@ It carries its kernels and is linked to nothing. {name}_cuda_open is told how to
 where driver is dlopen("libcuda.so.1", RTLD_NOW), and a context that the caller has made is current. What it notes in
 `loaded`, {upper}_CUDA_LOADED_BYTES bytes of the host, aligned to 8, is told to all calls.
 
-Calls give their work to a stream and come back at once. All pointers are to memory of the device, but for loaded and
-settings; state and work are aligned to 256. A state has the layout of the library for the processor: make it there by
-{name}_init, and copy it. When the stream is done, status (int64_t) is 0, or else 1 for the first {upper}_CHECK_ that a
-function lists, 2 for the next: then no state was changed. Functions return 0, or a status of the library, or minus the
-number of the driver's own error. The order of an epoch is NULL, for the rows as they lie, or what {name}_shuffle gives,
-copied to the device; steps before one that failed are done, and the means tell how many they are."""
+Calls give their work to a stream and come back at once; they may be captured, and replayed with the settings that they
+were given. All pointers are to memory of the device, but for loaded and settings; state and work are aligned to 256. A
+state has the layout of the library for the processor: make it there by {name}_init, and copy it. When the stream is
+done, status (int64_t) is 0, or else 1 for the first {upper}_CHECK_ that a function lists, 2 for the next: then no state
+was changed. Functions return 0, or a status of the library, or minus the number of the driver's own error. The order of
+an epoch is NULL, for the rows as they lie, or what {name}_shuffle gives, copied to the device; steps before one that
+failed are done, and the means tell how many they are."""
 
 
 def device_files(library: Library, host: Target, version: str) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -80,14 +81,15 @@ def work_bytes(made: Sequence[Made]) -> Iterator[tuple[str, int]]:
 
 
 def drawing_of(face: Face) -> Drawing:
-    """The launches of a step, and the kernels that its epochs need beside."""
-    graph = face.member.graph
+    """The launches of a step, and the kernels that its settings and epochs need beside."""
+    graph, own = face.member.graph, []
+    if face.settings is not None:
+        own.append(settings_entry(len(face.settings.fields)))
+    if face.has_epoch:
+        own += [gather_entry(value, value.dtype) for value in graph.of_role("data")]
+        own += [tally_entry(graph), means_entry(graph)]
     drawing = draw(graph)
-    if not face.has_epoch:
-        return drawing
-    own = [*(gather_entry(value, value.dtype) for value in graph.of_role("data")), tally_entry(graph)]
-    named = {entry.name: entry for entry in (*own, means_entry(graph))}
-    return replace(drawing, entries=(*drawing.entries, *named.values()))
+    return replace(drawing, entries=(*drawing.entries, *{entry.name: entry for entry in own}.values()))
 
 
 def all_modules(made: Sequence[Made]) -> tuple[tuple[str, ...], list[str]]:

@@ -24,20 +24,24 @@ from graphc.backends.cuda.device import (
     Turn,
     Word,
 )
-from graphc.backends.cuda.entries import Entry, word_names
+from graphc.backends.cuda.entries import Entry, entry, word_names
 from graphc.backends.cuda.feeding import gather_entry, means_entry, tally_entry
 from graphc.backends.cuda.plan import Drawing
+from graphc.backends.cuda.threads import Piece
 from graphc.backends.entry.pieces import extent_operand
 from graphc.backends.export.body import MOST_SAMPLES, Body, settings
-from graphc.backends.export.signatures import Argument, Face, Signature, is_output
+from graphc.backends.export.signatures import SIZES, Argument, Face, Signature, is_output
 from graphc.backends.export.statuses import NULL, SIZE
+from graphc.backends.primitives import Kernel
 from graphc.backends.target import BuildError
+from graphc.ir import ops
 from graphc.ir.frozen import dataclass
-from graphc.ir.types import DTYPES, Dim, Extent, bound, multiply, round_up
+from graphc.ir.loops import Buffer
+from graphc.ir.types import DTYPES, Dim, Extent, TensorType, bound, multiply, round_up
 
 FUNCTIONS = (
-    "cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemcpyHtoDAsync_v2", "cuMemsetD8Async", "cuModuleUnload",
-    "cuModuleLoadData", "cuModuleGetFunction", "cuFuncSetAttribute",
+    "cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async", "cuModuleUnload", "cuModuleLoadData",
+    "cuModuleGetFunction", "cuFuncSetAttribute",
 )  # fmt: skip
 MODULE = 8 * len(FUNCTIONS)  # where the handle of the module lies among what `open` notes; those of kernels come behind
 NUMBER_BYTES = 256  # of a result that is one number, in work
@@ -106,6 +110,17 @@ class Made:
         return Signature(name, (*memory, *rest, *last), text)
 
 
+def settings_entry(count: int) -> Entry:
+    """The launch that leaves so many words in memory; its words: where, and these."""
+    names = [f"word{number}" for number in range(count)]
+    stores = "".join(f"    store(out, {number}, {name})\n" for number, name in enumerate(names))
+    text = f"def words_{count}(out, {', '.join(names)}):\n{stores}"
+    kernel = Kernel(f"words_{count}", text, (("out", "i64*"), *((name, "i64") for name in names)))
+    dims = tuple(Dim(name, 1) for name in names)  # which an entry is told as numbers
+    out = Buffer("settings", ops.full(value=0, type=TensorType("i64", ())), "out")
+    return entry((Piece(kernel, (out, *dims), Grid(1, 1, 1), 1),), (False,), 0, 0, dims)
+
+
 class Calls(Body):
     """Calls of the driver, each of which returns from the function where it fails."""
 
@@ -159,11 +174,13 @@ class Steps(Calls):
         face = self.made.face
         if face.settings is None:
             return
-        slots = settings(self, face)
-        target = self.address(Place("scalars"))
-        size = 8 * len(face.settings.fields)
-        # Memory of the host that is not pinned has been read when this comes back.
-        self.driver("cuMemcpyHtoDAsync_v2", f"i64 {target}, ptr {slots}, i64 {size}, ptr %stream")
+        slots, words = settings(self, face), []
+        for number, field in enumerate(face.settings.fields):
+            kind = f"i{8 * SIZES[field.kind]}"
+            found = self.let(f"load {kind}, ptr {self.at(slots, 8 * number)}, align 8")
+            words.append(found if kind == "i64" else self.let(f"zext {kind} {found} to i64"))
+        # As parameters of a kernel they are read now, and no memory of the host later, where calls are captured.
+        self.start(settings_entry(len(words)).name, [self.address(Place("scalars")), *words, "1"], "1", 1)
 
     def finish(self) -> None:
         """Numbers to where they are wanted, and the status."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import field
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class Source:
 
     cut     how its work is shared out; None: one call does all
     finish  what is called once all parts are done
+    names   of the terms its text computes, for who reads it
     gather  does the same with a data input whose rows it brings together first, out of an array of bytes (GATHERED) in
             an order: the same arguments and two buffers more, "data" and "order"
     """
@@ -47,6 +49,7 @@ class Source:
     cut: Cut | None = None
     finish: Source | None = None
     gather: Source | None = None
+    names: Mapping[str, Term] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Lines:

@@ -74,7 +74,8 @@ class Writer(Products):
         name = f"{stem}_{digest}"
         calls = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
         kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=calls)
-        return Source(kernel, tuple(self.arguments[name] for name, _ in parameters), self.division())
+        names = {name: term for term, name in self.names.items()}
+        return Source(kernel, tuple(self.arguments[name] for name, _ in parameters), self.division(), names=names)
 
     def division(self) -> Cut | None:
         """Where the work may be cut: between tiles of a product, between pages of a long axis, anywhere else."""

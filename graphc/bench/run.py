@@ -18,6 +18,7 @@ from graphc.bench.compare import WORKER, Lane, Process, environment, lane, round
 from graphc.bench.neighbour import slowdown
 from graphc.bench.start import starts
 from graphc.bench.workloads import WORKLOADS, Workload
+from graphc.settings import check_choice, require
 
 SYSTEMS = ("graphc", "torch", "torch compile", "jax", "numpy", "pytensor")
 SLOW = ("torch compile", "pytensor")  # minutes of compiling
@@ -42,6 +43,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    for name in options.workloads:
+        check_choice("the workload", name, WORKLOADS)
+    for pair in options.python:
+        require("=" in pair, "--python", pair, "SYSTEM=PATH, such as jax=/opt/jax/bin/python")
     pythons = dict(pair.split("=", 1) for pair in options.python)
     benches = [Bench(WORKLOADS[name], options, pythons) for name in options.workloads or WORKLOADS]
     if options.neighbour:

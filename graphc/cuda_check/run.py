@@ -23,8 +23,10 @@ from typing import Any
 from graphc.cuda_check import report
 
 SECONDS = 450  # for everything
-SHARING = ("kernels", "training")  # sections that time nothing, of which several run at once
+SHARING = ("kernels", "training", "exchange")  # sections that time nothing, of which several run at once
 AT_ONCE = max(2, min(8, (os.cpu_count() or 2) // 2))
+EXCHANGES = {"export": "W4", "torch": "W4"}  # what is exchanged, and the program it is tried with
+TIMED = {"times": 40, "torch": 75, "jax": 60}  # sections of a workload, and their seconds
 LEAST = 10  # seconds that a section needs to be begun
 MARK = "graphc-found "  # before a line of findings
 
@@ -53,7 +55,8 @@ def sections(options: argparse.Namespace) -> list[Section]:
 
     checked, loads = [*programs(options.small)], [*timed(options.small)]
     found = [Section("environment", "", 30)]
-    found += [Section(subject, name, 60) for subject in SHARING for name in checked]
+    found += [Section(subject, name, 60) for subject in ("kernels", "training") for name in checked]
+    found += [Section("exchange", name, 60) for name in EXCHANGES]
     found += [Section("ceilings", "", 40), Section("starts", "", 60)]
     for some in (loads[:4], loads[4:]):
         found += [Section(subject, name, seconds) for subject, seconds in TIMED.items() for name in some]
@@ -62,12 +65,11 @@ def sections(options: argparse.Namespace) -> list[Section]:
     return [each for each in found if not options.only or each.subject in options.only]
 
 
-TIMED = {"times": 40, "torch": 75, "jax": 60}  # sections of a workload, and their seconds
 
 
 def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
     """The findings of a section, in this process."""
-    from graphc.cuda_check import programs, starts, times, training
+    from graphc.cuda_check import exchange, programs, starts, times, training
     from graphc.cuda_check.peers import PEERS
 
     name, _, precision = section.name.partition(":")
@@ -81,6 +83,9 @@ def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
         yield from findings(programs.programs(small)[section.name])
     elif section.subject == "training":
         yield training.compared(programs.programs(small)[section.name])
+    elif section.subject == "exchange":
+        program = programs.programs(small)[EXCHANGES[section.name]]
+        yield from (exchange.exported if section.name == "export" else exchange.with_torch)(program)
     elif section.subject == "ceilings":
         yield from times.ceilings(small)
     elif section.subject == "starts":
@@ -93,8 +98,8 @@ def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
         yield from PEERS[section.subject](programs.timed(small)[name], precision or "highest")
 
 
-SUBJECTS = ("environment", "kernels", "training", "ceilings", "starts", "times", "torch", "jax")
-OURS = ("kernels", "training", "ceilings", "starts", "times")  # where whatever fails is a fault of graphc's
+SUBJECTS = ("environment", "kernels", "training", "exchange", "ceilings", "starts", "times", "torch", "jax")
+OURS = ("kernels", "training", "exchange", "ceilings", "starts", "times")  # where whatever fails is a fault of graphc's
 
 
 def parser() -> argparse.ArgumentParser:

@@ -67,10 +67,12 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
 
 
 def zeros_like(x: Any, dtype: Any = None) -> Tensor:
+    """Zeros of the shape of x, and of its dtype unless one is named."""
     return full_like(x, 0, dtype)
 
 
 def ones_like(x: Any, dtype: Any = None) -> Tensor:
+    """Ones of the shape of x, and of its dtype unless one is named."""
     return full_like(x, 1, dtype)
 
 

@@ -73,10 +73,12 @@ def randn(*size: Any, dtype: Any = f32) -> Tensor:
 
 
 def rand_like(x: Any, dtype: Any = None) -> Tensor:
+    """As `rand`, of the shape of x, and of its dtype unless one is named."""
     return rand(as_tensor(x).shape, dtype=own_dtype(x, dtype))
 
 
 def randn_like(x: Any, dtype: Any = None) -> Tensor:
+    """As `randn`, of the shape of x, and of its dtype unless one is named."""
     return randn(as_tensor(x).shape, dtype=own_dtype(x, dtype))
 
 
@@ -131,6 +133,7 @@ def randint(low: Any, high: Any = None, size: Any = None, dtype: Any = i64) -> T
 
 
 def randint_like(x: Any, low: Any, high: Any = None, dtype: Any = None) -> Tensor:
+    """As `randint`, of the shape of x, and of its dtype unless one is named."""
     return randint(low, high, as_tensor(x).shape, own_dtype(x, dtype))
 
 

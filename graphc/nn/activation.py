@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from graphc import functional, init
 from graphc.nn.misfit import check_sizes, misfit
-from graphc.nn.module import Module, new_parameter
+from graphc.nn.module import Applied, Module, new_parameter
 from graphc.settings import check_number, check_switch, check_whole
 from graphc.tensor import DType, Tensor, as_tensor
 
 
-class Activation(Module):
+class Activation(Applied):
     """A function of one tensor and some settings, which are attributes of the layer."""
 
-    function: ClassVar[Callable[..., Tensor]]
     settings: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Any) -> Tensor:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from graphc import functional
-from graphc.nn.module import Module
+from graphc.nn.module import Applied
 from graphc.settings import check_share, check_switch
 from graphc.tensor import Tensor
 
 
-class Dropout(Module):
+class Dropout(Applied):
     """0 with probability p, the other elements divided by 1 - p. Raises ArgumentError for a p outside of [0, 1]."""
 
-    function: ClassVar[Callable[..., Tensor]] = staticmethod(functional.dropout)
+    function = staticmethod(functional.dropout)
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()

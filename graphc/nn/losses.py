@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,17 +9,16 @@ import numpy as np
 from graphc import functional
 from graphc.errors import ArgumentError
 from graphc.ir.graph import user_origin
-from graphc.nn.module import Module
+from graphc.nn.module import Applied
 from graphc.settings import check_whole
 from graphc.tensor import Tensor
 
 ROW, LABEL = np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
 
 
-class Measure(Module):
+class Measure(Applied):
     """A function of tensors and its settings; weights among them are buffers, as in PyTorch."""
 
-    function: ClassVar[Callable[..., Tensor]]
     example: ClassVar[tuple[Any, ...]] = (ROW, ROW)  # operands that it takes
 
     def __init__(self, **settings: Any) -> None:

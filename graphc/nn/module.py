@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, Self
+from inspect import cleandoc
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from graphc.arrays import as_array
 from graphc.cuda import check_device
 from graphc.errors import ArgumentError, DTypeError, GraphcError, UnknownNameError
-from graphc.function import load_named
 from graphc.ir.graph import in_module, user_origin
 from graphc.ir.types import FLOATS
 from graphc.nn.misfit import show_declaration
 from graphc.settings import check_function, check_switch, require
-from graphc.tensor import DType, Parameter, as_dtype, f32, f64
+from graphc.states import load_named
+from graphc.tensor import DType, Parameter, Tensor, as_dtype, f32, f64
 from graphc.tensor.tracing import current_trace
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
@@ -43,6 +44,7 @@ class Module:
         """Nothing is left to do: `__new__` has made the registers."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The arithmetic of the layer, over tensors; every subclass defines its own."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(); define it with the layer's arithmetic")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -164,12 +166,15 @@ class Module:
                 yield path, module
 
     def modules(self) -> Iterator[Module]:
+        """This module and all below, parents first."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the parts directly below."""
         return ((name, module) for name, module in self._modules.items() if module is not None)
 
     def children(self) -> Iterator[Module]:
+        """The parts directly below."""
         return (module for _, module in self.named_children())
 
     def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
@@ -178,12 +183,15 @@ class Module:
         return self._named("_parameters", prefix, recurse)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Those of this module and, if `recurse`, of all below; each once."""
         return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, buffer)."""
         return self._named("_buffers", prefix, recurse)
 
     def buffers(self, recurse: bool = True) -> Iterator[Parameter]:
+        """State that no gradient reaches, of this module and, if `recurse`, of all below."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def _named(self, kind: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Parameter]]:
@@ -261,6 +269,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
+        """Evaluation mode, which the next compile uses: without dropout, with the averages of BatchNorm."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -307,9 +316,11 @@ class Module:
         return self
 
     def cpu(self) -> Self:
+        """`to("cpu")`."""
         return self.to("cpu")
 
     def cuda(self) -> Self:
+        """`to("cuda")`."""
         return self.to("cuda")
 
     def float(self) -> Self:
@@ -375,6 +386,7 @@ def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: DType | Non
 
 
 def forget_gradient(parameter: Parameter) -> None:
+    """Set the `grad` of a parameter back to None."""
     if parameter.grad is not None:
         parameter.grad = None
 
@@ -385,3 +397,14 @@ def join(path: str, name: str) -> str:
 
 def indented(text: str) -> str:
     return text.replace("\n", "\n  ")
+
+
+class Applied(Module):
+    """A module of one function of graphc.functional; what that says of itself is said of the module, too."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init_subclass__(cls) -> None:
+        said = vars(cls)["function"].__doc__ if "function" in vars(cls) else None
+        if cls.__doc__ is None and said is not None:
+            cls.__doc__ = f"`functional.{cls.function.__name__}` as a module.\n\n{cleandoc(said)}"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.function import load_named
 from graphc.functional import where
 from graphc.nn.clipping import clip_grad_norm_
 from graphc.optim.optimizer import Group, Optimizer, kept
 from graphc.settings import check_number, check_whole, require
+from graphc.states import load_named
 from graphc.tensor import Gradient, Parameter, Tensor, active_trace, no_grad
 
 

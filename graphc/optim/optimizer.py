@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, CheckpointError, GradientError
-from graphc.function import load_named
 from graphc.functional import abs as absolute
 from graphc.functional import cast, where
 from graphc.ir.graph import user_origin
 from graphc.nn import forget_gradient
 from graphc.plan import unique
 from graphc.settings import check_list, check_number, check_switch, is_number, require
+from graphc.states import load_named
 from graphc.tensor import Parameter, Scalar, Tensor, active_trace, f64, i64, no_grad
 
 Settings = dict[str, Any]

@@ -90,6 +90,10 @@ def heated(content: Content, scale: Scale | None) -> Content:
     return replace(content, fill=fill, tooltip=f"{content.tooltip}\n{scale.share(content.key)}")
 
 
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def short(names: tuple[str, ...]) -> tuple[str, ...]:
     return names if len(names) <= 4 else (*names[:2], "…", *names[-1:])
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from graphc.ir.dot.cards import Place, Wire
+from graphc.ir.dot.cards import Place
 from graphc.ir.dot.style import MARKS, bytes_text, printable, shape_text, shorten, user_lines, value_names
 from graphc.ir.graph import Graph, Output, Value
-from graphc.picture.content import LONGEST, TITLE_LONGEST, Content, Line, data_content, heated, label, short
+from graphc.picture.content import LONGEST, TITLE_LONGEST, Content, Line, counted, data_content, heated, label, short
+from graphc.picture.folding import digits_out, find_folds, folded
 from graphc.picture.heat import Scale, moved, operations
 from graphc.picture.layers import Layer, Layers, layers_of, owner_of
-from graphc.picture.placement import Votes, arrange, expressions
-from graphc.picture.sheet import Repeat, Sheet, draw_sheet
+from graphc.picture.placement import Votes, among, arrange, expressions, partner_of
+from graphc.picture.sheet import Sheet, draw_sheet
 
-MANY = 18  # forward cards from which on repeated blocks are drawn once
-FEWEST = 3  # blocks that are folded
 QUIET = ("source", "view")  # kinds of ops that say little of what a layer does
 
 
@@ -27,17 +26,15 @@ def layers_svg(graph: Graph, classes: Mapping[str, str], heat: Scale | None = No
     """
     picture = layers_of(graph, classes)
     votes = kinship(picture)
-    folds: list[Fold] = []
-    if fold or (fold is None and sum(card.part == "forward" for card in picture.cards) > MANY):
-        folds = list(find_folds(picture))
-    shown, repeats = folded(picture, votes, folds)
+    marks = {card.number: signature(picture, card) for card in picture.cards if card.part == "forward"}
+    paths = {card.number: card.path for card in picture.cards}
+    cards, wires, repeats = folded(picture.cards, picture.wires, votes, find_folds(marks, fold), paths)
+    shown = replace(picture, cards=cards, wires=wires)
     contents: dict[Place, Content] = {card.number: card_content(picture, card, votes) for card in shown.cards}
     contents |= {value: data_content(value) for value in picture.data}
     contents = {place: heated(content, heat) for place, content in contents.items()}
-    numbers = {card.number for card in shown.cards}
-    near = {number: {at: votes[number][at] for at in votes[number] if at in numbers} for number in votes}
-    cells = arrange(shown, {number: score for number, score in near.items() if score and number in numbers}, False)
-    sheet = Sheet(graph.name, facts(picture), contents, cells, shown.wires, value_names(graph), repeats, heat)
+    cells = arrange(shown, among(votes, cards), False)
+    sheet = Sheet(graph.name, facts(picture), contents, cells, wires, value_names(graph), repeats, heat)
     return draw_sheet(sheet)
 
 
@@ -45,7 +42,8 @@ def facts(picture: Layers) -> str:
     graph = picture.graph
     bounds = "".join(f" · {dim.name} ≤ {dim.max}" for dim in graph.dims)
     values = sum(value.op.kind != "source" for value in graph.values())
-    return f"{len(graph.of_role('state'))} states, {bytes_text(graph.state_bytes)} · {values} operations{bounds}"
+    states = counted(len(graph.of_role("state")), "state")
+    return f"{states}, {bytes_text(graph.state_bytes)} · {counted(values, 'operation')}{bounds}"
 
 
 def amounts(graph: Graph, classes: Mapping[str, str], quantity: str) -> dict[str, float]:
@@ -148,12 +146,6 @@ def update_lines(graph: Graph, updates: Iterable[Output]) -> Iterator[Line]:
 # -- pairs of forward and backward
 
 
-def partner_of(votes: Votes, number: int) -> int | None:
-    """The forward card that a backward card stands beside."""
-    score = votes.get(number)
-    return max(score, key=lambda each: (score[each], each)) if score else None
-
-
 def kinship(picture: Layers) -> Votes:
     """How much each backward card has to do with each forward card: it is the gradient of the same expressions of the
     same module; where a module has several cards it is the gradient of that from which it takes saved values."""
@@ -181,96 +173,8 @@ def own_values(card: Layer) -> list[Value]:
 
 # -- repeated blocks
 
-Fold = tuple[int, int, int]  # place among the forward cards, cards of a block, blocks
-
-
-def find_folds(picture: Layers) -> Iterator[Fold]:
-    """Stretches of forward cards that are the same block three or more times, those first that save most."""
-    marks = [signature(picture, card) for card in picture.cards if card.part == "forward"]
-    taken: set[int] = set()
-    found: list[Fold] = []
-    for period in range(1, len(marks) // FEWEST + 1):
-        start = 0
-        while start + period * FEWEST <= len(marks):
-            times = 1
-            while marks[start : start + period] == marks[start + times * period : start + (times + 1) * period]:
-                times += 1
-            if times >= FEWEST:
-                found.append((start, period, times))
-            start += period * (times - 1) + 1 if times >= FEWEST else 1
-    for start, period, times in sorted(found, key=lambda fold: (-fold[1] * (fold[2] - 1), fold[1])):
-        places = set(range(start, start + period * times))
-        if taken.isdisjoint(places):
-            taken |= places
-            yield start, period, times
-
 
 def signature(picture: Layers, card: Layer) -> object:
     """Equal for two cards that are the same layer of two blocks."""
     reads = tuple((digits_out(value.attrs["name"]), value.type) for value in card.reads)
     return digits_out(card.path), picture.classes.get(card.path), reads, card.values[-1].type
-
-
-def digits_out(name: str) -> str:
-    return re.sub(r"\d+", "*", name)
-
-
-def folded(picture: Layers, votes: Votes, folds: Iterable[Fold]) -> tuple[Layers, tuple[Repeat, ...]]:
-    """The picture with the first block of each fold alone, what is said of others said of it."""
-    forward = [card for card in picture.cards if card.part == "forward"]
-    partner = {number: max(score, key=lambda each: (score[each], each)) for number, score in votes.items()}
-    stands_for = {card.number: card.number for card in picture.cards}
-    block = {card.number: (-1, 0) for card in picture.cards}
-    spans = []
-    for fold, (start, period, times) in enumerate(folds):
-        for turn in range(times):
-            for place in range(period):
-                first, own = forward[start + place].number, forward[start + turn * period + place].number
-                stands_for[own], block[own] = first, (fold, turn)
-        spans.append((start, period, times))
-    beside: dict[int, list[int]] = {}
-    for card in picture.cards:
-        if card.number in partner:
-            beside.setdefault(partner[card.number], []).append(card.number)
-    for own, first in list(stands_for.items()):
-        if own != first:
-            pairs = zip(beside.get(own, []), beside.get(first, []), strict=False)
-            stands_for |= dict(pairs)
-    for number, at in partner.items():
-        block[number] = block[at]
-    hidden = {number for number, first in stands_for.items() if number != first}
-    hidden |= {number for number, at in partner.items() if block[at][1] > 0 and stands_for[number] == number}
-    wires: dict[tuple[Place, int, str], dict[Value, None]] = {}
-    for wire in picture.wires:
-        source = wire.source if isinstance(wire.source, Value) else stands_for[wire.source]
-        target = stands_for[wire.target]
-        ends = block[wire.source] if isinstance(wire.source, int) else (-1, 0), block[wire.target]
-        between = ends[0][0] == ends[1][0] >= 0 and ends[0][1] != ends[1][1]
-        if source == target or between or source in hidden or target in hidden:
-            continue
-        if wire.source == source or (source, target, wire.kind) not in wires:
-            wires[source, target, wire.kind] = dict.fromkeys(wire.values)
-    cards = tuple(card for card in picture.cards if card.number not in hidden)
-    joined = tuple(Wire(source, target, tuple(values), kind) for (source, target, kind), values in wires.items())
-    repeats = tuple(repeat_of(forward, beside, hidden, *span) for span in spans)
-    return Layers(picture.graph, picture.classes, picture.data, cards, joined), repeats
-
-
-def repeat_of(
-    forward: list[Layer], beside: Mapping[int, list[int]], hidden: set[int], start: int, period: int, times: int
-) -> Repeat:
-    first = forward[start : start + period]
-    places = [card.number for card in first]
-    places += [number for card in first for number in beside.get(card.number, ()) if number not in hidden]
-    last = forward[start + (times - 1) * period : start + times * period]
-    text = f"{common([card.path for card in first])} … {common([card.path for card in last])}"
-    return Repeat(tuple(places), times, printable(text))
-
-
-def common(paths: list[str]) -> str:
-    """The longest path that all have in common; of a single one itself."""
-    pieces = [path.split(".") for path in paths]
-    shared = 0
-    while all(len(each) > shared and each[shared] == pieces[0][shared] for each in pieces):
-        shared += 1
-    return ".".join(pieces[0][:shared]) or paths[0]

@@ -12,6 +12,8 @@ from graphc.ir.dot.style import (
     PALETTE,
     bytes_text,
     line_width,
+    loop_text,
+    names_inside,
     printable,
     shape_text,
     shorten,
@@ -20,11 +22,11 @@ from graphc.ir.dot.style import (
 )
 from graphc.ir.graph import Graph, Output, Value
 from graphc.picture import nesting
-from graphc.picture.content import Content, Line, heated, text_width
+from graphc.picture.content import Content, Line, counted, heated, text_width
 from graphc.picture.drawing import INK, LINES, NOTE, clean, cut_corners, draw_card, draw_line, frame, write
 from graphc.picture.heat import Scale, draw_scale, moved, operations
 from graphc.picture.layering import Placed, Point, lay_in_layers
-from graphc.picture.nesting import Port, Reference
+from graphc.picture.nesting import Port, Reference, Slot
 from graphc.picture.routing import Box
 from graphc.picture.sheet import HEAD, MARGIN, NARROWEST, draw_head, draw_legend, legend_entries
 
@@ -66,7 +68,9 @@ def amounts(graph: Graph, quantity: str) -> dict[str, float]:
 class Drawing:
     def __init__(self, graph: Graph, classes: Mapping[str, str], heat: Scale | None, fold: bool) -> None:
         self.graph, self.classes, self.heat = graph, classes, heat
-        self.names = value_names(graph)
+        own = value_names(graph)
+        self.names = names_inside(graph, own) | own
+        self.inside = self.names.keys() - own.keys()  # bodies of loops
         self.roots = nesting.nest(graph, fold)
         self.contents: dict[object, Content] = {}
 
@@ -104,8 +108,8 @@ class Drawing:
         sizes = [self.size(item, inner, box.part) for item in items]
         place = {item: number for number, item in enumerate(items)}
         edges = [(place[source], place[target]) for source, target in box.links]
-        first = [place[item] for item in items if isinstance(item, Port) and item.inward]
-        last = [place[item] for item in items if isinstance(item, Port) and not item.inward]
+        first = [place[item] for item in items if isinstance(item, (Port, Slot)) and item.inward]
+        last = [place[item] for item in items if isinstance(item, (Port, Slot)) and not item.inward]
         placed = lay_in_layers(sizes, edges, first, last)
         pile = STACKED * 2 if box.alike else 0.0
         title = 2 * INSIDE + text_width(self.title(box), 12, True) + 12
@@ -119,6 +123,9 @@ class Drawing:
         return content.width, content.height
 
     def title(self, box: nesting.Box) -> str:
+        if box.loop is not None:
+            times = f", {1 + len(box.alike)} alike" if box.alike else ""
+            return printable(f"{MARKS[box.part]}{self.name(box.loop)} loop {loop_text(box.loop)}{times}")
         if len(box.path) == 1:
             return PARTS[box.part]
         path = ".".join(box.path[1:])
@@ -138,6 +145,8 @@ class Drawing:
             return self.reference_content(item.value)
         if isinstance(item, Port):
             return self.port_content(item)
+        if isinstance(item, Slot):
+            return self.slot_content(item)
         assert isinstance(item, Output)
         kind = {"result": "result", "update": "state", "check": "check"}[item.kind]
         mark = {"result": "◆ ", "update": "⟳ ", "check": "check: "}[item.kind]
@@ -145,12 +154,13 @@ class Drawing:
         return Content((line,), kind, f"{item.kind} {printable(item.name)}", self.key(item.value))
 
     def op_content(self, value: Value, part: str) -> Content:
-        name, size = self.names[value], bytes_text(value.type.max_bytes)
+        name, size = self.name(value), bytes_text(value.type.max_bytes)
+        if value in self.inside:
+            part = value.role
         if value.op.name == "input":
             line = Line("title", shorten(printable(name), LONGEST), f"{shape_text(value.shape)} {value.dtype} · {size}")
             return Content((line,), "data", f"data input {printable(name)}: {value.type}, {size}", self.key(value))
-        told = f" ×{value.attrs['length']}" if value.op.kind == "loop" else written_attributes(value)
-        title = shorten(printable(f"{value.op.name}{told}"), LONGEST)
+        title = shorten(printable(f"{value.op.name}{written_attributes(value)}"), LONGEST)
         lines = [Line("ops", title, name), Line("note", f"{shape_text(value.shape)} {value.dtype}", size)]
         constants = [self.constant(operand) for operand in value.operands if nesting.is_inlined(operand)]
         if constants:
@@ -162,10 +172,12 @@ class Drawing:
         return "\n".join([*lines, user_line(value.origin)] if value.origin else lines)
 
     def formula(self, value: Value) -> str:
-        operands = ", ".join(
-            self.constant(each) if nesting.is_inlined(each) else self.names[each] for each in value.operands
-        )
-        return f"{self.names[value]} = {value.op.name}({operands})"
+        operands = ", ".join(map(self.operand, value.operands))
+        return f"{self.name(value)} = {value.op.name}({operands})"
+
+    def name(self, value: Value) -> str:
+        """As the graph's text has it; in the body of a loop, as the text of that has it."""
+        return self.names[value].rpartition("/")[2] if value in self.inside else self.names[value]
 
     def part(self, value: Value) -> str:
         return value.role if value.role in PARTS else "forward"
@@ -175,7 +187,7 @@ class Drawing:
 
     def reference_content(self, value: Value) -> Content:
         role = value.attrs.get("role") if value.op.kind == "source" else None
-        name = printable(self.names[value])
+        name = printable(self.name(value))
         end = f"{shape_text(value.shape)} · {bytes_text(value.type.max_bytes)}"
         if role in ("state", "scalar", "data"):
             line = Line("parameter", shorten(f"▪ {name}", LONGEST), end)
@@ -185,13 +197,31 @@ class Drawing:
 
     def port_content(self, port: Port) -> Content:
         size = bytes_text(sum(value.type.max_bytes for value in port.values))
-        text = printable(self.names[port.values[0]])
+        text = printable(self.name(port.values[0]))
         end = f"{shape_text(port.values[0].shape)} · {size}"
         if len(port.values) > 1:
-            text, end = f"{len(port.values)} values", size
-        names = "\n".join(f"{self.names[value]} {value.op.name}: {value.type}" for value in port.values)
+            text, end = counted(len(port.values), "value"), size
+        names = "\n".join(f"{self.name(value)} {value.op.name}: {value.type}" for value in port.values)
         line = Line("note", shorten(f"{'in' if port.inward else 'out'}  {text}", LONGEST), end)
         return Content((line,), "constant", names, self.key(port.values[0]))
+
+    def slot_content(self, slot: Slot) -> Content:
+        """`▪ c0, first %6`, `in  x0 = %16[step]`, `in  k0 = weight`; `⟳ c0, carried on`, `out  y0[step] = %9`."""
+        end = f"{shape_text(slot.value.shape)} · {bytes_text(slot.value.type.max_bytes)}"
+        name, outside = printable(slot.name), self.operand(slot.outside) if slot.outside else ""
+        text = {
+            "carried": f"▪ {name}, first {outside}" if slot.inward else f"⟳ {name}, carried on",
+            "slice": f"in  {name} = {outside}[{slot.place}]",
+            "captured": f"in  {name} = {outside}",
+            "steps": f"in  {outside}: how many steps",
+            "result": f"out  {name}[{slot.place}] = {self.operand(slot.value)}",
+        }[slot.kind]
+        line = Line("note" if slot.kind != "carried" else "parameter", shorten(text, LONGEST), end)
+        tip = f"{text}\n{slot.kind} {name}: {slot.value.type}"
+        return Content((line,), "state" if slot.kind == "carried" else "constant", tip, self.key(slot.value))
+
+    def operand(self, value: Value) -> str:
+        return self.constant(value) if nesting.is_inlined(value) else printable(self.name(value))
 
     def key(self, value: Value) -> str:
         return f"value {self.names[value]}"
@@ -200,8 +230,9 @@ class Drawing:
 
     def draw(self, inside: Inside, x: float, y: float) -> Iterator[str]:
         box = inside.box
-        path = ".".join(box.path[1:])
-        yield f'<g class="module {box.part}" data-key="{clean(f"module {box.part} {path}".rstrip())}">'
+        key = f"module {box.part} {'.'.join(box.path[1:])}".rstrip() if box.loop is None else self.key(box.loop)
+        tip = "" if box.loop is None else f"<title>{clean(self.tooltip(box.loop))}</title>"
+        yield f'<g class="module {box.part}" data-key="{clean(key)}">{tip}'
         yield from self.draw_frame(inside, x, y)
         placed = inside.placed
         left, top = x + INSIDE, y + TITLE
@@ -236,7 +267,7 @@ class Drawing:
         size = sum(value.type.max_bytes for value in values)
         width = line_width(size) * 0.8
         colour = PALETTE[LINES[WIRE[part]]].line
-        text = "\n".join(f"{self.names[value]} {value.op.name}: {value.type}" for value in values)
+        text = "\n".join(f"{self.name(value)} {value.op.name}: {value.type}" for value in values)
         yield f'<g class="link"><title>{clean(text)}\n{bytes_text(size)}</title>'
         x, y = route[-1]
         up = 1 if len(route) > 1 and route[0][1] > y else -1
@@ -255,9 +286,9 @@ class Drawing:
         if not values:
             return
         size = sum(value.type.max_bytes for value in values)
-        kind = "saved" if source == "forward" else "backward"
-        yield from draw_line([(x + 4, y), (x + BETWEEN - 4, y)], kind, line_width(size), f"{len(values)} values")
-        yield write(x + BETWEEN / 2, y - 12, f"{len(values)} values", 11, INK, text_anchor="middle")
+        kind, count = "saved" if source == "forward" else "backward", counted(len(values), "value")
+        yield from draw_line([(x + 4, y), (x + BETWEEN - 4, y)], kind, line_width(size), count)
+        yield write(x + BETWEEN / 2, y - 12, count, 11, INK, text_anchor="middle")
         yield write(x + BETWEEN / 2, y + 20, bytes_text(size), 10.5, NOTE, text_anchor="middle")
 
 

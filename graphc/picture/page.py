@@ -9,9 +9,10 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from graphc import commented
 from graphc.ir.cost import cost_of_nest
-from graphc.ir.dot.style import bytes_text, printable, value_names
-from graphc.ir.graph import Origin
+from graphc.ir.dot.style import bytes_text, names_inside, printable, value_names
+from graphc.ir.graph import Graph, Origin, Value
 from graphc.ir.loops import LoopNest, print_nest
 from graphc.ir.program import Program
 from graphc.ir.text import print_graph
@@ -78,23 +79,33 @@ def details(function: Function) -> dict[str, Any]:
                 "cost": f"{bytes_text(cost.moved)} moved, {amount_text('operations', cost.operations)}",
             }
         )
-    lines = graph_lines(print_graph(program.graph))
+    inside = names_inside(program.graph, names)
+    lines = graph_lines(program.graph, names)
     values = {
         name: {
             "text": lines.get(name, f"{name}: {value.type}"),
-            "kernels": computed.get(name, []),
+            "kernels": computed.get(name.partition("/")[0] if value in inside else name, []),
             "lines": places.numbers([value.origin] if value.origin else []),
         }
-        for value, name in names.items()
+        for value, name in (inside | names).items()
     }
     cards = layers_of(program.graph, function.layers).cards
     return {
         "values": values,
         "kernels": kernels,
-        "sources": {each.name: each.text for each in function.artifact.kernels},
+        "sources": kernel_texts(function),
         "lines": places.shown,
         "layers": {ladder.key_of(card): [names[value] for value in card.values] for card in cards},
     }
+
+
+def kernel_texts(function: Function) -> dict[str, str]:
+    """The texts of kernels by their names, with comments over their loops."""
+    if function.device == "cuda":
+        from graphc import launches
+
+        return launches.kernel_texts(function)
+    return commented.kernel_texts(function)
 
 
 def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
@@ -117,10 +128,16 @@ def walk(nest: LoopNest) -> Iterator[LoopNest]:
         yield from nest.repetition.program.walk()
 
 
-def graph_lines(text: str) -> Mapping[str, str]:
-    """The lines of a graph's text by the values they define."""
-    pairs = (line.strip().split(":", 1) for line in text.splitlines() if line.lstrip().startswith("%"))
-    return {name: f"{name}:{rest}"[:LONGEST] for name, rest in pairs}
+def graph_lines(graph: Graph, names: Mapping[Value, str], before: str = "") -> dict[str, str]:
+    """The lines of a graph's text by the values they define; in the body of a loop, by the loop's name and theirs."""
+    text = print_graph(graph)
+    pairs = (line.strip().split(": ", 1) for line in text.splitlines() if line.startswith("  %"))
+    found = {before + name: f"{name}: {rest}"[:LONGEST].replace("={", "=…)") for name, rest in pairs}
+    for value, name in names.items():
+        if value.op.kind == "loop":
+            body = value.attrs["body"].graph
+            found |= graph_lines(body, value_names(body), f"{before}{name}/")
+    return found
 
 
 class UserLines:

@@ -174,6 +174,19 @@ def kinship(picture: Flow) -> Votes:
     return votes
 
 
+def partner_of(votes: Votes, number: int) -> int | None:
+    """The forward card that a backward card stands beside."""
+    score = votes.get(number)
+    return max(score, key=lambda each: (score[each], each)) if score else None
+
+
+def among(votes: Votes, cards: Iterable[Card | Layer]) -> Votes:
+    """What is left of the votes where only some cards are there."""
+    numbers = {card.number for card in cards}
+    near = {number: {at: score[at] for at in score if at in numbers} for number, score in votes.items()}
+    return {number: score for number, score in near.items() if score and number in numbers}
+
+
 def expressions(values: Iterable[Value]) -> list[object]:
     """The user's expressions, each with the module it ran in, that values come from: in order, each once."""
     origins = [value.origin for value in values]

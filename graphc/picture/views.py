@@ -24,7 +24,7 @@ def draw(function: Function, level: str, color: Any = None, fold: bool | None = 
 
     color  None: by forward, backward, update; "bytes" moved or "operations"; "time" of the last profile; or seconds
            measured, by kernel number
-    fold   whether repeated blocks are drawn once; None: at the graph level, and where there are many layers
+    fold   whether repeated blocks are drawn once; None: at the graph level, and where there are many cards
     """
     check_choice("level", level, LEVELS)
     require(fold is None or isinstance(fold, bool), "fold", fold, "True, False or None")
@@ -32,7 +32,9 @@ def draw(function: Function, level: str, color: Any = None, fold: bool | None = 
     heat = scale(program, classes, level, measured(function) if is_time(color) else color)
     if level == "layers":
         return ladder.layers_svg(program.graph, classes, heat, fold)
-    return ops.graph_svg(program.graph, classes, heat, fold) if level == "graph" else kernels.kernels_svg(program, heat)
+    if level == "graph":
+        return ops.graph_svg(program.graph, classes, heat, fold)
+    return kernels.kernels_svg(program, heat, fold)
 
 
 def is_time(color: Any) -> bool:

@@ -85,18 +85,22 @@ def not_equal(a: Any, b: Any, /) -> Tensor:
 
 
 def less(a: Any, b: Any, /) -> Tensor:
+    """a < b, element by element."""
     return compared(ops.less, a, b)
 
 
 def less_equal(a: Any, b: Any, /) -> Tensor:
+    """a <= b, element by element."""
     return compared(ops.less_equal, a, b)
 
 
 def greater(a: Any, b: Any, /) -> Tensor:
+    """a > b, element by element."""
     return compared(ops.less, b, a)
 
 
 def greater_equal(a: Any, b: Any, /) -> Tensor:
+    """a >= b, element by element."""
     return compared(ops.less_equal, b, a)
 
 
@@ -113,6 +117,7 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 
 def isnan(x: Any) -> Tensor:
+    """Where x is not a number."""
     tensor = as_tensor(x)
     return not_equal(tensor, tensor)
 
@@ -162,18 +167,22 @@ def truths(*items: Any) -> list[Value]:
 
 
 def logical_and(a: Any, b: Any, /) -> Tensor:
+    """Where neither is 0."""
     return combine(ops.logical_and, truths(a, b), "bool")
 
 
 def logical_or(a: Any, b: Any, /) -> Tensor:
+    """Where one of them is not 0."""
     return combine(ops.logical_or, truths(a, b), "bool")
 
 
 def logical_xor(a: Any, b: Any, /) -> Tensor:
+    """Where exactly one of them is not 0."""
     return combine(ops.not_equal, truths(a, b), "u8")
 
 
 def logical_not(x: Any) -> Tensor:
+    """Where x is 0."""
     return combine(ops.logical_not, truths(x), "bool")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,9 @@ def as_dtype(given: Any) -> DType:
 
 def dim(name: str, max: int = DEFAULT_BOUND) -> Dim:
     """A symbolic extent of 1 to `max`; one compiled function serves them all."""
-    require(isinstance(name, str) and name != "", "the name of a dim", name, 'text, such as "batch"')
+    # In texts it stands in sums and products.
+    fits = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+    require(fits, "the name of a dim", name, 'a name as Python has them, such as "batch"')
     return Dim(name, check_whole(f"max of dim {name!r}", max, 1))
 
 

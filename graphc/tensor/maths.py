@@ -60,6 +60,7 @@ __all__ = [
 
 
 def exp(x: Any) -> Tensor:
+    """e to the power of x."""
     return floating(ops.exp, x)
 
 
@@ -74,14 +75,17 @@ def expm1(x: Any) -> Tensor:
 
 
 def log(x: Any) -> Tensor:
+    """The natural logarithm; -inf of 0, NaN below."""
     return floating(ops.log, x)
 
 
 def log2(x: Any) -> Tensor:
+    """The logarithm to base 2."""
     return floating(ops.log2, x)
 
 
 def log10(x: Any) -> Tensor:
+    """The logarithm to base 10."""
     return floating(ops.log10, x)
 
 
@@ -136,10 +140,12 @@ def sin(x: Any) -> Tensor:
 
 
 def cos(x: Any) -> Tensor:
+    """The cosine of radians."""
     return floating(ops.cos, x)
 
 
 def tan(x: Any) -> Tensor:
+    """The tangent of radians."""
     return floating(ops.tan, x)
 
 
@@ -164,26 +170,32 @@ def atan2(y: Any, x: Any, /) -> Tensor:
 
 
 def sinh(x: Any) -> Tensor:
+    """(e^x - e^-x) / 2."""
     return floating(ops.sinh, x)
 
 
 def cosh(x: Any) -> Tensor:
+    """(e^x + e^-x) / 2."""
     return floating(ops.cosh, x)
 
 
 def tanh(x: Any) -> Tensor:
+    """sinh(x) / cosh(x)."""
     return floating(ops.tanh, x)
 
 
 def asinh(x: Any) -> Tensor:
+    """The number with that sinh."""
     return floating(ops.asinh, x)
 
 
 def acosh(x: Any) -> Tensor:
+    """The number from 0 on with that cosh; NaN below 1."""
     return floating(ops.acosh, x)
 
 
 def atanh(x: Any) -> Tensor:
+    """The number with that tanh; NaN outside of [-1, 1]."""
     return floating(ops.atanh, x)
 
 

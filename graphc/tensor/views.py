@@ -138,6 +138,7 @@ def squeeze(x: Any, axis: Any = None, *, dim: Any = None) -> Tensor:
 
 
 def atleast_1d(x: Any) -> Tensor:
+    """x, as [1] if it has no axis."""
     return at_least(x, 1)
 
 

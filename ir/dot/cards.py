@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -24,6 +24,8 @@ class Card:
     updates  states it writes
     results  named results it hands out
     checks   messages of the checks that follow it
+    part     "forward" if it leaves anything of the way forward behind, whatever else it does; else "backward"; "update"
+             where it writes nothing but states, unless of gradients
     """
 
     number: int
@@ -33,17 +35,7 @@ class Card:
     updates: tuple[Value, ...]
     results: tuple[str, ...]
     checks: tuple[str, ...]
-
-    @property
-    def part(self) -> str:
-        """The earliest role it has a share in: a nest that mixes forward and backward is part of the forward pass.
-
-        One that writes nothing but states is an update, whatever made the numbers, unless they are gradients.
-        """
-        written = written_buffers(self.nest)
-        if all(buffer.kind == "input" for buffer in written):
-            return "backward" if "backward" in self.ops else "update"
-        return next((role for role in MARKS if role in self.ops), "forward")
+    part: str
 
     @property
     def style(self) -> str:
@@ -100,6 +92,15 @@ def computed(nest: LoopNest) -> Iterator[Term]:
     return (term for term in nest.terms() if term.kind not in ("load", "constant", "size", "iota"))
 
 
+def part_of(nest: LoopNest, ops: Collection[str]) -> str:
+    """Which part of a step a nest is that computes ops of these roles."""
+    left = [buffer.value for buffer in written_buffers(nest) if buffer.kind != "input"]
+    if not left:
+        return "backward" if "backward" in ops else "update"
+    roles = {value.role for value in left}
+    return next((role for role in MARKS if role in roles), "forward")
+
+
 def describe(program: Program, number: int, nest: LoopNest) -> Card:
     ops: dict[str, list[str]] = {}
     for value in nest.values():
@@ -113,6 +114,7 @@ def describe(program: Program, number: int, nest: LoopNest) -> Card:
         tuple(buffer.value for buffer in written if buffer.kind == "input"),
         tuple(buffer.name for buffer in written if buffer.kind == "result"),
         tuple(check.message for check in program.checks if check.nest == number),
+        part_of(nest, ops),
     )
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from graphc.ir import ops
 from graphc.ir.dot.language import Attribute, digraph, edge, legend, node, quoted
-from graphc.ir.dot.style import MARKS, PALETTE, bytes_text, identifiers, line_width, printable, user_line, value_names
+from graphc.ir.dot.style import (
+    MARKS,
+    PALETTE,
+    bytes_text,
+    identifiers,
+    line_width,
+    loop_text,
+    printable,
+    user_line,
+    value_names,
+)
 from graphc.ir.graph import Graph, Output, Value
 
 Style = dict[str, Attribute]
@@ -49,25 +61,29 @@ def kind_of(value: Value) -> str:
 
 @dataclass
 class Cluster:
-    """The nodes of one module and the clusters of the modules inside it."""
+    """The nodes of one module, or of the body of a loop, and the clusters inside it.
+
+    name  no two clusters have the same; `label` is what is shown
+    """
 
     name: str
+    label: str
     lines: list[str] = field(default_factory=list)
     inner: dict[str, Cluster] = field(default_factory=dict)
 
     def descend(self, mark: str, path: str) -> Cluster:
         """The cluster of a dotted module path, made where there is none."""
-        cluster, name = self, mark
+        cluster, label = self, mark
         for part in path.split(".") if path else ():
-            name = f"{name}{part}" if cluster is self else f"{name}.{part}"
-            cluster = cluster.inner.setdefault(f"{mark}{part}", Cluster(name))
+            label = f"{label}{part}" if cluster is self else f"{label}.{part}"
+            cluster = cluster.inner.setdefault(f"{mark}{part}", Cluster(self.name + label, label))
         return cluster
 
     def write(self) -> list[str]:
         lines = list(self.lines)
         for cluster in self.inner.values():
             head = f"subgraph {quoted('cluster ' + cluster.name)} {{"
-            label = f"  graph [label={quoted(printable(cluster.name))}]"
+            label = f"  graph [label={quoted(printable(cluster.label))}]"
             lines += [head, label, *(f"  {line}" for line in cluster.write()), "}"]
         return lines
 
@@ -78,19 +94,53 @@ def graph_dot(graph: Graph) -> str:
     A node shows op, name in the graph's text, type; its tooltip the user's line. An edge's tooltip shows the operand's
     type, its width the bytes at the dims' maxima. Forward, backward and update ops differ in form, border and colour.
     """
+    root = Cluster("", "")
+    edges = list(fill(root, graph, ""))
+    lines = [*root.write(), *edges]
+    return digraph(graph.name, lines + legend([(text, style_of(kind)) for kind, text in MEANINGS.items()]))
+
+
+def fill(root: Cluster, graph: Graph, before: str) -> Iterator[str]:
+    """Puts the nodes of a graph into a cluster and gives the edges.
+
+    before  stands before all names; that of a loop and `/` where the graph is the body of one
+    """
     names = value_names(graph)
-    places = identifiers(names)
-    root = Cluster("")
+    places = {value: before + name for value, name in identifiers(names).items()}
     for value in names:
         module = value.origin.module if value.origin and value.op.kind != "source" else ""
-        root.descend(MARKS[value.role], module).lines.append(node(places[value], describe(value, names)))
-    lines = root.write()
-    for reader in names:
-        lines += [edge(places[value], places[reader], carry(value, names)) for value in reader.operands]
+        cluster = root.descend(MARKS[value.role], module)
+        if value.op.kind == "loop":
+            yield from open_loop(cluster, value, names, places)
+            continue
+        cluster.lines.append(node(places[value], describe(value, names)))
+        if value.op.kind != "part":
+            yield from (edge(places[each], places[value], carry(each, names)) for each in value.operands)
     for output in graph.outputs:
-        name = f"{output.kind} {output.name}"
-        lines += [node(name, describe_output(output)), edge(places[output.value], name, carry(output.value, names))]
-    return digraph(graph.name, lines + legend([(text, style_of(kind)) for kind, text in MEANINGS.items()]))
+        name = f"{before}{output.kind} {output.name}"
+        root.lines.append(node(name, describe_output(output)))
+        yield edge(places[output.value], name, carry(output.value, names))
+
+
+def open_loop(cluster: Cluster, loop: Value, names: dict[Value, str], places: dict[Value, str]) -> Iterator[str]:
+    """The body of a loop as a cluster: edges lead to what a step gets, and from what it gives to its parts; dashed ones
+    from the states of one step to those of the next."""
+    roles, body, inside = ops.Roles(loop), loop.attrs["body"].graph, f"{places[loop]}/"
+    label = f"{names[loop]} loop {loop_text(loop)}"
+    box = cluster.inner.setdefault(inside, Cluster(inside, label))
+    yield from fill(box, body, inside)
+    ends = {value: inside + name for value, name in identifiers(value_names(body)).items()}
+    for value, outside in (*roles.carried, *roles.slices, *roles.captured):
+        yield edge(places[outside], ends[value], carry(outside, names))
+    for value, _ in roles.carried:
+        style = {"style": "dashed", "constraint": "false", "tooltip": "carried to the next step"}
+        yield edge(f"{inside}update {value.attrs['name']}", ends[value], style)
+    if roles.trips is not None:
+        box.lines.append(node(f"{inside}steps", {"label": "how many steps", **style_of("scalar")}))
+        yield edge(places[roles.trips], f"{inside}steps", carry(roles.trips, names))
+    kinds = {output.name: output.kind for output in body.outputs}
+    for part in (value for value in names if value.op.kind == "part" and value.operands[0] is loop):
+        yield edge(f"{inside}{kinds[part.attrs['name']]} {part.attrs['name']}", places[part], carry(part, names))
 
 
 def describe(value: Value, names: dict[Value, str]) -> Style:

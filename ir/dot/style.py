@@ -5,12 +5,13 @@ from __future__ import annotations
 import linecache
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from graphc.ir import ops
 from graphc.ir.graph import Graph, Origin, Value
+from graphc.ir.text import value_names as names_in_text
 from graphc.ir.types import Shape
 
 MARKS = {"forward": "", "backward": "∂ ", "update": "⟳ "}  # by role, in the order the roles come in a step
@@ -108,8 +109,28 @@ def identifiers(names: dict[Value, str]) -> dict[Value, str]:
     return {value: f"input {name}" if value.op is ops.input else name for value, name in names.items()}
 
 
+def names_inside(graph: Graph, names: Mapping[Value, str]) -> dict[Value, str]:
+    """Names of the values in bodies of loops, each after the name of its loop: `%19/%3`."""
+    found: dict[Value, str] = {}
+    for value in graph.values():
+        if value.op.kind == "loop":
+            body = value.attrs["body"].graph
+            own = {inner: f"{names[value]}/{name}" for inner, name in value_names(body).items()}
+            found = names_inside(body, own) | own | found
+    return found
+
+
+def loop_text(loop: Value) -> str:
+    """`×64`, `×64, last first`, `over batch, 32 rows at a time`, `at most ×1`: how often a loop goes round."""
+    rows, length = loop.attrs.get("rows"), loop.attrs["length"]
+    if rows is not None:
+        return f"over {rows[1].name}, {rows[0].max} rows at a time"
+    if loop.attrs["counted"]:
+        return "at most once" if length == 1 else f"at most ×{length}"
+    return f"×{length}" + (", last first" if loop.attrs["reverse"] else "")
+
+
 def value_names(graph: Graph) -> dict[Value, str]:
     """What the graph's text calls each value: an input's own name, or `%` and a number."""
-    names = {value: value.attrs["name"] for value in graph.inputs}
-    computed = (value for value in graph.values() if value not in names)
-    return names | {value: f"%{number}" for number, value in enumerate(list(computed))}
+    names = {value: f"%{name}" for value, name in names_in_text(graph).items()}
+    return names | {value: value.attrs["name"] for value in graph.inputs}

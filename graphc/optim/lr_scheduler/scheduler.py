@@ -10,10 +10,10 @@ import numpy as np
 
 from graphc.arrays import as_array
 from graphc.errors import ArgumentError
-from graphc.function import load_named
 from graphc.ir.graph import user_origin
 from graphc.optim.optimizer import Group
 from graphc.settings import check_list, check_number, check_whole, require
+from graphc.states import load_named
 from graphc.tensor import Parameter
 
 
