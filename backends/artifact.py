@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache as remember
 from itertools import pairwise
@@ -25,7 +25,7 @@ from graphc.backends.primitives import Codegen, Kernel
 from graphc.backends.target import host_tile
 from graphc.ir.frozen import dataclass
 from graphc.ir.graph import Graph, TooLittleMemory
-from graphc.ir.passes import run_passes
+from graphc.ir.passes import PIPELINE, Pass, run_passes
 from graphc.ir.program import Program, fitted, plan
 from graphc.ir.rows import RowsMeet
 from graphc.ir.slices import fitted_in_slices
@@ -58,10 +58,10 @@ def compile_traced(graph: Graph, store: Cache, max_bytes: int | None = None) -> 
     return Artifact(made.description, made.graph, made.file, made.fresh, {**seconds, **made.seconds}, made.draw)
 
 
-def passed(traced: Graph) -> Graph:
+def passed(traced: Graph, passes: Sequence[Pass] = PIPELINE) -> Graph:
     """The graph after all passes. What they noted about values on the way is forgotten, so that all else can go."""
     seen: list[Graph] = []
-    graph = run_passes(traced, watch=lambda name, stage: seen.append(stage))
+    graph = run_passes(traced, passes, watch=lambda name, stage: seen.append(stage))
     for stage in seen[:-1]:
         for value in stage.values():
             value.memo.clear()

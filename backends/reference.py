@@ -83,6 +83,15 @@ def slice_of(one: Value, step: int, rows: tuple[Dim, Dim] | None, sizes: Mapping
     return slice(first, first + evaluate(one.shape[0], sizes))
 
 
+def run_tiles(value: Value, env: Mapping[Value, Any], sizes: Mapping[Dim, int], double: bool) -> dict[str, Array]:
+    """What the body gives, by name."""
+    body = value.attrs["body"].graph
+    names = (arriving.attrs["name"] for arriving in body.inputs)
+    named = dict(zip(names, (env[operand] for operand in value.operands), strict=True))
+    found = evaluate_values(body, named, sizes, double)
+    return {output.name: found[output.value] for output in body.outputs}
+
+
 def dtype_of(value: Value, double: bool) -> np.dtype[Any]:
     return DTYPES["f64" if double and value.dtype == "f32" else value.dtype]
 
@@ -95,6 +104,8 @@ def compute(
         return np.asarray(arrays[value.attrs["name"]], dtype)
     if value.op.kind == "loop":
         return run_loop(value, env, sizes, double)
+    if value.op.kind == "tiles":
+        return run_tiles(value, env, sizes, double)
     if value.op.kind == "part":
         return env[value.operands[0]][value.attrs["name"]]
     if value.op.numpy is None:

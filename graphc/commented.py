@@ -132,14 +132,16 @@ class Comments:
         alone  the loop in them does what is said over the lines already
         """
         loops = {number: inside(text, number) for number, line in enumerate(text) if LOOP.match(line)}
-        number = 0
+        number, told = 0, set[str]()  # of stores: a row of few numbers has one for each
         while number < len(text):
             line, margin = text[number], " " * indent(text[number])
             body = loops.get(number, [])
             outside = len(margin) == 4 and not body
             found = tuple(self.effects(body or [line]) if body or outside else ())
             shown = [effect for effect in found if body or effect[0] == "stored"]
-            yield from (f"{margin}# {comment}" for comment in (() if alone else self.comments(shown)))
+            comments = () if alone else [each for each in self.comments(shown) if body or each not in told]
+            told.update(() if body else comments)
+            yield from (f"{margin}# {comment}" for comment in comments)
             yield line
             if body:
                 several = sum(bool(list(self.effects(each))) for each in self.loops_of(body)) > 1

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import ArgumentError
 from graphc.ir import ops
+from graphc.ir.autodiff import expand_gradients
 from graphc.ir.dot.style import user_line
 from graphc.ir.graph import Graph, Origin, Value, user_origin
 from graphc.ir.loops import Buffer
-from graphc.ir.passes import PIPELINE, followed
+from graphc.ir.passes import followed
 from graphc.ir.program import Program
 from graphc.ir.text import print_arguments, value_names
 from graphc.ir.trail import Change, Path, Trail
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from graphc.function import Function
 
 FUSED = "fuse"
-ALIASES = {"autodiff": "expand_gradients", "graph": PIPELINE[-1].__name__, "kernels": FUSED}
+ALIASES = ("autodiff", "graph", "kernels")
 SIGNS = {"rewritten": "~", "added": "+", "merged": "=", "removed": "-"}
 COLOURS = {"rewritten": "33", "added": "32", "merged": "34", "removed": "31"}  # of a terminal
 BOLD, DIM = "1", "2"
@@ -116,12 +117,12 @@ class Difference:
 
 def difference(function: Function, first: str, last: str) -> Difference:
     """Raises ArgumentError for a stage that is not there, or two in the wrong order."""
-    names = (*("trace", *(step.__name__ for step in PIPELINE)), FUSED)
+    names = (*("trace", *(step.__name__ for step in function.passes)), FUSED)
     begin, end = (stage(name, given, names) for name, given in (("pass_a", first), ("pass_b", last)))
     if names.index(begin) > names.index(end):
         text = f"{first!r} comes after {last!r}"
         raise ArgumentError(text, user_origin(), [f"did you mean {function.name}.diff({last!r}, {first!r})?"])
-    trail = followed(function.traced)
+    trail = followed(function.traced, function.passes)
     groups, counts = compared(trail, names.index(begin), min(names.index(end), len(trail.stages) - 1))
     kernels = tuple(parts(function.artifact.program)) if end == FUSED and begin != FUSED else ()
     told = ", ".join(f"{counts[kind]} {kind} ({sign})" for kind, sign in SIGNS.items() if counts[kind])
@@ -132,7 +133,7 @@ def difference(function: Function, first: str, last: str) -> Difference:
 
 def stage(name: str, given: Any, names: tuple[str, ...]) -> str:
     chosen: str = check_choice(name, given, (*names, *ALIASES))
-    return ALIASES.get(chosen, chosen)
+    return dict(zip(ALIASES, (expand_gradients.__name__, names[-2], FUSED), strict=True)).get(chosen, chosen)
 
 
 # -- values

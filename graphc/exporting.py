@@ -94,7 +94,8 @@ def member_of(name: str, function: Function, places: Mapping[Parameter, State]) 
     settings = tuple(
         (value.attrs["name"], float(function.scalars[value.attrs["name"]].number)) for value in graph.of_role("scalar")
     )
-    return Member(name, graph, states, settings, tuple(labels_of(function)))
+    traced = None if rows else function.traced
+    return Member(name, graph, states, settings, tuple(labels_of(function)), traced=traced)
 
 
 def labels_of(function: Function) -> Iterator[Labels]:

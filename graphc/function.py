@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from graphc.difference import Difference
     from graphc.epochs import Again, Progress
     from graphc.failures import Spans
+    from graphc.ir.passes import Pass
     from graphc.profile.record import Profile
 
 UNKNOWN = object()
@@ -126,8 +127,19 @@ class Function:
         from graphc.ir.passes import run_passes
 
         found: dict[str, Graph] = {}
-        run_passes(self.traced, watch=found.__setitem__)
+        run_passes(self.traced, self.passes, found.__setitem__)
         return found
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """Those that its graph goes through, in order."""
+        if self.device == "cuda":
+            from graphc.backends.cuda.passes import DEVICE_PIPELINE
+
+            return DEVICE_PIPELINE
+        from graphc.ir.passes import PIPELINE
+
+        return PIPELINE
 
     # -- calling
 

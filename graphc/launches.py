@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.artifact import passed
 from graphc.backends.cuda.account import Errand, errands, errands_of
 from graphc.backends.cuda.assembler import Resources, assembled
 from graphc.backends.cuda.device import Launch, Multiply
 from graphc.backends.cuda.driver import TARGETS
 from graphc.backends.cuda.outside import chosen
+from graphc.backends.cuda.passes import passed_for_device
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules, optimised
 from graphc.backends.cuda.serial import SHAPE
 from graphc.backends.cuda.threads import NotCovered, Piece, Shared
@@ -37,7 +37,7 @@ HEAD = ("launch", "kernel", "blocks", "threads", "shared", *COSTS, "registers", 
 
 def graph_of(function: Function) -> Graph:
     """The finished graph."""
-    return parts_of(function)[0].graph if function.device == "cuda" else passed(function.traced)
+    return parts_of(function)[0].graph if function.device == "cuda" else passed_for_device(function.traced)
 
 
 def library_of(function: Function) -> Collection[str]:

@@ -41,7 +41,7 @@ class Naming(dict[Value, str]):
     def __init__(self, function: Function, program: Program) -> None:
         super().__init__()
         self.classes: Mapping[str, str] = function.layers
-        self.trail = followed(function.traced)
+        self.trail = followed(function.traced, function.passes)
         self.taken: set[str] = {function.name, *WORDS}
         self.results: dict[Buffer, str] = {}
         for value in program.graph.inputs:

@@ -11,8 +11,17 @@ from itertools import count
 
 from graphc.ir.cost import cost_of_nest
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import INDEXED, Buffer, LoopNest, Repetition, Term, expensive_across_phases
+from graphc.ir.loops import (
+    INDEXED,
+    Buffer,
+    LoopNest,
+    Operand,
+    Repetition,
+    Term,
+    expensive_across_phases,
+)
 from graphc.ir.partition import SUMS, partition
+from graphc.ir.tiles import Room, Softmax, Tiling
 
 DEEPEST = 32  # nests that are run again for one buffer
 
@@ -44,8 +53,31 @@ def moved(nest: LoopNest, places: Mapping[Buffer, Buffer]) -> LoopNest:
         stash=tuple(terms[term] for term in nest.stash),
         product=product,
         sweep=sweep,
+        tiling=None if nest.tiling is None else moved_tiling(nest.tiling, terms, at),
         repetition=None if nest.repetition is None else moved_loop(nest.repetition, at),
     )
+
+
+def moved_tiling(tiling: Tiling, terms: Mapping[Term, Term], at: Callable[[Buffer], Buffer]) -> Tiling:
+    def there(each: Operand) -> Operand:
+        return replace(each, buffer=at(each.buffer))
+
+    def rooms(known: tuple[Room, ...]) -> tuple[Room, ...]:
+        return tuple(replace(each, buffer=at(each.buffer)) for each in known)
+
+    softmax = tiling.softmax
+    if softmax is not None:
+        scores, powers, normaliser = (terms[each] for each in (softmax.scores, softmax.powers, softmax.normaliser))
+        softmax = Softmax(scores, powers, normaliser, rooms(softmax.rooms), softmax.hides)
+    products = (
+        (terms[term], replace(product, left=there(product.left), right=there(product.right)))
+        for term, product in tiling.products
+    )
+    weighings = (
+        replace(each, weight=terms[each.weight], matrix=there(each.matrix), rooms=rooms(each.rooms))
+        for each in tiling.weighings
+    )
+    return replace(tiling, products=tuple(products), weighings=tuple(weighings), softmax=softmax)
 
 
 def moved_loop(loop: Repetition, at: Callable[[Buffer], Buffer]) -> Repetition:

@@ -34,6 +34,7 @@ from graphc.ir.loops import (
     phase_count,
     walked_by,
 )
+from graphc.ir.tiles import Tiling
 from graphc.ir.types import DTYPES, Dim, Extent, add, bound, dims_of, evaluate, monomials, multiply
 
 if TYPE_CHECKING:
@@ -194,17 +195,31 @@ def find_formula(nest: LoopNest) -> Formula:
     if nest.sweep is not None:
         source, target = nest.sweep.source.value, nest.sweep.target.value
         return Formula(bytes_of(source), bytes_of(target), source.type.count)
+    if nest.tiling is not None:
+        return formula_of_tiling(nest, nest.tiling)
     phases = [lane_terms(nest, phase) for phase in range(phase_count(nest))]
     read, written = read_bytes(nest, phases), written_bytes(nest)
     counts = list(counted(nest, phases))
     products = (count for term, count in counts if term.kind == "product")
-    functions = (
-        Formula(functions=((term.value.op.name, count),))
-        for term, count in counts
-        if term.kind == "compute" and term.value.op.cost > 1
-    )
     operations = add(0, *(multiply(weight(term), count) for term, count in counts))
-    return together([Formula(read, written, operations, multiply(2, add(0, *products))), *functions])
+    return together([Formula(read, written, operations, multiply(2, add(0, *products))), *functions_of(counts)])
+
+
+def functions_of(counts: Iterable[tuple[Term, Extent]]) -> Iterator[Formula]:
+    """The elementary functions among terms that are operations."""
+    for term, count in counts:
+        if term.kind == "compute" and term.value.op.cost > 1:
+            yield Formula(functions=((term.value.op.name, count),))
+
+
+def formula_of_tiling(nest: LoopNest, tiling: Tiling) -> Formula:
+    """Everything once, at all points: at those of tiles that are left out too."""
+    read, written = (add(0, *(bytes_of(each.value) for each in some)) for some in (nest.read(), nest.written()))
+    lengths = [product.depth for _, product in tiling.products] + [each.columns for each in tiling.weighings]
+    products = multiply(2, add(0, *lengths), *nest.frame)
+    counts = [(term, points(nest, term.axes)) for term in nest.terms() if term.kind == "compute"]
+    operations = add(products, *(multiply(weight(term), count) for term, count in counts))
+    return together([Formula(read, written, operations, products), *functions_of(counts)])
 
 
 def formula_of_repetition(loop: Repetition) -> Formula:

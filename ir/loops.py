@@ -18,6 +18,7 @@ from graphc.ir.types import Dim, Extent, bound, content, multiply
 
 if TYPE_CHECKING:
     from graphc.ir.program import Program
+    from graphc.ir.tiles import Tiling
 
 INDEXED = ("load", "take", "column", "scatter")  # terms whose detail starts with a buffer and an index
 LANES = 16  # of every dtype on every target: it fixes the order of sums
@@ -184,7 +185,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class LoopNest:
-    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, or one repetition.
+    """for each point of `frame`: compute the terms, store what `stores` names. Or one sweep, tiling, or repetition.
 
     partition  how threads share it; None: one thread does it
     """
@@ -196,6 +197,7 @@ class LoopNest:
     origins: tuple[Any, ...] = ()
     stash: tuple[Term, ...] = ()
     sweep: Sweep | None = None
+    tiling: Tiling | None = None
     repetition: Repetition | None = None
     partition: Partition | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False, init=False, compare=False)
@@ -217,7 +219,8 @@ class LoopNest:
 
     def find_terms(self) -> Iterator[Term]:
         seen: set[Term] = set()
-        stack = [(store.term, False) for store in reversed(self.stores)]
+        roots = [store.term for store in self.stores] + [*(() if self.tiling is None else self.tiling.terms)]
+        stack = [(term, False) for term in reversed(roots)]
         while stack:
             term, ready = stack.pop()
             if ready:
@@ -238,6 +241,8 @@ class LoopNest:
             found += [self.product.left.buffer, self.product.right.buffer]
         if self.sweep is not None:
             found.append(self.sweep.source)
+        if self.tiling is not None:
+            found += [matrix.buffer for matrix in self.tiling.matrices]
         if self.repetition is not None:
             found += self.repetition.read()
         found += [term.detail[0] for term in self.terms() if term.kind in ("load", "take")]
@@ -248,13 +253,15 @@ class LoopNest:
         found = [term.detail[0] for term in self.terms() if term.kind in ("column", "scatter")]
         if self.sweep is not None:
             found.append(self.sweep.target)
+        if self.tiling is not None:
+            found += [room.buffer for room in self.tiling.rooms]
         if self.repetition is not None:
             found += self.repetition.written()
         return tuple(dict.fromkeys(found + [store.buffer for store in self.stores]))
 
     def values(self) -> Iterator[Value]:
         """The values it computes, some of them more than once."""
-        whole = self.sweep or self.repetition
+        whole = self.sweep or self.tiling or self.repetition
         if whole is not None:
             yield whole.value
         yield from (term.value for term in self.terms() if term.kind not in ("load", "constant", "size", "iota"))
@@ -400,6 +407,8 @@ def print_nest(nest: LoopNest) -> str:
         sweep = nest.sweep
         extents = f"[{sweep.outer}, {sweep.extent}, {sweep.inner}]"
         return f"nest {nest.name} along {extents}: {print_buffer(sweep.source)} -> {print_buffer(sweep.target)}\n"
+    if nest.tiling is not None:
+        head = f"{head} tile by tile, {print_tiling(nest.tiling)}"
     head = head if nest.product is None else f"{head} of {print_product(nest.product)}"
     if nest.partition is not None:
         cut = f"{nest.partition.parts} parts" if nest.partition.parts else "parts"
@@ -418,12 +427,24 @@ def print_nest(nest: LoopNest) -> str:
 def print_product(product: Product) -> str:
     """Its depth, and what may be left out of it."""
     text = f"a product of depth {product.depth}"
-    for band, meaning in ((product.filled, "its left operand is 0"), (product.needed, "it is not needed")):
-        if band.highest is not None:
-            text += f", {meaning} where column - row > {band.highest}"
-        if band.lowest is not None:
-            text += f", {meaning} where column - row < {band.lowest}"
+    text += print_band(product.filled, "its left operand is 0")
+    return text + print_band(product.needed, "it is not needed")
+
+
+def print_band(band: Band, meaning: str) -> str:
+    """What is so outside of a band."""
+    text = ""
+    if band.highest is not None:
+        text += f", {meaning} where column - row > {band.highest}"
+    if band.lowest is not None:
+        text += f", {meaning} where column - row < {band.lowest}"
     return text
+
+
+def print_tiling(tiling: Tiling) -> str:
+    """Where its results go, and what may be left out of it."""
+    targets = ", ".join(print_buffer(room.buffer) for room in tiling.rooms)
+    return f"one vector a place of axis {tiling.own} -> {targets}{print_band(tiling.filled, 'weights are 0')}"
 
 
 def print_detail(term: Term) -> str:

@@ -34,6 +34,7 @@ from graphc.ir.loops import (
 from graphc.ir.partition import partition
 from graphc.ir.reuse import in_place
 from graphc.ir.schedule import all_reads
+from graphc.ir.tiling import tiled_nest
 from graphc.ir.triangles import Found, triangles
 from graphc.ir.types import DTYPES, Dim, Extent, add, bound, multiply, round_up
 
@@ -185,9 +186,12 @@ def has_nest(group: Group, places: Places, parts: Parts) -> bool:
 
 def build_nest(group: Group, places: Places, joins: Parts, found: Found, panel_width: int) -> LoopNest:
     loop = group.whole
-    if loop is None or loop.op.kind != "loop":
+    if loop is None or loop.op.kind not in ("loop", "tiles"):
         nest = Builder(group, places, joins, found).build()
         return replace(nest, partition=partition(nest))
+    if loop.op.kind == "tiles":
+        handed_out = (value for value in group.axes if value.op.kind == "part")
+        return tiled_nest(loop, {value.attrs["name"]: rooms_of(value, places, joins) for value in handed_out})
     parts = {value.attrs["name"]: places[value][0] for value in group.axes if value.op.kind == "part"}
     body, roles = loop.attrs["body"].graph, ops.Roles(loop)
 
@@ -206,6 +210,12 @@ def build_nest(group: Group, places: Places, joins: Parts, found: Found, panel_w
     )
     origins = () if loop.origin is None else (loop.origin,)
     return LoopNest("loop", (), (), origins=origins, repetition=repetition)
+
+
+def rooms_of(value: Value, places: Places, joins: Parts) -> list[Part]:
+    """Every memory a value goes to."""
+    whole = (Part(buffer, 0, strides(value.shape)) for buffer in places.get(value, ()))
+    return [*whole, *joins.get(value, ())]
 
 
 def stored_places(graph: Graph, groups: list[Group]) -> Places:

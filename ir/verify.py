@@ -15,7 +15,7 @@ OUTPUT_KINDS = ("result", "update", "check")
 def verify(graph: Graph, known: frozenset[Dim] = frozenset()) -> Graph:
     """The graph itself; raises IRError naming the first value that breaks an invariant.
 
-    known  dims of the graph that this one is a loop's body of
+    known  dims of the graph that this one is a body in
     """
     refuse_twins((value.attrs["name"] for value in graph.inputs), f"inputs of graph {graph.name!r}")
     refuse_twins((dim.name for dim in graph.dims), f"dims of graph {graph.name!r}")
@@ -28,7 +28,7 @@ def verify(graph: Graph, known: frozenset[Dim] = frozenset()) -> Graph:
         if value.memo.get("verified") == dims:
             continue
         verify_value(value)
-        if value.op.kind == "loop":
+        if value.op.kind in ("loop", "tiles"):
             verify(value.attrs["body"].graph, dims.union(value.attrs.get("rows") or ()))
         own = set((value.attrs.get("rows") or ())[:1])
         unknown = {*value.type.dims(), *attribute_dims(tuple(value.attrs.values()))} - dims - own

@@ -130,8 +130,8 @@ def test_large_scores_choose_one_key(kind):
     for mask in (None, np.array([True] * 6 + [False])):
         out = F.scaled_dot_product_attention(query, key, value, mask, scale=1e6)
         results.append([out, *gx.grad(out.sum(), [query, key, value])])
-    plain, *slopes = gx.function([], results[0])()
-    masked, *others = gx.function([], results[1])()
+    plain, *slopes = gx.function([], results[0], name="large_scores")()
+    masked, *others = gx.function([], results[1], name="large_scores")()
     scores = stored_part("query").astype(np.float64) @ stored_part("key").astype(np.float64).swapaxes(-1, -2)
     for found, allowed in ((plain, scores), (masked, scores[..., :6])):
         wanted = np.take_along_axis(stored_part("value"), allowed.argmax(-1)[..., None], -2)

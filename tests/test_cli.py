@@ -443,7 +443,7 @@ def test_doctor_knows_the_extras():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
     named = {f"graphc[{extra}]" for extra in project["project"]["optional-dependencies"]}
     told = {where for where, _ in doctor.EXTRAS.values() if where.startswith("graphc[")}
-    assert told <= named and named - told == {f"graphc[{extra}]" for extra in ("mpi", "onnx", "test", "dev")}
+    assert told <= named and named - told == {f"graphc[{extra}]" for extra in ("mpi", "onnx", "test", "docs", "dev")}
 
 
 # -- colours

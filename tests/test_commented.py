@@ -180,6 +180,13 @@ def test_every_loop_that_leaves_something_is_under_a_formula(step):
     assert len(program.nests) == len(re.findall(r"^# kernel \d+, over", step.source(), re.M))
 
 
+def test_stores_of_a_row_of_few_numbers_have_one_comment():
+    x, w = gx.input("x", gx.f32[gx.dim("batch", max=8), 3]), gx.parameter("w", [1.0, 2.0, 3.0])
+    step = gx.function([x], updates={w: w - gx.grad((x @ w).sum(), w)})
+    (kernel,) = (text for text in step.source().split("\n\n\n") if text.startswith("# kernel"))
+    assert kernel.count("# w -= ") == 1 and kernel.count("store(state0") == 3
+
+
 def test_formulas_and_lines_stand_over_the_calls(step):
     found = comments(step)
     assert any(

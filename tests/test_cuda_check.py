@@ -55,7 +55,7 @@ def test_a_kernel_that_is_wrong_is_found(gpu):
     gpu.failing.clear()
 
 
-@pytest.mark.parametrize("name", ["W1", "W4", "W6", "gru", "svm", "conv", "norm"])
+@pytest.mark.parametrize("name", ["W1", "W4", "W6", "gru", "attention", "svm", "conv", "norm"])
 def test_training_gives_what_the_cpu_gives(gpu, name):
     row = training.compared(SMALL[name])
     assert row["ok"] and np.isfinite(row["loss"])
@@ -71,11 +71,11 @@ def test_times_and_ceilings(gpu, monkeypatch):
     monkeypatch.setattr(times, "SAMPLE_SECONDS", 1e-4)
     found = [*times.step_times(programs.timed(small=True)["W3"])]
     assert [row["what"] for row in found] == ["step", "call", "epoch"] and all(row["microseconds"] > 0 for row in found)
-    copy, moved, chain, product = times.ceilings(small=True)
+    copy, moved, chain, product, attention = times.ceilings(small=True)
     assert chain["share_of_copy"] == pytest.approx(
         chain["bytes_a_second"] / max(copy["bytes_a_second"], moved["bytes_a_second"])
     )
-    assert product["operations_a_second"] > 0
+    assert product["operations_a_second"] > 0 and attention["operations_a_second"] > 0
 
 
 def test_all_of_it(gpu, monkeypatch, tmp_path, capsys):

@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from graphc.backends.artifact import describe, passed, versions
+from graphc.backends.artifact import describe, versions
 from graphc.backends.cache import Cache
 from graphc.backends.cuda import feeding
 from graphc.backends.cuda.entries import for_device
+from graphc.backends.cuda.passes import passed_for_device
 from graphc.backends.cuda.plan import Drawing, draw
 from graphc.backends.cuda.ptx import compile_modules, modules
 from graphc.backends.cuda.serial import SHAPE
@@ -64,7 +65,7 @@ def obtain(
     choose  of the finished graph, the names of the products that are for a library
     """
     start = time.perf_counter()
-    ready = passed(graph)
+    ready = passed_for_device(graph)
     ran = time.perf_counter()
     library = choose(ready)
     made = draw(ready, library)

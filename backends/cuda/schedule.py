@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.threads import Piece
+from graphc.ir import ops
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, LoopNest
 
@@ -33,10 +34,12 @@ class Job:
     product: Outside | None = None
 
     def must_wait_for(self, earlier: Job) -> bool:
+        """Not where both write parts of a join: each has places of its own."""
+        both = self.written & earlier.written
         return not (
-            self.written.isdisjoint(earlier.written)
-            and self.written.isdisjoint(earlier.read)
-            and self.read.isdisjoint(earlier.written)
+            all(buffer is not None and buffer.value.op is ops.join for _, buffer in both)
+            and (self.written - both).isdisjoint(earlier.read)
+            and (self.read - both).isdisjoint(earlier.written)
         )
 
 

@@ -9,9 +9,10 @@ from graphc.backends.cuda.serial import serial
 from graphc.backends.cuda.sweeps import Sweeps
 from graphc.backends.cuda.teams import Teams
 from graphc.backends.cuda.threads import NotCovered, Piece
+from graphc.backends.cuda.tiled import Tiled
 from graphc.ir.loops import LoopNest
 
-WAYS = (Sweeps, Points, Teams, Scatters, Products)
+WAYS = (Sweeps, Tiled, Points, Teams, Scatters, Products)
 
 
 def write(nest: LoopNest, loose: bool = False) -> tuple[Piece, ...]:

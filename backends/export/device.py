@@ -88,7 +88,7 @@ def drawing_of(face: Face) -> Drawing:
     if face.has_epoch:
         own += [gather_entry(value, value.dtype) for value in graph.of_role("data")]
         own += [tally_entry(graph), means_entry(graph)]
-    drawing = draw(graph)
+    drawing = draw(face.member.device_graph)
     return replace(drawing, entries=(*drawing.entries, *{entry.name: entry for entry in own}.values()))
 
 

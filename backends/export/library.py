@@ -76,6 +76,7 @@ class Member:
     settings   (name, value at export) of every run-time scalar
     labels     what an epoch looks at before its first step
     max_bytes  that of the compiler
+    traced     the graph before all passes, for GPUs, which have passes of their own; None: theirs is `graph` too
     """
 
     name: str
@@ -84,6 +85,14 @@ class Member:
     settings: tuple[tuple[str, float], ...]
     labels: tuple[Labels, ...] = ()
     max_bytes: int | None = None
+    traced: Graph | None = None
+
+    @property
+    def device_graph(self) -> Graph:
+        """After all passes for GPUs."""
+        from graphc.backends.cuda.passes import passed_for_device
+
+        return self.graph if self.traced is None else passed_for_device(self.traced)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from graphc.backends.cuda.assembler import Resources, assemble, assembler
+from graphc.backends.cuda.passes import passed_for_device
 from graphc.backends.cuda.plan import draw
 from graphc.backends.cuda.ptx import ARCHITECTURES, compile_modules, modules
 from graphc.backends.target import BuildError
@@ -26,7 +27,7 @@ def findings(programs: Sequence[Program]) -> Iterator[dict[str, Any]]:
 
 def begun(program: Program, pool: ThreadPoolExecutor) -> Iterator[tuple[dict[str, Any], Future[dict[str, Resources]]]]:
     """The kernels as PTX, and the assembler at work on it."""
-    drawing = draw(program.make("cpu").artifact.program.graph)
+    drawing = draw(passed_for_device(program.make("cpu").traced))
     texts, names = modules(drawing), [entry.name for entry in drawing.entries]
     for architecture in ARCHITECTURES:
         row = {"program": program.name, "title": program.title, "architecture": architecture, "kernels": len(names)}

@@ -16,6 +16,7 @@ from graphc.function import Function
 
 SMALL_BATCH, SMALL_STEPS, SMALL_ELEMENTS = 7, 3, 5000
 WIDE = 4096  # of the large layers
+PLACES, HEAD = 100, 64  # of attention: how many, and the size of a head's vectors
 CHAIN_ELEMENTS = 1 << 26  # of the elementwise chain: more than any cache holds
 
 
@@ -89,7 +90,7 @@ def programs(small: bool) -> dict[str, Program]:
     loads = [smaller(each) if small else each for each in WORKLOADS.values()]
     made = [of_workload(each) for each in loads]
     made += [classifier(name, title, net, small) for name, (title, net) in NETS.items()]
-    made += [gru(small), margin(small)]
+    made += [gru(small), attention(small), margin(small)]
     return {each.name: each for each in made}
 
 
@@ -162,6 +163,36 @@ def gru(small: bool) -> Program:
 
     title, steps = f"character GRU of {HIDDEN}, batch {batch}, SGD", SMALL_STEPS if small else 20
     return Program("gru", title, batch, steps, make, draw)
+
+
+class Attending(nn.Module):
+    """The same by a block of causal attention, whose weights drop out; its length is no multiple of any tile's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.characters = nn.Embedding(CHARACTERS, 2 * HEAD)
+        self.block = nn.TransformerEncoderLayer(2 * HEAD, 2, 2 * HEAD, 0.1, batch_first=True, norm_first=True)
+        self.scores = nn.Linear(2 * HEAD, CHARACTERS)
+
+    def forward(self, x: Any) -> Any:
+        return self.scores(self.block(self.characters(x), is_causal=True))
+
+
+def attention(small: bool) -> Program:
+    batch = SMALL_BATCH if small else 32
+
+    def make(device: str) -> Function:
+        gx.manual_seed(5)
+        net, n = Attending(), gx.dim("batch", max=batch)
+        kind = gx.i64[n, PLACES]
+        adamw = gx.optim.AdamW(net.parameters(), lr=0.001)
+        return gx.train_step(net, scored, adamw, x=kind, y=kind, device=device)
+
+    def draw(count: int) -> tuple[Array, ...]:
+        return text(PLACES)(np.random.default_rng(7), count)
+
+    title, steps = f"causal attention over {PLACES} places, batch {batch}, AdamW", SMALL_STEPS if small else 20
+    return Program("attention", title, batch, steps, make, draw)
 
 
 def scored(scores: gx.Tensor, y: gx.Tensor) -> gx.Tensor:

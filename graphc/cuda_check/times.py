@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 import graphc as gx
+from graphc import functional
 from graphc.backends.cuda.driver import Device, Stream
 from graphc.backends.runtime import address
 from graphc.bench.workloads import Array, Workload
 from graphc.cuda import library_for, parts_of, the_device
-from graphc.cuda_check.programs import WIDE, of_workload
+from graphc.cuda_check.programs import HEAD, WIDE, of_workload
 from graphc.cuda_check.report import SHARE
 from graphc.data import DataLoader, TensorDataset
 from graphc.errors import DeviceError
@@ -24,6 +25,7 @@ SAMPLES = 9
 SAMPLE_SECONDS = 0.03
 MOST_TURNS = 2000
 COPY_ELEMENTS = 1 << 28  # a gibibyte in, and one out
+HEADS, LONG = 64, 2048  # of attention: matrices of so many vectors
 MODEST = 1 << 12  # elements and rows where all is small
 
 
@@ -127,6 +129,15 @@ def ceilings(small: bool) -> Iterator[dict[str, Any]]:
     microseconds = replayed(product(rows))
     title = f"product of two matrices of {rows} x {rows}, float32"
     yield {"what": title, "microseconds": microseconds, "operations_a_second": 2 * rows**3 / microseconds * 1e6}
+    yield attention(2 if small else HEADS, 40 if small else LONG)
+
+
+def attention(heads: int, places: int) -> dict[str, Any]:
+    """Forward and backward; counted are the two and five products that it takes with scores that are kept."""
+    microseconds = replayed(attended(heads, places))
+    title = f"causal attention of {heads} heads over {places} places of {HEAD}, forward and backward, float32"
+    operations = (2 + 5) * 2 * heads * places**2 * HEAD / 2
+    return {"what": title, "microseconds": microseconds, "operations_a_second": operations / microseconds * 1e6}
 
 
 def bandwidth(what: str, function: Function, size: int) -> dict[str, Any]:
@@ -164,3 +175,11 @@ def chained(count: int) -> Function:
 def product(rows: int) -> Function:
     a, b, c = (zeros(name, rows, rows) for name in "abc")
     return gx.function([], None, updates={c: a @ b}, name="product", device="cuda")
+
+
+def attended(heads: int, places: int) -> Function:
+    q, k, v = (zeros(name, heads, places, HEAD) for name in "qkv")
+    result = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    slopes = gx.grad((result * result).sum(), [q, k, v])
+    updates = {each: each - slope for each, slope in zip((q, k, v), slopes, strict=True)}
+    return gx.function([], None, updates=updates, name="attended", device="cuda")

@@ -45,8 +45,10 @@ def scaled_dot_product_attention(
     scale       1 / sqrt(size) if left out
     enable_gqa  key and value have fewer heads, each of which serves as many neighbouring heads of the query
 
-    A query that sees no key gives zeros, without a gradient. Raises ShapeError for operands that do not fit, DTypeError
-    for masks of whole numbers.
+    A query that sees no key gives zeros, without a gradient. On a GPU neither scores nor weights are kept, nor for the
+    gradient: they are computed again (Dao et al. 2022, FlashAttention).
+
+    Raises ShapeError for operands that do not fit, DTypeError for masks of whole numbers.
     """
     check_share("dropout_p", dropout_p)
     if scale is not None:

@@ -1,5 +1,6 @@
 """Every op, each declared once: type rule, NumPy meaning, gradient, scalar source, samples."""
 
+from graphc.ir.ops.attention import attend, attended, normaliser, tiles
 from graphc.ir.ops.contraction import dot, gradient
 from graphc.ir.ops.custom import custom
 from graphc.ir.ops.elementwise import (

@@ -13,12 +13,15 @@ from graphc.ir.types import TensorType, Walk
 
 KINDS = (
     "source", "elementwise", "reduce", "view", "contraction", "gather", "scatter", "sweep", "loop", "part",
-    "join", "custom", "gradient",
+    "join", "custom", "gradient", "attention", "tiles",
 )  # fmt: skip
 # How many of its first operands an op reads at places of its own choosing, not at the point it computes.
-WHOLE = {"contraction": 2, "gather": 1, "sweep": 1, "loop": math.inf, "part": 1, "join": math.inf}
+WHOLE = {
+    "contraction": 2, "gather": 1, "sweep": 1, "loop": math.inf, "part": 1, "join": math.inf, "tiles": math.inf,
+}  # fmt: skip
 
-FRAMELESS = ("sweep", "loop", "join")  # kinds that go over arrays in an order of their own, in a nest without a frame
+# Kinds that go over arrays in an order of their own, in a nest that is theirs alone.
+FRAMELESS = ("sweep", "loop", "join", "tiles")
 
 
 @dataclass(frozen=True, slots=True)
