@@ -341,8 +341,7 @@ class Epoch(Steps):
         self.refuse_outside("batch", self.made.face.member.graph.dims[0].max)
         self.settings()
         self.clear(self.beyond("work", self.made.done), str(self.made.epoch_bytes - self.made.done))
-        for start in self.fresh_starts() or [Clear(self.program.status, 2, "i64")]:
-            self.move(start)  # with the status goes the word that says whether a step before has failed
+        self.clear(self.address(self.program.status), "16")  # and the word that says whether a step before has failed
         more = self.let("add i64 %samples, %batch")
         steps = self.let(f"udiv i64 {self.let(f'sub i64 {more}, 1')}, %batch")
         in_order = self.let("icmp eq ptr %order, null")
@@ -352,15 +351,14 @@ class Epoch(Steps):
             is_less = self.let(f"icmp slt i64 {left}, %batch")
             self.do(f"%d0 = select i1 {is_less}, i64 {left}, i64 %batch")
             self.bring(in_order, first)
-            self.steps([step for step in self.program.steps if step not in self.fresh_starts()])
+            self.steps([step for step in self.program.steps if not self.is_fresh_start(step)])
             self.add_up()
         self.tell()
         self.do("ret i32 0")
         return self.end()
 
-    def fresh_starts(self) -> list[Clear]:
-        """What a step clears for all launches to find it so, and an epoch does before the first step."""
-        return [step for step in self.program.steps if isinstance(step, Clear) and step.target == self.program.status]
+    def is_fresh_start(self, step: Step) -> bool:
+        return isinstance(step, Clear) and step.target == self.program.status
 
     def bring(self, in_order: str, first: str) -> None:
         """The rows of a batch, to where the step reads them."""
