@@ -401,10 +401,11 @@ def test_kept_pictures_show_the_layers_there_are(name):
     assert titles[0] == titles[1], "python tests/pictured.py draws them again"
 
 
-def test_the_page_on_pictures_shows_what_is_kept():
-    named = set(re.findall(r"pictures/(\w+\.svg)", (KEPT.parent / "pictures.md").read_text()))
-    assert named == {path.name for path in KEPT.iterdir()}
-    assert {f"{name}_{level}.svg" for name in STEPS for level in LEVELS} <= named
+def test_pages_show_all_pictures_that_are_kept():
+    pages = {path.name: path.read_text(encoding="utf-8") for path in KEPT.parent.glob("*.md")}
+    named = {name: set(re.findall(r"pictures/(\w+\.svg)", text)) for name, text in pages.items()}
+    assert set().union(*named.values()) == {path.name for path in KEPT.iterdir()}
+    assert {f"{name}_{level}.svg" for name in STEPS for level in LEVELS} <= named["pictures.md"]
 
 
 def test_a_notebook_shows_pictures():

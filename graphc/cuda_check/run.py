@@ -65,8 +65,6 @@ def sections(options: argparse.Namespace) -> list[Section]:
     return [each for each in found if not options.only or each.subject in options.only]
 
 
-
-
 def work(section: Section, small: bool) -> Iterator[dict[str, Any]]:
     """The findings of a section, in this process."""
     from graphc.cuda_check import exchange, programs, starts, times, training

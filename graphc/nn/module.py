@@ -39,7 +39,6 @@ class Module:
         self.__dict__.update(registers, training=True, declared=user_origin(), _path="")
         return self
 
-
     def __init__(self) -> None:
         """Nothing is left to do: `__new__` has made the registers."""
 
