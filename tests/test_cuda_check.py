@@ -55,6 +55,18 @@ def test_a_kernel_that_is_wrong_is_found(gpu):
     gpu.failing.clear()
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?"])
+def test_what_is_wrong_is_told_with_its_place(dtype):
+    wanted = np.arange(6).reshape(2, 3).astype(dtype)
+    found = wanted.copy()
+    found[1, 2] = 0
+    if dtype == "f4":
+        wanted[0, :2] = found[0, :2] = np.inf, np.nan
+    told = kernels.evidence(found, wanted)
+    assert told == {"at": "[1, 2]", "found": 0.0, "wanted": float(wanted[1, 2]), "off": 1, "of": 6}
+    assert kernels.evidence(np.array(np.nan, np.float32), np.array(2.0))["off"] == 1
+
+
 @pytest.mark.parametrize("name", ["W1", "W4", "W6", "gru", "attention", "svm", "conv", "norm"])
 def test_training_gives_what_the_cpu_gives(gpu, name):
     row = training.compared(SMALL[name])

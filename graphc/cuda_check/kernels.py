@@ -195,12 +195,13 @@ def difference(found: Array, wanted: Array) -> tuple[float, bool]:
 
 def evidence(found: Array, wanted: Array) -> dict[str, Any]:
     """Of numbers that are not near enough: where the one is that is farthest off, both of it, and how many are off."""
+    have, want = found.astype(np.float64), wanted.astype(np.float64)
     with np.errstate(all="ignore"):
-        apart = np.abs(found.astype(np.float64) - wanted)
-    apart[np.isnan(apart)] = np.inf
-    usual = float(np.sqrt(np.mean(np.square(wanted, where=np.isfinite(wanted), out=np.zeros(wanted.shape)))))
+        apart = np.nan_to_num(np.abs(have - want), nan=np.inf, posinf=np.inf)
+    apart = np.where((have == want) | (np.isnan(have) & np.isnan(want)), 0.0, apart)
+    usual = float(np.sqrt(np.mean(np.where(np.isfinite(want), want, 0.0) ** 2)))
     place = np.unravel_index(int(np.argmax(apart)), found.shape)
-    told = {"at": str([int(each) for each in place]), "found": float(found[place]), "wanted": float(wanted[place])}
+    told = {"at": str([int(each) for each in place]), "found": float(have[place]), "wanted": float(want[place])}
     return told | {"off": int(np.count_nonzero(apart > TOLERANCE * usual)), "of": found.size}
 
 
