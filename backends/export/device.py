@@ -39,8 +39,8 @@ other arrays to 16, those of an epoch to their elements. A state has the layout 
 it there by {name}_init, and copy it. When the stream is done, status (int64_t) is 0, or else 1 for the first
 {upper}_CHECK_ that a function lists, 2 for the next: then no state was changed. Functions return 0, or a status of the
 library, or minus the number of the driver's own error. The order of an epoch is NULL, for the rows as they lie, or what
-{name}_shuffle gives, copied to the device; steps before one that failed are
-done, and the means tell how many they are."""
+{name}_shuffle gives, copied to the device; steps before one that failed are done, and the means tell how many they
+are."""
 
 
 def device_files(library: Library, host: Target, version: str) -> tuple[dict[str, bytes], dict[str, Any]]:
