@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from lowered import run_native
 import graphc as gx
 from graphc.backends.cuda.plan import draw
 from graphc.backends.cuda.ptx import program_of, ptx
-from graphc.backends.lower import lower
+from graphc.backends.cuda.widths import is_narrow
+from graphc.backends.lower import lower, narrow
 from graphc.backends.lower.narrow import MOST, Span, fits
 from graphc.backends.primitives import Kernel, run
 from graphc.ir.passes import run_passes
@@ -92,3 +94,13 @@ def test_larger_memory_keeps_64_bits() -> None:
         graph = run_passes(parse_graph(LARGE.format(rows=rows)))
         assert {piece.kernel.narrow for made in draw(graph).entries for piece in made.pieces} == {narrow}
         assert bool(WIDE.search(ptx(program_of(graph), "sm_80"))) != narrow
+
+
+def test_what_was_proven_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    proofs: list[str] = []
+    monkeypatch.setattr(narrow, "fits", lambda kernel, spans: proofs.append(kernel.text) or fits(kernel, spans))
+    small, large = {"n": (0, 9), "m": (1, 9)}, {"n": (0, MOST), "m": (1, 9)}
+    assert [is_narrow(KERNEL, spans) for spans in (small, large, small, large)] == [True, False, True, False]
+    assert len(proofs) == 2
+    assert is_narrow(replace(KERNEL, text=WALK.replace("i64(5)", "i64(6)")), small) and len(proofs) == 3

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from graphc.backends.contraction import TileShape
 from graphc.backends.cuda.device import Grid
-from graphc.backends.lower.narrow import Span, fits
+from graphc.backends.cuda.widths import is_narrow
 from graphc.backends.primitives import Kernel
 from graphc.backends.source.lines import Argument, identity
 from graphc.backends.source.nests import Nests
@@ -25,6 +26,9 @@ from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, Index, LoopNest, Store, Term, overwritten_last, walked_by
 from graphc.ir.ops import OPS
 from graphc.ir.types import DTYPES, Extent, bound, monomials, multiply, round_up
+
+if TYPE_CHECKING:
+    from graphc.backends.lower.narrow import Span
 
 THREADS = 256  # of a block
 WARP = 32
@@ -121,7 +125,7 @@ class Threads(Nests):
         head = f"({', '.join(name for name, _ in parameters)}):\n"
         called = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
         spans = {name: self.span_of(name, grid, threads) for name, kind in parameters if kind == "i64"}
-        narrow = fits(Kernel("f", f"def f{head}{body}", parameters, calls=called), spans | self.known)
+        narrow = is_narrow(Kernel("f", f"def f{head}{body}", parameters, calls=called), spans | self.known)
         types = " ".join([*(kind for _, kind in parameters), "narrow" * narrow])
         name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
         kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called, narrow=narrow)
