@@ -14,7 +14,8 @@ import graphc as gx
 from graphc.backends.cuda.plan import draw
 from graphc.backends.cuda.ptx import program_of, ptx
 from graphc.backends.cuda.widths import is_narrow
-from graphc.backends.lower import lower, narrow
+from graphc.backends.lower import lower
+from graphc.backends.lower import narrow as proof
 from graphc.backends.lower.narrow import MOST, Span, fits
 from graphc.backends.primitives import Kernel, run
 from graphc.ir.passes import run_passes
@@ -99,7 +100,7 @@ def test_larger_memory_keeps_64_bits() -> None:
 def test_what_was_proven_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
     proofs: list[str] = []
-    monkeypatch.setattr(narrow, "fits", lambda kernel, spans: proofs.append(kernel.text) or fits(kernel, spans))
+    monkeypatch.setattr(proof, "fits", lambda kernel, spans: proofs.append(kernel.text) or fits(kernel, spans))
     small, large = {"n": (0, 9), "m": (1, 9)}, {"n": (0, MOST), "m": (1, 9)}
     assert [is_narrow(KERNEL, spans) for spans in (small, large, small, large)] == [True, False, True, False]
     assert len(proofs) == 2
