@@ -381,9 +381,38 @@ def barrier() -> None:
     """All threads of the block get here before one goes on. One alone, as here, waits for nobody."""
 
 
+def fence() -> None:
+    """What this thread has written, and seen of others, is there for whoever sees what it counts next."""
+
+
+def count_up(p: np.ndarray, i: int) -> Any:
+    """p[i] before 1 is added to it; no other thread comes between. A fence before it and one after it make what blocks
+    wrote before they counted known to the one that counts last."""
+    before = load(p, i)
+    store(p, i, before + 1)
+    return before
+
+
 def shuffle_xor(x: Any, distance: int) -> Any:
     """What the thread whose number in the warp differs by these bits has for x. One alone has nobody to ask."""
     raise RuntimeError(f"a thread that runs alone asks the one {distance} away for a number")
+
+
+def tensor_product(*_: Any) -> Any:
+    """One of the four numbers that a thread of a warp has of c + a @ b: f32 of 16 x 8, 16 x 8 and 8 x 8, of which each
+    thread has some (see `fragments`). It tells its four of a, two of b, and four of c. Of a and b ten bits behind the
+    point count, so they have no more. One alone has a part of each matrix only."""
+    raise RuntimeError("a thread that runs alone has a part of each matrix only")
+
+
+def fragments(which: str, thread: int, number: int) -> tuple[int, int]:
+    """(row, column) of a thread's numbers of a matrix that a warp multiplies: "a" and "c" have four each, "b" two."""
+    group, own = thread % 32 // 4, thread % 4
+    if which == "a":
+        return group + 8 * (number % 2), own + 4 * (number // 2)
+    if which == "b":
+        return own + 4 * number, group
+    return group + 8 * (number // 2), 2 * own + number % 2
 
 
 MEANINGS: dict[str, Any] = {
@@ -402,6 +431,8 @@ MEANINGS: dict[str, Any] = {
     "tile_multiply_live": tile_multiply_live,
     "tile_multiply_lines": tile_multiply_lines, "tile_store_sums": tile_store_sums,
     "load_first": load_first, "store_first": store_first, "barrier": barrier, "shuffle_xor": shuffle_xor,
+    "fence": fence, "count_up": count_up,
+    **{f"tensor_product_{number}": tensor_product for number in range(4)},
     "tile_multiply_at": tile_multiply_at, "tile_multiply_lines_at": tile_multiply_lines_at,
     **{f"as_{kind}": _convert(kind) for kind in ELEMENTS},
     **{kind: scalar for kind, scalar in ELEMENTS.items() if kind != "bool"},

@@ -65,6 +65,7 @@ class Kernel:
     returns: type of the returned value, "" for none.
     inline: copied into every caller, or never.
     calls: the kernels this one calls; those whose `def` lines share a name are told apart by argument types.
+    narrow: its indices fit 32 bits, so code may hold them in no more; what the text means is the same.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Kernel:
     returns: str = ""
     inline: bool = True
     calls: tuple[Kernel, ...] = ()
+    narrow: bool = False
 
     @property
     def plain_name(self) -> str:

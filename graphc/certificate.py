@@ -306,9 +306,9 @@ def launches_of(function: Function) -> Iterator[Kernel]:
     """Each launch as often as it is done."""
     from graphc.backends.cuda.account import errands
     from graphc.backends.cuda.device import Launch
-    from graphc.launches import graph_of, library_of
+    from graphc.launches import choices_of, graph_of
 
-    for number, errand in enumerate(errands(graph_of(function), library_of(function))):
+    for number, errand in enumerate(errands(graph_of(function), *choices_of(function))):
         lines = user_lines(origin for nest in errand.nests for origin in nest.origins)
         name, shared = "a product by cuBLASLt", "by the library"
         if isinstance(errand.launch, Launch):

@@ -81,21 +81,16 @@ def the_device() -> Device:
 
 @cache
 def library_for(device: Device, precision: str) -> Cublas | None:
-    """NVIDIA's library for products, None where there is none. Raises DeviceError where the precision needs it."""
+    """NVIDIA's library for products, None where there is none that works."""
     from graphc.backends.cuda import cublas
 
-    loaded, reason = cublas.load_library(), "it is not found"
-    if loaded is not None:
-        try:
-            return cublas.Cublas(loaded, device, precision, default_cache())
-        except Refused as error:
-            reason = error.message
-        except AttributeError as error:
-            reason = str(error)
-    if precision == "highest":
+    loaded = cublas.load_library()
+    if loaded is None:
         return None
-    advice = "pip install nvidia-cublas brings it, and so does PyTorch; precision='highest' does without"
-    raise DeviceError(f"precision={precision!r} needs cuBLASLt: {reason}", user_origin(), [advice])
+    try:
+        return cublas.Cublas(loaded, device, precision, default_cache())
+    except (Refused, AttributeError):
+        return None
 
 
 def compiled(
@@ -111,9 +106,10 @@ def compiled(
     library = library_for(device, precision)
     try:
         if library is None:
-            artifact = obtain(graph, store, device.architecture)
+            artifact = obtain(graph, store, device.architecture, precision=precision)
         else:
-            artifact = obtain(graph, store, device.architecture, Chooser(device, library, store))
+            choose = Chooser(device, library, precision, store)
+            artifact = obtain(graph, store, device.architecture, choose, precision)
         return artifact, DeviceRunner(artifact, storages, device, library)
     except NotCovered as error:
         raise not_covered(graph.name, error, user_origin()) from None

@@ -40,9 +40,12 @@ def graph_of(function: Function) -> Graph:
     return parts_of(function)[0].graph if function.device == "cuda" else passed_for_device(function.traced)
 
 
-def library_of(function: Function) -> Collection[str]:
-    """The products that are for a library, by their names."""
-    return parts_of(function)[0].library if function.device == "cuda" else ()
+def choices_of(function: Function) -> tuple[Collection[str], str]:
+    """The products that are for a library, by their names, and the precision of the others."""
+    if function.device != "cuda":
+        return (), "highest"
+    artifact, _ = parts_of(function)
+    return artifact.library, artifact.precision
 
 
 def drawing_of(function: Function) -> Drawing:
@@ -86,7 +89,7 @@ def launched(function: Function, kernel: int | str) -> list[str]:
     """What is launched for a kernel of the plan, or the launch of that name. ArgumentError for what is neither."""
     require(is_whole(kernel) or isinstance(kernel, str), "kernel", kernel, "the number or the name of a kernel")
     program = plan(graph_of(function), SHAPE.width)
-    listed = errands_of(program, library_of(function))
+    listed = errands_of(program, *choices_of(function))
     pairs = [
         pair
         for pair in enumerate(zip(program.apart, program.nests, strict=True))
@@ -121,8 +124,8 @@ def check_architecture(function: Function, architecture: str | None) -> str:
 def source(function: Function) -> str:
     """Every kernel text once, with comments over its loops, then the launches in order, each under what it computes."""
     program = plan(graph_of(function), SHAPE.width)
-    library = library_of(function)
-    names, listed = Naming(function, program), errands_of(program, library)
+    library, precision = choices_of(function)
+    names, listed = Naming(function, program), errands_of(program, library, precision)
     texts = texts_of(function, program, listed, names)
     calls = calls_of(function.name, program, listed, library, names)
     return "\n\n".join([*texts.values(), "\n".join(calls)]) + "\n"
@@ -131,7 +134,7 @@ def source(function: Function) -> str:
 def kernel_texts(function: Function) -> dict[str, str]:
     """The text of each kernel by its name, with comments; of kernels that others call, as it is."""
     program = plan(graph_of(function), SHAPE.width)
-    listed = errands_of(program, library_of(function))
+    listed = errands_of(program, *choices_of(function))
     return texts_of(function, program, listed, Naming(function, program))
 
 
@@ -168,7 +171,7 @@ def calls_of(
 
 def kernels_of_nests(function: Function, program: Program) -> Iterator[list[str]]:
     """The names of the kernel texts that launches of each nest of its program run; none of a library's product."""
-    listed = errands_of(program, library_of(function))
+    listed = errands_of(program, *choices_of(function))
     for apart, nest in zip(program.apart, program.nests, strict=True):
         own = (errand for errand in listed if is_for(errand, apart, nest))
         yield list(dict.fromkeys(piece.kernel.name for errand in own for piece in errand.pieces))
@@ -226,7 +229,7 @@ def data(function: Function) -> list[dict[str, Any]]:
 def costs(function: Function) -> tuple[list[Errand], dict[str, Resources]]:
     """What is launched, and what kernels take by their names. Raises DeviceError for what GPUs cannot do."""
     try:
-        return errands(graph_of(function), library_of(function)), resources(function)
+        return errands(graph_of(function), *choices_of(function)), resources(function)
     except NotCovered as error:
         raise not_covered(function.name, error, function.origin) from None
 

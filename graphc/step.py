@@ -48,8 +48,8 @@ def function(
                Not on a GPU
     device     "cpu", "cuda", or "auto": the GPU where there is one; None: the GPU if a parameter that it works on was
                sent there, as by net.cuda()
-    precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" cuBLASLt may round
-               what is multiplied to these, where that is quicker; numbers are kept, and added up, in float32
+    precision  of matrix products on a GPU: "highest" is float32 throughout; with "tf32" and "bf16" what
+               large products multiply is rounded to these, for tensor cores; numbers are kept, and added up, in float32
     """
     terms = terms_of(nan=nan, max_bytes=max_bytes, device=device, precision=precision)
     require(isinstance(name, str), "name", name, "a text")

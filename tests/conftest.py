@@ -87,8 +87,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         generator.state.storage.come_home()  # the one state that outlives a test, and with it the GPU it is on
         generator.state.storage.mirror = None
 
-    def obtain(*given: Any) -> artifact.DeviceArtifact:
-        made = real(*given)
+    def obtain(*given: Any, **more: Any) -> artifact.DeviceArtifact:
+        made = real(*given, **more)
         library.kernels |= emulated(made.drawing)
         return made
 

@@ -26,14 +26,15 @@ NAMES = {
     3: b"CUDA_ERROR_NOT_INITIALIZED", 100: b"CUDA_ERROR_NO_DEVICE", 222: b"CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
     802: b"CUDA_ERROR_SYSTEM_NOT_READY", 803: b"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
     500: b"CUDA_ERROR_NOT_FOUND", 900: b"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
-    901: b"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+    901: b"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", 700: b"CUDA_ERROR_ILLEGAL_ADDRESS",
 }  # fmt: skip
 WHILE_NOTING = {  # what a thread may call while it notes what it gives to a stream: nothing that could wait
-    "cuCtxSetCurrent", "cuLaunchKernel", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2",
+    "cuCtxSetCurrent", "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2",
+    "cuLaunchKernel", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2",
     "cuMemsetD8Async", "cuStreamEndCapture", "cuGetErrorName", "cuStreamDestroy_v2", "cuEventDestroy_v2",
     "cuGraphExecDestroy", "cuEventCreate", "cuEventRecord", "cuEventRecordWithFlags", "cuStreamWaitEvent",
 }  # fmt: skip
-ANYWHERE = ("cuInit", "cuDriver", "cuDevice", "cuCtxSetCurrent", "cuGetErrorName")  # without a context
+ANYWHERE = ("cuInit", "cuDriver", "cuDevice", "cuCtx", "cuGetErrorName")  # without a context
 
 
 def emulated(drawing: Drawing) -> dict[str, Callable[..., None]]:
@@ -147,6 +148,16 @@ class FakeLibrary:
     def do_cuCtxSetCurrent(self, context: Any) -> None:
         assert self.at(context) == "context"
         self.entered.context = context
+
+    def do_cuCtxPushCurrent(self, context: Any) -> None:
+        self.entered.before = getattr(self.entered, "context", None)
+        self.do_cuCtxSetCurrent(context)
+
+    def do_cuCtxPopCurrent(self, out: Any) -> None:
+        out._obj.value = self.entered.context.value
+        self.entered.context = self.entered.before
+        if self.entered.context is None:
+            del self.entered.context
 
     def do_cuDeviceGetName(self, text: Any, size: int, device: int) -> None:
         text.value = b"a GPU in the mind"

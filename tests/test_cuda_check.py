@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from graphc.backends.cuda.assembler import Resources
-from graphc.backends.cuda.driver import first_device
+from graphc.backends.cuda.driver import DriverError, first_device
 from graphc.backends.cuda.memory import Block
 from graphc.backends.target import BuildError
 from graphc.cuda_check import compiling, exchange, kernels, peers, programs, report, run, starts, times, training
@@ -48,6 +48,23 @@ def test_a_kernel_that_is_wrong_is_found(gpu):
     gpu.kernels[broken] = stale
     wrong = [row for row in bench.check(batch) if not row["ok"]]
     assert [row["computes"] for row in wrong] == ["update of 0.weight: f32[256,784]"] and wrong[0]["kernel"] == broken
+    assert wrong[0]["at"] == "[255, 783]" and wrong[0]["off"] == 1 and wrong[0]["found"] > wrong[0]["wanted"] + 0.5
+    gpu.failing["cuLaunchKernel"] = 700
+    with pytest.raises(DriverError, match=r"^dot_\w+: cuLaunchKernel: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        [*bench.check(batch)]
+    gpu.failing.clear()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?"])
+def test_what_is_wrong_is_told_with_its_place(dtype):
+    wanted = np.arange(6).reshape(2, 3).astype(dtype)
+    found = wanted.copy()
+    found[1, 2] = 0
+    if dtype == "f4":
+        wanted[0, :2] = found[0, :2] = np.inf, np.nan
+    told = kernels.evidence(found, wanted)
+    assert told == {"at": "[1, 2]", "found": 0.0, "wanted": float(wanted[1, 2]), "off": 1, "of": 6}
+    assert kernels.evidence(np.array(np.nan, np.float32), np.array(2.0))["off"] == 1
 
 
 @pytest.mark.parametrize("name", ["W1", "W4", "W6", "gru", "attention", "svm", "conv", "norm"])

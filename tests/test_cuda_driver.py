@@ -96,7 +96,31 @@ def test_everything_is_given_back_whichever_thread_lets_go(opened):
     thread.join()
     gone = {"cuStreamDestroy_v2", "cuEventDestroy_v2", "cuModuleUnload", "cuGraphExecDestroy", "cuMemFree_v2"}
     assert gone | {"cuMemFreeHost"} <= {*library.calls}
-    assert library.calls[0] == "cuCtxSetCurrent"  # without a context of its own, a thread can give nothing back
+    assert library.calls[0] == "cuCtxPushCurrent_v2"  # without a context of its own, a thread can give nothing back
+
+
+def test_what_is_given_back_leaves_a_thread_on_its_own_gpu(opened):
+    library = FakeLibrary()
+    device, other = Device(opened(library)), Device(Driver(library))
+    assert library.entered.context is other.context
+    Block(device, 8)
+    assert library.entered.context is other.context
+
+
+def test_kernels_stay_loaded_while_a_replay_launches_them(opened):
+    """In a circle of references Python lets go of things in an order of its own."""
+    library = FakeLibrary({"double": doubled})
+    device = Device(opened(library))
+    module, stream = device.load(PTX), device.stream()
+    circle = [module]
+    kernel, parameters = module.kernel("double"), (ctypes.c_void_p * 0)()
+    replay = stream.captured(lambda: stream.launch(kernel, (1, 1, 1), (1, 1, 1), 0, parameters))
+    circle += [replay, circle]
+    library.calls.clear()
+    del module, kernel, replay, circle
+    gc.collect()
+    gone = [name for name in library.calls if not name.startswith("cuCtx")]
+    assert gone == ["cuGraphExecDestroy", "cuModuleUnload"]
 
 
 def test_the_order_of_calls(opened):
@@ -110,7 +134,8 @@ def test_the_order_of_calls(opened):
     replay.discard()
     assert library.calls == [
         "cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture", "cuGraphInstantiateWithFlags",
-        "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch", "cuCtxSetCurrent", "cuGraphExecDestroy",
+        "cuGraphDestroy", "cuGraphUpload", "cuGraphLaunch", "cuCtxPushCurrent_v2", "cuGraphExecDestroy",
+        "cuCtxPopCurrent_v2",
     ]  # fmt: skip
 
 

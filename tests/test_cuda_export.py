@@ -181,6 +181,7 @@ def test_what_is_wrong_is_a_status(tmp_path, rng):
     device.driver.failing["cuLaunchKernel"] = 700
     assert call() == -700
     assert call(out=None) == 1  # NULL
+    assert call(labels=np.append(y, 0)[1:]) == 2  # MISALIGNED: kernels read 16 bytes at once
 
 
 def test_an_epoch_from_outside_gives_the_numbers_of_python(tmp_path, rng):

@@ -211,7 +211,7 @@ def test_endings_of_products(library, rng):
         (x @ w + c, 1, 1),
         (x @ w + b.reshape(1, 80) * 2, BIAS, 1),  # which another kernel makes before
         (x @ w * b, 1, 1),
-        (gx.tanh(x @ w + b).sum(0), BIAS, 2),
+        (gx.tanh(x @ w + b).sum(0), BIAS, 1),
     ):
         step, slow = (gx.function([x, w, b, c], outputs, device=device) for device in ("cuda", "cpu"))
         library.endings.clear()
@@ -245,9 +245,8 @@ def test_of_several_ways_the_quickest_is_taken_and_remembered(gpu, monkeypatch, 
 def test_without_the_library(gpu, rng):
     _, step = classifier("cuda")
     assert not products(step)
-    with pytest.raises(gx.DeviceError, match="precision='tf32' needs cuBLASLt: it is not found") as caught:
-        classifier("cuda", precision="tf32")
-    assert "pip install nvidia-cublas" in str(caught.value)
+    _, step = classifier("cuda", precision="tf32")
+    assert not products(step) and "mma.sync" in step.ptx()
     with pytest.raises(gx.ArgumentError, match="precision is 'tf32'; it must be 'highest' on the CPU"):
         classifier("cpu", precision="tf32")
     with pytest.raises(gx.ArgumentError, match="precision is 'half'; it must be one of"):
@@ -258,8 +257,8 @@ def test_a_library_that_fails_is_done_without(library, rng):
     library.failing["cublasLtCreate"] = NOT_SUPPORTED
     _, step = classifier("cuda")
     assert not products(step)
-    with pytest.raises(gx.DeviceError, match=r"precision='bf16' needs cuBLASLt: .*cublasLtCreate gives status 15"):
-        classifier("cuda", precision="bf16")
+    _, step = classifier("cuda", precision="bf16")
+    assert not products(step) and "mma.sync" in step.ptx()
 
 
 def test_a_product_that_the_library_refuses_stays_ours(gpu, monkeypatch, tmp_path, rng):

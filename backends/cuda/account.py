@@ -52,14 +52,14 @@ class Errand:
         return sum(min(max(-(-bound(grid.extent) // grid.each), 1), grid.most) for grid in self.launch.grids)
 
 
-def errands(graph: Graph, library: Collection[str] = ()) -> list[Errand]:
-    """Those of a graph that went through the passes, in order; `library` as for `plan.draw`."""
-    return errands_of(plan(graph, SHAPE.width), library)
+def errands(graph: Graph, library: Collection[str] = (), precision: str = "highest") -> list[Errand]:
+    """Those of a graph that went through the passes, in order; the rest as for `plan.draw`."""
+    return errands_of(plan(graph, SHAPE.width), library, precision)
 
 
-def errands_of(program: Program, library: Collection[str] = ()) -> list[Errand]:
+def errands_of(program: Program, library: Collection[str] = (), precision: str = "highest") -> list[Errand]:
     """Those of a program; their nests and loops are its own."""
-    accountant = Accountant(program, library)
+    accountant = Accountant(program, library, precision)
     accountant.draw()
     return accountant.errands
 
@@ -67,8 +67,8 @@ def errands_of(program: Program, library: Collection[str] = ()) -> list[Errand]:
 class Accountant(Planner):
     """Keeps an errand of every launch."""
 
-    def __init__(self, program: Program, library: Collection[str]) -> None:
-        super().__init__(program, library)
+    def __init__(self, program: Program, library: Collection[str], precision: str) -> None:
+        super().__init__(program, library, precision)
         self.errands: list[Errand] = []
         self.at, self.loops = program, tuple[Repetition, ...]()
         self.counted: set[int] = set()

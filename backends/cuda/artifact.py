@@ -33,6 +33,7 @@ class DeviceArtifact:
     graph         its inputs and results are those of a call
     drawing       the launches; entries beyond those of a step serve its epochs
     library       names of the products that are for one
+    precision     of what the others multiply
     architecture  the kernels are for
     fresh         the kernels were compiled now; otherwise they came from disk
     seconds       spent on each part of the way: "passes", "plan", "native"
@@ -42,6 +43,7 @@ class DeviceArtifact:
     graph: Graph
     drawing: Drawing
     library: Collection[str]
+    precision: str
     architecture: str
     ptx: str
     fresh: bool
@@ -58,17 +60,22 @@ class DeviceArtifact:
 
 
 def obtain(
-    graph: Graph, store: Cache, architecture: str, choose: Callable[[Graph], Collection[str]] = lambda graph: ()
+    graph: Graph,
+    store: Cache,
+    architecture: str,
+    choose: Callable[[Graph], Collection[str]] = lambda graph: (),
+    precision: str = "highest",
 ) -> DeviceArtifact:
     """The artifact of a graph as it was traced.
 
-    choose  of the finished graph, the names of the products that are for a library
+    choose     of the finished graph, the names of the products that are for a library
+    precision  of what our own products multiply
     """
     start = time.perf_counter()
     ready = passed_for_device(graph)
     ran = time.perf_counter()
     library = choose(ready)
-    made = draw(ready, library)
+    made = draw(ready, library, precision)
     made = replace(made, entries=(*made.entries, *feeding.entries(ready)))
     planned = time.perf_counter()
     names = [each.name for each in made.entries]
@@ -83,7 +90,7 @@ def obtain(
     launches = sum(1 for _ in program.launches()) + program.products
     description = Description(key, launches, arena, layout, program.checks)
     seconds = {"passes": ran - start, "plan": planned - ran, "native": time.perf_counter() - planned}
-    return DeviceArtifact(description, ready, made, library, architecture, ptx, known is None, seconds)
+    return DeviceArtifact(description, ready, made, library, precision, architecture, ptx, known is None, seconds)
 
 
 @cache

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -49,19 +51,19 @@ class Candidate:
 class Chooser:
     """Asks the cache, or the device."""
 
-    def __init__(self, device: Device, library: Cublas, store: Cache) -> None:
-        self.device, self.library, self.store = device, library, store
+    def __init__(self, device: Device, library: Cublas, precision: str, store: Cache) -> None:
+        self.device, self.library, self.precision, self.store = device, library, precision, store
 
     def __call__(self, graph: Graph) -> frozenset[str]:
         """The names of the products of a finished graph that are for the library."""
         found = {name_of(nest): (program, nest) for program, nest in products_of(plan(graph, SHAPE.width))}
         known = {name: self.recalled(name) for name in found}
-        new = [candidate(name, *found[name]) for name, times in known.items() if times is None]
+        new = [candidate(name, *found[name], self.precision) for name, times in known.items() if times is None]
         known |= self.timed(new) if new else {}
         return frozenset(min(times, key=lambda way: times[way]) for times in known.values() if times) - {""}
 
     def key(self, name: str) -> str:
-        return Cache.key(KIND, *self.library.about, name)
+        return Cache.key(KIND, *self.library.about, own_kernels(), name)
 
     def recalled(self, name: str) -> Times | None:
         """Milliseconds of each way, if they are known."""
@@ -123,6 +125,12 @@ class Chooser:
         return replayed(max(min(round(MILLISECONDS / max(once, 1e-3)), MOST_TURNS), 1), SAMPLES)
 
 
+@cache
+def own_kernels() -> str:
+    """Of what our own kernels are made by: times of other ones say nothing."""
+    return Cache.key(*(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+
+
 class Trial(Launcher):
     """A launcher whose memory is its own and all zeros, that of states too."""
 
@@ -161,11 +169,11 @@ def sizes_of(program: DeviceProgram) -> Iterator[tuple[tuple[str, int], int]]:
     yield from ((("inputs", number), slot.type.max_bytes) for number, slot in enumerate(program.inputs.slots))
 
 
-def candidate(name: str, program: Program, nest: LoopNest) -> Candidate:
+def candidate(name: str, program: Program, nest: LoopNest, precision: str) -> Candidate:
     alone, found = replace(program, nests=(nest,), apart=(nest,), checks=()), outside(nest)
-    ways = {"": Planner(alone).draw(), name: Planner(alone, (name,)).draw()}
+    ways = {chosen: Planner(alone, (chosen,), precision).draw() for chosen in ("", name)}
     if found is not None and with_ending(nest, found) is not None:
-        ways[name + WITH_ENDING] = Planner(alone, (name + WITH_ENDING,)).draw()
+        ways[name + WITH_ENDING] = Planner(alone, (name + WITH_ENDING,), precision).draw()
     return Candidate(name, ways)
 
 

@@ -24,6 +24,8 @@ from graphc.ir.types import DTYPES, Dim, Extent, TensorType, evaluate, round_up
 
 BLOCKS = ("state", "scalars", "inputs", "results", "work")
 PLACE_ALIGNMENT = 256  # bytes: of blocks, and of everything that has an offset in one
+COUNTER_WORDS = 2046  # i64 that blocks of a launch count with, and leave 0
+STATUS_WORDS = 2 + COUNTER_WORDS  # at `DeviceProgram.status`, 0 when a call begins: the two told of above, and these
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,10 +161,10 @@ class Device:
         """Make this thread's calls go to this device."""
         self.driver.call("cuCtxSetCurrent", self.context)
 
-    def give_back_with(self, owner: Any, name: str, handle: Any) -> finalize[Any, Any]:
+    def give_back_with(self, owner: Any, name: str, handle: Any, needed: Any = None) -> finalize[Any, Any]:
         """Have the driver's call of that name take back a thing with the last reference to its owner, whichever thread
-        lets go of it; or sooner, where what is returned is called."""
-        made = finalize(owner, give_back, self.driver, self.context, name, handle)
+        lets go of it; or sooner, where what is returned is called. Until then, `needed` lives."""
+        made = finalize(owner, give_back, self.driver, self.context, name, handle, needed)
         made.atexit = False  # at its end a process gives all back
         return made
 
@@ -225,14 +225,23 @@ def first_device() -> Device:
     return Device(open_driver())
 
 
-def give_back(driver: Driver, context: HANDLE, name: str, handle: Any) -> None:
+def give_back(driver: Driver, context: HANDLE, name: str, handle: Any, needed: Any) -> None:
     with suppress(DriverError):  # the device is gone, and all that was on it
-        driver.call("cuCtxSetCurrent", context)
-        driver.call(name, handle)
+        driver.call("cuCtxPushCurrent_v2", context)
+        try:
+            driver.call(name, handle)
+        finally:  # whoever's thread this is may be at work on another GPU
+            driver.asked(HANDLE, "cuCtxPopCurrent_v2")
 
 
 class Event(HANDLE):
     """A moment of a stream, forgotten with the last reference to this."""
+
+
+class Kernel(HANDLE):
+    """A kernel of a module, which stays loaded as long as this lives."""
+
+    module: Module
 
 
 class Module:
@@ -242,9 +251,10 @@ class Module:
         self.driver, self.handle = device.driver, handle
         device.give_back_with(self, "cuModuleUnload", handle)
 
-    def kernel(self, name: str, shared: int = 0) -> HANDLE:
+    def kernel(self, name: str, shared: int = 0) -> Kernel:
         """A kernel by its name, which will ask for so many bytes of dynamic shared memory."""
-        found = HANDLE(self.driver.asked(HANDLE, "cuModuleGetFunction", self.handle, name.encode()))
+        found = Kernel(self.driver.asked(HANDLE, "cuModuleGetFunction", self.handle, name.encode()))
+        found.module = self
         if shared > PLENTY:
             self.driver.call("cuFuncSetAttribute", found, DYNAMIC_SHARED, shared)
         return found
@@ -261,6 +271,7 @@ class Stream:
     def __init__(self, device: Device, handle: HANDLE) -> None:
         self.driver, self.handle = device.driver, handle
         self.give_back_with = device.give_back_with
+        self.noted: set[Module] | None = None  # of the kernels that are noted, not launched
         device.give_back_with(self, "cuStreamDestroy_v2", handle)
 
     def send(self, target: int, source: int, size: int) -> None:
@@ -283,8 +294,10 @@ class Stream:
         if size:
             self.driver.call("cuMemsetD8Async", ADDRESS(target), ctypes.c_ubyte(byte), COUNT(size), self.handle)
 
-    def launch(self, kernel: HANDLE, grid: Sequence[int], block: Sequence[int], shared: int, arguments: Any) -> None:
+    def launch(self, kernel: Kernel, grid: Sequence[int], block: Sequence[int], shared: int, arguments: Any) -> None:
         """Start a kernel; `arguments` are the addresses of its parameters, which are read before this returns."""
+        if self.noted is not None:
+            self.noted.add(kernel.module)
         self.driver.call("cuLaunchKernel", kernel, *grid, *block, shared, self.handle, arguments, None)
 
     def record(self, event: HANDLE) -> None:
@@ -305,6 +318,7 @@ class Stream:
     def captured(self, work: Callable[[], None]) -> Replay:
         """What `work` gives to this stream, not done but noted, ready to be done again and again."""
         self.driver.call("cuStreamBeginCapture_v2", self.handle, THREAD_LOCAL)
+        modules = self.noted = set()
         try:
             with without_collection():  # which could free memory of the device, and that ends a capture
                 work()
@@ -312,19 +326,24 @@ class Stream:
             # A stream left in capture is of no use to anyone; what failed is told, not how the capture ended.
             self.driver.library.cuStreamEndCapture(self.handle, ctypes.byref(HANDLE()))
             raise
+        finally:
+            self.noted = None
         noted = HANDLE()  # of the calls that give something, the one that does not give it by its first argument
         self.driver.call("cuStreamEndCapture", self.handle, ctypes.byref(noted))
-        return Replay(self, noted)
+        return Replay(self, noted, modules)
 
 
 class Replay:
-    """Work that was noted once and is started as a whole by one call."""
+    """Work that was noted once and is started as a whole by one call.
 
-    def __init__(self, stream: Stream, noted: HANDLE) -> None:
+    modules  of its kernels, which are loaded until it is gone
+    """
+
+    def __init__(self, stream: Stream, noted: HANDLE, modules: set[Module]) -> None:
         self.stream, driver = stream, stream.driver
         self.handle = HANDLE(driver.asked(HANDLE, "cuGraphInstantiateWithFlags", noted, ctypes.c_ulonglong(0)))
         driver.call("cuGraphDestroy", noted)
-        self.discard = stream.give_back_with(self, "cuGraphExecDestroy", self.handle)
+        self.discard = stream.give_back_with(self, "cuGraphExecDestroy", self.handle, modules)
         driver.call("cuGraphUpload", self.handle, stream.handle)
 
     def __call__(self) -> None:

@@ -10,7 +10,6 @@ of the CPU that does one block after the other.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 
 from graphc.backends.cuda.threads import Piece, Shared, room
@@ -89,16 +88,12 @@ NOT_WRITTEN = " noalias readonly"  # while the kernel runs: what is read may be 
 
 def only_read(made: Entry) -> set[str]:
     """The pointers among an entry's words whose memory is read and not written; no other piece writes it either."""
-    found = set()
-    for number, piece in enumerate(made.pieces):
-        body = piece.kernel.text.partition("\n")[2]
-        told = zip(piece.kernel.parameters, piece.arguments, strict=True)
-        pointers = [name for (name, _), argument in told if isinstance(argument, Buffer)]
-        for place, name in enumerate(pointers):
-            uses = len(re.findall(rf"\b{name}\b", body))
-            if uses == len(re.findall(rf"\bload(?:_first)?\({name},", body)):
-                found.add(f"p{number}.{place}")
-    return found
+    return {
+        f"p{number}.{place}"
+        for number, piece in enumerate(made.pieces)
+        for place, buffer in enumerate(buffers(piece))
+        if buffer in piece.only_read
+    }
 
 
 def for_host(made: Entry) -> str:

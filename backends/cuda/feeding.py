@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.cuda.device import Grid
+from graphc.backends.cuda.device import STATUS_WORDS, Grid
 from graphc.backends.cuda.driver import Replay, Stream
 from graphc.backends.cuda.entries import Entry, entry
 from graphc.backends.cuda.lending import DeviceArray, Lent
@@ -208,7 +208,7 @@ class Epochs:
         self.found.bytes[: self.size] = 0
         self.found.bytes[:WORD].view(np.int64)[0] = first * batch
         stream.send(self.done.place, self.found.place, self.size)
-        stream.fill(runner.launcher.address(runner.program.status), 0, 2 * WORD)
+        stream.fill(runner.launcher.address(runner.program.status), 0, STATUS_WORDS * WORD)
         self.send(feed)
         stream.send(self.order.place, address(order), order.nbytes)
         runner.make_ready()

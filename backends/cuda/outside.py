@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from graphc.backends.cuda.device import Multiply, Place
-from graphc.backends.cuda.products import PRODUCT, with_term
+from graphc.backends.cuda.fronts import PRODUCT, with_terms
 from graphc.backends.cuda.threads import row_major
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
@@ -150,7 +150,7 @@ def split(nest: LoopNest, term: Term) -> tuple[Buffer, LoopNest | None]:
     if not left:
         return buffer, None
     loaded = replace(term, kind="load", detail=(buffer, index, ()), operands=())
-    return buffer, replace(with_term(replace(nest, stores=left), term, loaded), product=None)
+    return buffer, replace(with_terms(replace(nest, stores=left), {term: loaded}), product=None)
 
 
 def one_step(steps: Steps) -> tuple[Extent, Extent] | None:

@@ -8,7 +8,9 @@ from functools import partial
 
 from graphc.backends.artifact import closure
 from graphc.backends.cuda.device import (
+    COUNTER_WORDS,
     PLACE_ALIGNMENT,
+    STATUS_WORDS,
     Clear,
     Copy,
     DeviceProgram,
@@ -29,7 +31,7 @@ from graphc.backends.cuda.entries import Entry, buffers, entry
 from graphc.backends.cuda.outside import Outside, chosen
 from graphc.backends.cuda.schedule import STATUS, Job, Key, job_of, key, launches, product_of, repetition_of
 from graphc.backends.cuda.serial import SHAPE
-from graphc.backends.cuda.threads import THREADS, WIDEST, NotCovered, Piece, Shared
+from graphc.backends.cuda.threads import COUNTERS, THREADS, WIDEST, NotCovered, Piece, Shared
 from graphc.backends.cuda.writer import write
 from graphc.backends.primitives import Kernel
 from graphc.ir.frozen import dataclass
@@ -62,12 +64,13 @@ class Drawing:
         return closure(piece.kernel for made in self.entries for piece in made.pieces)
 
 
-def draw(graph: Graph, library: Collection[str] = ()) -> Drawing:
+def draw(graph: Graph, library: Collection[str] = (), precision: str = "highest") -> Drawing:
     """The launches of a graph that went through the passes.
 
-    library  the products that are for a library, by their names
+    library    the products that are for a library, by their names
+    precision  of what others multiply: "highest", "tf32" or "bf16"
     """
-    return Planner(plan(graph, SHAPE.width), library).draw()
+    return Planner(plan(graph, SHAPE.width), library, precision).draw()
 
 
 WORD = 8  # bytes
@@ -78,14 +81,15 @@ Homes = Mapping[tuple[str, str], Place]  # of inputs and results, by kind and na
 class Planner:
     """Turns a program's nests into steps."""
 
-    def __init__(self, program: Program, library: Collection[str] = ()) -> None:
-        self.program, self.library = program, library
+    def __init__(self, program: Program, library: Collection[str] = (), precision: str = "highest") -> None:
+        self.program, self.library, self.precision = program, library, precision
         self.graph = program.graph
         self.dims = self.graph.dims
         self.entries: dict[str, Entry] = {}
         self.depth = 0  # of loops
         self.ends: list[tuple[Place, Turn]] = []  # of those around that may end early: how many steps, and which it is
         self.status, self.stopped = Place("work", 0), Place("work", WORD)
+        self.counters_used = 0  # words of counters that launches so far have
 
     def draw(self) -> Drawing:
         graph = self.graph
@@ -97,9 +101,9 @@ class Planner:
         homes |= {("input", slot.name): Place("scalars", slot.offset) for slot in scalars}
         homes |= {("input", slot.name): Place("inputs", 0, number) for number, slot in enumerate(inputs.slots)}
         homes |= {("result", slot.name): Place("results", slot.offset) for slot in results.slots}
-        steps, size = self.steps_of(self.program, homes, 256)
-        if self.program.checks:
-            steps = (Clear(self.status, 2, "i64"), *steps)
+        steps, size = self.steps_of(self.program, homes, round_up(STATUS_WORDS * WORD, PLACE_ALIGNMENT))
+        if self.program.checks or self.counters_used:
+            steps = (Clear(self.status, STATUS_WORDS, "i64"), *steps)
         made = tuple(self.entries.values())
         program = DeviceProgram(
             graph.name, self.dims, (), tuple(each.name for each in made), steps, state, inputs,
@@ -111,6 +115,7 @@ class Planner:
     def steps_of(self, program: Program, homes: Homes, base: int) -> tuple[tuple[Step, ...], int]:
         """(what the nests of a program do, where the arena ends that begins at `base`)."""
         order = list(launches(list(self.jobs(program, homes))))
+        rooms = {buffer: size for jobs in order for job in jobs if job.piece for buffer, size in job.piece.rooms}
         regions, size = allocate(list(lifetimes(program, order)))
         end = base + round_up(size, PLACE_ALIGNMENT)
 
@@ -119,6 +124,8 @@ class Planner:
                 return homes[buffer.kind, buffer.name or buffer.value.attrs["name"]]
             if buffer.kind == "status":
                 return self.status
+            if buffer.kind == COUNTERS:
+                return self.counters(rooms[buffer] // WORD)
             return Place("work", base + regions[key(number, buffer)].offset)
 
         steps: list[Step] = []
@@ -136,6 +143,13 @@ class Planner:
             steps += made
         return tuple(steps), end
 
+    def counters(self, count: int) -> Place:
+        """Counters of a piece, which others of the same launch do not have."""
+        place = self.counters_used % COUNTER_WORDS
+        first = place if place + count <= COUNTER_WORDS else 0
+        self.counters_used = first + count
+        return Place("work", (STATUS_WORDS - COUNTER_WORDS + first) * WORD)
+
     def jobs(self, program: Program, homes: Homes) -> Iterator[Job]:
         """Everything there is to do, in an order in which it could be done."""
         counts: list[Buffer] = []
@@ -148,7 +162,7 @@ class Planner:
             if product is not None:
                 yield product_of(number, product)
                 rest = product.rest
-            for piece in write(rest, loose) if nest.repetition is None and rest is not None else ():
+            for piece in write(rest, loose, self.precision) if nest.repetition is None and rest is not None else ():
                 yield job_of(number, nest, piece, counts)
             for index, check in enumerate(program.checks):
                 if check.nest == number:
@@ -232,6 +246,8 @@ def lifetimes(program: Program, order: Sequence[list[Job]]) -> Iterator[Life]:
                 first.setdefault(each, place)
                 last[each] = place
             for buffer, size in rooms_of(job, program.apart[job.number]):
+                if buffer.kind == COUNTERS:
+                    continue
                 rooms[key(job.number, buffer)] = max(size, rooms.get(key(job.number, buffer), 0))
     looked_at = {key(-1, check.buffer) for check in program.checks}
     for (number, buffer), start in first.items():

@@ -9,7 +9,7 @@ from graphc.backends.source.lines import EACH
 from graphc.ir.loops import Index, LoopNest, phase_count, walked_by
 from graphc.ir.types import Extent, content
 
-SUM_BLOCKS = 264  # which sum parts of a whole; with what they do one after the other, it fixes the order of sums
+SUM_BLOCKS = 1056  # which sum parts of a whole; with what they do one after the other, it fixes the order of sums
 SUM_EACH = 4  # points for each of their threads, at least
 
 
@@ -89,8 +89,11 @@ class Points(Sums):
             self.point()
         grid = self.grid_for()
         self.leave_block_totals(grid.most)
-        first = self.finished(self.nest.name, grid)
-        return (first, Points(self.nest).finish(grid.most)) if self.totals else (first,)
+        return self.ended(grid)
+
+    def forget(self) -> None:
+        super().forget()
+        self.wide = 1
 
     def grid_for(self) -> Grid:
         extent = self.count(range(len(self.nest.frame)))

@@ -23,7 +23,7 @@ from graphc.backends.cuda.device import (
     calls,
     written_out,
 )
-from graphc.backends.cuda.driver import HANDLE, OUT_OF_MEMORY, Device, DriverError, Module, Replay, Stream
+from graphc.backends.cuda.driver import HANDLE, OUT_OF_MEMORY, Device, DriverError, Kernel, Module, Replay, Stream
 from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.feeding import Epochs, Feed, Form, entries, form_of
 from graphc.backends.cuda.lending import DeviceArray, Lent
@@ -94,7 +94,7 @@ class Launcher:
         return self.states[number].place + place.offset - self.program.state.slots[number].offset
 
 
-def launch(stream: Stream, kernel: HANDLE, blocks: int, threads: int, shared: int, words: Sequence[int]) -> None:
+def launch(stream: Stream, kernel: Kernel, blocks: int, threads: int, shared: int, words: Sequence[int]) -> None:
     """Start a kernel whose parameters are eight bytes each."""
     values = (ctypes.c_int64 * len(words))(*(ctypes.c_int64(word).value for word in words))
     start = ctypes.addressof(values)

@@ -6,7 +6,7 @@ others that can. Updates of state wait for the checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.threads import Piece
@@ -16,6 +16,7 @@ from graphc.ir.loops import Buffer, LoopNest
 
 Key = tuple[int, Buffer]  # scratch is each nest's own, under its number; everything else is under -1
 MOST_TOGETHER = 16  # pieces of a launch
+MOST_WORDS = 400  # that they are told: a kernel has parameters of 4096 bytes at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def key(number: int, buffer: Buffer) -> Key:
 def job_of(number: int, nest: LoopNest, piece: Piece, counts: Sequence[Buffer]) -> Job:
     """A piece of a nest, which writes all of what the nest writes that it is told of; an update waits for checks."""
     told = {each for each in piece.arguments if isinstance(each, Buffer)}
-    written = {each for each in told if each in nest.written() or each.kind == "scratch"}
+    written = {each for each in told - piece.only_read if each in nest.written() or each.kind == "scratch"}
     waits = tuple(counts) if any(each.kind == "input" for each in written) else ()
     read = {key(number, each) for each in (*told, *waits)}
     return Job(number, piece, frozenset(read), frozenset(key(number, each) for each in written), waits)
@@ -95,5 +96,14 @@ def launches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
             yield from in_parts(together)
 
 
-def in_parts(jobs: list[Job]) -> Iterable[list[Job]]:
-    return (jobs[first : first + MOST_TOGETHER] for first in range(0, len(jobs), MOST_TOGETHER))
+def in_parts(jobs: list[Job]) -> Iterator[list[Job]]:
+    together, words = list[Job](), 0
+    for job in jobs:
+        more = len(job.piece.arguments) if job.piece is not None else 0
+        if together and (len(together) == MOST_TOGETHER or words + more > MOST_WORDS):
+            yield together
+            together, words = [], 0
+        together.append(job)
+        words += more
+    if together:
+        yield together

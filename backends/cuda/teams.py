@@ -11,15 +11,17 @@ from contextlib import contextmanager
 
 from graphc.backends.cuda.device import Grid
 from graphc.backends.cuda.sums import Sums
-from graphc.backends.cuda.threads import THREADS, WARP, NotCovered, Piece, check_states, name_of
+from graphc.backends.cuda.threads import MOST_BLOCKS, THREADS, WARP, NotCovered, Piece, check_states, name_of
 from graphc.backends.source.lines import identity
 from graphc.ir.loops import Term, phase_count, phase_roots, walked_by
-from graphc.ir.types import bound
+from graphc.ir.types import bound, monomials
 
 LONG = 1024  # lanes from which on a whole block takes a row
 FEW = 64  # rows up to which whole blocks take those that are longer than a warp
-ROWS_EACH = 8  # rows for each team that gathers columns, at least
+LANES_EACH = 8  # lanes for each thread of a team that gathers columns, at least, be it of several rows
 MOST_TEAMS = 512  # that gather columns: their parts are added up one after the other
+FILLED = 64  # blocks that keep a device busy for as long as a short row takes
+COLUMNS_FEW, MOST_OF_FEW = 16, 2048  # so few are added up by many threads, so there may be more teams
 
 
 class Teams(Sums):
@@ -50,10 +52,7 @@ class Teams(Sums):
         self.rows_of_teams()
         self.leave_columns()
         self.leave_block_totals(grid.most)
-        first = self.finished(self.nest.name, grid)
-        if not self.totals and not self.columns:
-            return (first,)
-        return first, Teams(self.nest).finish(grid.most, teams)
+        return self.ended(grid, teams)
 
     @property
     def at_hand(self) -> bool:
@@ -61,7 +60,8 @@ class Teams(Sums):
         none may be written over what it was read from."""
         read = {term.detail[0] for term in self.terms if term.kind in ("load", "take")}
         in_place = any(store.buffer in read for store in self.nest.stores)
-        return self.slices == 1 and 1 <= bound(self.nest.lane_extent) <= self.width and not in_place
+        least = sum(monomials(self.nest.lane_extent).values())  # where every dim is 1
+        return self.slices == 1 and least >= 1 and bound(self.nest.lane_extent) <= self.width and not in_place
 
     @property
     def per_block(self) -> int:
@@ -87,9 +87,15 @@ class Teams(Sums):
         rows = self.count(range(self.nest.lane))
         if not (self.totals or self.columns):
             most = max(-(-bound(rows) // self.per_block), 1)
-            return Grid(rows, self.per_block, min(most, 1056))
-        groups = max(-(-bound(rows) // (self.per_block * ROWS_EACH)), 1)
-        groups = min(groups, max(MOST_TEAMS // self.per_block, 1), max(1056 // self.slices, 1))
+            return Grid(rows, self.per_block, min(most, MOST_BLOCKS))
+        lanes = -(-bound(self.nest.lane_extent) // (self.width * self.slices))
+        one_each = max(-(-bound(rows) // self.per_block), 1)
+        groups = -(-one_each // max(LANES_EACH // max(lanes, 1), 1))
+        few = all(bound(term.value.type.count) <= COLUMNS_FEW for term in self.columns)
+        if few:  # short rows side by side, not one after the other
+            groups = max(groups, min(one_each, FILLED))
+        teams = MOST_OF_FEW if few else MOST_TEAMS
+        groups = min(groups, max(teams // self.per_block, 1), max(MOST_BLOCKS // self.slices, 1))
         return Grid(groups * self.slices, 1, groups * self.slices)
 
     # -- columns

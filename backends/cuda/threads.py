@@ -8,26 +8,34 @@ the same for all.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from graphc.backends.contraction import TileShape
 from graphc.backends.cuda.device import Grid
+from graphc.backends.cuda.widths import is_narrow
 from graphc.backends.primitives import Kernel
 from graphc.backends.source.lines import Argument, identity
 from graphc.backends.source.nests import Nests
 from graphc.ir.frozen import dataclass
 from graphc.ir.loops import Buffer, Index, LoopNest, Store, Term, overwritten_last, walked_by
 from graphc.ir.ops import OPS
-from graphc.ir.types import DTYPES, Extent, bound, multiply, round_up
+from graphc.ir.types import DTYPES, Extent, bound, monomials, multiply, round_up
+
+if TYPE_CHECKING:
+    from graphc.backends.lower.narrow import Span
 
 THREADS = 256  # of a block
 WARP = 32
 MOST_BLOCKS = 1056  # a few for each of the multiprocessors there are
 TOLD = ("thread", "block", "blocks")
 WIDEST = 16  # bytes of an access
+COUNTERS = "counters"  # kind of memory whose i64 are 0 when a launch begins, and have to be so again when it ends
 
 
 class NotCovered(Exception):
@@ -47,7 +55,7 @@ class Piece:
     """A kernel that all threads of `grid` run, and what to call it with.
 
     arguments  a buffer, an extent, one of TOLD, or shared memory for each of the kernel's parameters
-    rooms      bytes of the scratch it needs, by buffer
+    rooms      bytes of the scratch and of the counters it needs, by buffer
     cleared    buffers that are 0 before it runs
     """
 
@@ -62,6 +70,15 @@ class Piece:
     def shared_bytes(self) -> int:
         return sum(room(each) for each in self.arguments if isinstance(each, Shared))
 
+    @property
+    def only_read(self) -> set[Buffer]:
+        """The memory that is read, and surely not written."""
+        body = self.kernel.text.partition("\n")[2]
+        pairs = zip(self.kernel.parameters, self.arguments, strict=True)
+        told = {name: each for (name, _), each in pairs if isinstance(each, Buffer)}
+        uses, reads = Counter(re.findall(r"\w+", body)), Counter(re.findall(r"\bload(?:_first)?\((\w+),", body))
+        return {*told.values()} - {buffer for name, buffer in told.items() if uses[name] != reads[name]}
+
 
 def room(shared: Shared) -> int:
     return round_up(shared.count * DTYPES[shared.dtype].itemsize, WIDEST)
@@ -71,13 +88,16 @@ class Threads(Nests):
     """Adds threads to the loops of a nest. `pieces` is its kernels, in order, or raises NotCovered."""
 
     loose = False  # some memory begins where accesses of many bytes must not
+    precision = "highest"  # of what products multiply
 
     def __init__(self, nest: LoopNest) -> None:
         super().__init__(overwritten_last(replace(nest, stash=(), partition=None)), TileShape(1, 1))
         self.rows = 1
         self.mode = "thread"
         self.shared: dict[str, int] = {}
+        self.tells = False  # blocks tell each other what they have done
         self.rooms: dict[Buffer, int] = {}
+        self.known: dict[str, Span] = {}  # by name, what arithmetic alone does not tell
 
     def pieces(self) -> tuple[Piece, ...]:
         raise NotCovered("threads without loops")
@@ -95,24 +115,37 @@ class Threads(Nests):
 
     def finished(self, stem: str, grid: Grid, threads: int = THREADS) -> Piece:
         """The kernel of all lines, with the parameters they use."""
-        for dtype in self.shared:
-            self.parameters[f"shared_{dtype}"] = f"{dtype}*"
+        shared = {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
+        if self.tells:
+            shared["shared_count"] = Shared("i64", 1)
+        self.parameters |= {name: f"{each.dtype}*" for name, each in shared.items()}
         body = "\n".join(self.lines) + "\n"
         used = set(re.findall(r"\w+", body))
         parameters = tuple((name, kind) for name, kind in self.parameters.items() if name in used)
         head = f"({', '.join(name for name, _ in parameters)}):\n"
-        types = " ".join(kind for _, kind in parameters)
-        name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
         called = tuple(kernel for kernel in self.called.values() if kernel.plain_name in used)
-        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called)
+        spans = {name: self.span_of(name, grid, threads) for name, kind in parameters if kind == "i64"}
+        narrow = is_narrow(Kernel("f", f"def f{head}{body}", parameters, calls=called), spans | self.known)
+        types = " ".join([*(kind for _, kind in parameters), "narrow" * narrow])
+        name = f"{stem}_{hashlib.sha256((head + body + types).encode()).hexdigest()[:8]}"
+        kernel = Kernel(name, f"def {name}{head}{body}", parameters, calls=called, narrow=narrow)
         for store in self.nest.stores:
             if store.buffer.kind == "scratch":
                 count = bound(self.count(sorted(walked_by(store.index))))
                 self.rooms.setdefault(store.buffer, count * DTYPES[store.term.dtype].itemsize)
-        known: dict[str, Argument | Shared] = {**self.arguments}
-        known |= {f"shared_{dtype}": Shared(dtype, count) for dtype, count in self.shared.items()}
+        known: dict[str, Argument | Shared] = {**self.arguments, **shared}
         rooms = tuple((buffer, size) for buffer, size in self.rooms.items() if self.pointers[buffer] in used)
         return Piece(kernel, tuple(known[name] for name, _ in parameters), grid, threads, rooms)
+
+    def span_of(self, name: str, grid: Grid, threads: int) -> Span:
+        """The least and the greatest that a number of a kernel's parameters can be."""
+        told = {"thread": (0, threads - 1), "block": (0, grid.most - 1), "blocks": (1, grid.most)}
+        extent = self.arguments[name]
+        if isinstance(extent, str):
+            return told[extent]
+        assert not isinstance(extent, Buffer)
+        parts = [factor * math.prod(dim.max for dim in dims) for dims, factor in monomials(extent).items()]
+        return sum(part for part in parts if part < 0), sum(part for part in parts if part > 0)
 
     # -- points
 
@@ -120,6 +153,7 @@ class Threads(Nests):
         """The variables of axes at a number that counts through them, the last one fastest."""
         moving = [axis for axis in axes if self.nest.frame[axis] != 1]
         names = {axis: "j" if axis == self.nest.lane else self.variable(axis) for axis in axes}
+        self.known |= {name: (0, max(bound(self.nest.frame[axis]) - 1, 0)) for axis, name in names.items()}
         for axis in axes:
             if axis not in moving:
                 self.line(f"{names[axis]} = 0")
@@ -179,6 +213,33 @@ class Threads(Nests):
         with self.block(f"for warp in range(1, {warps}):"):
             self.add_to(name, term, f"load(shared_{dtype}, {number * warps} + warp)")
 
+    # -- what blocks tell each other
+
+    @contextmanager
+    def last_of(
+        self, blocks: str, name: str, count: int = 1, place: str = "0", all_told: bool = True
+    ) -> Iterator[None]:
+        """What only the last of so many blocks does, which knows what the others have written.
+
+        name, count, place  of the counters they count with, how many there are, and which one is meant
+        all_told            all threads of a block have something to tell; else the first one alone
+        """
+        buffer = Buffer(COUNTERS, self.nest.stores[0].term.value, name)
+        self.rooms[buffer] = count * DTYPES["i64"].itemsize
+        pointer = self.pointer(buffer, name, "i64")
+        self.tells = True
+        if all_told:
+            self.line("barrier()")
+        with self.block("if thread == 0:"):
+            self.line("fence()")
+            self.line(f"store(shared_count, 0, count_up({pointer}, {place}))")
+            self.line("fence()")
+        self.line("barrier()")
+        with self.block(f"if load(shared_count, 0) == {blocks} - 1:"):
+            with self.block("if thread == 0:"):
+                self.line(f"store({pointer}, {place}, i64(0))")
+            yield
+
     # -- what is stored
 
     def put(self, store: Store) -> None:
@@ -198,6 +259,16 @@ class Threads(Nests):
 def name_of(term: Term) -> str:
     """The op that a reduction combines with."""
     return str(term.detail[2] if term.kind == "column" else term.detail)
+
+
+def made_of(terms: Iterable[Term]) -> set[Term]:
+    """These terms and all they are made of."""
+    found, stack = set[Term](), list(terms)
+    while stack:
+        term = stack.pop()
+        found.add(term)
+        stack.extend(term.operands)
+    return found
 
 
 def check_states(nest: LoopNest) -> None:

@@ -18,12 +18,14 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from graphc.backends import maths
-from graphc.backends.cuda.products import ACROSS, DEEP, MULTIPROCESSORS, Products, Tile
-from graphc.backends.cuda.threads import NotCovered, Piece, grid_of
+from graphc.backends.cuda.operands import ACROSS, DEEP, Operands
+from graphc.backends.cuda.products import MULTIPROCESSORS, Tile
+from graphc.backends.cuda.threads import THREADS, NotCovered, Piece, grid_of
 from graphc.backends.primitives import constant
 from graphc.backends.source.operands import at_least_0
 from graphc.ir.frozen import dataclass
-from graphc.ir.loops import LoopNest, Product, Term
+from graphc.ir.layout import Steps
+from graphc.ir.loops import LoopNest, Operand, Product, Term
 from graphc.ir.tiles import Softmax, Tiling, Weighing
 from graphc.ir.types import bound, multiply, round_up
 
@@ -69,9 +71,10 @@ class Axis:
     variable: str
 
 
-class Tiled(Products):
+class Tiled(Operands):
     """Writes a nest of tiles."""
 
+    tile: Tile
     tiling: Tiling
     own: Axis
     other: Axis
@@ -193,6 +196,24 @@ class Tiled(Products):
                     name = f"sum{number}_{row}_{column}"
                     self.line(f"{name} = fma(a{row}, b{column}, {name})")
             self.line("barrier()")
+
+    def bring(
+        self, name: str, operand: Operand, target: str, span: tuple[int, str, str], across: Steps, deep: Steps
+    ) -> None:
+        """A block of an operand to shared memory, neighbours in memory by neighbouring threads."""
+        size, first, stop = span
+        along_depth = not across or (bool(deep) and deep[-1][1] == 1)
+        start, pointer = self.index(operand.start), self.pointers[operand.buffer]
+        with self.block(f"for piece in range(thread, {size * DEEP}, {THREADS}):"):
+            self.line(f"near = piece {'// ' + str(DEEP) if along_depth else '% ' + str(size)}")
+            self.line(f"far = piece {'% ' + str(DEEP) if along_depth else '// ' + str(size)}")
+            self.line(f"live = ({first} + near < {stop}) & (step + far < last_step)")
+            self.line(f"place = select(live, {first} + near, 0)")
+            self.line("deep = select(live, step + far, 0)")
+            parts = [*self.walk(f"{name}_across", "place", across), *self.walk(f"{name}_deep", "deep", deep)]
+            at = " + ".join([start, *parts] if start != "0" else parts) or "0"
+            self.line(f"number = select(live, load({pointer}, {at}), {self.zero})")
+            self.line(f"store({target}, far * {size + 1} + near, number)")
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Of the points that a thread has."""

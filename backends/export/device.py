@@ -34,12 +34,13 @@ where driver is dlopen("libcuda.so.1", RTLD_NOW), and a context that the caller 
 `loaded`, {upper}_CUDA_LOADED_BYTES bytes of the host, aligned to 8, is told to all calls.
 
 Calls give their work to a stream and come back at once; they may be captured, and replayed with the settings that they
-were given. All pointers are to memory of the device, but for loaded and settings; state and work are aligned to 256. A
-state has the layout of the library for the processor: make it there by {name}_init, and copy it. When the stream is
-done, status (int64_t) is 0, or else 1 for the first {upper}_CHECK_ that a function lists, 2 for the next: then no state
-was changed. Functions return 0, or a status of the library, or minus the number of the driver's own error. The order of
-an epoch is NULL, for the rows as they lie, or what {name}_shuffle gives, copied to the device; steps before one that
-failed are done, and the means tell how many they are."""
+were given. All pointers are to memory of the device, but for loaded and settings; state and work are aligned to 256,
+other arrays to 16, those of an epoch to their elements. A state has the layout of the library for the processor: make
+it there by {name}_init, and copy it. When the stream is done, status (int64_t) is 0, or else 1 for the first
+{upper}_CHECK_ that a function lists, 2 for the next: then no state was changed. Functions return 0, or a status of the
+library, or minus the number of the driver's own error. The order of an epoch is NULL, for the rows as they lie, or what
+{name}_shuffle gives, copied to the device; steps before one that failed are done, and the means tell how many they
+are."""
 
 
 def device_files(library: Library, host: Target, version: str) -> tuple[dict[str, bytes], dict[str, Any]]:

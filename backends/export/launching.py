@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from graphc.backends.cuda.device import (
     PLACE_ALIGNMENT,
+    STATUS_WORDS,
     Clear,
     Copy,
     DeviceProgram,
@@ -27,11 +28,11 @@ from graphc.backends.cuda.device import (
 from graphc.backends.cuda.entries import Entry, entry, word_names
 from graphc.backends.cuda.feeding import gather_entry, means_entry, tally_entry
 from graphc.backends.cuda.plan import Drawing
-from graphc.backends.cuda.threads import Piece
+from graphc.backends.cuda.threads import WIDEST, Piece
 from graphc.backends.entry.pieces import extent_operand
 from graphc.backends.export.body import MOST_SAMPLES, Body, settings
 from graphc.backends.export.signatures import SIZES, Argument, Face, Signature, is_output
-from graphc.backends.export.statuses import NULL, SIZE
+from graphc.backends.export.statuses import MISALIGNED, NULL, SIZE
 from graphc.backends.primitives import Kernel
 from graphc.backends.target import BuildError
 from graphc.ir import ops
@@ -146,9 +147,10 @@ class Steps(Calls):
 
     def write(self) -> str:
         face = self.made.face
-        pointers = ["loaded", "state", "work", "status", *(each.name for each in face.inputs)]
-        pointers += [each.name for each in face.call.arguments if is_output(each)]
+        arrays = [*(each.name for each in face.inputs), *(each.name for each in face.call.arguments if is_output(each))]
+        pointers = ["loaded", "state", "work", "status", *arrays]
         self.refuse_null([*pointers, *(["results"] if face.results is not None else [])])
+        self.refuse_odd(arrays)
         for argument, dim in zip(face.sizes, face.member.graph.dims, strict=True):
             self.refuse_outside(argument.name, dim.max)
         for number, argument in enumerate(face.sizes):
@@ -163,6 +165,12 @@ class Steps(Calls):
         for name in names:
             none = self.let(f"icmp eq ptr %{name}, null")
             self.refuse([self.let(f"select i1 {none}, i32 {NULL}, i32 0")])
+
+    def refuse_odd(self, names: Sequence[str]) -> None:
+        """Arrays that begin where an access of many bytes must not."""
+        for name in names:
+            over = self.let(f"and i64 {self.let(f'ptrtoint ptr %{name} to i64')}, {WIDEST - 1}")
+            self.refuse([self.let(f"select i1 {self.let(f'icmp ne i64 {over}, 0')}, i32 {MISALIGNED}, i32 0")])
 
     def refuse_outside(self, name: str, most: int) -> None:
         """A count that is not from 1 to the most."""
@@ -341,7 +349,8 @@ class Epoch(Steps):
         self.refuse_outside("batch", self.made.face.member.graph.dims[0].max)
         self.settings()
         self.clear(self.beyond("work", self.made.done), str(self.made.epoch_bytes - self.made.done))
-        self.clear(self.address(self.program.status), "16")  # and the word that says whether a step before has failed
+        # And the word that says whether a step before has failed, and what blocks count with.
+        self.clear(self.address(self.program.status), str(8 * STATUS_WORDS))
         more = self.let("add i64 %samples, %batch")
         steps = self.let(f"udiv i64 {self.let(f'sub i64 {more}, 1')}, %batch")
         in_order = self.let("icmp eq ptr %order, null")

@@ -15,6 +15,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from graphc.backends.lower.direct import NotCovered, lower_directly
+from graphc.backends.lower.narrow import lower_narrow
 from graphc.backends.primitives import Codegen, Kernel
 
 _ATTRIBUTES = 'nounwind "no-builtins" "prefer-vector-width"="512"'
@@ -50,7 +51,7 @@ def lower(kernel: Kernel, codegen: Codegen = "auto") -> str:
 def lower_if_covered(kernel: Kernel) -> str | None:
     """What the direct lowering gives, None for texts it does not cover."""
     try:
-        return _attributed(kernel, lower_directly(kernel))
+        return _attributed(kernel, lower_narrow(kernel) if kernel.narrow else lower_directly(kernel))
     except NotCovered:
         return None
 

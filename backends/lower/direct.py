@@ -85,7 +85,7 @@ class _Function:
             raise NotCovered(f"its text takes {names}")
         self.carried = carried_names(self.function, names)
         for name, kind in self.kernel.parameters:
-            self.assign(name, (kind, TextValue(llvm_type(kind), f"%{name}")))
+            self.assign(name, self.told(kind, TextValue(llvm_type(kind), f"%{name}")))
         *body, last = self.function.body
         returned = self.kernel.returns
         if isinstance(last, ast.Return) and last.value is not None and returned:
@@ -100,6 +100,10 @@ class _Function:
         else:
             raise NotCovered("it does not end with a return")
         return self.text()
+
+    def told(self, kind: str, value: Any) -> Typed:
+        """A parameter, as a value of the function's own."""
+        return kind, value
 
     def text(self) -> str:
         parameters = ", ".join(
@@ -168,20 +172,25 @@ class _Function:
         builder.jump(test)
         builder.label(test)
         again = f"{body}.end"
-        index, following = (TextValue(I64, f"%{builder.count + place}") for place in range(2))
-        builder.value(I64, f"phi i64 [ {start.get_reference()}, %{before} ], [ {following.name}, %{again} ]")
+        kind = start.type
+        index, following = (TextValue(kind, f"%{builder.count + place}") for place in range(2))
+        builder.value(kind, f"phi {kind} [ {start.get_reference()}, %{before} ], [ {following.name}, %{again} ]")
         builder.add(index, step, flags=["nsw"])
         builder.branch(builder.icmp_signed("<", index, stop), body, end)
         with self.scope(body):
-            self.assign(node.target.id, ("i64", index))
+            self.assign(node.target.id, self.counter(index, start, stop, step))
             self.suite(node.body)
         builder.jump(again)
         builder.label(again)
         builder.jump(test)
         builder.label(end)
 
+    def counter(self, index: Any, start: Any, stop: Any, step: Any) -> Typed:
+        """What a loop counts, inside of it."""
+        return "i64", index
+
     def bounds(self, node: ast.expr) -> tuple[Any, Any, Any]:
-        """(start, stop, step) of a range."""
+        """(start, stop, step) of a range, of one LLVM type."""
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"):
             self.refuse(node)
         given = [self.expression(argument) for argument in node.args]
@@ -215,7 +224,7 @@ class _Function:
             self.values[name] = value
             return
         if name not in self.slots:
-            self.slots[name] = kind, self.builder.slot(llvm_type(kind), f"{name}.slot")
+            self.slots[name] = kind, self.builder.slot(llvm_value.type, f"{name}.slot")
         if self.slots[name][0] != kind:
             raise NotCovered(f"{name} has two types")
         self.builder.store(llvm_value, self.slots[name][1])
@@ -276,6 +285,7 @@ class _Function:
         arguments = [self.expression(argument) for argument in node.args]
         if name not in self.instances:
             return self.operate(name, *arguments)
+        arguments = self.handed(arguments)
         kinds = tuple(kind for kind, _ in arguments)
         fitting = [called for called in self.instances[name] if called.parameter_types == kinds]
         if len(fitting) != 1:
@@ -283,6 +293,10 @@ class _Function:
         values = [value for _, value in arguments]
         returned = fitting[0].returns
         return returned, call_declared(self.builder, fitting[0].name, llvm_type(returned), values)
+
+    def handed(self, arguments: list[Typed]) -> list[Typed]:
+        """Arguments as another kernel takes them."""
+        return arguments
 
     def condition(self, node: ast.expr, yes: str, no: str) -> None:
         """Jump to one of two labels; `and` and `or` evaluate no more than they need."""

@@ -125,7 +125,9 @@ class TextBuilder:
         return self.value(tile.type, f"insertvalue {tile}, {x}, {position}")
 
     def extract_value(self, tile: Any, position: int) -> TextValue:
-        return self.value(tile.type.element, f"extractvalue {tile}, {position}")
+        kind = tile.type
+        element = kind.elements[position] if isinstance(kind, ir.LiteralStructType) else kind.element
+        return self.value(element, f"extractvalue {tile}, {position}")
 
     # -- memory
 
@@ -144,6 +146,10 @@ class TextBuilder:
 
     def store(self, x: Any, place: Any, align: int = 0) -> None:
         self.line(f"store {x}, ptr {place.name}{f', align {align}' if align else ''}")
+
+    def atomic_rmw(self, name: str, place: Any, x: Any, ordering: str) -> TextValue:
+        """What was at a place before an operation of no other thread's coming between changed it."""
+        return self.value(x.type, f"atomicrmw {name} ptr {place.name}, {x} {ordering}")
 
     # -- control flow and calls
 

@@ -9,6 +9,7 @@ from graphc.backends.lower.emission import (
     I64,
     NUMBERS,
     WIDTHS,
+    Emit,
     Kinds,
     Operation,
     call_declared,
@@ -27,6 +28,14 @@ def _barrier(b: ir.IRBuilder, kinds: Kinds) -> None:
     call_declared(b, "llvm.nvvm.barrier.cta.sync.aligned.all", ir.VoidType(), [I32(0)])
 
 
+def _fence(b: ir.IRBuilder, kinds: Kinds) -> None:
+    call_declared(b, "llvm.nvvm.membar.gl", ir.VoidType(), [])
+
+
+def _count_up(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> ir.Value:
+    return b.atomic_rmw("add", b.gep(p, [i]), I64(1), "monotonic")
+
+
 def _shuffle_xor(b: ir.IRBuilder, kinds: Kinds, x: ir.Value, distance: ir.Value) -> ir.Value:
     """The hardware tells 32 bits at a time."""
     kind, away = x.type, b.trunc(distance, I32)
@@ -42,6 +51,18 @@ def _shuffle_xor(b: ir.IRBuilder, kinds: Kinds, x: ir.Value, distance: ir.Value)
 
 def _told(b: ir.IRBuilder, word: ir.Value, away: ir.Value) -> ir.Value:
     return call_declared(b, "llvm.nvvm.shfl.sync.bfly.i32", I32, [_ALL, word, away, _LAST])
+
+
+def _tensor_product(number: int) -> Emit:
+    """All four come out of one instruction; which of equal ones there are, code generation makes one."""
+
+    def emit(b: ir.IRBuilder, kinds: Kinds, *args: ir.Value) -> ir.Value:
+        words = [b.bitcast(arg, I32) for arg in args[:6]]
+        four = ir.LiteralStructType([ir.FloatType()] * 4)
+        found = call_declared(b, "llvm.nvvm.mma.m16n8k8.row.col.tf32", four, [*words, *args[6:]])
+        return b.extract_value(found, number)
+
+    return emit
 
 
 def _load_first(b: ir.IRBuilder, kinds: Kinds, p: ir.Value, i: ir.Value) -> ir.Value:
@@ -66,5 +87,11 @@ THREADS = {
     "load_first": Operation("a pointer and an i64", MEMORY["load"].result, _load_first),
     "store_first": Operation("a pointer, an i64 and a value of the element type", MEMORY["store"].result, _store_first),
     "barrier": Operation("nothing", like([], lambda _: ""), _barrier),
+    "fence": Operation("nothing", like([], lambda _: ""), _fence),
+    "count_up": Operation("a pointer to i64 and an i64", like(["i64*", "i64"], lambda _: "i64"), _count_up),
+    **{
+        f"tensor_product_{number}": Operation("ten f32", like(["f32"] * 10, lambda _: "f32"), _tensor_product(number))
+        for number in range(4)
+    },
     "shuffle_xor": Operation("a number and an i64", like([_is_number, "i64"], lambda kinds: kinds[0]), _shuffle_xor),
 }

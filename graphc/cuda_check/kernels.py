@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.cuda.device import Multiply, Place, Step, written_out
+from graphc.backends.cuda.device import Call, Multiply, Place, Step, written_out
+from graphc.backends.cuda.driver import DriverError
 from graphc.backends.cuda.outside import Outside
 from graphc.backends.cuda.plan import Find, Planner
 from graphc.backends.cuda.runtime import Launcher
@@ -97,8 +98,7 @@ class Bench:
         results = {output.name: output.value for output in self.graph.of_kind("result")}
         for step in self.program.steps:
             for _, call in written_out((step,), sizes, ()):
-                self.launcher.do(self.stream, call)
-            self.stream.finish()
+                self.do(call)
             for buffer, place in self.due.get(id(step), ()):
                 name = getattr(step, "kernel", type(step).__name__)
                 value = updates.get(buffer.value.attrs["name"]) if buffer.kind == "input" else buffer.value
@@ -109,11 +109,21 @@ class Bench:
                 error, fits = difference(found, wanted)
                 if not fits:
                     fits = error <= SINGLE * difference(reference.in_single(value).reshape(found.shape), wanted)[0]
-                yield {"kernel": name, "computes": described(buffer, value), "error": error, "ok": fits}
+                row = {"kernel": name, "computes": described(buffer, value), "error": error, "ok": fits}
+                yield row if fits else row | evidence(found, wanted)
                 if buffer.kind == "value":
                     reference.know(value, found)
         for state in self.runner.updated:
             state.ahead = True
+
+    def do(self, call: Call) -> None:
+        """One launch to its end, so that what fails is known. Raises DriverError with the kernel's name."""
+        try:
+            self.launcher.do(self.stream, call)
+            self.stream.finish()
+        except DriverError as error:
+            name = getattr(call, "kernel", type(call).__name__)
+            raise DriverError(f"{name}: {error.message}", error.remedy, error.code) from None
 
     def poison(self) -> None:
         """Fill what nobody needs between calls with what is no number."""
@@ -183,6 +193,18 @@ def difference(found: Array, wanted: Array) -> tuple[float, bool]:
     return error, error <= TOLERANCE  # which NaN is not
 
 
+def evidence(found: Array, wanted: Array) -> dict[str, Any]:
+    """Of numbers that are not near enough: where the one is that is farthest off, both of it, and how many are off."""
+    have, want = found.astype(np.float64), wanted.astype(np.float64)
+    with np.errstate(all="ignore"):
+        apart = np.nan_to_num(np.abs(have - want), nan=np.inf, posinf=np.inf)
+    apart = np.where((have == want) | (np.isnan(have) & np.isnan(want)), 0.0, apart)
+    usual = float(np.sqrt(np.mean(np.where(np.isfinite(want), want, 0.0) ** 2)))
+    place = np.unravel_index(int(np.argmax(apart)), found.shape)
+    told = {"at": str([int(each) for each in place]), "found": float(have[place]), "wanted": float(want[place])}
+    return told | {"off": int(np.count_nonzero(apart > TOLERANCE * usual)), "of": found.size}
+
+
 def described(buffer: Buffer, value: Value) -> str:
     place = {"input": "update of", "result": "result"}.get(buffer.kind, "")
     name = buffer.name if buffer.kind == "result" else buffer.value.attrs.get("name", value.op.name)
@@ -198,14 +220,15 @@ def resources(function: Function) -> dict[str, tuple[int, int, int]]:
 def findings(program: Program) -> Iterator[dict[str, Any]]:
     """Of every array that a kernel leaves, its error in float64; and the kernels' registers and spills."""
     function = program.make("cuda")
-    bench = Bench(function)
+    bench, used = Bench(function), resources(function)
     batch = program.batches()[0]
     ragged = tuple(each[: max(len(each) - 3, 1)] for each in batch)
     rows: list[dict[str, Any]] = []
     for given in (batch, ragged) if batch else (batch,):
-        rows += [row | {"rows": len(given[0]) if given else 0} for row in bench.check(given)]
-    yield from (row for row in rows if not row["ok"])
-    used = resources(function)
+        for row in bench.check(given):
+            rows.append(row)
+            if not row["ok"]:  # told at once: the next kernel may be the last one
+                yield row | {"rows": len(given[0]) if given else 0}
     row = {"program": program.name, "title": program.title, "launches": bench.launches, "kernels": len(used)}
     row |= {"arrays": len(rows), "worst": max((each["error"] for each in rows), default=0.0)}
     row |= {"registers": max(each[0] for each in used.values())}

@@ -14,11 +14,10 @@ from graphc import functional
 from graphc.backends.cuda.driver import Device, Stream
 from graphc.backends.runtime import address
 from graphc.bench.workloads import Array, Workload
-from graphc.cuda import library_for, parts_of, the_device
+from graphc.cuda import parts_of
 from graphc.cuda_check.programs import HEAD, WIDE, of_workload
 from graphc.cuda_check.report import SHARE
 from graphc.data import DataLoader, TensorDataset
-from graphc.errors import DeviceError
 from graphc.function import Function
 
 SAMPLES = 9
@@ -86,12 +85,6 @@ def by_host(work: Callable[[], Any], seconds: float = SAMPLE_SECONDS) -> float:
 def step_times(workload: Workload, precision: str = "highest") -> Iterator[dict[str, Any]]:
     """Of one workload: a replay, a step of an epoch, a call with arrays of the host."""
     program = of_workload(workload, precision)
-    if precision != "highest":
-        try:
-            library_for(the_device(), precision)
-        except DeviceError as error:
-            yield {"skipped": error.message}
-            return
     start = time.perf_counter()
     function = program.make("cuda")
     made = time.perf_counter() - start

@@ -125,7 +125,7 @@ def launch_rows(function: Function, sizes: Sizes, found: Timings) -> Iterator[Ro
 
     artifact, _ = parts_of(function)
     program = artifact.program
-    listed = errands_of(program, artifact.library)
+    listed = errands_of(program, artifact.library, artifact.precision)
     for path, taken in found.kernels.items():
         if isinstance(path, str):
             yield other_row(path, found.calls[path], taken)

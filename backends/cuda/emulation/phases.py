@@ -10,15 +10,19 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from llvmlite import ir
 
-from graphc.backends.lower.direct import NotCovered, Typed, _Function
-from graphc.backends.lower.emission import I64, llvm_type
+from graphc.backends.cuda.threads import WARP
+from graphc.backends.lower.direct import NotCovered, Typed
+from graphc.backends.lower.emission import I64, call_intrinsic, llvm_type
+from graphc.backends.lower.narrow import Narrow
 from graphc.backends.lower.text import TextValue
 from graphc.backends.primitives import Kernel, is_pointer
 
-MEETINGS = ("barrier", "shuffle_xor")
+TENSORS = tuple(f"tensor_product_{number}" for number in range(4))
+MEETINGS = ("barrier", "shuffle_xor", *TENSORS)
 
 
 def lower_block(kernel: Kernel, threads: int) -> str:
@@ -40,7 +44,7 @@ def name_of(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-class _Block(_Function):
+class _Block(Narrow):
     """One function while it is written."""
 
     def __init__(self, kernel: Kernel, function: ast.FunctionDef, threads: int) -> None:
@@ -60,6 +64,10 @@ class _Block(_Function):
         declarations = self.builder.declarations.values()
         return "".join([head, "entry:\n", *self.builder.slots, *self.builder.lines, "}\n\n", *declarations])
 
+    def told(self, kind: str, value: Any) -> Typed:
+        """Which thread it is, is known in phases only."""
+        return (kind, value) if value.get_reference() == "%thread" else super().told(kind, value)
+
     # -- phases
 
     def suite(self, statements: list[ast.stmt]) -> None:
@@ -78,7 +86,8 @@ class _Block(_Function):
 
     def meeting(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Assign):
-            self.shuffle(statement)
+            is_product = isinstance(statement.value, ast.Call) and name_of(statement.value) in TENSORS
+            (self.tensor_product if is_product else self.shuffle)(statement)
         elif not isinstance(statement, ast.Expr):
             super().suite([statement])
 
@@ -102,7 +111,7 @@ class _Block(_Function):
         builder.branch(builder.icmp_signed("<", index, I64(self.threads)), body, end)
         with self.scope(body):
             self.thread = index
-            self.values["thread"] = ("i64", index)
+            self.values["thread"] = self.told("i64", index)
             yield
             self.thread = None
         builder.jump(again)
@@ -116,32 +125,64 @@ class _Block(_Function):
         assert isinstance(call, ast.Call) and isinstance(target, ast.Name)
         said = f"{target.id} as said"
         with self.each_thread():
-            kind, value = self.expression(call.args[0])
-            self.builder.store(value, self.place_in(said, kind))
+            self.keep(said, self.expression(call.args[0]))
         with self.each_thread():
-            _, distance = self.expression(call.args[1])
+            _, distance = self.wide(self.expression(call.args[1]))
             partner = self.builder.xor(self.thread, distance)
             kind, array = self.arrays[said]
             self.assign(target.id, (kind, self.builder.load(self.builder.gep(array, [partner]))))
 
+    def operate(self, symbol: str, *operands: Typed) -> Typed:
+        """One thread after the other, all is seen by all."""
+        return ("", None) if symbol == "fence" else super().operate(symbol, *operands)
+
+    def tensor_product(self, statement: ast.Assign) -> None:
+        """All threads say what they have of the matrices; then each adds up its number, along the depth in order."""
+        call, target = statement.value, statement.targets[0]
+        assert isinstance(call, ast.Call) and isinstance(target, ast.Name)
+        number, builder = TENSORS.index(name_of(call)), self.builder
+        names = [f"{ast.unparse(each)} as said" for each in call.args]
+        with self.each_thread():
+            for name, argument in zip(names, call.args, strict=True):
+                self.keep(name, self.expression(argument))
+        with self.each_thread():
+            first = builder.and_(self.thread, I64(-WARP))
+            group, own = builder.and_(builder.lshr(self.thread, I64(2)), I64(7)), builder.and_(self.thread, I64(3))
+
+            def said(argument: int, row: Any, column: Any) -> Any:
+                """By the thread of the warp that has this row of four threads, and of them this one."""
+                place = builder.add(first, builder.add(builder.mul(row, I64(4)), column))
+                return builder.load(builder.gep(self.arrays[names[argument]][1], [place]))
+
+            total = said(6 + number, group, own)
+            for depth in range(8):
+                across = builder.add(builder.mul(own, I64(2)), I64(number % 2))
+                left = said(number // 2 + depth // 4 * 2, group, I64(depth % 4))
+                total = call_intrinsic(builder, "fma", left, said(4 + depth // 4, across, I64(depth % 4)), total)
+            self.assign(target.id, ("f32", total))
+
     # -- names
 
-    def place_in(self, name: str, kind: str) -> TextValue:
-        """The place of the thread at hand, or of the first one where all are meant."""
+    def keep(self, name: str, value: Typed) -> None:
+        """What each thread has under a name, or the first one where all are meant."""
+        kind, number = value
         if name not in self.arrays:
-            element = llvm_type(kind)
             slot = f"array.{len(self.arrays)}"
-            self.builder.slots.append(f"  %{slot} = alloca {element}, i64 {self.threads}, align 16\n")
-            self.arrays[name] = kind, TextValue(ir.PointerType(element), f"%{slot}")
+            self.builder.slots.append(f"  %{slot} = alloca {number.type}, i64 {self.threads}, align 16\n")
+            self.arrays[name] = kind, TextValue(ir.PointerType(number.type), f"%{slot}")
         known, array = self.arrays[name]
-        if known != kind:
+        if known != kind or array.type.pointee != number.type:
             raise NotCovered(f"{name} has two types")
-        found: TextValue = self.builder.gep(array, [self.thread or I64(0)])
+        self.builder.store(number, self.place_in(name))
+
+    def place_in(self, name: str) -> TextValue:
+        """The place of the thread at hand, or of the first one where all are meant."""
+        found: TextValue = self.builder.gep(self.arrays[name][1], [self.thread or I64(0)])
         return found
 
     def assign(self, name: str, value: Typed) -> None:
         if name in self.kept and self.thread is not None:
-            self.builder.store(value[1], self.place_in(name, value[0]))
+            self.keep(name, value)
             return
         if self.thread is None:
             self.values[name] = value
@@ -150,8 +191,7 @@ class _Block(_Function):
 
     def expression(self, node: ast.expr) -> Typed:
         if isinstance(node, ast.Name) and node.id in self.arrays and node.id not in self.values:
-            kind, _ = self.arrays[node.id]
-            return kind, self.builder.load(self.place_in(node.id, kind))
+            return self.arrays[node.id][0], self.builder.load(self.place_in(node.id))
         return super().expression(node)
 
 

@@ -8,7 +8,7 @@ memory read before it is written; meetings that not all threads of a block come 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,11 @@ import numpy as np
 
 from graphc.backends.cuda.device import Call, LaunchCall, Place
 from graphc.backends.cuda.emulation.machine import Emulator
-from graphc.backends.cuda.emulation.phases import MEETINGS, name_of
+from graphc.backends.cuda.emulation.phases import MEETINGS, TENSORS, name_of
 from graphc.backends.cuda.entries import Entry
 from graphc.backends.cuda.plan import Drawing
 from graphc.backends.cuda.threads import WARP, Piece, Shared
-from graphc.backends.meanings import ELEMENTS
+from graphc.backends.meanings import ELEMENTS, fragments
 from graphc.backends.primitives import Kernel, define, element_of, meaning
 from graphc.ir.loops import Buffer
 from graphc.ir.types import DTYPES, Dim, evaluate
@@ -30,6 +30,9 @@ class Fault(Exception):
     """Something threads must not do."""
 
 
+Now = tuple[int, int, int]  # block, phase, thread
+
+
 class Watch:
     """Who is at work: the thread at hand of the block at hand, between two meetings."""
 
@@ -37,6 +40,39 @@ class Watch:
         self.block = 0
         self.thread = 0
         self.phase = 0  # counts on through all blocks
+        self.fenced: Now | None = None  # who fenced last, and when
+        self.counted: dict[tuple[int, int], dict[int, Now]] = {}  # by what blocks count with, their fences before
+        self.heard: dict[int, Now] = {}  # of other blocks, what counting told the one at hand
+        self.since: Now | None = None  # who heard of it, and when
+
+    @property
+    def now(self) -> Now:
+        return self.block, self.phase, self.thread
+
+    def begin(self) -> None:
+        """A block begins, and knows of no other."""
+        self.phase += 1
+        self.fenced, self.heard, self.since = None, {}, None
+
+    def fence(self) -> None:
+        """What counting told is heard; what was written before can be told."""
+        self.fenced = self.now
+        if self.heard and self.since is None:
+            self.since = self.now
+
+    def count(self, counter: tuple[int, int]) -> None:
+        known = self.counted.setdefault(counter, {})
+        if self.fenced == self.now:
+            known[self.block] = self.now
+        self.heard, self.since = dict(known), None
+
+    def knows(self, other: Now) -> bool:
+        """Whether the thread at hand knows what one of another block did."""
+        told = self.heard.get(other[0])
+        if told is None or self.since is None:
+            return False
+        was_told = other[1] < told[1] or other == told
+        return was_told and (self.since[1] < self.phase or self.since == self.now)
 
 
 class Memory:
@@ -50,17 +86,25 @@ class Memory:
         self.numbers = numbers
         self.watch = watch
         self.starts_empty = starts_empty
-        self.writers: dict[int, tuple[int, int, int]] = {}  # (block, phase, thread) of the last write
-        self.readers: dict[int, list[tuple[int, int, int]]] = {}  # of the last reads, one each of two threads
+        self.writers: dict[int, Now] = {}  # (block, phase, thread) of the last write
+        self.readers: dict[int, list[Now]] = {}  # of the last reads, one each of two threads
 
     def forget(self) -> None:
         self.writers.clear()
         self.readers.clear()
 
-    def here(self, index: int, what: str) -> tuple[int, int, int]:
+    def here(self, index: int, what: str) -> Now:
         if not 0 <= index < self.numbers.size:
             raise Fault(f"{what} {self.name}[{index}] of {self.numbers.size}")
-        return self.watch.block, self.watch.phase, self.watch.thread
+        return self.watch.now
+
+    def count(self, index: int) -> Any:
+        """One more; whoever counts comes one after the other."""
+        self.here(index, "counts")
+        self.watch.count((id(self), index))
+        before = self.numbers[index]
+        self.numbers[index] = before + 1
+        return before
 
     def read(self, index: int) -> Any:
         now = self.here(index, "reads")
@@ -83,9 +127,11 @@ class Memory:
         self.writers[index] = now
         self.numbers[index] = number
 
-    def part(self, now: tuple[int, int, int], other: tuple[int, int, int] | None, what: str) -> None:
+    def part(self, now: Now, other: Now | None, what: str) -> None:
         """Raises Fault unless there is a meeting between the two, or they are one thread's."""
         if other is None or (now[0] == other[0] and (now[1] != other[1] or now[2] == other[2])):
+            return
+        if now[0] != other[0] and self.watch.knows(other):
             return
         raise Fault(f"thread {now[2]} of block {now[0]} {what} by thread {other[2]} of block {other[0]}")
 
@@ -128,9 +174,16 @@ def check_first(pointer: Pointer, index: int) -> None:
         raise Fault(f"an access of four elements begins at {pointer.memory.name}[{pointer.start + index}]")
 
 
-OWN: dict[str, Callable[..., Any]] = {
-    "load": load, "store": store, "shift": shift, "load_first": load_first, "store_first": store_first,
-}  # fmt: skip
+def count_up(pointer: Pointer, index: int) -> Any:
+    return pointer.memory.count(int(pointer.start + index))
+
+
+def known_to(watch: Watch) -> dict[str, Callable[..., Any]]:
+    """The primitives that have to do with memory, in words of who does it."""
+    return {
+        "load": load, "store": store, "shift": shift, "load_first": load_first, "store_first": store_first,
+        "count_up": count_up, "fence": watch.fence,
+    }  # fmt: skip
 
 
 class _Meetings(ast.NodeTransformer):
@@ -143,10 +196,11 @@ class _Meetings(ast.NodeTransformer):
         return ast.Yield(ast.Tuple([ast.Constant(name_of(node)), *node.args], ast.Load()))
 
 
-def function_of(kernel: Kernel) -> Callable[..., Any]:
+def function_of(kernel: Kernel, watch: Watch) -> Callable[..., Any]:
     tree = ast.fix_missing_locations(_Meetings().visit(ast.parse(kernel.text)))
     stopping = replace(kernel, text=ast.unparse(tree))
-    return define(stopping, lambda name: OWN[name] if name in OWN else meaning(kernel, name))
+    own = known_to(watch)
+    return define(stopping, lambda name: own[name] if name in own else meaning(kernel, name))
 
 
 Thread = Generator[tuple[Any, ...], Any, None]
@@ -154,8 +208,8 @@ Thread = Generator[tuple[Any, ...], Any, None]
 
 def run_block(kernel: Kernel, threads: int, arguments: Sequence[Any], watch: Watch) -> None:
     """All threads of one block; an argument that is None is the thread's own number. Raises Fault."""
-    function = function_of(kernel)
-    watch.phase += 1
+    function = function_of(kernel, watch)
+    watch.begin()
     started: list[Thread] = []
     for thread in range(threads):
         watch.thread = thread
@@ -192,10 +246,25 @@ def place(thread: Thread) -> int:
 def answers(asked: list[Any]) -> list[Any]:
     if asked[0][0] == "barrier":
         return [None] * len(asked)
+    if asked[0][0] in TENSORS:
+        return [tensor_answer(asked, thread) for thread in range(len(asked))]
     partners = [number ^ int(each[2]) for number, each in enumerate(asked)]
     if any(number // WARP != partner // WARP for number, partner in enumerate(partners)):
         raise Fault("threads of different warps tell each other numbers")
     return [asked[partner][1] for partner in partners]
+
+
+def tensor_answer(asked: list[Any], thread: int) -> Any:
+    """A thread's number of a product, of what all threads of its warp said."""
+    number, first = TENSORS.index(asked[thread][0]), thread // WARP * WARP
+    warp = range(first, first + WARP)
+    left = {fragments("a", other, each): asked[other][1 + each] for other in warp for each in range(4)}
+    right = {fragments("b", other, each): asked[other][5 + each] for other in warp for each in range(2)}
+    row, column = fragments("c", thread, number)
+    total = asked[thread][7 + number]
+    for depth in range(8):
+        total = np.float32(np.float64(left[row, depth]) * np.float64(right[depth, column]) + np.float64(total))
+    return total
 
 
 class Watched(Emulator):
@@ -239,10 +308,14 @@ class Watched(Emulator):
                     numbers = self.numbers(buffer, word, element_of(kind))
                     known[key] = Memory(f"{buffer.kind} {buffer.value.op.name}", numbers, watch)
                 pointers[buffer] = Pointer(known[key])
-            for block in range(0 if guarded and failed else blocks):
+            for block in self.order(0 if guarded and failed else blocks):
                 watch.block = first + block
                 run_block(piece.kernel, piece.threads, self.arguments(piece, pointers, block, blocks, watch), watch)
             first += blocks
+
+    def order(self, blocks: int) -> Iterable[int]:
+        """In which the blocks of a piece run, one after the other."""
+        return range(blocks)
 
     def arguments(
         self, piece: Piece, pointers: Mapping[Buffer, Pointer], block: int, blocks: int, watch: Watch
