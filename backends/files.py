@@ -25,8 +25,16 @@ def cache_folder() -> Path:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file that takes its name once it is complete and on disk; after an error the old one is untouched."""
+    """A new file that takes its name once it is complete and on disk; after an error the old one is untouched.
+
+    Of a link, what it points to is replaced. What is no plain file, as `/dev/null` or a pipe, is written to as it is.
+    """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as stream:
+            yield stream
+        return
+    target = Path(os.path.realpath(target))
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(draft, "xb") as stream:

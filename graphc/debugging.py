@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -90,6 +90,13 @@ def run(function: Function, arrays: Arrays) -> list[Any]:
         return PLAIN_RUN(function, arrays)
     function.write_scalars()
     ready, sizes = function.fit(arrays)
+    # Kernels one by one are one call: none of another thread may come between, nor use the memory they work in.
+    with function.runner.lock if look.check and function.device == "cpu" else nullcontext():
+        return looked_at(function, look, ready, sizes)
+
+
+def looked_at(function: Function, look: Look, ready: Arrays, sizes: Sequence[int]) -> list[Any]:
+    """The results of a call; where something is found, an error and the states as they were."""
     storages = [parameter.storage for parameter in function.parameters.values()]
     before = [storage.array.copy() for storage in storages]
     try:

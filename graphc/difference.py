@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from graphc import show
 from graphc.errors import ArgumentError
 from graphc.ir import ops
 from graphc.ir.autodiff import expand_gradients
@@ -21,7 +22,7 @@ from graphc.ir.passes import followed
 from graphc.ir.program import Program
 from graphc.ir.text import print_arguments, value_names
 from graphc.ir.trail import Change, Path, Trail
-from graphc.settings import check_choice, check_path
+from graphc.settings import check_choice
 
 if TYPE_CHECKING:
     from graphc.function import Function
@@ -107,9 +108,7 @@ class Difference:
         """A page of its own, with all that the text leaves out, written to `path` if one is given."""
         head = f"<meta charset='utf-8'><title>{escape(self.title)}</title>"
         page = f"<!doctype html>\n<html><head>{head}</head>\n<body>\n{self._repr_html_()}\n</body></html>\n"
-        if path is not None:
-            check_path("path", path).write_text(page, encoding="utf-8")
-        return page
+        return show.written(page, path)
 
     def _repr_html_(self) -> str:
         return "\n".join(html_lines(self))

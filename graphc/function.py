@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from graphc.limits import check_dims, check_limits, limits_of
 from graphc.plan import Plan, Terms, bind
 from graphc.settings import check_whole, require
 from graphc.states import load_named
+from graphc.structure import record_of
 from graphc.tensor import Parameter, Scalar
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Function:
         self.sums = {value.attrs["name"] for figure in self.figures.values() for value in figure.inputs}
         self.returned = len(self.runner.results) - len(self.probed)
         self.fields = plan.fields or tuple(name for name, _ in self.runner.results[: self.returned])
-        self.record: Any = namedtuple("Record", self.fields, rename=True)  # type: ignore[misc]
+        self.record = record_of(self.fields)
         self.hand_out = self.packing()
         self.__name__ = self.name
         if "logging" in sys.modules:  # nobody listens who has not imported it
@@ -150,6 +150,14 @@ class Function:
         fails. Nothing is updated then.
         """
         return self.hand_out(self.run(arrays))
+
+    def __reduce__(self) -> NoReturn:
+        text = f"{self.name} works on the memory of its parameters and can be neither copied nor pickled"
+        advice = [
+            "copy or pickle its net and its optimizer and compile them again: the cache has the code",
+            "step.state_dict() holds its numbers",
+        ]
+        raise TraceError(text, user_origin(), advice)
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """All results of one batch, in order."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from graphc.ir.graph import Origin
+from graphc.backends.files import replacing
+from graphc.errors import ArgumentError
+from graphc.ir.graph import Origin, user_origin
 from graphc.ir.loops import print_nest
 from graphc.ir.program import Program, print_program
 from graphc.ir.text import print_graph
@@ -13,6 +15,8 @@ from graphc.ir.types import Shape
 from graphc.settings import check_choice, check_number, check_path, require
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.function import Function
 
 LEVELS: dict[str, Callable[[Program], str]] = {
@@ -111,7 +115,7 @@ def to_png(function: Function, path: Any, level: str, color: Any, fold: bool | N
     place = None if path is None else check_path("path", path)
     picture = Raster(rasterise(draw(function, level, color, fold), check_number("scale", scale, 0, above=True)))
     if place is not None:
-        place.write_bytes(picture)
+        write(picture, place)
     return picture
 
 
@@ -125,8 +129,17 @@ def to_html(function: Function, path: Any, color: Any, fold: bool | None) -> str
 def written(content: str, path: Any) -> str:
     """The content, after writing it to a file if one is named."""
     if path is not None:
-        check_path("path", path).write_text(content, encoding="utf-8")
+        write(content.encode(), check_path("path", path))
     return content
+
+
+def write(content: bytes, place: Path) -> None:
+    """A whole file, or an error and the file that was there before."""
+    try:
+        with replacing(place) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise ArgumentError(f"cannot write {place}: {error.strerror}", user_origin()) from None
 
 
 def to_networkx(function: Function) -> Any:

@@ -1,9 +1,10 @@
-"""Nested tuples, lists and dictionaries of tensors: taken apart into leaves and put together again."""
+"""Nested tuples, lists and dictionaries of tensors, taken apart and put together again; and records of results."""
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 
 def leaves(structure: Any) -> Iterator[Any]:
@@ -40,3 +41,18 @@ def same_form(one: Any, other: Any) -> bool:
     """Both are nested in the same way."""
     blank: Sequence[Any] = [mapped(lambda leaf: 0, each) for each in (one, other)]
     return bool(blank[0] == blank[1])
+
+
+def record_of(fields: tuple[str, ...]) -> Any:
+    """A named tuple of what a call returns, which can be pickled."""
+    made = cast(Any, namedtuple("Record", fields, rename=True))
+    made.__reduce__ = parts_of
+    return made
+
+
+def parts_of(record: Any) -> tuple[Any, ...]:
+    return record_with, (record._fields, tuple(record))
+
+
+def record_with(fields: tuple[str, ...], numbers: tuple[Any, ...]) -> Any:
+    return record_of(fields)(*numbers)

@@ -88,6 +88,12 @@ class Origin(NamedTuple):
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"
 
+    def __deepcopy__(self, memo: Any) -> Origin:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a code object cannot leave the process
+
 
 # What newly made values are stamped with; None means: look at the stack for the user's line.
 _PLACE: ContextVar[Origin | None] = ContextVar("place", default=None)
@@ -95,7 +101,7 @@ _MODULE: ContextVar[str] = ContextVar("module", default="")
 _ROLE: ContextVar[str] = ContextVar("role", default="forward")
 
 
-BETWEEN = ("contextlib", "functools")  # Python's, whose frames stand between two of this package: nobody wrote there
+BETWEEN = ("contextlib", "copy", "functools")  # Python's, whose frames stand between two of ours: nobody wrote there
 _OWN: dict[str, bool] = {}  # whether modules of these names are this package's or such, as far as somebody asked
 
 

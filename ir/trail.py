@@ -220,9 +220,11 @@ def counterparts(graph: Graph, known: Graph) -> dict[Value, Value]:
     return same
 
 
-def every_value(graph: Graph) -> Iterator[Value]:
-    """The values of a graph, and after each loop those of its body."""
+def every_value(graph: Graph) -> list[Value]:
+    """The values of a graph, and after each loop those of its body; what two loops share is there once."""
+    found: dict[Value, None] = {}
     for value in graph.values():
-        yield value
+        found[value] = None
         if value.op.kind == "loop":
-            yield from every_value(value.attrs["body"].graph)
+            found |= dict.fromkeys(every_value(value.attrs["body"].graph))
+    return [*found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,27 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monke
         save({"w": np.zeros(3)}, path)
     assert os.listdir(tmp_path) == ["model.safetensors"]
     assert load(path)["w"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    """A link goes on pointing where it did; what is no plain file, as /dev/null, is no file afterwards either."""
+    (tmp_path / "models").mkdir()
+    link, pipe = tmp_path / "latest", tmp_path / "pipe"
+    link.symlink_to(Path("models") / "first")
+    for number in range(2):  # the file is not there yet at first
+        save({"w": np.full(3, number)}, link)
+        assert link.is_symlink() and load(tmp_path / "models" / "first")["w"].tolist() == [number] * 3
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_bytes)
+        save({"w": np.zeros(3)}, pipe)
+    assert pipe.is_fifo()
+    (tmp_path / "copy").write_bytes(read.result())
+    assert load(tmp_path / "copy")["w"].tolist() == [0, 0, 0]
+    assert sorted(os.listdir(tmp_path)) == ["copy", "latest", "models", "pipe"]
+    with pytest.raises(CheckpointError, match=r"cannot write .*models: Is a directory"):
+        save({"w": np.zeros(1)}, tmp_path / "models")
 
 
 @pytest.mark.parametrize(

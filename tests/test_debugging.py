@@ -3,11 +3,14 @@ reference is named, and what is found leaves no trace in the parameters."""
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import runpy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from graphc.ir import builder, ops
 
 X = np.random.default_rng(5).normal(size=(10, 4)).astype(np.float32)
 LABELS = np.arange(10) % 3
+LABELLED = {"x": gx.f32["b", 4], "y": gx.i64["b"]}
 
 
 def caught(step, *arrays, kind=gx.NumericsError, **looks):
@@ -258,6 +262,24 @@ def test_kernels_one_by_one_are_those_of_the_call(build):
     assert plain == looked
     for name, array in step.state_dict().items():
         np.testing.assert_array_equal(array, end[name], err_msg=name)
+
+
+def test_calls_of_other_threads_wait():
+    """A call in a block is one call, though its kernels run one by one, and so are those of others meanwhile."""
+    step = gx.train_step(net := nn.Linear(4, 3), nn.CrossEntropyLoss(), optim.Adam(net.parameters()), **LABELLED)
+    other = gx.train_step(twin := copy.deepcopy(net), nn.CrossEntropyLoss(), optim.Adam(twin.parameters()), **LABELLED)
+
+    def call(looks):
+        for _ in range(20):
+            with gx.debug(check="reference") if looks else nullcontext():
+                step(X, LABELS)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, (True, False, True, False)))
+    for _ in range(80):
+        other(X, LABELS)
+    for (name, found), wanted in zip(step.state_dict().items(), other.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(found, wanted, err_msg=name)
 
 
 @pytest.fixture

@@ -139,6 +139,20 @@ def test_values_inside_of_loops_are_told():
     assert "derivative of softplus" in rules_of(found, "added")
 
 
+def test_what_two_loops_share_is_told_once():
+    """The loop of the gradients takes the steps of an LSTM again: no value is merged with itself."""
+    layer = nn.LSTM(6, 5)
+    kinds = {"x": gx.f32[4, BATCH, 6], "y": gx.f32[4, BATCH, 5]}
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+    step = gx.train_step(lambda x: layer(x)[0], nn.MSELoss(), optimizer, **kinds)
+    values = [*every_value(step.artifact.program.graph)]
+    assert len(values) == len(set(values))
+    assert "none of them changed" in step.diff("place_copies", "fuse").title
+    found = step.diff("trace", "graph")
+    told = [entry.text for entry in found.entries if entry.kind == "rewritten"]
+    assert told and len(told) == len(set(told))
+
+
 def test_a_transformer_has_a_difference_too():
     net = nn.Sequential(nn.Embedding(11, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 11))
     step = gx.predict_step(net, x=gx.i64[BATCH, 6])

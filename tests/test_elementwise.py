@@ -182,6 +182,17 @@ def test_powers(rng):
         gx.input("x", gx.i64[3]) ** -1
 
 
+def test_slopes_of_xlogy_at_zero():
+    """By x it is log(y) there too, where y has one, as in PyTorch; by y it is 0."""
+    x, y = gx.input("x", gx.f32[6]), gx.input("y", gx.f32[6])
+    value = gx.xlogy(x, y)
+    ends = [0, 0, -0.0, 0, 0, 2], [0.5, 0, -1, math.inf, math.nan, 4]
+    found = gx.function([x, y], [value, *gx.grad(value.sum(), [x, y])])(*ends)
+    np.testing.assert_array_equal(found[0], np.float32([0, 0, 0, 0, math.nan, 2 * math.log(4)]))
+    np.testing.assert_allclose(found[1], [math.log(0.5), 0, 0, 0, math.nan, math.log(4)], rtol=1e-6)
+    np.testing.assert_array_equal(found[2], [0, 0, 0, 0, math.nan, 0.5])
+
+
 def test_names_are_methods_too():
     """What PyTorch's tensors have as a method, ours have, and it is the function of that name."""
     assert [name for name in TENSOR_METHODS if getattr(gx.Tensor, name, None) is not getattr(F, name)] == ["where"]

@@ -236,6 +236,17 @@ def test_not_a_number_goes_through_and_equal_vectors_are_at_no_distance():
     assert np.isnan(costs).all()
 
 
+@pytest.mark.parametrize("call", [F.huber_loss, F.smooth_l1_loss])
+def test_slopes_stay_finite_however_far_off_an_estimate_is(call):
+    """The square of the gap, which is not asked for there, overflows beyond 1.8e19."""
+    found, wanted = np.array([1e30, -3e38, 0.5, 2.0, -2.0], np.float32), np.array([0, 3e38, 0, 0, 0], np.float32)
+    f, w = gx.input("f", gx.f32[5]), gx.input("w", gx.f32[5])
+    loss = call(f, w, reduction="sum")
+    slopes, others = gx.function([f, w], gx.grad(loss, [f, w]))(found, wanted)
+    np.testing.assert_array_equal(slopes, [1, -1, 0.5, 1, -1])
+    np.testing.assert_array_equal(others, -slopes)
+
+
 def test_losses_of_integers_and_bytes():
     """They become floats; bytes do not wrap around."""
     x, y, logits = gx.input("x", gx.u8[3]), gx.input("y", gx.i32[3]), gx.input("l", gx.f32[3, 3])

@@ -12,11 +12,15 @@ from xml.etree import ElementTree
 import graphs
 import pytest
 
+import graphc as gx
+from graphc import nn, optim
 from graphc.ir import ops
+from graphc.ir.dot.cards import flow, written_buffers
 from graphc.ir.graph import Graph, Output, in_module
 from graphc.ir.passes import run_passes
 from graphc.ir.program import Program, plan
 from graphc.picture import kernels_svg
+from graphc.picture.layers import layers_of
 from graphc.picture.routing import assign_tracks
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -343,3 +347,34 @@ def test_tracks_keep_lines_apart() -> None:
     spans = [(0.0, 10.0, "a"), (4.0, 6.0, "b"), (20.0, 30.0, "c"), (12.0, 14.0, "d")]
     tracks, counts = assign_tracks([spans, []], 3)
     assert tracks == {"a": 0, "c": 0, "b": 1, "d": 1} and counts == [2, 0]
+
+
+def test_a_mask_that_a_rewrite_uses_before_its_module() -> None:
+    """exp and dropout: the mask of the later layer is applied to what exp is of; no two cards wait for each other."""
+    net = nn.Sequential(nn.Linear(4, 4), Exponential(), nn.Dropout(0.5), nn.Linear(4, 3))
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    step = gx.train_step(net, nn.CrossEntropyLoss(), optimizer, x=gx.f32["batch", 4], y=gx.i64["batch"])
+    picture = layers_of(step.artifact.program.graph, step.layers)
+    between = [wire for wire in picture.wires if wire.kind == "forward" and isinstance(wire.source, int)]
+    assert between and all(wire.source < wire.target for wire in between)
+    assert "</svg>" in step.to_svg()
+
+
+def test_what_is_computed_again_comes_from_where_that_was_done() -> None:
+    """With less memory some nests run twice; lines lead from each to those that come after it."""
+    layers = [layer for _ in range(6) for layer in (nn.Linear(64, 64), nn.Tanh(), nn.LayerNorm(64))]
+    net = nn.Sequential(*layers, nn.Linear(64, 3))
+    optimizer, batch = optim.SGD(net.parameters(), lr=0.1), gx.dim("batch", max=64)
+    kinds = {"x": gx.f32[batch, 64], "y": gx.i64[batch]}
+    most = gx.train_step(net, nn.CrossEntropyLoss(), optimizer, **kinds).artifact.description.work_bytes
+    step = gx.train_step(net, nn.CrossEntropyLoss(), optimizer, **kinds, max_bytes=most * 3 // 4)
+    found = flow(step.artifact.program)
+    written = [buffer.value for card in found.cards for buffer in written_buffers(card.nest) if buffer.kind == "value"]
+    assert len(written) > len(set(written))
+    assert all(wire.source < wire.target for wire in found.wires if isinstance(wire.source, int))
+    assert "</svg>" in step.to_svg(level="kernels") and "digraph" in step.to_dot(level="kernels")
+
+
+class Exponential(nn.Module):
+    def forward(self, x: gx.Tensor) -> gx.Tensor:
+        return gx.exp(x)

@@ -364,6 +364,22 @@ def test_png():
     assert abs(twice - 2 * width) <= 1 and width == round(float(ElementTree.fromstring(step.to_svg()).get("width")))
 
 
+def test_what_cannot_be_written_is_said(tmp_path, monkeypatch):
+    step, path = built("mlp"), tmp_path / "mlp.svg"
+    for write in (step.to_dot, step.to_svg, step.to_html, step.diff("trace", "graph").to_html):
+        with pytest.raises(gx.ArgumentError, match=r"cannot write .*none.mlp: No such file or directory"):
+            write(tmp_path / "none" / "mlp")
+    before = step.to_svg(path)
+
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(gx.ArgumentError, match=r"cannot write .*mlp.svg: No space left on device"):
+        step.to_svg(path, level="kernels")
+    assert path.read_text() == before and [*tmp_path.iterdir()] == [path]
+
+
 def test_png_is_written(tmp_path):
     pytest.importorskip("resvg_py")
     picture = built("mlp").to_png(tmp_path / "step.png", level="graph", scale=0.2)

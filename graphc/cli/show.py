@@ -10,6 +10,7 @@ from graphc.cli.outcome import DONE, Misuse, print_json
 from graphc.cli.steps import find_steps
 from graphc.function import Function
 from graphc.settings import check_choice
+from graphc.show import written
 
 DRAWN = ("layers", "graph", "kernels")  # levels of pictures in files
 DRAWING: dict[str, Callable[[Function, str, str], object]] = {
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text, end="")
     else:
-        options.out.write_text(text, encoding="utf-8")
+        written(text, options.out)
     return DONE
 
 

@@ -150,7 +150,7 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     check_number("beta", beta, 0)
     found, wanted = alike("smooth_l1_loss", input, target)
     gaps = absolute(found - wanted)
-    return reduced(where(gaps < beta, gaps * gaps * (0.5 / beta), gaps - 0.5 * beta) if beta else gaps, reduction)
+    return reduced(bent(gaps, beta) * (1 / beta) if beta else gaps, reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Tensor:
@@ -161,8 +161,13 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     check_number("delta", delta, 0, above=True)
     found, wanted = alike("huber_loss", input, target)
     gaps = absolute(found - wanted)
-    losses = where(gaps < delta, gaps * gaps * 0.5, (gaps - 0.5 * delta) * delta)
-    return reduced(weighed("huber_loss", losses, weight), reduction)
+    return reduced(weighed("huber_loss", bent(gaps, delta), weight), reduction)
+
+
+def bent(gaps: Tensor, end: float) -> Tensor:
+    """gap**2 / 2 up to `end`, and straight on from there. No gap is squared that is larger: it might overflow."""
+    near = minimum(gaps, end)
+    return near * (gaps - 0.5 * near)
 
 
 def poisson_nll_loss(

@@ -98,6 +98,10 @@ class Group(dict[str, Any]):
         """Whether a setting takes part; one that is 0, or not there, when a step is first traced never does."""
         return bool((self.compiled or self).get(key))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has parameters and scalars of its own, and no step is compiled with it yet."""
+        return Group, (dict(self), int(self.suffix[1:] or 0)), {"numbers": self.numbers}
+
     def freeze(self) -> None:
         """From now on a compiled step relies on the settings."""
         self.compiled = self.compiled or dict(self)

@@ -15,6 +15,7 @@ from graphc.ir.graph import Graph, Output, Value, reachable
 from graphc.ir.types import FLOATS
 
 Key = tuple[str, str]  # role, module path
+Place = tuple[Key, int]  # and which segment of it
 PARTS = ("forward", "backward", "update")
 
 
@@ -100,12 +101,14 @@ def key_of(value: Value, role: str, keys: Mapping[Value, Key]) -> Key:
     return seen if seen is not None and seen[0] == role else (role, module)
 
 
-def segments(values: list[Value], keys: Mapping[Value, Key], moving: set[Value]) -> dict[Value, tuple[Key, int]]:
+def segments(values: list[Value], keys: Mapping[Value, Key], moving: set[Value]) -> dict[Value, Place]:
     """Key and segment of each value: one more than the segment of any other key it reads from.
 
-    What is made of states alone stands where it is used first.
+    What is made of states alone stands where it is used first. If that is another module than its own, which uses it
+    too, it gets a segment before them all: a rewrite may use the mask of a module further up. So every value comes no
+    later than its users, by number and name, and no two cards wait for one another.
     """
-    found: dict[Value, tuple[Key, int]] = {}
+    found: dict[Value, Place] = {}
     for value in values:
         if value in keys and value in moving:
             read = [found[operand] for operand in value.operands if operand in found]
@@ -117,9 +120,15 @@ def segments(values: list[Value], keys: Mapping[Value, Key], moving: set[Value])
     for value in reversed(values):
         if value in keys and value not in moving:
             used = [found[user] for user in users.get(value, ()) if user in found]
-            own = [place for place in used if place[0] == keys[value]]
-            found[value] = min(own or used, key=lambda place: place[1], default=(keys[value], 0))
+            first = min(used, key=in_order, default=(keys[value], 0))
+            is_own = any(place[0] == keys[value] for place in used)
+            found[value] = first if first[0] == keys[value] or not is_own else (keys[value], first[1] - 1)
     return {value: found[value] for value in values if value in found}
+
+
+def in_order(place: Place) -> tuple[int, Key]:
+    key, number = place
+    return number, key
 
 
 def links(home: Mapping[Value, Layer]) -> dict[Layer, set[Layer]]:

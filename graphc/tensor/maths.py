@@ -102,10 +102,10 @@ def logaddexp(a: Any, b: Any, /) -> Tensor:
 
 
 def xlogy(x: Any, y: Any) -> Tensor:
-    """x * log(y), and 0 where x is 0 unless y is NaN."""
+    """x * log(y), and 0 where x is 0 unless y is NaN; there too the slope by x is log(y), if y > 0."""
     factor, argument = as_floats(x, y)
-    nothing = (factor == 0) & (argument == argument)
-    return where(nothing, 0.0, factor * log(where(nothing, 1.0, argument)))
+    nothing = (factor == 0) & ((argument <= 0) | (argument == math.inf))
+    return factor * log(where(nothing, 1.0, argument))
 
 
 def sigmoid(x: Any) -> Tensor:

@@ -100,6 +100,12 @@ class Parameter(Tensor):
         copy.initial, copy.chosen_device = self.initial, self.chosen_device
         return copy
 
+    def __copy__(self) -> Parameter:
+        return self.__deepcopy__({})
+
+    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return restored, (self.storage.array, self.name, self.requires_grad, self.dtype, self.initial)
+
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of its numbers."""
         return self.storage.array.copy()
@@ -278,8 +284,24 @@ class Scalar(Tensor):
         require(is_number(number), f"the number of {self.name}", number, "a number")
         self.number = number
 
+    def __copy__(self) -> Scalar:
+        return Scalar(self.name, self.number, self.dtype)
+
+    def __deepcopy__(self, memo: Any) -> Scalar:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return Scalar, (self.name, self.number, self.dtype)
+
     def item(self) -> Any:
         return self.number
+
+
+def restored(array: Any, name: str, requires_grad: bool, dtype: Any, initial: Initial | None) -> Parameter:
+    """A parameter out of a pickle."""
+    parameter = Parameter(array, name, requires_grad, dtype)
+    parameter.initial = initial
+    return parameter
 
 
 def constant_of(array: np.ndarray[Any, Any]) -> Initial | None:

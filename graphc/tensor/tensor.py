@@ -64,6 +64,17 @@ class Tensor(Operators):
         """The graph value."""
         return self._value
 
+    def __copy__(self) -> Self:
+        """Itself: a symbol never changes."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        advice = ["pickle parameters, arrays and modules; a module makes its symbols in forward()"]
+        raise TraceError(f"{self!r} is a symbol of a graph and holds no numbers to pickle", user_origin(), advice)
+
     # -- what it is
 
     @property

@@ -134,17 +134,19 @@ def parameters(nest: LoopNest) -> Iterator[Value]:
 
 
 def connect(cards: tuple[Card, ...]) -> Iterator[Wire]:
-    """Every wire, sorted by target: one for all values of a kind between two places."""
-    home = {
-        buffer.value: card.number for card in cards for buffer in written_buffers(card.nest) if buffer.kind == "value"
-    }
-    reads = [(card.number, buffer) for card in cards for buffer in card.nest.read()]
+    """Every wire, sorted by target: one for all values of a kind between two places.
+
+    What is computed again, to save memory, comes from the nest that did so last.
+    """
+    home: dict[Value, int] = {}
     links: list[tuple[Place, int, Value]] = []
-    for target, buffer in reads:
-        if buffer.kind == "value":
-            links.append((home[buffer.value], target, buffer.value))
-        elif buffer.value.attrs["role"] == "data":
-            links.append((buffer.value, target, buffer.value))
+    for card in cards:
+        for buffer in card.nest.read():
+            if buffer.kind == "value":
+                links.append((home[buffer.value], card.number, buffer.value))
+            elif buffer.value.attrs["role"] == "data":
+                links.append((buffer.value, card.number, buffer.value))
+        home |= {buffer.value: card.number for buffer in written_buffers(card.nest) if buffer.kind == "value"}
     parts = [card.part for card in cards]
     leads_on = {source for source, target, _ in links if parts[target] == "forward"}
 
