@@ -88,12 +88,11 @@ NOT_WRITTEN = " noalias readonly"  # while the kernel runs: what is read may be 
 
 def only_read(made: Entry) -> set[str]:
     """The pointers among an entry's words whose memory is read and not written; no other piece writes it either."""
-    return {
-        f"p{number}.{place}"
-        for number, piece in enumerate(made.pieces)
-        for place, buffer in enumerate(buffers(piece))
-        if buffer in piece.only_read
-    }
+    found: set[str] = set()
+    for number, piece in enumerate(made.pieces):
+        read = piece.only_read
+        found.update(f"p{number}.{place}" for place, buffer in enumerate(buffers(piece)) if buffer in read)
+    return found
 
 
 def for_host(made: Entry) -> str:
