@@ -51,11 +51,11 @@ def lower_directly(kernel: Kernel) -> str:
         raise NotCovered(f"it is not one Python function: {error}") from error
     if not isinstance(function, ast.FunctionDef):
         raise NotCovered("it is not a Python function")
-    return _Function(kernel, function).write()
+    return Lowering(kernel, function).write()
 
 
 @cache
-def _found(name: str, kinds: tuple[str, ...]) -> tuple[Callable[..., Any], str] | None:
+def emitter(name: str, kinds: tuple[str, ...]) -> tuple[Callable[..., Any], str] | None:
     """How to emit an operation on arguments of these types, and the type it gives; None if it does not take them."""
     try:
         known = operation(name)
@@ -65,7 +65,7 @@ def _found(name: str, kinds: tuple[str, ...]) -> tuple[Callable[..., Any], str] 
     return None if known is None or result is None else (known.emit, result)
 
 
-class _Function:
+class Lowering:
     """One function while it is written."""
 
     def __init__(self, kernel: Kernel, function: ast.FunctionDef) -> None:
@@ -117,7 +117,7 @@ class _Function:
 
     def suite(self, statements: list[ast.stmt]) -> None:
         for statement in statements:
-            _STATEMENTS.get(type(statement), _Function.refuse)(self, statement)
+            _STATEMENTS.get(type(statement), Lowering.refuse)(self, statement)
 
     def refuse(self, node: ast.AST) -> NoReturn:
         raise NotCovered(f"line {getattr(node, 'lineno', '?')}: {type(node).__name__}")
@@ -232,7 +232,7 @@ class _Function:
     # -- expressions
 
     def expression(self, node: ast.expr) -> Typed:
-        kind, value = _EXPRESSIONS.get(type(node), _Function.refuse)(self, node)
+        kind, value = _EXPRESSIONS.get(type(node), Lowering.refuse)(self, node)
         if not kind:
             self.refuse(node)
         return kind, value
@@ -272,7 +272,7 @@ class _Function:
 
     def operate(self, symbol: str, *operands: Typed) -> Typed:
         kinds = tuple(kind for kind, _ in operands)
-        found = _found(symbol, kinds)
+        found = emitter(symbol, kinds)
         if found is None:
             raise NotCovered(f"{symbol} of {kinds}")
         emit, result = found
@@ -314,14 +314,14 @@ class _Function:
         self.builder.branch(value, yes, no)
 
 
-_STATEMENTS: dict[type[ast.AST], Callable[[_Function, Any], None]] = {
-    ast.Assign: _Function.assign_statement, ast.AugAssign: _Function.augmented_statement,
-    ast.Expr: _Function.expression_statement, ast.If: _Function.if_statement, ast.While: _Function.while_statement,
-    ast.For: _Function.for_statement,
+_STATEMENTS: dict[type[ast.AST], Callable[[Lowering, Any], None]] = {
+    ast.Assign: Lowering.assign_statement, ast.AugAssign: Lowering.augmented_statement,
+    ast.Expr: Lowering.expression_statement, ast.If: Lowering.if_statement, ast.While: Lowering.while_statement,
+    ast.For: Lowering.for_statement,
 }  # fmt: skip
-_EXPRESSIONS: dict[type[ast.AST], Callable[[_Function, Any], Typed]] = {
-    ast.Name: _Function.name, ast.Constant: _Function.number, ast.UnaryOp: _Function.unary,
-    ast.BinOp: _Function.binary, ast.Compare: _Function.comparison, ast.Call: _Function.call,
+_EXPRESSIONS: dict[type[ast.AST], Callable[[Lowering, Any], Typed]] = {
+    ast.Name: Lowering.name, ast.Constant: Lowering.number, ast.UnaryOp: Lowering.unary,
+    ast.BinOp: Lowering.binary, ast.Compare: Lowering.comparison, ast.Call: Lowering.call,
 }  # fmt: skip
 
 

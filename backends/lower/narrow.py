@@ -15,7 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from graphc.backends.lower.direct import NotCovered, Typed, _found, _Function
+from graphc.backends.lower.direct import Lowering, NotCovered, Typed, emitter
 from graphc.backends.lower.emission import I32, I64
 from graphc.backends.primitives import Kernel
 
@@ -56,7 +56,7 @@ def lower_narrow(kernel: Kernel) -> str:
     return Narrow(kernel, function).write()
 
 
-class Narrow(_Function):
+class Narrow(Lowering):
     """One function while it is written: an "i64" whose LLVM type is i32 is a narrow one."""
 
     def __init__(self, kernel: Kernel, function: ast.FunctionDef) -> None:
@@ -115,7 +115,7 @@ class Narrow(_Function):
         if symbol in _FLAGGED and len(values) == 2:
             value = getattr(self.builder, _FLAGGED[symbol])(*values, flags=["nsw"])
             return self.noted(symbol, operands, value)
-        found = _found(symbol, kinds)
+        found = emitter(symbol, kinds)
         if found is None:
             raise NotCovered(f"{symbol} of {kinds}")
         emit, result = found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import graphc as gx
+from graphc.cuda_check.peers import torch_there
 from graphc.cuda_check.programs import Program
 from graphc.cuda_check.training import LOSSES, loss_of
 from graphc.data import DataLoader, TensorDataset
@@ -46,13 +47,9 @@ def loader(folder: Path) -> Any:
 
 def with_torch(program: Program) -> Iterator[dict[str, Any]]:
     """A step and an epoch with tensors that PyTorch has on the GPU, and weights that it reads there."""
-    try:
-        import torch
-    except ImportError:
-        yield {"skipped": "PyTorch is not installed"}
-        return
-    if not torch.cuda.is_available():
-        yield {"skipped": f"PyTorch {torch.__version__} finds no GPU"}
+    torch, reason = torch_there()
+    if torch is None:
+        yield {"skipped": reason}
         return
     batch, data = program.batches()[0], program.draw(program.batch * program.steps - 1)
     slow = program.make("cpu")

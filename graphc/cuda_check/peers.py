@@ -18,15 +18,22 @@ TORCH = {"torch eager": None, "torch.compile, reduce-overhead": "reduce-overhead
 PRECISIONS = {"highest": "highest", "tf32": "high", "bf16": "medium"}  # as PyTorch calls them
 
 
-def torch_times(workload: Workload, precision: str) -> Iterator[dict[str, Any]]:
-    """Microseconds a step, of PyTorch's three ways."""
+def torch_there() -> tuple[Any, str]:
+    """PyTorch if it is installed and has a GPU; else None, and why."""
     try:
         import torch
     except ImportError:
-        yield {"skipped": "PyTorch is not installed"}
-        return
+        return None, "PyTorch is not installed"
     if not torch.cuda.is_available():
-        yield {"skipped": f"PyTorch {torch.__version__} finds no GPU"}
+        return None, f"PyTorch {torch.__version__} finds no GPU"
+    return torch, ""
+
+
+def torch_times(workload: Workload, precision: str) -> Iterator[dict[str, Any]]:
+    """Microseconds a step, of PyTorch's three ways."""
+    torch, reason = torch_there()
+    if torch is None:
+        yield {"skipped": reason}
         return
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     torch.backends.cudnn.allow_tf32 = precision != "highest"

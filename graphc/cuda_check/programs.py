@@ -149,20 +149,7 @@ class Recurrent(nn.Module):
 
 
 def gru(small: bool) -> Program:
-    batch = SMALL_BATCH if small else 32
-
-    def make(device: str) -> Function:
-        gx.manual_seed(5)
-        net, n = Recurrent(), gx.dim("batch", max=batch)
-        kind = gx.i64[n, LENGTH]
-        sgd = gx.optim.SGD(net.parameters(), lr=0.3)
-        return gx.train_step(net, scored, sgd, x=kind, y=kind, device=device)
-
-    def draw(count: int) -> tuple[Array, ...]:
-        return text(LENGTH)(np.random.default_rng(7), count)
-
-    title, steps = f"character GRU of {HIDDEN}, batch {batch}, SGD", SMALL_STEPS if small else 20
-    return Program("gru", title, batch, steps, make, draw)
+    return of_text("gru", f"character GRU of {HIDDEN}", Recurrent, LENGTH, gx.optim.SGD, 0.3, small)
 
 
 class Attending(nn.Module):
@@ -179,20 +166,26 @@ class Attending(nn.Module):
 
 
 def attention(small: bool) -> Program:
+    title = f"causal attention over {PLACES} places"
+    return of_text("attention", title, Attending, PLACES, gx.optim.AdamW, 0.001, small)
+
+
+def of_text(
+    name: str, title: str, module: type[nn.Module], length: int, optimizer: Any, rate: float, small: bool
+) -> Program:
+    """A net that tells every character of a text of so many."""
     batch = SMALL_BATCH if small else 32
 
     def make(device: str) -> Function:
         gx.manual_seed(5)
-        net, n = Attending(), gx.dim("batch", max=batch)
-        kind = gx.i64[n, PLACES]
-        adamw = gx.optim.AdamW(net.parameters(), lr=0.001)
-        return gx.train_step(net, scored, adamw, x=kind, y=kind, device=device)
+        net, kind = module(), gx.i64[gx.dim("batch", max=batch), length]
+        return gx.train_step(net, scored, optimizer(net.parameters(), lr=rate), x=kind, y=kind, device=device)
 
     def draw(count: int) -> tuple[Array, ...]:
-        return text(PLACES)(np.random.default_rng(7), count)
+        return text(length)(np.random.default_rng(7), count)
 
-    title, steps = f"causal attention over {PLACES} places, batch {batch}, AdamW", SMALL_STEPS if small else 20
-    return Program("attention", title, batch, steps, make, draw)
+    title = f"{title}, batch {batch}, {optimizer.__name__}"
+    return Program(name, title, batch, SMALL_STEPS if small else 20, make, draw)
 
 
 def scored(scores: gx.Tensor, y: gx.Tensor) -> gx.Tensor:
