@@ -17,12 +17,12 @@ from graphc.backends.cache import default_cache
 from graphc.backends.description import Artifact, obtain
 from graphc.backends.exact import exact_call
 from graphc.backends.runtime import Refused, Runner, without_collection
-from graphc.errors import ArgumentError, GraphcError, InternalError, TraceError, describe
+from graphc.errors import ArgumentError, GraphcError, InternalError, TraceError
 from graphc.ir import ops
 from graphc.ir.graph import Graph, TooLittleMemory, Value, user_origin
 from graphc.ir.types import Dim
 from graphc.limits import check_dims, check_limits, limits_of
-from graphc.plan import Plan, Terms, bind
+from graphc.plan import Plan, Terms, bind, too_little_memory
 from graphc.settings import check_whole, require
 from graphc.states import load_named
 from graphc.structure import record_of
@@ -98,8 +98,7 @@ class Function:
         except GraphcError:
             raise
         except TooLittleMemory as error:
-            text = f"max_bytes is {plan.terms.max_bytes:,}; {self.name} needs at least {error.least:,} bytes to work in"
-            raise ArgumentError(text, plan.origin, less_memory(error, plan)) from None
+            raise too_little_memory(error, plan) from None
         except Exception as error:
             raise InternalError(f"compiling {self.name} failed: {error}", plan.origin) from error
 
@@ -505,19 +504,6 @@ class Function:
         from graphc import machine_code
 
         return machine_code.ptx(self, architecture, kernel)
-
-
-def less_memory(error: TooLittleMemory, plan: Plan) -> list[str]:
-    """What could be done about it, and why the batch could not be taken in slices."""
-    advice = ["a smaller maximum of its dims needs less"]
-    if not error.whole:
-        return advice
-    origin, place = error.origin, []
-    module = f", in module {origin.module}" if origin is not None and origin.module else ""
-    if origin is not None and plan.origin is not None and str(origin) != str(plan.origin):
-        place = describe(origin)
-    advice += [f"the batch cannot be taken in slices: {error.whole}{module}", *place]
-    return [*advice, "smaller batches can be gathered up for one update: accumulate=, with other means of a batch"]
 
 
 def device_of(parameters: Iterable[Parameter], precision: str) -> str:

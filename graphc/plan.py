@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from graphc import generator
-from graphc.errors import TraceError, describe
+from graphc.errors import ArgumentError, TraceError, describe
 from graphc.ir import ops
 from graphc.ir.frozen import dataclass
-from graphc.ir.graph import Graph, Origin, Output, Value, reachable
+from graphc.ir.graph import Graph, Origin, Output, TooLittleMemory, Value, reachable
 from graphc.ir.rewrite import rebuild
 from graphc.ir.types import FLOATS
 from graphc.tensor import Parameter, Scalar
@@ -148,3 +148,17 @@ def finite_check(name: str, value: Value) -> Output:
     wrong = ops.cast(ops.logical_not(ops.equal(ops.sub(value, value), zero)), dtype="i64")
     count = ops.sum(wrong, axes=tuple(range(len(value.shape)))) if value.shape else wrong
     return Output("check", NOT_FINITE.format(name=name), ops.reshape(count, shape=()) if value.shape else count)
+
+
+def too_little_memory(error: TooLittleMemory, plan: Plan) -> ArgumentError:
+    """What could be done about a bound that is too small, and why the batch could not be taken in slices."""
+    advice = ["a smaller maximum of its dims needs less"]
+    origin, place = error.origin, []
+    if error.whole:
+        module = f", in module {origin.module}" if origin is not None and origin.module else ""
+        if origin is not None and plan.origin is not None and str(origin) != str(plan.origin):
+            place = describe(origin)
+        advice += [f"the batch cannot be taken in slices: {error.whole}{module}", *place]
+        advice.append("smaller batches can be gathered up for one update: accumulate=, with other means of a batch")
+    text = f"max_bytes is {plan.terms.max_bytes:,}; {plan.name} needs at least {error.least:,} bytes to work in"
+    return ArgumentError(text, plan.origin, advice)
