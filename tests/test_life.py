@@ -68,6 +68,7 @@ def train_elsewhere(given, results):
     results.put((losses, net.state_dict()))
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # of JAX, where a test before has imported it
 @pytest.mark.parametrize("way", [way for way in ("fork", "spawn") if way in multiprocessing.get_all_start_methods()])
 def test_a_net_is_trained_in_another_process(way):
     net, step = training()
